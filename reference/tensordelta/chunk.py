@@ -1,0 +1,477 @@
+"""Chunks: independently decodable parts of a pack (SPEC.md sections 6.2 and 7).
+
+`check` looks at a chunk's table entry before any byte of its streams; `decode` turns the streams into pieces, each with
+the words of one tensor before and after; `encode` goes the other way. None of them changes a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from . import fingerprint, ijson
+from .codecs import CodecFault, compression, positions, values
+from .codecs.order import ExponentOrder, choose_limit
+from .errors import IntegrityError, LimitError, MalformedError, UnsupportedError
+from .layout import Layout
+from .objects import Fingerprint, Integer
+from .words import DTYPES, DType, Words
+
+Indices = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+#: Words of a chunk; fewer in exponent order, whose readers sort.
+MAX_WORDS = 2**27
+MAX_WORDS_EXPONENT = 2**24
+
+
+class Natural(msgspec.Struct, frozen=True, tag_field="codec", tag="natural", forbid_unknown_fields=True):
+    """Words are numbered as they stand (SPEC.md section 7.2)."""
+
+
+class Exponent(msgspec.Struct, frozen=True, tag_field="codec", tag="exponent", forbid_unknown_fields=True):
+    """Words with base exponents below `limit` come first (SPEC.md section 7.3)."""
+
+    limit: Annotated[int, Meta(ge=1, le=2**11)]
+
+
+class Gap(msgspec.Struct, frozen=True, tag_field="codec", tag="gap", forbid_unknown_fields=True):
+    """Distances between listed words (SPEC.md section 7.4)."""
+
+    shift: Literal[0, 4, 8]
+
+
+class Bitmap(msgspec.Struct, frozen=True, tag_field="codec", tag="bitmap", forbid_unknown_fields=True):
+    """One bit a word (SPEC.md section 7.5)."""
+
+
+class All(msgspec.Struct, frozen=True, tag_field="codec", tag="all", forbid_unknown_fields=True):
+    """Every word is listed (SPEC.md section 7.6)."""
+
+
+class Step(msgspec.Struct, frozen=True, tag_field="codec", tag="step", forbid_unknown_fields=True):
+    """Differences to the base's words (SPEC.md section 7.7)."""
+
+
+class Replace(msgspec.Struct, frozen=True, tag_field="codec", tag="replace", forbid_unknown_fields=True):
+    """The new words themselves (SPEC.md section 7.8)."""
+
+
+class Slice(NamedTuple):
+    """Words start … stop - 1 of a tensor."""
+
+    tensor: int
+    start: int
+    stop: int
+
+
+class Chunk(msgspec.Struct, frozen=True, dict=True):
+    """A chunk's entry in the chunk table."""
+
+    dtype: str
+    slices: list[tuple[Integer, Integer, Integer]]
+    changed: Integer
+    order: Natural | Exponent
+    positions: Gap | Bitmap | All
+    values: Step | Replace
+    compression: str
+    fingerprint: Fingerprint
+
+    @property
+    def kind(self) -> DType:
+        """Properties of the chunk's dtype."""
+        return DTYPES[self.dtype]
+
+    @cached_property
+    def words(self) -> int:
+        """Number of words of the chunk's space."""
+        return sum(stop - start for _, start, stop in self.slices)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that decoding allocates at most, streams and temporaries included."""
+        word = self.kind.word.itemsize
+        total = self.changed * (4 * 8 + 6 * word)
+        if isinstance(self.positions, Gap):
+            total += 10 * positions.max_gaps(self.changed, self.words, self.positions.shift)
+        if isinstance(self.positions, Bitmap) or isinstance(self.order, Exponent):
+            total += self.words * (10 + word)
+        return total
+
+
+_CODECS = {
+    "order": ("natural", "exponent"),
+    "positions": ("gap", "bitmap", "all"),
+    "values": ("step", "replace"),
+}
+
+
+def parse(value: Any, *, object: str) -> Chunk:
+    """Parse an entry of a chunk table.
+
+    Raises:
+        MalformedError: a field is absent or of the wrong type, or a parameter of a known codec is wrong.
+        UnsupportedError: an unknown dtype, codec or compression.
+    """
+    if isinstance(value, dict):
+        for field, known in _CODECS.items():
+            codec = value.get(field)
+            name = codec.get("codec") if isinstance(codec, dict) else None
+            if isinstance(name, str) and name not in known:
+                raise UnsupportedError(f"the {field} codec {name!r}", object=object, rule="@codec-unknown")
+    chunk = ijson.convert(value, Chunk, object=object, rule="@chunk-fields")
+    if chunk.dtype not in DTYPES:
+        raise UnsupportedError(f"dtype {chunk.dtype!r}", object=object, rule="@chunk-dtype-unknown")
+    if chunk.compression not in compression.KNOWN:
+        raise UnsupportedError(f"compression {chunk.compression!r}", object=object, rule="@compression-unknown")
+    return chunk
+
+
+def check(chunk: Chunk, layout: Layout, *, object: str) -> None:
+    """Check slices, bounds and the combination of codecs against the layout.
+
+    Raises:
+        MalformedError, LimitError: see SPEC.md sections 6.2 and 7.11.
+    """
+    _check_slices(chunk, layout, object)
+    exponent = isinstance(chunk.order, Exponent)
+    if chunk.words > (MAX_WORDS_EXPONENT if exponent else MAX_WORDS):
+        raise LimitError(f"{chunk.words} words", object=object, rule="@chunk-words")
+    if not 1 <= chunk.changed <= chunk.words:
+        raise MalformedError(f"{chunk.changed} of {chunk.words} words listed", object=object, rule="@chunk-changed")
+    if isinstance(chunk.order, Exponent):
+        if chunk.kind.exponent is None:
+            raise MalformedError(f"{chunk.dtype} has no exponent field", object=object, rule="@exponent-dtype")
+        if chunk.order.limit > 1 << chunk.kind.exponent[1]:
+            raise MalformedError(f"the limit {chunk.order.limit} is too great", object=object, rule="@exponent-limit")
+        if isinstance(chunk.values, Replace):
+            raise MalformedError("replace in exponent order", object=object, rule="@replace-natural")
+    if isinstance(chunk.positions, All):
+        if exponent:
+            raise MalformedError("positions `all` in exponent order", object=object, rule="@all-natural")
+        if chunk.changed != chunk.words:
+            raise MalformedError("positions `all`, but not all words listed", object=object, rule="@all-changed")
+
+
+def _check_slices(chunk: Chunk, layout: Layout, object: str) -> None:
+    if not chunk.slices:
+        raise MalformedError("a chunk without slices", object=object, rule="@slice-none")
+    end = (-1, 0)
+    for tensor, start, stop in chunk.slices:
+        if tensor >= len(layout):
+            raise MalformedError(f"tensor {tensor} of {len(layout)}", object=object, rule="@slice-tensor")
+        if start >= stop:
+            raise MalformedError(f"the slice {[tensor, start, stop]} is empty", object=object, rule="@slice-empty")
+        if stop > layout.tensors[tensor].words:
+            raise MalformedError(
+                f"the slice {[tensor, start, stop]} ends past the tensor's {layout.tensors[tensor].words} words",
+                object=object,
+                rule="@slice-bound",
+            )
+        if layout.tensors[tensor].dtype != chunk.dtype:
+            raise MalformedError(
+                f"a chunk of {chunk.dtype} over a tensor of {layout.tensors[tensor].dtype}",
+                object=object,
+                rule="@slice-dtype",
+            )
+        if (tensor, start) < end:
+            raise MalformedError("slices are not sorted, or overlap", object=object, rule="@slice-order")
+        end = (tensor, stop)
+
+
+def stream_names(chunk: Chunk) -> tuple[set[str], set[str]]:
+    """Names of the streams that a chunk has, and of those that it may have, depending on its codes."""
+    required: set[str] = set()
+    if isinstance(chunk.positions, Gap):
+        required |= {"gaps", "low"} if chunk.positions.shift else {"gaps"}
+    elif isinstance(chunk.positions, Bitmap):
+        required.add("bitmap")
+    planes = range(chunk.kind.word.itemsize)
+    if isinstance(chunk.values, Replace):
+        return required | {f"values.{plane}" for plane in planes}, set()
+    return required | {"codes"}, {f"escapes.{plane}" for plane in planes}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a chunk says of one tensor: words before and after.
+
+    Attributes:
+        tensor: index in the layout.
+        start, stop: the words that the piece speaks of.
+        indices: the listed words' indices in the tensor, int64, strictly increasing; None where all are listed.
+        old, new: their words before and after; `old` is None where all were zero.
+    """
+
+    tensor: int
+    start: int
+    stop: int
+    indices: Indices | None
+    old: Words | None
+    new: Words
+
+    def sum(self, name: str) -> int:
+        """What the piece adds to its tensor's fingerprint, mod 2^64."""
+        if self.indices is None:
+            before = 0 if self.old is None else fingerprint.scan(name, self.old, start=self.start)
+            return fingerprint.scan(name, self.new, start=self.start) - before
+        old = np.zeros_like(self.new) if self.old is None else self.old
+        return fingerprint.change(name, self.indices, old, self.new)
+
+
+class BaseWords(Protocol):
+    """The fitted base, as far as a chunk needs it."""
+
+    def is_zero(self, tensor: int) -> bool:
+        """True where a tensor starts as zero words."""
+
+    def take(self, tensor: int, indices: Indices) -> Words:
+        """Words at these indices."""
+
+    def part(self, tensor: int, start: int, stop: int) -> Words:
+        """Words start … stop - 1."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded chunk: its pieces, and what each adds to its tensor's fingerprint."""
+
+    pieces: list[Piece]
+    sums: list[int]
+
+
+def decode(
+    chunk: Chunk, layout: Layout, read: Callable[[str], memoryview | None], base: BaseWords, *, object: str
+) -> Decoded:
+    """Decode a checked chunk and prove its fingerprint.
+
+    Args:
+        chunk: the table entry, already checked against the layout.
+        layout: the manifest's layout.
+        read: gives a stream's stored bytes by the stream's name, or None where the pack has no such stream.
+        base: the fitted base.
+        object: how errors name the chunk.
+
+    Raises:
+        MalformedError: a stream is absent, superfluous, of the wrong size, or breaks a rule of its codec.
+        IntegrityError: the chunk's fingerprint differs.
+    """
+    try:
+        pieces = _decode(chunk, _Streams(chunk, read), base)
+    except CodecFault as fault:
+        raise fault.kind(fault.reason, object=object, rule=fault.rule) from None
+    sums = [piece.sum(layout.tensors[piece.tensor].name) for piece in pieces]
+    if fingerprint.text(sum(sums)) != chunk.fingerprint:
+        raise IntegrityError(
+            f"the chunk's fingerprint is {fingerprint.text(sum(sums))}, not {chunk.fingerprint}",
+            object=object,
+            rule="@chunk-fingerprint",
+            advice="The base or the pack was altered: scan the state you hold in full, then fetch the pack again.",
+        )
+    return Decoded(pieces, sums)
+
+
+class _Streams:
+    """A chunk's streams, decompressed one by one within their bounds."""
+
+    def __init__(self, chunk: Chunk, read: Callable[[str], memoryview | None]) -> None:
+        self._read = read
+        self._zstd = chunk.compression == compression.ZSTD
+
+    def has(self, name: str) -> bool:
+        return self._read(name) is not None
+
+    def get(self, name: str, least: int, most: int | None = None) -> Bytes:
+        stored = self._read(name)
+        if stored is None:
+            raise CodecFault(f"the stream `{name}` is absent", "@stream-absent")
+        size = compression.content_size(stored) if self._zstd else len(stored)
+        if not least <= size <= (least if most is None else most):
+            raise CodecFault(f"the stream `{name}` has {size} bytes", "@stream-size")
+        if self._zstd:
+            return compression.decompress(stored, size)
+        return np.frombuffer(stored, np.uint8)
+
+
+def _decode(chunk: Chunk, streams: _Streams, base: BaseWords) -> list[Piece]:
+    numbers = _decode_positions(chunk, streams)
+    if isinstance(chunk.values, Replace):
+        planes = [streams.get(f"values.{plane}", chunk.changed) for plane in range(chunk.kind.word.itemsize)]
+        return _split(chunk, numbers, base, values.join_planes(planes, chunk.kind.word), None)
+    steps = _decode_steps(chunk, streams)
+    if isinstance(chunk.order, Exponent):
+        assert numbers is not None
+        parts = [base.part(*each) for each in chunk.slices]
+        space = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        places = ExponentOrder.of(space, chunk.kind, chunk.order.limit).places(numbers)
+        ascending = np.argsort(places)
+        numbers, steps = places[ascending], steps[ascending]
+    return _split(chunk, numbers, base, None, steps)
+
+
+def _decode_positions(chunk: Chunk, streams: _Streams) -> Indices | None:
+    """Numbers of the listed words, or None for all."""
+    changed, words = chunk.changed, chunk.words
+    if isinstance(chunk.positions, Gap):
+        shift = chunk.positions.shift
+        gaps = streams.get("gaps", changed, positions.max_gaps(changed, words, shift))
+        low = streams.get("low", positions.low_size(changed, shift)) if shift else None
+        return positions.decode_gaps(gaps, low, shift, changed, words)
+    if isinstance(chunk.positions, Bitmap):
+        return positions.decode_bitmap(streams.get("bitmap", (words + 7) // 8), changed, words)
+    return None
+
+
+def _decode_steps(chunk: Chunk, streams: _Streams) -> Words:
+    codes = streams.get("codes", values.codes_size(chunk.changed))
+    escaped = values.check_codes(codes, chunk.changed)
+    planes = range(chunk.kind.word.itemsize)
+    if not escaped and any(streams.has(f"escapes.{plane}") for plane in planes):
+        raise CodecFault("a stream `escapes`, but no code is 3", "@stream-extra")
+    escapes = [streams.get(f"escapes.{plane}", escaped) for plane in planes] if escaped else []
+    return values.decode_steps(codes, escapes, chunk.changed, chunk.kind.word)
+
+
+def _split(
+    chunk: Chunk, places: Indices | None, base: BaseWords, new: Words | None, steps: Words | None
+) -> list[Piece]:
+    """One piece for each slice with listed words."""
+    pieces: list[Piece] = []
+    ends = np.cumsum([stop - start for _, start, stop in chunk.slices])
+    at = ends if places is None else np.searchsorted(places, ends)
+    begin, offset = 0, 0
+    for (tensor, start, stop), end, space_end in zip(chunk.slices, at.tolist(), ends.tolist(), strict=True):
+        if end > begin:
+            indices = None
+            if places is not None:
+                indices = places[begin:end]
+                indices += start - offset  # a view of our own array: each slice's part is moved once
+            old: Words | None = None
+            if not base.is_zero(tensor):
+                old = base.part(tensor, start, stop) if indices is None else base.take(tensor, indices)
+            if new is not None:
+                words = new[begin:end]
+            else:
+                assert steps is not None
+                words = steps[begin:end]
+                if old is not None:
+                    words += old
+            pieces.append(Piece(tensor, start, stop, indices, old, words))
+        begin, offset = end, space_end
+    return pieces
+
+
+@dataclass(frozen=True)
+class EncodedChunk:
+    """A chunk as a writer made it: its table entry, its streams as stored, and its tensors' sums."""
+
+    chunk: Chunk
+    streams: Mapping[str, bytes]
+    sums: Sequence[tuple[int, int]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its streams."""
+        return sum(len(stream) for stream in self.streams.values())
+
+
+def encode(
+    pieces: Sequence[Piece],
+    layout: Layout,
+    *,
+    order: Literal["natural", "exponent"] = "natural",
+    values_codec: Literal["step", "replace"] = "step",
+    base: Callable[[Slice], Words] | None = None,
+) -> EncodedChunk:
+    """Encode pieces of one dtype, sorted by (tensor, start), as one chunk.
+
+    Args:
+        pieces: the listed words; with `replace`, words may restate the base's.
+        layout: the layout of the new state.
+        order: `exponent` needs `base` and `step`.
+        values_codec: how the words are written.
+        base: gives the base's words of a slice, for exponent order.
+    """
+    kind = layout.tensors[pieces[0].tensor].kind
+    slices = [(piece.tensor, piece.start, piece.stop) for piece in pieces]
+    words = sum(stop - start for _, start, stop in slices)
+    changed = sum(len(piece.new) for piece in pieces)
+    new = _joined([piece.new for piece in pieces])
+    streams: dict[str, Bytes] = {}
+    order_codec: Natural | Exponent = Natural()
+    positions_codec: Gap | Bitmap | All = All()
+    taken: NDArray[np.intp] | None = None
+    if changed < words:
+        numbers = _places(pieces)
+        if order == "exponent":
+            assert base is not None
+            space = _joined([base(Slice(*each)) for each in slices])
+            limit = choose_limit(space, numbers, kind)
+            order_codec = Exponent(limit)
+            numbers, taken = ExponentOrder.of(space, kind, limit).numbers(numbers)
+        positions_codec = _encode_positions(numbers, words, streams)
+    if values_codec == "replace":
+        streams |= {f"values.{plane}": each for plane, each in enumerate(values.split_planes(new))}
+    else:
+        old = _joined([np.zeros_like(piece.new) if piece.old is None else piece.old for piece in pieces])
+        if taken is not None:
+            old, new = old[taken], new[taken]
+        streams["codes"], escapes = values.encode_step(old, new)
+        streams |= {f"escapes.{plane}": each for plane, each in enumerate(escapes)}
+    sums = [(piece.tensor, piece.sum(layout.tensors[piece.tensor].name)) for piece in pieces]
+    stored = {name: compression.compress(stream) for name, stream in streams.items()}
+    packed = sum(map(len, stored.values())) < sum(map(len, streams.values()))
+    if not packed:
+        stored = {name: stream.tobytes() for name, stream in streams.items()}
+    chunk = Chunk(
+        dtype=kind.name,
+        slices=slices,
+        changed=changed,
+        order=order_codec,
+        positions=positions_codec,
+        values=Replace() if values_codec == "replace" else Step(),
+        compression=compression.ZSTD if packed else compression.NONE,
+        fingerprint=fingerprint.text(sum(each for _, each in sums)),
+    )
+    return EncodedChunk(chunk, stored, sums)
+
+
+def _joined(parts: Sequence[Words]) -> Words:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _places(pieces: Sequence[Piece]) -> Indices:
+    """Places in the chunk of the listed words."""
+    places: list[Indices] = []
+    offset = 0
+    for piece in pieces:
+        if piece.indices is None:
+            places.append(np.arange(offset, offset + piece.stop - piece.start))
+        elif offset == piece.start:
+            places.append(piece.indices)
+        else:
+            places.append(piece.indices + (offset - piece.start))
+        offset += piece.stop - piece.start
+    return places[0] if len(places) == 1 else np.concatenate(places)
+
+
+def _encode_positions(numbers: Indices, words: int, streams: dict[str, Bytes]) -> Gap | Bitmap:
+    """Encode positions into `streams`, as a bitmap where that is smaller."""
+    shift = positions.choose_shift(len(numbers), words)
+    gaps, low = positions.encode_gaps(numbers, shift)
+    if len(numbers) * 8 > words:  # only here can a bitmap win
+        bitmap = positions.encode_bitmap(numbers, words)
+        if len(compression.compress(bitmap)) < len(compression.compress(gaps)):
+            streams["bitmap"] = bitmap
+            return Bitmap()
+    streams["gaps"] = gaps
+    if low is not None:
+        streams["low"] = low
+    return Gap(shift)

@@ -1,0 +1,94 @@
+"""Values: what the listed words become (SPEC.md sections 7.7 and 7.8)."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..words import Words
+from .fault import CodecFault
+
+Bytes = NDArray[np.uint8]
+
+_ESCAPED = 3
+
+
+def codes_size(changed: int) -> int:
+    """Size of the stream `codes`."""
+    return (changed + 3) // 4
+
+
+def encode_step(old: Words, new: Words) -> tuple[Bytes, list[Bytes]]:
+    """Encode the step from old to new words (nowhere equal) as `codes` and the planes of `escapes`, if any."""
+    word = old.dtype.type
+    step = new - old
+    signed: NDArray[np.signedinteger[Any]] = step.view(f"i{step.dtype.itemsize}")
+    folded = (step << word(1)) ^ (signed >> (step.dtype.itemsize * 8 - 1)).view(step.dtype)
+    folded -= word(1)
+    codes = np.zeros(codes_size(len(old)) * 4, np.uint8)
+    np.minimum(folded, word(_ESCAPED), out=codes[: len(old)], casting="unsafe")
+    four = codes.view(np.uint32)
+    packed = (four | four >> 6 | four >> 12 | four >> 18).astype(np.uint8)
+    escaped = np.flatnonzero(codes == _ESCAPED)
+    return packed, split_planes(folded[escaped] - word(_ESCAPED)) if len(escaped) else []
+
+
+@cache
+def _code_steps(itemsize: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """For each byte of `codes`: the four steps (0 where escaped), and how many are escaped."""
+    word = np.dtype(f"u{itemsize}")
+    all_bytes = np.arange(256, dtype=np.uint32)
+    codes = np.stack([all_bytes >> shift & 3 for shift in (0, 2, 4, 6)], axis=1)
+    steps = np.array([-1, 1, -2, 0], np.int64).astype(word)[codes]
+    return np.ascontiguousarray(steps), (codes == _ESCAPED).sum(axis=1).astype(np.uint8)
+
+
+def check_codes(codes: Bytes, changed: int) -> int:
+    """Check the padding of `codes` and count the escaped words."""
+    spare = -changed % 4
+    if spare and codes[-1] >> (8 - 2 * spare):
+        raise CodecFault("padding bits of `codes` are not zero", "@codes-padding")
+    return int(np.add.reduce(_code_steps(1)[1][codes], dtype=np.int64))
+
+
+def decode_step(codes: Bytes, escapes: list[Bytes], old: Words) -> Words:
+    """New words from `codes`, the planes of `escapes` (none where no code is 3) and the old words."""
+    steps = decode_steps(codes, escapes, len(old), old.dtype)
+    steps += old
+    return steps
+
+
+def decode_steps(codes: Bytes, escapes: list[Bytes], changed: int, word: np.dtype[Any]) -> Words:
+    """The steps alone, as words: new = old + step, mod 2^w."""
+    table, _ = _code_steps(word.itemsize)
+    steps: Words = table[codes].reshape(-1)[:changed]
+    if escapes:
+        rest = join_planes(escapes, word)
+        kind = word.type
+        if int(rest.max()) > (1 << (word.itemsize * 8)) - 5:
+            raise CodecFault("an escape is greater than 2^w - 5", "@escape-bound")
+        folded = rest + kind(_ESCAPED + 1)
+        # Unfold: even z is z/2, odd z is -(z+1)/2.
+        steps[np.flatnonzero(steps == 0)] = (folded >> kind(1)) ^ (kind(0) - (folded & kind(1)))
+    return steps
+
+
+def split_planes(words: Words) -> list[Bytes]:
+    """The byte planes of words, lowest first."""
+    if words.dtype.itemsize == 1:
+        return [words.view(np.uint8)]
+    columns = np.ascontiguousarray(words).view(np.uint8).reshape(-1, words.dtype.itemsize)
+    return [np.ascontiguousarray(columns[:, plane]) for plane in range(words.dtype.itemsize)]
+
+
+def join_planes(planes: list[Bytes], word: np.dtype[Any]) -> Words:
+    """Words from their byte planes, lowest first."""
+    if word.itemsize == 1:
+        return planes[0].astype(word)
+    joined = np.empty((len(planes[0]), word.itemsize), np.uint8)
+    for plane, column in enumerate(planes):
+        joined[:, plane] = column
+    return joined.reshape(-1).view(word)

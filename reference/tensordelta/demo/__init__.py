@@ -1,0 +1,1 @@
+"""A small, real training run to publish deltas of, and the picture of what publishing it took."""

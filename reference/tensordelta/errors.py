@@ -1,0 +1,114 @@
+"""The closed set of errors (SPEC.md section 17).
+
+Every fault that data can have is one of eight errors. Each says which object is at fault, which rule of SPEC.md it
+breaks, and what to do about it. Misuse of this library (a wrong argument, a read-only array) raises the usual
+``ValueError`` or ``TypeError`` instead.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TensorDeltaError(Exception):
+    """A fault of the data: an object, the rule that it breaks, and what to do.
+
+    Attributes:
+        name: the error's name in SPEC.md, such as ``"wrong-base"``.
+        object: the object at fault: its name under the chain's root, or a path.
+        rule: the id of the requirement that was broken, such as ``"TD-CHK-004"``.
+        reason: what is wrong, in one clause.
+        advice: what to do about it.
+    """
+
+    name: ClassVar[str] = "error"
+    default_advice: ClassVar[str] = ""
+
+    def __init__(self, reason: str, *, object: str, rule: str, advice: str | None = None) -> None:
+        self.reason = reason
+        self.object = object
+        self.rule = rule
+        self.advice = self.default_advice if advice is None else advice
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.object}: {self.reason} [{self.rule}]. {self.advice}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.reason, self.object, self.rule, self.advice)
+
+
+def _rebuild(kind: type[TensorDeltaError], reason: str, object: str, rule: str, advice: str) -> TensorDeltaError:
+    return kind(reason, object=object, rule=rule, advice=advice)
+
+
+class MalformedError(TensorDeltaError, ValueError):
+    """The bytes break a rule of the format."""
+
+    name = "malformed"
+    default_advice = "Whoever wrote this object broke the format: report it to them and have the version published again."
+
+
+class UnsupportedError(TensorDeltaError, NotImplementedError):
+    """The bytes need something that this reader does not know."""
+
+    name = "unsupported"
+    default_advice = "Use a reader that knows it, or have the writer publish without it."
+
+
+class LimitError(TensorDeltaError, OverflowError):
+    """Beyond a limit of the format, or of the reader's memory budget; seen before anything was allocated."""
+
+    name = "limit"
+    default_advice = "If the limit is the memory budget, raise it; the format's own limits have no switch."
+
+
+class IntegrityError(TensorDeltaError, ValueError):
+    """Size, SHA-256 or a fingerprint does not agree with the bytes or the words."""
+
+    name = "integrity"
+    default_advice = "The object was altered or damaged: fetch it again, or restore it from a copy."
+
+
+class WrongBaseError(TensorDeltaError, ValueError):
+    """The state held is not the one that the manifest starts from."""
+
+    name = "wrong-base"
+    default_advice = "Load the version in full, or start from a state of this chain."
+
+
+class MissingError(TensorDeltaError, LookupError):
+    """No such version, chain or route, or an object that is needed is gone."""
+
+    name = "missing"
+    default_advice = "Check the address and the version; if retention dropped it, choose a version that remains."
+
+
+class ConflictError(TensorDeltaError, RuntimeError):
+    """Another chain, a shortcut that disagrees with its version, or a second writer."""
+
+    name = "conflict"
+    default_advice = "Make sure that one writer owns this chain, and that the address is the run you mean."
+
+
+class UntrustedError(TensorDeltaError, PermissionError):
+    """A signature is absent or bad, a version is older than one already held, or a source is not allowed."""
+
+    name = "untrusted"
+    default_advice = "Allow it explicitly if you trust it."
+
+
+#: The closed set, by the names that SPEC.md gives.
+ERRORS: dict[str, type[TensorDeltaError]] = {
+    kind.name: kind
+    for kind in (
+        MalformedError,
+        UnsupportedError,
+        LimitError,
+        IntegrityError,
+        WrongBaseError,
+        MissingError,
+        ConflictError,
+        UntrustedError,
+    )
+}

@@ -1,0 +1,148 @@
+"""JSON under the format's rules (SPEC.md section 4.3): I-JSON in, typed objects or a named error out.
+
+The standard library's parser does the work, because it can report what other parsers pass over (duplicate member
+names, the spelling of a number); msgspec then turns the result into the typed object.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from .errors import LimitError, MalformedError, UnsupportedError
+
+T = TypeVar("T")
+
+#: The version of the format that this package writes.
+VERSION = "1.0"
+#: The greatest nesting of objects and arrays.
+MAX_DEPTH = 16
+#: The greatest integer of a known field.
+MAX_INTEGER = 2**53 - 1
+
+_VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
+#: An escape that could denote a surrogate; documents without one need no search for lone ones.
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class _NotInteger:
+    """Stands for a number that is no integer of the format, so that a typed field refuses it."""
+
+
+_NOT_INTEGER = _NotInteger()
+
+
+class _Fault(Exception):
+    pass
+
+
+def _integer(literal: str) -> object:
+    # Longer literals are beyond 2^53 anyway; parsing them would cost quadratic time.
+    return int(literal) if literal[0] != "-" and len(literal) <= 16 else _NOT_INTEGER
+
+
+def _real(_: str) -> object:
+    return _NOT_INTEGER
+
+
+def _constant(literal: str) -> object:
+    raise _Fault(f"{literal} is not JSON")
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _Fault(f"the member {name!r} stands twice in one object")
+            seen.add(name)
+    return members
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members, parse_int=_integer, parse_float=_real, parse_constant=_constant, strict=True
+)
+
+
+def _depth(data: bytes) -> int:
+    brackets = np.frombuffer(_STRING.sub(b"", data).translate(None, _NOT_BRACKETS), np.uint8)
+    if not len(brackets):
+        return 0
+    steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)
+    return int(np.cumsum(steps).max())
+
+
+def parse(data: bytes, *, object: str, limit: int) -> dict[str, Any]:
+    """Parse a JSON object of the format into plain Python values.
+
+    Numbers that are no integers of the format come back as a value that no typed field accepts.
+
+    Raises:
+        LimitError: longer than `limit` bytes, or nested deeper than 16.
+        MalformedError: not I-JSON, or not one JSON object.
+    """
+    if len(data) > limit:
+        raise LimitError(f"{len(data)} bytes of JSON, more than {limit}", object=object, rule="@json-size")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"not UTF-8: {error}", object=object, rule="@json-utf8") from None
+    if text.startswith("\ufeff"):
+        raise MalformedError("begins with a byte order mark", object=object, rule="@json-bom")
+    if _depth(data) > MAX_DEPTH:
+        raise LimitError(f"nested deeper than {MAX_DEPTH}", object=object, rule="@json-depth")
+    body = text.strip(" \t\n\r")
+    try:
+        value, end = _DECODER.raw_decode(body)
+        if end != len(body):
+            raise _Fault("something follows the JSON object")
+    except _Fault as error:
+        rule = "@json-duplicate" if "twice" in str(error) else "@json-grammar"
+        raise MalformedError(str(error), object=object, rule=rule) from None
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"not JSON: {error}", object=object, rule="@json-grammar") from None
+    if _SURROGATE_ESCAPE.search(data) and _SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str)):
+        raise MalformedError("a lone surrogate in a string", object=object, rule="@json-surrogate")
+    if not isinstance(value, dict):
+        raise MalformedError("not a JSON object", object=object, rule="@json-object")
+    return value
+
+
+def check_version(value: dict[str, Any], *, object: str) -> None:
+    """Check the member `tensordelta`, before any other (SPEC.md section 15).
+
+    Raises:
+        MalformedError: absent, or not `major.minor`.
+        UnsupportedError: another major version.
+    """
+    version = value.get("tensordelta")
+    match = _VERSION.fullmatch(version) if isinstance(version, str) else None
+    if match is None:
+        raise MalformedError(f"`tensordelta` is {version!r}, not major.minor", object=object, rule="@version-syntax")
+    if match[1] != VERSION.split(".")[0]:
+        raise UnsupportedError(f"written in version {version} of the format", object=object, rule="@version-major")
+
+
+def convert(value: Any, kind: type[T], *, object: str, rule: str) -> T:
+    """Turn plain Python values into the typed object.
+
+    Raises:
+        MalformedError: a field is absent, of the wrong type, or breaks its pattern; the message has the JSON path.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise MalformedError(str(error), object=object, rule=rule) from None
+
+
+def encode(value: msgspec.Struct) -> bytes:
+    """The object as JSON without white space; a writer's choice, since readers go by the bytes as stored."""
+    return msgspec.json.encode(value)

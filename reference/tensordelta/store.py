@@ -1,0 +1,197 @@
+"""Stores: where a chain's objects lie (SPEC.md section 12). A store knows names and bytes, nothing of deltas."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from .errors import IntegrityError, MissingError, UntrustedError
+from .objects import is_path
+
+
+class StoredBlob(Protocol):
+    """An open object of a store: readable in any order, by several threads."""
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Store(Protocol):
+    """What a chain needs of the place where it lives."""
+
+    @property
+    def address(self) -> str:
+        """The root, as a user writes it."""
+
+    def read(self, name: str) -> bytes:
+        """An object's bytes. Raises MissingError."""
+
+    def open(self, name: str) -> StoredBlob:
+        """An object, to be read in parts. Raises MissingError."""
+
+    def size(self, name: str) -> int | None:
+        """An object's size, or None where there is no such object."""
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """Names of the objects under a prefix that ends with `/`, in any order."""
+
+    def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Write an object durably, over one that is there."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object durably if there is none of its name; False if there is."""
+
+
+class FileBlob:
+    """A file, read by position; nothing is mapped, so a file cut short under a reader is an error and no crash."""
+
+    def __init__(self, path: Path, *, object: str | None = None) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._object = object or str(path)
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`."""
+        data = bytearray(length)
+        view = memoryview(data)
+        got = 0
+        while got < length:
+            count = os.preadv(self._file.fileno(), [view[got:]], offset + got)
+            if not count:
+                raise IntegrityError(f"ends at byte {offset + got}", object=self._object, rule="@pack-size")
+            got += count
+        return view
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        """Fill `target` from `offset`."""
+        got = 0
+        while got < len(target):
+            count = os.preadv(self._file.fileno(), [target[got:]], offset + got)
+            if not count:
+                raise IntegrityError(f"ends at byte {offset + got}", object=self._object, rule="@pack-size")
+            got += count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+class FolderStore:
+    """A chain in a folder of a POSIX file system.
+
+    An object appears by an atomic rename or link of a whole, synced file. Links that lead out of the root are refused.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    @property
+    def address(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    def _path(self, name: str) -> Path:
+        if not is_path(name):
+            raise ValueError(f"{name!r} is no name of an object")
+        path = self.root / name
+        real, root = os.path.realpath(path), os.path.realpath(self.root)
+        if os.path.commonpath([real, root]) != root:
+            raise UntrustedError(f"is a link out of {self.root}", object=name, rule="@folder-links")
+        return path
+
+    def _missing(self, name: str) -> MissingError:
+        return MissingError(f"is not in {self.root}", object=name, rule="@object-missing")
+
+    def read(self, name: str) -> bytes:
+        """An object's bytes. Raises MissingError."""
+        try:
+            return self._path(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise self._missing(name) from None
+
+    def open(self, name: str) -> FileBlob:
+        """An object, to be read in parts. Raises MissingError."""
+        try:
+            return FileBlob(self._path(name), object=name)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise self._missing(name) from None
+
+    def size(self, name: str) -> int | None:
+        """An object's size, or None where there is no such object."""
+        try:
+            return self._path(name).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """Names of the objects under a prefix that ends with `/`."""
+        try:
+            entries: Sequence[str] = os.listdir(self.root / prefix)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            if is_path(prefix + entry):
+                yield prefix + entry
+
+    def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Write an object durably, over one that is there."""
+        path, temporary = self._write(name, parts)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object durably if there is none of its name; False if there is."""
+        path, temporary = self._write(name, [data])
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
+        sync_folder(path.parent)
+        return True
+
+    def _write(self, name: str, parts: Iterable[bytes | memoryview]) -> tuple[Path, Path]:
+        path = self._path(name)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sync_folder(path.parent.parent)
+        # A leading dot keeps the name out of the grammar of objects: readers and listings pass it over.
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+        try:
+            with temporary.open("xb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return path, temporary
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

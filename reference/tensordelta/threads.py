@@ -1,0 +1,66 @@
+"""Threads: numpy and zstd release the interpreter's lock, so chunks are coded in parallel."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+VARIABLE = "TENSORDELTA_THREADS"
+
+
+def thread_count(threads: int | None) -> int:
+    """The number of threads: the argument, else TENSORDELTA_THREADS, else all cores.
+
+    Raises:
+        ValueError: not a positive number.
+    """
+    if threads is None:
+        text = os.environ.get(VARIABLE)
+        if not text:
+            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not text.isdecimal() or not int(text):
+            raise ValueError(f"{VARIABLE} is {text!r}, not a positive number")
+        threads = int(text)
+    if threads < 1:
+        raise ValueError(f"threads is {threads}, not a positive number")
+    return threads
+
+
+def ordered_map(
+    work: Callable[[T], R], items: Iterable[T], *, threads: int, cost: Callable[[T], int] | None = None, budget: int = 0
+) -> Iterator[R]:
+    """`map` over several threads: results in order, few items in flight.
+
+    Args:
+        work: called once for each item.
+        items: taken one by one, as room appears.
+        threads: with 1, everything runs in the calling thread.
+        cost, budget: bytes that an item needs while in flight, and how many may be in flight together; a single item
+            may exceed the budget, alone.
+    """
+    if threads == 1:
+        yield from map(work, items)
+        return
+    flying: deque[tuple[Future[R], int]] = deque()
+    used = 0
+    with ThreadPoolExecutor(threads, thread_name_prefix="tensordelta") as pool:
+        try:
+            for item in items:
+                need = cost(item) if cost else 0
+                while flying and (len(flying) > 2 * threads or (budget and used + need > budget)):
+                    future, freed = flying.popleft()
+                    yield future.result()
+                    used -= freed
+                flying.append((pool.submit(work, item), need))
+                used += need
+            while flying:
+                yield flying.popleft()[0].result()
+        finally:
+            for future, _ in flying:
+                future.cancel()
