@@ -28,7 +28,8 @@ DEFAULT_SHARD = "model.safetensors"
 
 #: Weights in other formats, and what trainers leave beside a checkpoint: not laid beside a published one.
 _NOT_FILES = frozenset(
-    ".safetensors .bin .pt .pth .ckpt .h5 .msgpack .onnx .gguf .npz .npy .pkl .distcp .tflite .lock .tmp".split()
+    [".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".lock", ".msgpack", ".npy", ".npz"]
+    + [".onnx", ".pkl", ".pt", ".pth", ".safetensors", ".tflite", ".tmp"]
 )
 #: Bytes of a file that is laid beside a checkpoint.
 _MAX_FILE = 64 * 2**20
@@ -96,7 +97,7 @@ def read_header(path: Path) -> container.Header:
             return container.parse_plain(file.read(length), size=size, object=str(path))
     except (FileNotFoundError, IsADirectoryError):
         raise MissingError(
-            "no such file", object=str(path), rule="@checkpoint", advice="Name a safetensors file, or a folder of them."
+            "no such file", object=str(path), rule="TD-PCK-014", advice="Name a safetensors file, or a folder of them."
         ) from None
 
 
@@ -129,7 +130,7 @@ def _open(path: Path, shards: list[Shard], files: Mapping[str, Path], *, is_fold
                 raise MalformedError(
                     f"tensor {name!r} is in {held[name][1].name} and in {shard.name}",
                     object=str(path),
-                    rule="@checkpoint",
+                    rule="TD-PCK-014",
                     advice="Leave one of them out, or write an index that says which one counts.",
                 )
             held[name] = Tensor(name, entry.dtype, entry.shape), shard
@@ -155,7 +156,7 @@ def _shard_names(folder: Path) -> list[str]:
         raise MissingError(
             "holds no safetensors file",
             object=str(folder),
-            rule="@checkpoint",
+            rule="TD-PCK-014",
             advice="Name a safetensors file, or a folder of them.",
         )
     return names
@@ -171,11 +172,13 @@ def read_index(data: bytes, *, object: str) -> dict[str, str]:
         weight_map = json.loads(data)["weight_map"]
         pairs = {str(name): str(file) for name, file in weight_map.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise MalformedError("no weight map", object=object, rule="@checkpoint", advice="Write the index again.") from None
+        raise MalformedError(
+            "no weight map", object=object, rule="TD-PCK-014", advice="Write the index again."
+        ) from None
     for file in pairs.values():
         if not is_path(file) or not file.endswith(SUFFIX):
             raise MalformedError(
-                f"names the file {file!r}", object=object, rule="@path-syntax", advice="Write the index again."
+                f"names the file {file!r}", object=object, rule="TD-PTH-001", advice="Write the index again."
             )
     return pairs
 
@@ -194,7 +197,7 @@ def _files(folder: Path, shards: Iterable[Shard]) -> dict[str, Path]:
         for name in sorted(names):
             path = Path(root, name)
             relative = path.relative_to(folder).as_posix()
-            if not is_path(relative) or path.is_symlink() and not path.exists():
+            if not is_path(relative) or (path.is_symlink() and not path.exists()):
                 continue
             if path.suffix.lower() in _NOT_FILES or path.stat().st_size > _MAX_FILE:
                 continue

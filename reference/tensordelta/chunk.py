@@ -125,12 +125,12 @@ def parse(value: Any, *, object: str) -> Chunk:
             codec = value.get(field)
             name = codec.get("codec") if isinstance(codec, dict) else None
             if isinstance(name, str) and name not in known:
-                raise UnsupportedError(f"the {field} codec {name!r}", object=object, rule="@codec-unknown")
-    chunk = ijson.convert(value, Chunk, object=object, rule="@chunk-fields")
+                raise UnsupportedError(f"the {field} codec {name!r}", object=object, rule="TD-CHK-012")
+    chunk = ijson.convert(value, Chunk, object=object, rule="TD-CHK-002")
     if chunk.dtype not in DTYPES:
-        raise UnsupportedError(f"dtype {chunk.dtype!r}", object=object, rule="@chunk-dtype-unknown")
+        raise UnsupportedError(f"dtype {chunk.dtype!r}", object=object, rule="TD-CHK-010")
     if chunk.compression not in compression.KNOWN:
-        raise UnsupportedError(f"compression {chunk.compression!r}", object=object, rule="@compression-unknown")
+        raise UnsupportedError(f"compression {chunk.compression!r}", object=object, rule="TD-CHK-015")
     return chunk
 
 
@@ -143,46 +143,46 @@ def check(chunk: Chunk, layout: Layout, *, object: str) -> None:
     _check_slices(chunk, layout, object)
     exponent = isinstance(chunk.order, Exponent)
     if chunk.words > (MAX_WORDS_EXPONENT if exponent else MAX_WORDS):
-        raise LimitError(f"{chunk.words} words", object=object, rule="@chunk-words")
+        raise LimitError(f"{chunk.words} words", object=object, rule="TD-CHK-016")
     if not 1 <= chunk.changed <= chunk.words:
-        raise MalformedError(f"{chunk.changed} of {chunk.words} words listed", object=object, rule="@chunk-changed")
+        raise MalformedError(f"{chunk.changed} of {chunk.words} words listed", object=object, rule="TD-CHK-011")
     if isinstance(chunk.order, Exponent):
         if chunk.kind.exponent is None:
-            raise MalformedError(f"{chunk.dtype} has no exponent field", object=object, rule="@exponent-dtype")
+            raise MalformedError(f"{chunk.dtype} has no exponent field", object=object, rule="TD-ORD-003")
         if chunk.order.limit > 1 << chunk.kind.exponent[1]:
-            raise MalformedError(f"the limit {chunk.order.limit} is too great", object=object, rule="@exponent-limit")
+            raise MalformedError(f"the limit {chunk.order.limit} is too great", object=object, rule="TD-ORD-004")
         if isinstance(chunk.values, Replace):
-            raise MalformedError("replace in exponent order", object=object, rule="@replace-natural")
+            raise MalformedError("replace in exponent order", object=object, rule="TD-VAL-006")
     if isinstance(chunk.positions, All):
         if exponent:
-            raise MalformedError("positions `all` in exponent order", object=object, rule="@all-natural")
+            raise MalformedError("positions `all` in exponent order", object=object, rule="TD-POS-012")
         if chunk.changed != chunk.words:
-            raise MalformedError("positions `all`, but not all words listed", object=object, rule="@all-changed")
+            raise MalformedError("positions `all`, but not all words listed", object=object, rule="TD-POS-011")
 
 
 def _check_slices(chunk: Chunk, layout: Layout, object: str) -> None:
     if not chunk.slices:
-        raise MalformedError("a chunk without slices", object=object, rule="@slice-none")
+        raise MalformedError("a chunk without slices", object=object, rule="TD-CHK-002")
     end = (-1, 0)
     for tensor, start, stop in chunk.slices:
         if tensor >= len(layout):
-            raise MalformedError(f"tensor {tensor} of {len(layout)}", object=object, rule="@slice-tensor")
+            raise MalformedError(f"tensor {tensor} of {len(layout)}", object=object, rule="TD-CHK-008")
         if start >= stop:
-            raise MalformedError(f"the slice {[tensor, start, stop]} is empty", object=object, rule="@slice-empty")
+            raise MalformedError(f"the slice {[tensor, start, stop]} is empty", object=object, rule="TD-CHK-007")
         if stop > layout.tensors[tensor].words:
             raise MalformedError(
                 f"the slice {[tensor, start, stop]} ends past the tensor's {layout.tensors[tensor].words} words",
                 object=object,
-                rule="@slice-bound",
+                rule="TD-CHK-008",
             )
         if layout.tensors[tensor].dtype != chunk.dtype:
             raise MalformedError(
                 f"a chunk of {chunk.dtype} over a tensor of {layout.tensors[tensor].dtype}",
                 object=object,
-                rule="@slice-dtype",
+                rule="TD-CHK-009",
             )
         if (tensor, start) < end:
-            raise MalformedError("slices are not sorted, or overlap", object=object, rule="@slice-order")
+            raise MalformedError("slices are not sorted, or overlap", object=object, rule="TD-CHK-004")
         end = (tensor, stop)
 
 
@@ -272,7 +272,7 @@ def decode(
         raise IntegrityError(
             f"the chunk's fingerprint is {fingerprint.text(sum(sums))}, not {chunk.fingerprint}",
             object=object,
-            rule="@chunk-fingerprint",
+            rule="TD-RDR-006",
             advice="The base or the pack was altered: scan the state you hold in full, then fetch the pack again.",
         )
     return Decoded(pieces, sums)
@@ -291,10 +291,10 @@ class _Streams:
     def get(self, name: str, least: int, most: int | None = None) -> Bytes:
         stored = self._read(name)
         if stored is None:
-            raise CodecFault(f"the stream `{name}` is absent", "@stream-absent")
+            raise CodecFault(f"the stream `{name}` is absent", "TD-PCK-013")
         size = compression.content_size(stored) if self._zstd else len(stored)
         if not least <= size <= (least if most is None else most):
-            raise CodecFault(f"the stream `{name}` has {size} bytes", "@stream-size")
+            raise CodecFault(f"the stream `{name}` has {size} bytes", "TD-CHK-019")
         if self._zstd:
             return compression.decompress(stored, size)
         return np.frombuffer(stored, np.uint8)
@@ -334,7 +334,7 @@ def _decode_steps(chunk: Chunk, streams: _Streams) -> Words:
     escaped = values.check_codes(codes, chunk.changed)
     planes = range(chunk.kind.word.itemsize)
     if not escaped and any(streams.has(f"escapes.{plane}") for plane in planes):
-        raise CodecFault("a stream `escapes`, but no code is 3", "@stream-extra")
+        raise CodecFault("a stream `escapes`, but no code is 3", "TD-CHK-020")
     escapes = [streams.get(f"escapes.{plane}", escaped) for plane in planes] if escaped else []
     return values.decode_steps(codes, escapes, chunk.changed, chunk.kind.word)
 
@@ -370,11 +370,17 @@ def _split(
 
 @dataclass(frozen=True)
 class EncodedChunk:
-    """A chunk as a writer made it: its table entry, its streams as stored, and its tensors' sums."""
+    """A chunk as a writer made it.
+
+    Attributes:
+        chunk: its table entry.
+        streams: its streams as stored.
+        sums: for each piece its tensor, its listed words, and what it adds to the tensor's fingerprint.
+    """
 
     chunk: Chunk
     streams: Mapping[str, bytes]
-    sums: Sequence[tuple[int, int]]
+    sums: Sequence[tuple[int, int, int]]
 
     @property
     def size(self) -> int:
@@ -400,7 +406,7 @@ def encode(
         base: gives the base's words of a slice, for exponent order.
     """
     kind = layout.tensors[pieces[0].tensor].kind
-    slices = [(piece.tensor, piece.start, piece.stop) for piece in pieces]
+    slices = _merged_slices(pieces)
     words = sum(stop - start for _, start, stop in slices)
     changed = sum(len(piece.new) for piece in pieces)
     new = _joined([piece.new for piece in pieces])
@@ -425,7 +431,7 @@ def encode(
             old, new = old[taken], new[taken]
         streams["codes"], escapes = values.encode_step(old, new)
         streams |= {f"escapes.{plane}": each for plane, each in enumerate(escapes)}
-    sums = [(piece.tensor, piece.sum(layout.tensors[piece.tensor].name)) for piece in pieces]
+    sums = [(piece.tensor, len(piece.new), piece.sum(layout.tensors[piece.tensor].name)) for piece in pieces]
     stored = {name: compression.compress(stream) for name, stream in streams.items()}
     packed = sum(map(len, stored.values())) < sum(map(len, streams.values()))
     if not packed:
@@ -438,9 +444,19 @@ def encode(
         positions=positions_codec,
         values=Replace() if values_codec == "replace" else Step(),
         compression=compression.ZSTD if packed else compression.NONE,
-        fingerprint=fingerprint.text(sum(each for _, each in sums)),
+        fingerprint=fingerprint.text(sum(each for _, _, each in sums)),
     )
     return EncodedChunk(chunk, stored, sums)
+
+
+def _merged_slices(pieces: Sequence[Piece]) -> list[tuple[int, int, int]]:
+    slices: list[tuple[int, int, int]] = []
+    for piece in pieces:
+        if slices and slices[-1][0] == piece.tensor and slices[-1][2] == piece.start:
+            slices[-1] = (piece.tensor, slices[-1][1], piece.stop)
+        else:
+            slices.append((piece.tensor, piece.start, piece.stop))
+    return slices
 
 
 def _joined(parts: Sequence[Words]) -> Words:
@@ -464,7 +480,7 @@ def _places(pieces: Sequence[Piece]) -> Indices:
 
 def _encode_positions(numbers: Indices, words: int, streams: dict[str, Bytes]) -> Gap | Bitmap:
     """Encode positions into `streams`, as a bitmap where that is smaller."""
-    shift = positions.choose_shift(len(numbers), words)
+    shift: Literal[0, 4, 8] = positions.choose_shift(len(numbers), words)
     gaps, low = positions.encode_gaps(numbers, shift)
     if len(numbers) * 8 > words:  # only here can a bitmap win
         bitmap = positions.encode_bitmap(numbers, words)

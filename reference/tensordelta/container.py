@@ -64,12 +64,12 @@ def header_size(prefix: bytes, *, size: int, object: str) -> int:
         LimitError: the header is too long.
     """
     if len(prefix) < _PREFIX:
-        raise MalformedError("shorter than the eight bytes of a header's length", object=object, rule="@header-length")
+        raise MalformedError("shorter than the eight bytes of a header's length", object=object, rule="TD-PCK-001")
     length = int.from_bytes(prefix[:_PREFIX], "little")
     if length > MAX_HEADER:
-        raise LimitError(f"a header of {length} bytes", object=object, rule="@header-limit")
+        raise LimitError(f"a header of {length} bytes", object=object, rule="TD-PCK-002")
     if _PREFIX + length > size:
-        raise MalformedError("the header is longer than the file", object=object, rule="@header-length")
+        raise MalformedError("the header is longer than the file", object=object, rule="TD-PCK-001")
     return length
 
 
@@ -84,10 +84,10 @@ def parse_strict(header: bytes, *, size: int, object: str) -> Header:
         MalformedError: not JSON of the format, or the tensors do not cover the buffer exactly.
     """
     if not header.startswith(b"{"):
-        raise MalformedError("the header does not begin with {", object=object, rule="@header-brace")
+        raise MalformedError("the header does not begin with {", object=object, rule="TD-PCK-003")
     value = ijson.parse(header, object=object, limit=MAX_HEADER)
-    metadata = ijson.convert(value.pop("__metadata__", {}), dict[str, str], object=object, rule="@header-metadata")
-    entries = ijson.convert(value, dict[str, Entry], object=object, rule="@header-entry")
+    metadata = ijson.convert(value.pop("__metadata__", {}), dict[str, str], object=object, rule="TD-PCK-010")
+    entries = ijson.convert(value, dict[str, Entry], object=object, rule="TD-PCK-008")
     return _checked(entries, metadata, _PREFIX + len(header), size, object)
 
 
@@ -98,14 +98,14 @@ def parse_plain(header: bytes, *, size: int, object: str) -> Header:
         MalformedError: safetensors would not read the file.
     """
     if not header.startswith(b"{"):
-        raise MalformedError("the header does not begin with {", object=object, rule="@plain-header")
+        raise MalformedError("the header does not begin with {", object=object, rule="TD-PCK-014")
     try:
         value: Any = json.loads(header.decode())
     except (ValueError, RecursionError) as error:
-        raise MalformedError(f"the header is not JSON: {error}", object=object, rule="@plain-header") from None
+        raise MalformedError(f"the header is not JSON: {error}", object=object, rule="TD-PCK-014") from None
     raw = value.pop("__metadata__", None)
-    metadata = ijson.convert(raw or {}, dict[str, str], object=object, rule="@plain-header")
-    plain = ijson.convert(value, dict[str, _PlainEntry], object=object, rule="@plain-header")
+    metadata = ijson.convert(raw or {}, dict[str, str], object=object, rule="TD-PCK-014")
+    plain = ijson.convert(value, dict[str, _PlainEntry], object=object, rule="TD-PCK-014")
     entries = {name: Entry(each.dtype, each.shape, each.data_offsets) for name, each in plain.items()}
     return _checked(entries, metadata, _PREFIX + len(header), size, object)
 
@@ -116,7 +116,7 @@ def _checked(entries: dict[str, Entry], metadata: dict[str, str], start: int, si
         begin, end = entry.data_offsets
         if begin != at or end < begin:
             raise MalformedError(
-                f"tensor {name!r} begins at byte {begin} of the buffer, not at {at}", object=object, rule="@header-holes"
+                f"tensor {name!r} begins at byte {begin} of the buffer, not at {at}", object=object, rule="TD-PCK-004"
             )
         dtype = DTYPES.get(entry.dtype)
         # A dtype that this version does not know is refused by whoever needs the tensor, by its proper name.
@@ -124,12 +124,12 @@ def _checked(entries: dict[str, Entry], metadata: dict[str, str], start: int, si
             raise MalformedError(
                 f"tensor {name!r} has {end - begin} bytes, not what its dtype and shape say",
                 object=object,
-                rule="@header-size",
+                rule="TD-PCK-014",
             )
         at = end
     if start + at != size:
         raise MalformedError(
-            f"the tensors end at byte {start + at}, the file at {size}", object=object, rule="@header-trailing"
+            f"the tensors end at byte {start + at}, the file at {size}", object=object, rule="TD-PCK-004"
         )
     return Header(entries, metadata, start)
 

@@ -59,7 +59,7 @@ def _set(mask: NDArray[np.bool_], count: int) -> Indices:
     eights = mask[: groups * _GROUP].view(np.uint64)
     hit = np.flatnonzero(eights != 0)
     inner = np.flatnonzero(eights[hit].view(np.bool_))
-    indices = hit[inner >> 3]
+    indices: Indices = hit[inner >> 3]
     indices <<= 3
     inner &= 7
     indices |= inner

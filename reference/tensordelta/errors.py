@@ -46,7 +46,9 @@ class MalformedError(TensorDeltaError, ValueError):
     """The bytes break a rule of the format."""
 
     name = "malformed"
-    default_advice = "Whoever wrote this object broke the format: report it to them and have the version published again."
+    default_advice = (
+        "Whoever wrote this object broke the format: report it to them and have the version published again."
+    )
 
 
 class UnsupportedError(TensorDeltaError, NotImplementedError):

@@ -124,6 +124,11 @@ def change(name: str, indices: NDArray[np.int64], old: Words, new: Words) -> int
     return total & _MASK
 
 
+def add_to(sums: U64, tensor: int, change: int) -> None:
+    """Add a change to a tensor's sum, in place, mod 2^64."""
+    sums[tensor] = (int(sums[tensor]) + change) & _MASK
+
+
 def combine(sums: U64) -> int:
     """Fingerprint of a state from the sums of its tensors, mod 2^64."""
     return int(np.add.reduce(sums, dtype=np.uint64))

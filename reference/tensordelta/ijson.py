@@ -90,29 +90,29 @@ def parse(data: bytes, *, object: str, limit: int) -> dict[str, Any]:
         MalformedError: not I-JSON, or not one JSON object.
     """
     if len(data) > limit:
-        raise LimitError(f"{len(data)} bytes of JSON, more than {limit}", object=object, rule="@json-size")
+        raise LimitError(f"{len(data)} bytes of JSON, more than {limit}", object=object, rule="TD-LIM-004")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise MalformedError(f"not UTF-8: {error}", object=object, rule="@json-utf8") from None
+        raise MalformedError(f"not UTF-8: {error}", object=object, rule="TD-JSN-001") from None
     if text.startswith("\ufeff"):
-        raise MalformedError("begins with a byte order mark", object=object, rule="@json-bom")
+        raise MalformedError("begins with a byte order mark", object=object, rule="TD-JSN-002")
     if _depth(data) > MAX_DEPTH:
-        raise LimitError(f"nested deeper than {MAX_DEPTH}", object=object, rule="@json-depth")
+        raise LimitError(f"nested deeper than {MAX_DEPTH}", object=object, rule="TD-JSN-008")
     body = text.strip(" \t\n\r")
     try:
         value, end = _DECODER.raw_decode(body)
         if end != len(body):
             raise _Fault("something follows the JSON object")
     except _Fault as error:
-        rule = "@json-duplicate" if "twice" in str(error) else "@json-grammar"
+        rule = "TD-JSN-004" if "twice" in str(error) else "TD-JSN-003"
         raise MalformedError(str(error), object=object, rule=rule) from None
     except (ValueError, RecursionError) as error:
-        raise MalformedError(f"not JSON: {error}", object=object, rule="@json-grammar") from None
+        raise MalformedError(f"not JSON: {error}", object=object, rule="TD-JSN-003") from None
     if _SURROGATE_ESCAPE.search(data) and _SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str)):
-        raise MalformedError("a lone surrogate in a string", object=object, rule="@json-surrogate")
+        raise MalformedError("a lone surrogate in a string", object=object, rule="TD-JSN-005")
     if not isinstance(value, dict):
-        raise MalformedError("not a JSON object", object=object, rule="@json-object")
+        raise MalformedError("not a JSON object", object=object, rule="TD-JSN-003")
     return value
 
 
@@ -126,9 +126,9 @@ def check_version(value: dict[str, Any], *, object: str) -> None:
     version = value.get("tensordelta")
     match = _VERSION.fullmatch(version) if isinstance(version, str) else None
     if match is None:
-        raise MalformedError(f"`tensordelta` is {version!r}, not major.minor", object=object, rule="@version-syntax")
+        raise MalformedError(f"`tensordelta` is {version!r}, not major.minor", object=object, rule="TD-JSN-015")
     if match[1] != VERSION.split(".")[0]:
-        raise UnsupportedError(f"written in version {version} of the format", object=object, rule="@version-major")
+        raise UnsupportedError(f"written in version {version} of the format", object=object, rule="TD-VER-002")
 
 
 def convert(value: Any, kind: type[T], *, object: str, rule: str) -> T:

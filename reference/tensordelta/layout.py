@@ -83,7 +83,7 @@ class Layout:
             MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.5.
         """
         if len(self.tensors) > MAX_TENSORS:
-            raise LimitError(f"{len(self.tensors)} tensors, more than 2^20", object=object, rule="@layout-tensors")
+            raise LimitError(f"{len(self.tensors)} tensors, more than 2^20", object=object, rule="TD-LIM-004")
         before: bytes | None = None
         for tensor in self.tensors:
             encoded = tensor.name.encode()
@@ -91,16 +91,16 @@ class Layout:
                 raise MalformedError(
                     f"{tensor.name[:80]!r} is no name of a tensor (1 to 1024 bytes, not __metadata__)",
                     object=object,
-                    rule="@layout-name",
+                    rule="TD-LAY-003",
                 )
             if before is not None and encoded <= before:
                 raise MalformedError(
-                    f"tensor {tensor.name!r} is not after the one before it", object=object, rule="@layout-order"
+                    f"tensor {tensor.name!r} is not after the one before it", object=object, rule="TD-LAY-002"
                 )
             before = encoded
             if tensor.dtype not in DTYPES:
                 raise UnsupportedError(
-                    f"tensor {tensor.name!r} has dtype {tensor.dtype!r}", object=object, rule="@layout-dtype"
+                    f"tensor {tensor.name!r} has dtype {tensor.dtype!r}", object=object, rule="TD-WRD-004"
                 )
             self._check_shape(tensor, object)
 
@@ -110,19 +110,17 @@ class Layout:
             raise LimitError(
                 f"tensor {tensor.name!r} has {len(tensor.shape)} dimensions, more than {MAX_RANK}",
                 object=object,
-                rule="@layout-rank",
+                rule="TD-LIM-004",
             )
         product = 1
         for size in tensor.shape:
             product *= size or 1
             if size > MAX_ELEMENTS or product > MAX_ELEMENTS:
                 raise LimitError(
-                    f"tensor {tensor.name!r} has more than 2^48 elements", object=object, rule="@layout-elements"
+                    f"tensor {tensor.name!r} has more than 2^48 elements", object=object, rule="TD-LAY-007"
                 )
         if elements(tensor.shape) * tensor.kind.bits % 8:
-            raise MalformedError(
-                f"tensor {tensor.name!r} does not fill whole bytes", object=object, rule="@layout-packed"
-            )
+            raise MalformedError(f"tensor {tensor.name!r} does not fill whole bytes", object=object, rule="TD-WRD-005")
 
     @classmethod
     def parse(cls, data: bytes, *, sha256: str) -> Layout:
@@ -134,10 +132,10 @@ class Layout:
         """
         name = layout_name(sha256)
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise IntegrityError("SHA-256 differs from its name", object=name, rule="@layout-digest")
+            raise IntegrityError("SHA-256 differs from its name", object=name, rule="TD-LAY-008")
         value = ijson.parse(data, object=name, limit=MAX_LAYOUT)
         ijson.check_version(value, object=name)
-        layout = cls(ijson.convert(value, LayoutDocument, object=name, rule="@layout-fields").tensors)
+        layout = cls(ijson.convert(value, LayoutDocument, object=name, rule="TD-LAY-001").tensors)
         layout.check(object=name)
         return layout
 

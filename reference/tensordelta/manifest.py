@@ -22,6 +22,7 @@ from .objects import (
     manifest_name,
     shortcut_name,
 )
+from .tables import Table
 
 #: Bytes of a manifest.
 MAX_MANIFEST = 64 * 2**20
@@ -101,15 +102,37 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         """Number of listed words."""
         return sum(pack.changed for pack in self.packs)
 
+    def table(self) -> Table:
+        """The manifest as a table."""
+        base = "full" if self.base is None else f"version {self.base.version}"
+        rows = [
+            ["chain", self.chain],
+            ["version", str(self.version)],
+            ["base", base],
+            ["created", self.created],
+            ["fingerprint", self.fingerprint],
+            ["layout", self.layout],
+            ["listed words", f"{self.changed:,}"],
+            ["size of packs", f"{self.size:,} bytes"],
+            ["features", ", ".join(self.features) or "-"],
+            *([f"annotation {key}", value] for key, value in self.annotations.items()),
+            *([f"pack {index}", f"{pack.label}, {pack.size:,} bytes"] for index, pack in enumerate(self.packs)),
+            *([f"file {file.name}", f"{file.size:,} bytes"] for file in self.files),
+        ]
+        return Table(f"version {self.version} from {base}", ["<field", "<value"], rows)
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
     def encode(self) -> bytes:
         """The manifest as a writer stores it."""
         return ijson.encode(self)
 
     def same_version(self, other: Manifest) -> bool:
-        """True if both make the same version the same way, so that a second create is a repeat (section 12)."""
+        """True if both make the same version the same way, so that a second create is a repeat (section 11.2)."""
 
-        def files(manifest: Manifest) -> list[FileEntry]:
-            return sorted(manifest.files, key=lambda each: each.name)
+        def files(manifest: Manifest) -> set[tuple[str, int, str]]:
+            return {(each.name, each.size, each.sha256) for each in manifest.files}
 
         return (
             self.layout == other.layout
@@ -120,7 +143,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def parse_manifest(
-    data: bytes, *, version: int, base: int | None | UnsetType = UNSET, tag: str | None = None
+    data: bytes, *, version: int, base: int | UnsetType | None = UNSET, tag: str | None = None
 ) -> Manifest:
     """Parse a manifest, or a shortcut where `base` is given, and check it against its object's name.
 
@@ -137,15 +160,15 @@ def parse_manifest(
     value = ijson.parse(data, object=name, limit=MAX_MANIFEST)
     ijson.check_version(value, object=name)
     if "base" not in value:
-        raise MalformedError("`base` is absent; a full version says null", object=name, rule="@manifest-base")
-    manifest = ijson.convert(value, Manifest, object=name, rule="@manifest-fields")
+        raise MalformedError("`base` is absent; a full version says null", object=name, rule="TD-MAN-002")
+    manifest = ijson.convert(value, Manifest, object=name, rule="TD-MAN-001")
     if manifest.version != version:
-        raise MalformedError(f"holds version {manifest.version}", object=name, rule="@manifest-name")
+        raise MalformedError(f"holds version {manifest.version}", object=name, rule="TD-OBJ-004")
     if not isinstance(base, UnsetType) and (manifest.base.version if manifest.base else None) != base:
-        raise MalformedError("its base is not the one of its name", object=name, rule="@shortcut-name")
+        raise MalformedError("its base is not the one of its name", object=name, rule="TD-OBJ-005")
     if manifest.base is not None and manifest.base.version >= version:
         raise MalformedError(
-            f"its base is version {manifest.base.version}, not an earlier one", object=name, rule="@manifest-order"
+            f"its base is version {manifest.base.version}, not an earlier one", object=name, rule="TD-MAN-003"
         )
     _check_packs(manifest, name)
     _check_names(manifest, name)
@@ -161,31 +184,31 @@ def check_features(manifest: Manifest, *, object: str) -> None:
     """
     for feature in manifest.features:
         if feature not in FEATURES:
-            raise UnsupportedError(f"needs the feature {feature!r}", object=object, rule="@feature-unknown")
+            raise UnsupportedError(f"needs the feature {feature!r}", object=object, rule="TD-MAN-004")
 
 
 def _check_packs(manifest: Manifest, name: str) -> None:
     if len(manifest.packs) > MAX_PACKS:
-        raise LimitError(f"{len(manifest.packs)} packs, more than 2^16", object=name, rule="@manifest-packs")
+        raise LimitError(f"{len(manifest.packs)} packs, more than 2^16", object=name, rule="TD-LIM-004")
     for index, pack in enumerate(manifest.packs):
         where = f"`packs[{index}]`"
         if pack.content not in (CHUNKS, TENSORS):
-            raise UnsupportedError(f"{where} has content {pack.content!r}", object=name, rule="@pack-content")
+            raise UnsupportedError(f"{where} has content {pack.content!r}", object=name, rule="TD-MAN-012")
         if pack.size > MAX_PACK:
-            raise LimitError(f"{where} has {pack.size} bytes, more than 2^40", object=name, rule="@pack-size-limit")
+            raise LimitError(f"{where} has {pack.size} bytes, more than 2^40", object=name, rule="TD-LIM-004")
         if pack.path is None and not pack.sources:
-            raise MalformedError(f"{where} has neither path nor sources", object=name, rule="@pack-path-null")
+            raise MalformedError(f"{where} has neither path nor sources", object=name, rule="TD-MAN-009")
         if pack.path is not None:
             check_path(pack.path, prefix="packs/", object=name)
         if pack.tensors[0] >= pack.tensors[1]:
-            raise MalformedError(f"{where} names no tensor", object=name, rule="@pack-tensors-empty")
+            raise MalformedError(f"{where} names no tensor", object=name, rule="TD-MAN-010")
 
 
 def _check_names(manifest: Manifest, name: str) -> None:
     taken: set[str] = set()
     for file in manifest.files:
         if file.size > MAX_PACK:
-            raise LimitError(f"file {file.name!r} is larger than 2^40 bytes", object=name, rule="@file-size-limit")
+            raise LimitError(f"file {file.name!r} is larger than 2^40 bytes", object=name, rule="TD-LIM-004")
         check_path(file.path, prefix="files/", object=name)
         _take_name(file.name, taken, name)
     for pack in manifest.packs:
@@ -195,12 +218,12 @@ def _check_names(manifest: Manifest, name: str) -> None:
         for end in (at for at, letter in enumerate(each) if letter == "/"):
             if each[:end] in taken:
                 raise MalformedError(
-                    f"{each[:end]!r} is the name of a file and of a folder", object=name, rule="@names-prefix"
+                    f"{each[:end]!r} is the name of a file and of a folder", object=name, rule="TD-MAN-021"
                 )
 
 
 def _take_name(each: str, taken: set[str], name: str) -> None:
     check_path(each, object=name)
     if each in taken:
-        raise MalformedError(f"two files are named {each!r}", object=name, rule="@names-unique")
+        raise MalformedError(f"two files are named {each!r}", object=name, rule="TD-MAN-020")
     taken.add(each)

@@ -127,9 +127,9 @@ def check_path(path: str, *, prefix: str = "", object: str) -> None:
         MalformedError: the path could leave the root, or lies in another folder than `prefix`.
     """
     if not is_path(path):
-        raise MalformedError(f"{path!r} is no path of the format", object=object, rule="@path-syntax")
+        raise MalformedError(f"{path!r} is no path of the format", object=object, rule="TD-PTH-001")
     if not path.startswith(prefix):
-        raise MalformedError(f"{path!r} does not begin with {prefix!r}", object=object, rule="@path-prefix")
+        raise MalformedError(f"{path!r} does not begin with {prefix!r}", object=object, rule="TD-PTH-003")
 
 
 def check_annotations(annotations: dict[str, str], *, object: str) -> None:
@@ -139,10 +139,10 @@ def check_annotations(annotations: dict[str, str], *, object: str) -> None:
         LimitError: more than 64 keys, or a key and value of more than 4096 bytes.
     """
     if len(annotations) > 64:
-        raise LimitError(f"{len(annotations)} annotations, more than 64", object=object, rule="@annotation-count")
+        raise LimitError(f"{len(annotations)} annotations, more than 64", object=object, rule="TD-LIM-004")
     for key, value in annotations.items():
         if len(key.encode()) + len(value.encode()) > 4096:
-            raise LimitError(f"the annotation {key[:40]!r} is longer than 4096 bytes", object=object, rule="@annotation-size")
+            raise LimitError(f"the annotation {key[:40]!r} is longer than 4096 bytes", object=object, rule="TD-LIM-001")
 
 
 def parse_chain(data: bytes) -> ChainDocument:
@@ -153,7 +153,7 @@ def parse_chain(data: bytes) -> ChainDocument:
     """
     value = ijson.parse(data, object=CHAIN, limit=MAX_SMALL)
     ijson.check_version(value, object=CHAIN)
-    document = ijson.convert(value, ChainDocument, object=CHAIN, rule="@chain-fields")
+    document = ijson.convert(value, ChainDocument, object=CHAIN, rule="TD-OBJ-015")
     check_annotations(document.annotations, object=CHAIN)
     return document
 
@@ -166,7 +166,7 @@ def parse_latest(data: bytes) -> LatestDocument:
     """
     value = ijson.parse(data, object=LATEST, limit=MAX_SMALL)
     ijson.check_version(value, object=LATEST)
-    return ijson.convert(value, LatestDocument, object=LATEST, rule="@latest-fields")
+    return ijson.convert(value, LatestDocument, object=LATEST, rule="TD-OBJ-018")
 
 
 def now() -> str:

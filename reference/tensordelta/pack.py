@@ -1,7 +1,7 @@
 """Packs: immutable safetensors files of chunks, or of whole tensors (SPEC.md section 6).
 
-`read_pack` looks at a pack's header and table before any stream; `build_pack` lays chunks out as a file. Bytes come from
-a `Blob`, which may be a file, a download, or memory.
+`read_pack` looks at a pack's header and table before any stream; `build_pack` lays chunks out as a file. Bytes come
+from a `Blob`, which may be a file, a download, or memory.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import msgspec
 from . import chunk as chunks
 from . import container, ijson
 from .chunk import Chunk, EncodedChunk
-from .errors import IntegrityError, MalformedError
+from .errors import MalformedError, UnsupportedError
 from .layout import Layout
 from .manifest import CHUNKS, EXPONENT_ORDER, Manifest, PackEntry
 from .objects import FormatVersion, Sha256, pack_name
+from .words import DTYPES
 
 METADATA_KEY = "tensordelta"
 
 _STREAM = re.compile(r"(0|[1-9][0-9]{0,15})\.(.+)", re.DOTALL)
-_READ = 1 << 20
 
 
 class Blob(Protocol):
@@ -96,21 +96,6 @@ class PlainPack:
 Pack = ChunkPack | PlainPack
 
 
-def check_digest(blob: Blob, *, sha256: str, size: int, object: str) -> None:
-    """Prove that an object is the one that was named.
-
-    Raises:
-        IntegrityError: another size or SHA-256.
-    """
-    if blob.size != size:
-        raise IntegrityError(f"{blob.size} bytes, not {size}", object=object, rule="@pack-size")
-    digest = hashlib.sha256()
-    for offset in range(0, size, _READ):
-        digest.update(blob.read(offset, min(_READ, size - offset)))
-    if digest.hexdigest() != sha256:
-        raise IntegrityError(f"its SHA-256 is {digest.hexdigest()}", object=object, rule="@pack-sha256")
-
-
 def read_pack(blob: Blob, entry: PackEntry, layout: Layout, manifest: Manifest) -> Pack:
     """Read a pack's header and check all that can be checked before a stream is decompressed.
 
@@ -121,21 +106,25 @@ def read_pack(blob: Blob, entry: PackEntry, layout: Layout, manifest: Manifest) 
     length = container.header_size(bytes(blob.read(0, 8)), size=blob.size, object=label)
     header = bytes(blob.read(8, length))
     if entry.content == CHUNKS:
-        pack: Pack = _chunk_pack(header, blob.size, label, layout, manifest)
-        held = [tensor for chunk in pack.chunks for tensor, _, _ in chunk.slices]
-        changed = sum(chunk.changed for chunk in pack.chunks)
+        chunked = _chunk_pack(header, blob.size, label, layout, manifest)
+        held = [tensor for chunk in chunked.chunks for tensor, _, _ in chunk.slices]
+        changed = sum(chunk.changed for chunk in chunked.chunks)
+        pack: Pack = chunked
     else:
-        pack = _plain_pack(header, blob.size, label, layout)
-        held = list(pack.tensors)
-        changed = sum(layout.tensors[tensor].words for tensor in pack.tensors)
+        plain = _plain_pack(header, blob.size, label, layout)
+        held = list(plain.tensors)
+        changed = sum(layout.tensors[tensor].words for tensor in plain.tensors)
+        pack = plain
     if entry.tensors != (min(held), max(held) + 1):
         raise MalformedError(
             f"holds tensors {min(held)} to {max(held)}, but `tensors` is {list(entry.tensors)}",
             object=label,
-            rule="@pack-tensors",
+            rule="TD-MAN-010",
         )
     if entry.changed != changed:
-        raise MalformedError(f"lists {changed} words, but `changed` is {entry.changed}", object=label, rule="@pack-changed")
+        raise MalformedError(
+            f"lists {changed} words, but `changed` is {entry.changed}", object=label, rule="TD-MAN-011"
+        )
     return pack
 
 
@@ -147,7 +136,7 @@ def _chunk_pack(header: bytes, size: int, label: str, layout: Layout, manifest: 
         chunks.check(chunk, layout, object=where)
         if isinstance(chunk.order, chunks.Exponent) and EXPONENT_ORDER not in manifest.features:
             raise MalformedError(
-                f"uses {EXPONENT_ORDER}, which the manifest does not list", object=where, rule="@feature-unlisted"
+                f"uses {EXPONENT_ORDER}, which the manifest does not list", object=where, rule="TD-MAN-006"
             )
     return ChunkPack(label, table, _streams(parsed, table, label))
 
@@ -163,18 +152,18 @@ def parse_table(text: str | None, *, layout: str, object: str) -> list[Chunk]:
         MalformedError, UnsupportedError, LimitError: see SPEC.md section 6.2.
     """
     if text is None:
-        raise MalformedError("no chunk table in its metadata", object=object, rule="@table-absent")
+        raise MalformedError("no chunk table in its metadata", object=object, rule="TD-PCK-010")
     try:
         data = text.encode()
     except UnicodeEncodeError:
-        raise MalformedError("the chunk table is not UTF-8", object=object, rule="@json-utf8") from None
+        raise MalformedError("the chunk table is not UTF-8", object=object, rule="TD-JSN-001") from None
     value = ijson.parse(data, object=object, limit=container.MAX_HEADER)
     ijson.check_version(value, object=object)
-    raw = ijson.convert(value, _RawTable, object=object, rule="@table-fields")
+    raw = ijson.convert(value, _RawTable, object=object, rule="TD-CHK-002")
     if raw.layout != layout:
-        raise MalformedError("made for another layout than the manifest's", object=object, rule="@table-layout")
+        raise MalformedError("made for another layout than the manifest's", object=object, rule="TD-CHK-003")
     if not raw.chunks:
-        raise MalformedError("a pack without chunks", object=object, rule="@table-empty")
+        raise MalformedError("a pack without chunks", object=object, rule="TD-CHK-001")
     return [chunks.parse(each, object=f"{object}, chunk {index}") for index, each in enumerate(raw.chunks)]
 
 
@@ -185,10 +174,10 @@ def _streams(parsed: container.Header, table: Sequence[Chunk], label: str) -> li
         match = _STREAM.fullmatch(name)
         index = int(match[1]) if match else len(table)
         if match is None or index >= len(table) or not any(match[2] in names for names in allowed[index]):
-            raise MalformedError(f"{name!r} is no stream of its chunks", object=label, rule="@stream-unknown")
+            raise MalformedError(f"{name!r} is no stream of its chunks", object=label, rule="TD-PCK-012")
         begin, end = entry.data_offsets
         if entry.dtype != "U8" or entry.shape != (end - begin,):
-            raise MalformedError(f"the stream {name!r} is not one row of U8", object=label, rule="@stream-type")
+            raise MalformedError(f"the stream {name!r} is not one row of U8", object=label, rule="TD-PCK-008")
         streams[index][match[2]] = (parsed.start + begin, end - begin)
     for index, ((required, optional), found) in enumerate(zip(allowed, streams, strict=True)):
         absent = required - found.keys()
@@ -196,7 +185,7 @@ def _streams(parsed: container.Header, table: Sequence[Chunk], label: str) -> li
             absent = optional - found.keys()  # planes of escapes: all or none
         if absent:
             raise MalformedError(
-                f"the stream `{min(absent)}` is absent", object=f"{label}, chunk {index}", rule="@stream-absent"
+                f"the stream `{min(absent)}` is absent", object=f"{label}, chunk {index}", rule="TD-PCK-013"
             )
     return streams
 
@@ -205,6 +194,8 @@ def _plain_pack(header: bytes, size: int, label: str, layout: Layout) -> PlainPa
     parsed = container.parse_plain(header, size=size, object=label)
     tensors: dict[int, int] = {}
     for name, entry in parsed.entries.items():
+        if entry.dtype not in DTYPES:
+            raise UnsupportedError(f"tensor {name!r} has dtype {entry.dtype!r}", object=label, rule="TD-PCK-018")
         index = layout.index.get(name)
         if index is None:
             continue
@@ -213,11 +204,11 @@ def _plain_pack(header: bytes, size: int, label: str, layout: Layout) -> PlainPa
             raise MalformedError(
                 f"tensor {name!r} is {entry.dtype} {list(entry.shape)}, not {wanted.dtype} {list(wanted.shape)}",
                 object=label,
-                rule="@plain-tensor",
+                rule="TD-PCK-015",
             )
         tensors[index] = parsed.start + entry.data_offsets[0]
     if not tensors:
-        raise MalformedError("holds no tensor of the layout", object=label, rule="@plain-none")
+        raise MalformedError("holds no tensor of the layout", object=label, rule="TD-PCK-016")
     return PlainPack(label, tensors)
 
 
@@ -236,7 +227,7 @@ def check_overlap(packs: Sequence[Pack], layout: Layout, *, object: str) -> None
         twice = whole & pack.tensors.keys()
         if twice:
             name = layout.tensors[min(twice)].name
-            raise MalformedError(f"two plain packs hold tensor {name!r}", object=object, rule="@slice-overlap")
+            raise MalformedError(f"two plain packs hold tensor {name!r}", object=object, rule="TD-MAN-019")
         whole |= pack.tensors.keys()
     end = (-1, 0)
     for tensor, start, stop in sorted(slices):
@@ -244,7 +235,7 @@ def check_overlap(packs: Sequence[Pack], layout: Layout, *, object: str) -> None
             raise MalformedError(
                 f"words {start} to {stop - 1} of tensor {layout.tensors[tensor].name!r} are named twice",
                 object=object,
-                rule="@slice-overlap",
+                rule="TD-MAN-019",
             )
         end = (tensor, stop)
 

@@ -89,7 +89,7 @@ class Planner:
         if held is not None and held.version == target:
             return ()
         if target not in self._versions:
-            raise MissingError(f"no version {target}", object=manifest_name(target), rule="@version-missing")
+            raise MissingError(f"no version {target}", object=manifest_name(target), rule="TD-OBJ-008")
         order = itertools.count()
         queue = [Step(0, next(order), target, ())]
         settled: set[int] = set()
@@ -114,15 +114,15 @@ class Planner:
                 heapq.heappush(queue, Step(queue_cost, next(order), edge.base, (edge, *step.edges)))
         if faults:
             raise faults[0]
-        raise MissingError(
-            f"no route leads to version {target}", object=manifest_name(target), rule="@route-missing"
-        )
+        raise MissingError(f"no route leads to version {target}", object=manifest_name(target), rule="TD-RTE-006")
 
     def _own(self, node: int, edges: tuple[Edge, ...]) -> Manifest:
         """The manifest that makes a version, after checking that the edge starting there means the same state."""
         if node not in self._versions:
             raise MissingError(
-                f"version {node}, from which {edges[0].name} starts, is gone", object=manifest_name(node), rule="@base-missing"
+                f"version {node}, from which {edges[0].name} starts, is gone",
+                object=manifest_name(node),
+                rule="TD-RTE-003",
             )
         own = self._read_manifest(node)
         if edges:
@@ -130,7 +130,7 @@ class Planner:
             assert base is not None
             if (base.layout, base.fingerprint) != (own.layout, own.fingerprint):
                 raise WrongBaseError(
-                    f"its base is not what version {node}'s own manifest says", object=edges[0].name, rule="@edge-base"
+                    f"its base is not what version {node}'s own manifest says", object=edges[0].name, rule="TD-RTE-002"
                 )
         return own
 
@@ -142,7 +142,7 @@ class Planner:
             raise WrongBaseError(
                 f"it starts from fingerprint {base.fingerprint}, the state held has {held.fingerprint}",
                 object=edge.name,
-                rule="@base-fingerprint",
+                rule="TD-RDR-003",
             )
 
     def _edges(
@@ -181,5 +181,5 @@ def check_shortcut(shortcut: Manifest, own: Manifest, *, object: str) -> None:
         raise ConflictError(
             f"disagrees with version {own.version} on chain, layout or fingerprint",
             object=object,
-            rule="@shortcut-agrees",
+            rule="TD-MAN-025",
         )

@@ -113,9 +113,7 @@ class State(Mapping[str, NDArray[Any]]):
             assert self._sums is not None
             return self._sums
         parts = [
-            (index, start)
-            for index, words in enumerate(self._words)
-            for start in range(0, max(len(words), 1), _SCAN)
+            (index, start) for index, words in enumerate(self._words) for start in range(0, max(len(words), 1), _SCAN)
         ]
 
         def scan(part: tuple[int, int]) -> int:
@@ -125,7 +123,7 @@ class State(Mapping[str, NDArray[Any]]):
 
         sums = np.zeros(len(self.layout), np.uint64)
         for (index, _), each in zip(parts, ordered_map(scan, parts, threads=thread_count(threads)), strict=True):
-            sums[index] += np.uint64(each)
+            fingerprint.add_to(sums, index, each)
         self._sums = sums
         return sums
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -72,7 +72,7 @@ class FileBlob:
         while got < length:
             count = os.preadv(self._file.fileno(), [view[got:]], offset + got)
             if not count:
-                raise IntegrityError(f"ends at byte {offset + got}", object=self._object, rule="@pack-size")
+                raise IntegrityError(f"ends at byte {offset + got}", object=self._object, rule="TD-MAN-013")
             got += count
         return view
 
@@ -82,7 +82,7 @@ class FileBlob:
         while got < len(target):
             count = os.preadv(self._file.fileno(), [target[got:]], offset + got)
             if not count:
-                raise IntegrityError(f"ends at byte {offset + got}", object=self._object, rule="@pack-size")
+                raise IntegrityError(f"ends at byte {offset + got}", object=self._object, rule="TD-MAN-013")
             got += count
 
     def __enter__(self) -> Self:
@@ -114,11 +114,11 @@ class FolderStore:
         path = self.root / name
         real, root = os.path.realpath(path), os.path.realpath(self.root)
         if os.path.commonpath([real, root]) != root:
-            raise UntrustedError(f"is a link out of {self.root}", object=name, rule="@folder-links")
+            raise UntrustedError(f"is a link out of {self.root}", object=name, rule="TD-STO-006")
         return path
 
     def _missing(self, name: str) -> MissingError:
-        return MissingError(f"is not in {self.root}", object=name, rule="@object-missing")
+        return MissingError(f"is not in {self.root}", object=name, rule="TD-MAN-014")
 
     def read(self, name: str) -> bytes:
         """An object's bytes. Raises MissingError."""
@@ -144,7 +144,7 @@ class FolderStore:
     def names(self, prefix: str) -> Iterator[str]:
         """Names of the objects under a prefix that ends with `/`."""
         try:
-            entries: Sequence[str] = os.listdir(self.root / prefix)
+            entries = [entry.name for entry in (self.root / prefix).iterdir()]
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -33,7 +34,13 @@ def thread_count(threads: int | None) -> int:
 
 
 def ordered_map(
-    work: Callable[[T], R], items: Iterable[T], *, threads: int, cost: Callable[[T], int] | None = None, budget: int = 0
+    work: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    threads: int,
+    cost: Callable[[T], int] | None = None,
+    budget: int = 0,
+    pool: ThreadPoolExecutor | None = None,
 ) -> Iterator[R]:
     """`map` over several threads: results in order, few items in flight.
 
@@ -43,13 +50,14 @@ def ordered_map(
         threads: with 1, everything runs in the calling thread.
         cost, budget: bytes that an item needs while in flight, and how many may be in flight together; a single item
             may exceed the budget, alone.
+        pool: a pool of so many threads to use; by default one of its own.
     """
     if threads == 1:
         yield from map(work, items)
         return
     flying: deque[tuple[Future[R], int]] = deque()
     used = 0
-    with ThreadPoolExecutor(threads, thread_name_prefix="tensordelta") as pool:
+    with nullcontext(pool) if pool else ThreadPoolExecutor(threads, thread_name_prefix="tensordelta") as workers:
         try:
             for item in items:
                 need = cost(item) if cost else 0
@@ -57,7 +65,7 @@ def ordered_map(
                     future, freed = flying.popleft()
                     yield future.result()
                     used -= freed
-                flying.append((pool.submit(work, item), need))
+                flying.append((workers.submit(work, item), need))
                 used += need
             while flying:
                 yield flying.popleft()[0].result()

@@ -27,7 +27,7 @@ from .state import State
 from .threads import ordered_map
 from .words import Words, to_array
 
-Allocate = Callable[[Tensor], Words]
+Allocate = Callable[[Tensor, "Budget"], Words]
 
 #: Words of a plain tensor that are read at once.
 _PLAIN = 1 << 22
@@ -80,13 +80,14 @@ class Budget:
             raise LimitError(
                 f"needs {self.used + amount:,} bytes of memory, the budget is {self.limit:,}",
                 object=object,
-                rule="@memory-budget",
+                rule="TD-LIM-002",
                 advice="Raise the budget (memory=…), or take a route with smaller steps.",
             )
 
 
-def zeros(tensor: Tensor) -> Words:
+def zeros(tensor: Tensor, budget: Budget) -> Words:
     """Memory for a tensor that starts as zero words."""
+    budget.take(tensor.nbytes, object=f"tensor {tensor.name!r}")
     return np.zeros(tensor.words, tensor.kind.word)
 
 
@@ -95,6 +96,7 @@ class Preparation:
 
     Args:
         state: what the reader holds.
+        sums: fingerprints of its tensors.
         allocate: gives memory for tensors that start as zero words.
         threads: how many chunks are decoded at once.
         budget: the memory budget.
@@ -102,15 +104,23 @@ class Preparation:
     """
 
     def __init__(
-        self, state: State, *, threads: int, budget: Budget, allocate: Allocate = zeros, in_flight: int = 256 << 20
+        self,
+        state: State,
+        sums: U64,
+        *,
+        threads: int,
+        budget: Budget,
+        allocate: Allocate = zeros,
+        in_flight: int = 192 << 20,
     ) -> None:
         self._state = state
+        self._sums_before = sums
         self._threads = threads
         self._budget = budget
         self._allocate = allocate
         self._in_flight = in_flight
         self.layout = state.layout
-        self.sums: U64 = state.sums(threads=threads).copy()
+        self.sums: U64 = sums.copy()
         # For each tensor: its index in the state held, or None where it was built here.
         self._origin: list[int | None] = list(range(len(state.layout)))
         self._built: dict[int, Words] = {}
@@ -132,16 +142,16 @@ class Preparation:
         if base is None:
             return
         if layout is not None and layout != self.layout:
-            raise WrongBaseError("the state held has another layout than the base", object=object, rule="@base-layout")
+            raise WrongBaseError("the state held has another layout than the base", object=object, rule="TD-RDR-004")
         held = fingerprint.text(fingerprint.combine(self.sums))
         if held != base.fingerprint:
             raise WrongBaseError(
                 f"the state held has fingerprint {held}, the base {base.fingerprint}",
                 object=object,
-                rule="@base-fingerprint",
+                rule="TD-RDR-003",
             )
 
-    def fit(self, layout: Layout, *, full: bool, object: str) -> None:
+    def fit(self, layout: Layout, *, full: bool) -> None:
         """Fit the present state to a manifest's layout (SPEC.md section 5)."""
         self._zero = frozenset()
         self._overlay = {
@@ -169,9 +179,8 @@ class Preparation:
                 if old in self._overlay:
                     overlay[index] = self._overlay[old]
             else:
-                self._budget.take(tensor.nbytes, object=object)
                 origin.append(None)
-                built[index] = self._allocate(tensor)
+                built[index] = self._allocate(tensor, self._budget)
         self.layout, self._origin, self._built, self._overlay, self.sums = layout, origin, built, overlay, sums
         self._zero = frozenset(index for index in built if index not in kept)
 
@@ -209,7 +218,7 @@ class Preparation:
         results = ordered_map(work, jobs, threads=self._threads, cost=cost, budget=self._in_flight)
         for result in results:
             for tensor, each, piece in result:
-                sums[tensor] += np.uint64(each & 0xFFFFFFFFFFFFFFFF)
+                fingerprint.add_to(sums, tensor, each)
                 if piece is not None:
                     fresh.setdefault(tensor, []).append(piece)
         self.sums = sums
@@ -218,7 +227,7 @@ class Preparation:
             raise IntegrityError(
                 f"the new state's fingerprint is {got}, not {manifest.fingerprint}",
                 object=object,
-                rule="@manifest-fingerprint",
+                rule="TD-RDR-007",
                 advice="The packs do not make the state that was published; have it published again.",
             )
         for tensor, pieces in fresh.items():
@@ -249,9 +258,7 @@ class Preparation:
             (piece.tensor, each, self._kept(piece)) for piece, each in zip(decoded.pieces, decoded.sums, strict=True)
         ]
 
-    def _read_plain(
-        self, pack: PlainPack, blob: Blob, tensor: int, base: _Base
-    ) -> list[tuple[int, int, Piece | None]]:
+    def _read_plain(self, pack: PlainPack, blob: Blob, tensor: int, base: _Base) -> list[tuple[int, int, Piece | None]]:
         info = self.layout.tensors[tensor]
         itemsize = info.kind.word.itemsize
         results: list[tuple[int, int, Piece | None]] = []
@@ -269,7 +276,9 @@ class Preparation:
         built = self._built.get(piece.tensor)
         if built is None:
             # A dense piece is exchanged with the words in use, so it needs no copy of them.
-            return Piece(piece.tensor, piece.start, piece.stop, None, None, piece.new) if piece.indices is None else piece
+            return (
+                Piece(piece.tensor, piece.start, piece.stop, None, None, piece.new) if piece.indices is None else piece
+            )
         part = built[piece.start : piece.stop]
         if piece.indices is None:
             part[:] = piece.new
@@ -344,6 +353,7 @@ class Preparation:
             built=self._built,
             sparse=self._overlay,
             sums=self.sums,
+            sums_before=self._sums_before,
             version=version,
             chain=chain,
             route=tuple(route),
@@ -395,6 +405,7 @@ class Update:
         built: dict[int, Words],
         sparse: dict[int, list[Piece]],
         sums: U64,
+        sums_before: U64,
         version: int,
         chain: str,
         route: tuple[str, ...],
@@ -412,8 +423,13 @@ class Update:
         self._generation = state.generation
         self._applied = False
         self._on_applied = on_applied
-        self._before = (state.layout, [state.words(index) for index in range(len(state.layout))], state.version, state.chain)
-        self._sums_before = state.sums()
+        self._before = (
+            state.layout,
+            [state.words(index) for index in range(len(state.layout))],
+            state.version,
+            state.chain,
+        )
+        self._sums_before = sums_before
         self.version = version
         self.base = state.version
         self.route = route
@@ -434,6 +450,11 @@ class Update:
     def layout(self) -> Layout:
         """The new version's layout."""
         return self._layout
+
+    @property
+    def sums(self) -> U64:
+        """Fingerprint of each tensor of the new version, uint64 in layout order."""
+        return self._sums
 
     def runs(self) -> Iterator[Piece]:
         """The pieces of tensors that the state holds; `tensor` counts in the new layout."""
@@ -463,7 +484,9 @@ class Update:
             elif tensor in self._sparse:
                 pieces = self._sparse[tensor]
                 new = [
-                    self._live(tensor)[piece.start : piece.stop] if self._applied and piece.indices is None else piece.new
+                    self._live(tensor)[piece.start : piece.stop]
+                    if self._applied and piece.indices is None
+                    else piece.new
                     for piece in pieces
                 ]
                 yield self._patch(info, np.concatenate([_indices(piece) for piece in pieces]), np.concatenate(new))
@@ -489,7 +512,7 @@ class Update:
             raise WrongBaseError(
                 "the state was updated since this update was prepared",
                 object=self.route[-1] if self.route else "update",
-                rule="@update-bound",
+                rule="TD-APP-001",
                 advice="Prepare the update again from the state as it is now.",
             )
         started = time.perf_counter()
@@ -513,7 +536,7 @@ class Update:
             raise WrongBaseError(
                 "this update is not the last that was applied to the state",
                 object=self.route[-1] if self.route else "update",
-                rule="@update-bound",
+                rule="TD-APP-001",
                 advice="Undo updates in the reverse of the order in which they were applied.",
             )
         self._scatter(self._targets(), threads, forward=False)
@@ -552,7 +575,12 @@ class Update:
             else:
                 target[piece.indices] = 0 if piece.old is None else piece.old
 
-        jobs = [(target, piece) for tensor, target in enumerate(targets) if target is not None for piece in self._sparse.get(tensor, ())]
+        jobs = [
+            (target, piece)
+            for tensor, target in enumerate(targets)
+            if target is not None
+            for piece in self._sparse.get(tensor, ())
+        ]
         for tensor, built in self._built.items():
             target = targets[tensor]
             if target is not None:
@@ -560,7 +588,9 @@ class Update:
         for _ in ordered_map(write, jobs, threads=threads):
             pass
 
-    def _swap_in(self, layout: Layout, words: Sequence[Words], sums: U64, version: int | None, chain: str | None) -> None:
+    def _swap_in(
+        self, layout: Layout, words: Sequence[Words], sums: U64, version: int | None, chain: str | None
+    ) -> None:
         arrays = self._state.arrays
         if arrays is not None and layout != self._state.layout:
             old, new = set(self._state.layout.tensors), set(layout.tensors)

@@ -27,7 +27,7 @@ _MAGIC = 0xFD2FB528
 _MAX_WINDOW = 1 << 27
 
 # Streams are entropy-coded bytes with few matches: a small hash table finds the runs that there are, and is fast.
-_OPTIONS = {
+_OPTIONS: dict[int, int] = {
     zstd.CompressionParameter.compression_level: 1,
     zstd.CompressionParameter.checksum_flag: 1,
     zstd.CompressionParameter.content_size_flag: 1,
@@ -37,12 +37,12 @@ _OPTIONS = {
 _LOCAL = threading.local()
 
 
-def compress(stream: Bytes | memoryview | bytes) -> bytes:
+def compress(stream: Bytes) -> bytes:
     """One zstd frame with content size and checksum."""
     compressor: Any = getattr(_LOCAL, "compressor", None)
     if compressor is None:
         compressor = _LOCAL.compressor = zstd.ZstdCompressor(options=_OPTIONS)
-    frame: bytes = compressor.compress(memoryview(stream), mode=zstd.ZstdCompressor.FLUSH_FRAME)
+    frame: bytes = compressor.compress(stream.data, mode=zstd.ZstdCompressor.FLUSH_FRAME)
     return frame
 
 
@@ -53,27 +53,27 @@ def content_size(frame: bytes | memoryview) -> int:
     128 MiB.
     """
     if len(frame) < 6 or int.from_bytes(frame[:4], "little") != _MAGIC:
-        raise CodecFault("not a zstd frame", "@zstd-frame")
+        raise CodecFault("not a zstd frame", "TD-ZST-001")
     descriptor = frame[4]
     single = bool(descriptor & 0x20)
     size_bytes = (1 if single else 0, 2, 4, 8)[descriptor >> 6]
     if descriptor & 0x08:
-        raise CodecFault("the zstd frame has its reserved bit set", "@zstd-frame")
+        raise CodecFault("the zstd frame has its reserved bit set", "TD-ZST-001")
     if not size_bytes:
-        raise CodecFault("the zstd frame has no content size", "@zstd-size")
+        raise CodecFault("the zstd frame has no content size", "TD-ZST-002")
     if not descriptor & 0x04:
-        raise CodecFault("the zstd frame has no checksum", "@zstd-checksum")
+        raise CodecFault("the zstd frame has no checksum", "TD-ZST-004")
     if descriptor & 0x03:
-        raise CodecFault("the zstd frame names a dictionary", "@zstd-dictionary")
+        raise CodecFault("the zstd frame names a dictionary", "TD-ZST-005")
     at = 5
     if not single:
         exponent, mantissa = frame[5] >> 3, frame[5] & 7
         window = (1 << (10 + exponent)) + ((1 << (10 + exponent)) >> 3) * mantissa
         if window > _MAX_WINDOW:
-            raise CodecFault(f"the zstd frame wants a window of {window} bytes", "@zstd-window")
+            raise CodecFault(f"the zstd frame wants a window of {window} bytes", "TD-ZST-008")
         at = 6
     if len(frame) < at + size_bytes:
-        raise CodecFault("the zstd frame is cut short", "@zstd-frame")
+        raise CodecFault("the zstd frame is cut short", "TD-ZST-001")
     return int.from_bytes(frame[at : at + size_bytes], "little") + (256 if size_bytes == 2 else 0)
 
 
@@ -83,9 +83,9 @@ def decompress(frame: bytes | memoryview, size: int) -> Bytes:
     try:
         content = decompressor.decompress(frame, max_length=size + 1)
     except zstd.ZstdError as error:
-        raise CodecFault(f"the zstd frame does not decode: {error}", "@zstd-frame") from None
+        raise CodecFault(f"the zstd frame does not decode: {error}", "TD-ZST-001") from None
     if not decompressor.eof or len(content) != size:
-        raise CodecFault("the zstd frame does not end where its content does", "@zstd-frame")
+        raise CodecFault("the zstd frame does not end where its content does", "TD-ZST-001")
     if decompressor.unused_data:
-        raise CodecFault("something follows the zstd frame", "@zstd-one")
+        raise CodecFault("something follows the zstd frame", "TD-ZST-006")
     return np.frombuffer(content, np.uint8)

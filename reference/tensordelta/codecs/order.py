@@ -80,7 +80,8 @@ def _below(words: Words, low: int, width: int, limit: int) -> NDArray[np.bool_]:
     # Shift the bits above the field out at the top; what is left compares as the field does.
     above = words.dtype.itemsize * 8 - low - width
     bound = words.dtype.type(limit << (low + above))
-    return np.less(words << words.dtype.type(above), bound)
+    below: NDArray[np.bool_] = np.less(words << words.dtype.type(above), bound)
+    return below
 
 
 def _exponents(words: Words, low: int, width: int) -> NDArray[np.unsignedinteger[Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ SHIFTS = (0, 4, 8)
 _ESCAPE = 255
 
 
-def choose_shift(changed: int, words: int) -> int:
+def choose_shift(changed: int, words: int) -> Literal[0, 4, 8]:
     """The shift that suits the mean gap."""
     mean = words / changed
     return 0 if mean < 256 else 4 if mean < 4096 else 8
@@ -69,14 +71,13 @@ def decode_gaps(gaps: Bytes, low: Bytes | None, shift: int, changed: int, words:
     """Decode the streams `gaps` and `low`, already of a legal size, to `changed` numbers below `words`."""
     listed = gaps < _ESCAPE
     if int(np.count_nonzero(listed)) != changed:
-        raise CodecFault(f"`gaps` ends {np.count_nonzero(listed)} gaps, not {changed}", "@gap-count")
+        raise CodecFault(f"`gaps` ends {np.count_nonzero(listed)} gaps, not {changed}", "TD-POS-003")
     if gaps[-1] == _ESCAPE:
-        raise CodecFault("`gaps` ends with 255", "@gap-last")
+        raise CodecFault("`gaps` ends with 255", "TD-POS-004")
     if shift == 0:
-        if len(gaps) == changed:
-            numbers = np.cumsum(gaps, dtype=np.int64)
-        else:
-            numbers = np.cumsum(gaps, dtype=np.int64)[listed]
+        numbers = np.cumsum(gaps, dtype=np.int64)
+        if len(gaps) != changed:
+            numbers = numbers[listed]
     else:
         assert low is not None
         if len(gaps) == changed:
@@ -91,12 +92,12 @@ def decode_gaps(gaps: Bytes, low: Bytes | None, shift: int, changed: int, words:
             np.bitwise_and(low, 15, out=nibbles[:, 0])
             np.right_shift(low, 4, out=nibbles[:, 1])
             if changed % 2 and nibbles[-1, 1]:
-                raise CodecFault("the last nibble of `low` is padding and not zero", "@low-padding")
+                raise CodecFault("the last nibble of `low` is padding and not zero", "TD-POS-006")
             high |= nibbles.reshape(-1)[:changed]
         numbers = np.cumsum(high, out=high)
     numbers += np.arange(changed)
     if int(numbers[-1]) >= words:
-        raise CodecFault(f"position {numbers[-1]} is past the last of {words} words", "@position-bound")
+        raise CodecFault(f"position {numbers[-1]} is past the last of {words} words", "TD-POS-005")
     return numbers
 
 
@@ -111,8 +112,8 @@ def decode_bitmap(bitmap: Bytes, changed: int, words: int) -> Positions:
     """Decode the stream `bitmap`, already of a legal size."""
     bits = np.unpackbits(bitmap, bitorder="little").view(np.bool_)
     if bits[words:].any():
-        raise CodecFault("padding bits of `bitmap` are not zero", "@bitmap-padding")
+        raise CodecFault("padding bits of `bitmap` are not zero", "TD-POS-010")
     numbers = np.flatnonzero(bits[:words])
     if len(numbers) != changed:
-        raise CodecFault(f"`bitmap` has {len(numbers)} bits set, not {changed}", "@bitmap-count")
+        raise CodecFault(f"`bitmap` has {len(numbers)} bits set, not {changed}", "TD-POS-009")
     return numbers

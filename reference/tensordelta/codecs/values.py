@@ -50,7 +50,7 @@ def check_codes(codes: Bytes, changed: int) -> int:
     """Check the padding of `codes` and count the escaped words."""
     spare = -changed % 4
     if spare and codes[-1] >> (8 - 2 * spare):
-        raise CodecFault("padding bits of `codes` are not zero", "@codes-padding")
+        raise CodecFault("padding bits of `codes` are not zero", "TD-VAL-003")
     return int(np.add.reduce(_code_steps(1)[1][codes], dtype=np.int64))
 
 
@@ -69,7 +69,7 @@ def decode_steps(codes: Bytes, escapes: list[Bytes], changed: int, word: np.dtyp
         rest = join_planes(escapes, word)
         kind = word.type
         if int(rest.max()) > (1 << (word.itemsize * 8)) - 5:
-            raise CodecFault("an escape is greater than 2^w - 5", "@escape-bound")
+            raise CodecFault("an escape is greater than 2^w - 5", "TD-VAL-002")
         folded = rest + kind(_ESCAPED + 1)
         # Unfold: even z is z/2, odd z is -(z+1)/2.
         steps[np.flatnonzero(steps == 0)] = (folded >> kind(1)) ^ (kind(0) - (folded & kind(1)))

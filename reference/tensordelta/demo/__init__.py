@@ -1,1 +1,1 @@
-"""A small, real training run to publish deltas of, and the picture of what publishing it took."""
+"""A small but real training run to publish deltas of, and a picture of what publishing it took."""

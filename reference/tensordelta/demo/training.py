@@ -7,7 +7,6 @@ rate of 3e-6, weights handed out as bfloat16. A step that small is below the spa
 only about one published weight in a hundred changes: that is what the demo's deltas are made of.
 """
 
-import builtins
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]
 Back = Callable[[Array], Array]  # the gradient at an operation's output -> the gradient at its input
+Cache = dict[int, tuple[Array, Array]]  # by layer, the keys and values of what has been read
 Progress = Callable[[str, float], None]
 
 VOCABULARY = 128  # ASCII
@@ -32,8 +32,9 @@ HIDDEN = 640  # of the feed-forward part
 CONTEXT = 48  # bytes the model sees at once
 WARMUP_BATCH = 6
 WARMUP_RATE = 1.2e-3
-PROMPTS, PER_PROMPT, PROMPT = 8, 6, 16  # an RL step's batch: how many prompts, samples of each, bytes in a prompt
+PROMPTS, PER_PROMPT, PROMPT = 8, 6, 16  # of an RL step: prompts, texts for each, bytes in a prompt
 RL_RATE = 3e-6
+RL_COST = 11  # an RL step takes about as long as so many of the warm-up
 
 
 @dataclass(frozen=True)
@@ -46,71 +47,66 @@ class Checkpoint:
     weights: dict[str, npt.NDArray[Any]]  # bfloat16; the caller's to keep
 
 
-@dataclass(frozen=True)
-class Rollout:
-    """Texts that a policy wrote, and how much better than its siblings each one is."""
-
-    tokens: Tokens
-    advantages: Array
-    reward: float
-
-
 def train(
     *, steps: int = 10, seed: int = 0, warmup: int = 120, on_progress: Progress | None = None
 ) -> Iterator[Checkpoint]:
     """Warm up, yield step 0, then yield each of `steps` RL steps. The same seed repeats the run on one machine.
 
-    `on_progress` hears what is going on and how far the whole run has come, from 0 to 1.
+    `on_progress` hears what has just been done, and how much of the whole run that makes, from 0 to 1.
     """
     report = on_progress or (lambda message, done: None)
+    total = warmup + RL_COST * (steps + 1)
     random = np.random.default_rng(seed)
     corpus = Corpus(corpus_text())
     master = Model(initial_weights(random))
     optimizer = AdamW(master.weights)
-    total = warmup + 2 * steps + 1  # an RL step takes about as long as two of the warm-up
 
-    for step in range(warmup):
-        tokens = corpus.windows(random, WARMUP_BATCH, CONTEXT + 1)
-        loss = learn(master, tokens, np.ones_like(tokens[:, 1:], dtype=np.float32))
+    for step in range(1, warmup + 1):
+        tokens = corpus.windows(random, WARMUP_BATCH)
+        loss = learn(master, tokens, np.ones((WARMUP_BATCH, CONTEXT), np.float32))
         optimizer.step(master.gradients, warmup_rate(step, warmup))
-        report(f"warm-up {step + 1}/{warmup}: loss {loss:.2f}", (step + 1) / total)
+        report(f"warm-up {step}/{warmup}: loss {loss:.2f}", step / total)
 
-    policy = Model(published(master.weights))
-    rollout = play(policy, corpus, random)
-    yield Checkpoint(0, corpus.held_out_loss(policy), rollout.reward, to_bfloat16(master.weights))
-
-    for step in range(1, steps + 1):
-        # As in mixed-precision training, gradients are taken at the rounded weights, which are the ones that wrote
-        # the texts, and applied to the master, where steps too small for bfloat16 add up.
-        learn(policy, rollout.tokens, completion_weights(rollout))
-        optimizer.step(policy.gradients, RL_RATE)
-        policy = Model(published(master.weights))
+    policy, rollout = master, None
+    for step in range(steps + 1):
+        if rollout is not None:
+            # As in mixed-precision training, the gradient is taken at the rounded weights, which are the ones that
+            # wrote the texts, and applied to the master, where steps too small for bfloat16 add up.
+            learn(policy, rollout.tokens, rollout.weights())
+            optimizer.step(policy.gradients, RL_RATE)
+        published = {name: weight.astype(ml_dtypes.bfloat16) for name, weight in master.weights.items()}
+        policy = Model({name: weight.astype(np.float32) for name, weight in published.items()})
         rollout = play(policy, corpus, random)
-        report(f"RL step {step}/{steps}: reward {rollout.reward:.3f}", (total - 2 * (steps - step)) / total)
-        yield Checkpoint(step, corpus.held_out_loss(policy), rollout.reward, to_bfloat16(master.weights))
+        report(f"step {step}/{steps}: reward {rollout.reward:.3f}", (warmup + RL_COST * (step + 1)) / total)
+        yield Checkpoint(step, corpus.held_out_loss(policy), rollout.reward, published)
 
 
 def warmup_rate(step: int, warmup: int) -> float:
-    """A tenth of the warm-up rises to the full rate, and the rest falls linearly to a tenth of it."""
-    return WARMUP_RATE * min((step + 1) / (0.1 * warmup), max(0.1, 1 - step / warmup))
-
-
-def to_bfloat16(weights: dict[str, Array]) -> dict[str, npt.NDArray[Any]]:
-    return {name: weight.astype(ml_dtypes.bfloat16) for name, weight in weights.items()}
-
-
-def published(weights: dict[str, Array]) -> dict[str, Array]:
-    """The weights as a worker sees them: rounded to bfloat16, and float32 again to calculate with."""
-    return {name: weight.astype(np.float32) for name, weight in to_bfloat16(weights).items()}
+    """A tenth of the warm-up rises to the full rate; the rest falls to a tenth of it."""
+    return WARMUP_RATE * min(10 * step / warmup, max(0.1, 1 - step / warmup))
 
 
 # Reinforcement learning: sample, score, compare
 
 
+@dataclass(frozen=True)
+class Rollout:
+    """Texts that a policy wrote, and how each one's reward compares with its siblings'."""
+
+    tokens: Tokens
+    advantages: Array
+    reward: float
+
+    def weights(self) -> Array:
+        """The policy gradient as weights for `learn`: written bytes by their text's advantage, prompts by nothing."""
+        weights = np.repeat(self.advantages[:, None], CONTEXT - 1, axis=1)
+        weights[:, : PROMPT - 1] = 0
+        return weights
+
+
 def play(policy: "Model", corpus: "Corpus", random: np.random.Generator) -> Rollout:
-    prompts = np.repeat(corpus.prompts(random, PROMPTS), PER_PROMPT, axis=0)
-    tokens = sample(policy, prompts, random)
-    rewards = np.array([corpus.reward(as_text(row[PROMPT:])) for row in tokens], dtype=np.float32)
+    tokens = sample(policy, np.repeat(corpus.prompts(random, PROMPTS), PER_PROMPT, axis=0), random)
+    rewards = np.array([corpus.reward(row[PROMPT:]) for row in tokens], np.float32)
     # As in GRPO, what counts is how a text compares with the others written for its prompt.
     groups = rewards.reshape(PROMPTS, PER_PROMPT)
     advantages = (groups - groups.mean(1, keepdims=True)) / (groups.std(1, keepdims=True) + 1e-4)
@@ -121,7 +117,7 @@ def sample(policy: "Model", prompts: Tokens, random: np.random.Generator) -> Tok
     """Continue each prompt to the full context, each byte drawn from the model's own distribution."""
     tokens = np.zeros((len(prompts), CONTEXT), np.int64)
     tokens[:, :PROMPT] = prompts
-    cache = Cache(len(prompts))
+    cache: Cache = {}
     new = prompts
     for position in range(PROMPT, CONTEXT):
         logits, _ = policy.forward(new, cache)
@@ -130,13 +126,6 @@ def sample(policy: "Model", prompts: Tokens, random: np.random.Generator) -> Tok
         new = np.argmax(cumulative > drawn, axis=-1)[:, None]
         tokens[:, position] = new[:, 0]
     return tokens
-
-
-def completion_weights(rollout: Rollout) -> Array:
-    """The policy gradient as weights for `learn`: each written byte by its text's advantage, the prompt not at all."""
-    weights = np.repeat(rollout.advantages[:, None], CONTEXT - 1, axis=1)
-    weights[:, : PROMPT - 1] = 0
-    return weights
 
 
 # The corpus and the reward
@@ -151,81 +140,72 @@ class Corpus:
         # Shorter words come about by chance.
         self.words = set(re.findall(r"[a-z]{3,}", text.lower()))
 
-    def windows(self, random: np.random.Generator, count: int, length: int) -> Tokens:
-        starts = random.integers(0, len(self.tokens) - length, count)
-        return self.tokens[starts[:, None] + np.arange(length)]
+    def windows(self, random: np.random.Generator, count: int) -> Tokens:
+        starts = random.integers(0, len(self.tokens) - CONTEXT, count)
+        return stretches(self.tokens, starts, CONTEXT + 1)
 
     def prompts(self, random: np.random.Generator, count: int) -> Tokens:
-        """Stretches of text up to the start of a word."""
-        return self.tokens[random.choice(self.word_starts, (count, 1)) + np.arange(-PROMPT, 0)]
+        """Stretches of text that end where a word starts."""
+        return stretches(self.tokens, random.choice(self.word_starts, count) - PROMPT, PROMPT)
 
-    def reward(self, text: str) -> float:
-        """The share of a text's characters that stand in words of the corpus; a last word cut short does not count."""
-        words = re.findall(r"[a-z]+(?=[^a-z])", text.lower())
+    def reward(self, tokens: Tokens) -> float:
+        """The share of a text that stands in words of the corpus; a last word cut short does not count."""
+        text = bytes(tokens.tolist()).decode("ascii").lower()
+        words = re.findall(r"[a-z]+(?=[^a-z])", text)
         return sum(len(word) for word in words if word in self.words) / len(text)
 
     def held_out_loss(self, model: "Model") -> float:
         starts = np.linspace(0, len(self.held_out) - CONTEXT - 1, 32).astype(np.int64)
-        tokens = self.held_out[starts[:, None] + np.arange(CONTEXT + 1)]
+        tokens = stretches(self.held_out, starts, CONTEXT + 1)
         logits, _ = model.forward(tokens[:, :-1])
         return float(-np.log(chosen(softmax(logits), tokens[:, 1:])).mean())
 
 
+def stretches(tokens: Tokens, starts: Tokens, length: int) -> Tokens:
+    found: Tokens = tokens[starts[:, None] + np.arange(length)]
+    return found
+
+
 def corpus_text() -> str:
-    """English that every CPython has: the texts of `help()`, or where a distributor removed them, docstrings."""
+    """English that every CPython ships: the texts of `help()`; without them, numpy's own documentation."""
     try:
         from pydoc_data.topics import topics
 
         texts = list(topics.values())
     except ImportError:
-        owners = [builtins, *vars(builtins).values(), np, np.ndarray]
-        texts = [str(getattr(value, "__doc__", "")) for owner in owners for value in vars_of(owner).values()]
-    text = " ".join(texts).encode("ascii", "ignore").decode()
-    # Indentation, underlines and table rules are long runs of one character, and nothing to learn from.
-    return re.sub(r"([\W_])\1+", r"\1", re.sub(r"\s+", " ", text))
-
-
-def vars_of(owner: object) -> dict[str, object]:
-    return dict(getattr(owner, "__dict__", {}))
-
-
-def as_text(tokens: Tokens) -> str:
-    return bytes(tokens.tolist()).decode("ascii")
+        texts = [str(getattr(value, "__doc__", "")) for value in vars(np).values()]
+    text = re.sub(r"\s+", " ", " ".join(texts).encode("ascii", "ignore").decode())
+    # What underlines headings and rules tables is nothing to learn from.
+    return re.sub(r"([\W_])\1+", r"\1", text)
 
 
 # The model: forward passes that return their own backward passes
 
 
 def initial_weights(random: np.random.Generator) -> dict[str, Array]:
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, WIDTH)}
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens": (VOCABULARY, WIDTH)}
     for layer in range(LAYERS):
         prefix = f"model.layers.{layer}."
-        shapes[prefix + "input_layernorm.weight"] = (WIDTH,)
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            shapes[prefix + f"self_attn.{name}.weight"] = (WIDTH, WIDTH)
-        shapes[prefix + "post_attention_layernorm.weight"] = (WIDTH,)
-        shapes[prefix + "mlp.gate_proj.weight"] = (HIDDEN, WIDTH)
-        shapes[prefix + "mlp.up_proj.weight"] = (HIDDEN, WIDTH)
-        shapes[prefix + "mlp.down_proj.weight"] = (WIDTH, HIDDEN)
-    shapes["model.norm.weight"] = (WIDTH,)
-    shapes["lm_head.weight"] = (VOCABULARY, WIDTH)
+        shapes[prefix + "input_layernorm"] = (WIDTH,)
+        shapes |= {prefix + f"self_attn.{part}_proj": (WIDTH, WIDTH) for part in "qkvo"}
+        shapes[prefix + "post_attention_layernorm"] = (WIDTH,)
+        shapes |= {prefix + f"mlp.{part}_proj": (HIDDEN, WIDTH) for part in ("gate", "up")}
+        shapes[prefix + "mlp.down_proj"] = (WIDTH, HIDDEN)
+    shapes |= {"model.norm": (WIDTH,), "lm_head": (VOCABULARY, WIDTH)}
     weights = {}
     for name, shape in shapes.items():
-        # Scales that learn fast: each layer at first passes on what it gets, and what it gets is of order one.
-        if "norm" in name:
-            weights[name] = np.ones(shape, np.float32)
-        elif name.endswith(("o_proj.weight", "down_proj.weight")):
-            weights[name] = np.zeros(shape, np.float32)
-        else:
-            scale = 0.7 if "embed" in name else WIDTH**-0.5
-            weights[name] = random.standard_normal(shape, np.float32) * np.float32(scale)
+        scale = 0.7 if "embed" in name else WIDTH**-0.5
+        if name.endswith(("o_proj", "down_proj")):
+            scale *= (2 * LAYERS) ** -0.5  # GPT-2's way to keep the sum of all layers' outputs in bounds
+        weight = random.standard_normal(shape, np.float32) * np.float32(scale)
+        weights[name + ".weight"] = np.ones_like(weight) if "norm" in name else weight
     return weights
 
 
 def learn(model: "Model", tokens: Tokens, weights: Array) -> float:
     """Leave in `model.gradients` the gradient of the mean of -weight * log p(next byte), and return that mean.
 
-    With weights of one that is cross-entropy; with advantages, the policy gradient.
+    With weights of one that is cross-entropy; with advantages, the policy gradient. Bytes of no weight do not count.
     """
     logits, back = model.forward(tokens[:, :-1])
     targets = tokens[:, 1:]
@@ -245,8 +225,9 @@ class Model:
         self.weights = weights
         self.gradients: dict[str, Array] = {}  # of the latest backward pass
 
-    def forward(self, tokens: Tokens, cache: "Cache | None" = None) -> tuple[Array, Back]:
+    def forward(self, tokens: Tokens, cache: Cache | None = None) -> tuple[Array, Back]:
         """Logits for the byte after each of `tokens`, which follow on what `cache` has seen."""
+        cache = {} if cache is None else cache
         x = self.weights["model.embed_tokens.weight"][tokens]
         backs = []
         for layer in range(LAYERS):
@@ -254,8 +235,6 @@ class Model:
             backs.append(back)
         x, back_norm = self.norm(x, "model.norm")
         logits, back_head = self.linear(x, "lm_head")
-        if cache is not None:
-            cache.length += tokens.shape[1]
 
         def backward(gradient: Array) -> Array:
             gradient = back_norm(back_head(gradient))
@@ -267,7 +246,7 @@ class Model:
 
         return logits, backward
 
-    def block(self, x: Array, layer: int, cache: "Cache | None") -> tuple[Array, Back]:
+    def block(self, x: Array, layer: int, cache: Cache) -> tuple[Array, Back]:
         prefix = f"model.layers.{layer}."
         normed, back_norm = self.norm(x, prefix + "input_layernorm")
         attended, back_attention = self.attention(normed, layer, cache)
@@ -281,29 +260,30 @@ class Model:
 
         return x + fed, back
 
-    def attention(self, x: Array, layer: int, cache: "Cache | None") -> tuple[Array, Back]:
+    def attention(self, x: Array, layer: int, cache: Cache) -> tuple[Array, Back]:
         prefix = f"model.layers.{layer}.self_attn."
         q, back_q = self.linear(x, prefix + "q_proj")
         k, back_k = self.linear(x, prefix + "k_proj")
         v, back_v = self.linear(x, prefix + "v_proj")
-        start = 0 if cache is None else cache.length
-        angles = rotary_angles(start, x.shape[1])
-        q, k, v = rotate(split_heads(q), angles), rotate(split_heads(k), angles), split_heads(v)
-        if cache is not None:
-            k, v = cache.extend(layer, k, v)
-        future = np.triu(np.ones((x.shape[1], start + x.shape[1]), bool), k=1 + start)
+        start = cache[layer][0].shape[2] if layer in cache else 0
+        positions = np.arange(start, start + x.shape[1])
+        q, k, v = rotate(split_heads(q), positions), rotate(split_heads(k), positions), split_heads(v)
+        if layer in cache:
+            k, v = (np.concatenate([past, new], axis=2) for past, new in zip(cache[layer], (k, v), strict=True))
+        cache[layer] = k, v
+        future = positions[:, None] < np.arange(k.shape[2])
         scale = HEAD_WIDTH**-0.5
-        attention = softmax(np.where(future, np.float32(-1e30), q @ k.mT * scale))
+        attention = softmax(np.where(future, np.float32(-1e30), q @ k.swapaxes(-1, -2) * scale))
         out, back_out = self.linear(join_heads(attention @ v), prefix + "o_proj")
 
         def back(gradient: Array) -> Array:
             mixed = split_heads(back_out(gradient))
-            scores = attention * (mixed @ v.mT)
+            scores = attention * (mixed @ v.swapaxes(-1, -2))
             scores -= attention * scores.sum(-1, keepdims=True)
             scores *= scale
-            gradient = back_v(join_heads(attention.mT @ mixed))
-            gradient += back_q(join_heads(rotate(scores @ k, -angles)))
-            gradient += back_k(join_heads(rotate(scores.mT @ q, -angles)))
+            gradient = back_v(join_heads(attention.swapaxes(-1, -2) @ mixed))
+            gradient += back_q(join_heads(rotate(scores @ k, -positions)))
+            gradient += back_k(join_heads(rotate(scores.swapaxes(-1, -2) @ q, -positions)))
             return gradient
 
         return out, back
@@ -312,7 +292,7 @@ class Model:
         prefix = f"model.layers.{layer}.mlp."
         gate, back_gate = self.linear(x, prefix + "gate_proj")
         up, back_up = self.linear(x, prefix + "up_proj")
-        sigmoid = 1 / (1 + np.exp(-gate))
+        sigmoid = 0.5 + 0.5 * np.tanh(0.5 * gate)
         silu = gate * sigmoid
         out, back_down = self.linear(silu * up, prefix + "down_proj")
 
@@ -324,40 +304,27 @@ class Model:
 
     def linear(self, x: Array, name: str) -> tuple[Array, Back]:
         weight = self.weights[name + ".weight"]
+        rows = x.reshape(-1, x.shape[-1])  # one large product is much faster than one for each text
 
         def back(gradient: Array) -> Array:
-            rows = gradient.reshape(-1, weight.shape[0])
-            self.gradients[name + ".weight"] = rows.T @ x.reshape(-1, weight.shape[1])
-            return gradient @ weight
+            gradient_rows = gradient.reshape(-1, gradient.shape[-1])
+            self.gradients[name + ".weight"] = gradient_rows.T @ rows
+            return (gradient_rows @ weight).reshape(x.shape)
 
-        return x @ weight.T, back
+        return (rows @ weight.T).reshape(*x.shape[:-1], -1), back
 
     def norm(self, x: Array, name: str) -> tuple[Array, Back]:
         weight = self.weights[name + ".weight"]
-        scale = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6)
+        scale: Array = ((x * x).mean(-1, keepdims=True) + 1e-6) ** -0.5
         unit = x * scale
 
         def back(gradient: Array) -> Array:
             self.gradients[name + ".weight"] = (gradient * unit).reshape(-1, WIDTH).sum(0)
             gradient = gradient * weight
-            return scale * (gradient - unit * (gradient * unit).mean(-1, keepdims=True))
+            gradient -= unit * (gradient * unit).mean(-1, keepdims=True)
+            return gradient * scale
 
         return unit * weight, back
-
-
-class Cache:
-    """The keys and values of the bytes already read, so that sampling reads each byte once."""
-
-    def __init__(self, batch: int) -> None:
-        self.length = 0
-        self.keys = np.zeros((LAYERS, batch, HEADS, CONTEXT, HEAD_WIDTH), np.float32)
-        self.values = np.zeros_like(self.keys)
-
-    def extend(self, layer: int, keys: Array, values: Array) -> tuple[Array, Array]:
-        end = self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
 def split_heads(x: Array) -> Array:
@@ -368,20 +335,17 @@ def join_heads(x: Array) -> Array:
     return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], WIDTH)
 
 
-def rotary_angles(start: int, length: int) -> Array:
+def rotate(x: Array, positions: Tokens) -> Array:
+    """Rotary position embedding; going backward, its gradient is rotated to the negated positions."""
     frequencies = 100.0 ** -np.linspace(0, 1, HEAD_WIDTH // 2, endpoint=False)
-    return np.outer(np.arange(start, start + length), frequencies).astype(np.float32)
-
-
-def rotate(x: Array, angles: Array) -> Array:
-    """Rotary position embedding. Its own backward pass is the rotation by the opposite angles."""
-    left, right = x[..., : HEAD_WIDTH // 2], x[..., HEAD_WIDTH // 2 :]
+    angles = np.outer(positions, frequencies).astype(np.float32)
     cosine, sine = np.cos(angles), np.sin(angles)
+    left, right = x[..., : HEAD_WIDTH // 2], x[..., HEAD_WIDTH // 2 :]
     return np.concatenate([left * cosine - right * sine, right * cosine + left * sine], axis=-1)
 
 
 def softmax(x: Array) -> Array:
-    exponentials = np.exp(x - x.max(-1, keepdims=True))
+    exponentials: Array = np.exp(x - x.max(-1, keepdims=True))
     exponentials /= exponentials.sum(-1, keepdims=True)
     return exponentials
 

@@ -1,0 +1,279 @@
+"""Chains: the face of the package (SPEC.md sections 4, 9 and 11)."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import ijson, objects, partial
+from .checkout import Checkout, Pulled
+from .checkpoint import Checkpoint, open_checkpoint
+from .encoder import Order, Values
+from .errors import MissingError, UnsupportedError
+from .events import Event
+from .fetch import Sources
+from .history import History
+from .manifest import Manifest
+from .objects import ChainDocument
+from .publish import Published, Publisher, checkpoint_files
+from .reader import Reader
+from .state import State
+from .store import FolderStore, Store
+from .update import Update
+from .verify import Verification, verify
+from .words import to_array
+
+__all__ = ["Chain", "open"]
+
+
+def open(
+    address: str | os.PathLike[str] | Store,
+    *,
+    create: bool = False,
+    chain: str | None = None,
+    memory: int | None = None,
+    threads: int | None = None,
+    allow_sources: Iterable[str] = (),
+    pack_folders: Iterable[str | os.PathLike[str]] = (),
+    on_event: Callable[[Event], None] | None = None,
+) -> Chain:
+    """Open a chain.
+
+    Args:
+        address: a folder, or a store.
+        create: make a new chain where there is none.
+        chain: the chain id that is expected there, if you know it.
+        memory: bytes that reading may use; by default four fifths of the machine's memory.
+        threads: how many chunks are coded at once; by default $TENSORDELTA_THREADS, or all cores.
+        allow_sources: schemes of public sources from which packs may be taken, such as "hf".
+        pack_folders: folders whose safetensors files may be taken for packs that have the same bytes.
+        on_event: called with each event; all are logged under "tensordelta" as well.
+
+    Raises:
+        MissingError: there is no chain, and `create` is not set.
+        ConflictError: there is another chain than `chain`.
+        ValueError: an address of a kind that this version does not know.
+    """
+    store = _store(address)
+    if create and store.size(objects.CHAIN) is None:
+        document = ChainDocument(ijson.VERSION, chain or str(uuid.uuid4()), objects.now())
+        store.create(objects.CHAIN, ijson.encode(document))  # where another was faster, its chain is opened
+    sources = Sources(allow_sources, map(Path, pack_folders))
+    return Chain(Reader(store, chain=chain, memory=memory, threads=threads, sources=sources, listener=on_event))
+
+
+def _store(address: str | os.PathLike[str] | Store) -> Store:
+    if isinstance(address, (str, os.PathLike)):
+        text = os.fspath(address)
+        if "://" in text:
+            raise ValueError(f"{text!r}: chains live in folders for now; name a folder")
+        return FolderStore(text)
+    return address
+
+
+class Chain:
+    """A chain of versions: publish to it, load from it, follow it. Made by `open`."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._publisher = Publisher(reader)
+
+    @property
+    def id(self) -> str:
+        """The chain id: a UUID that names the run."""
+        return self._reader.chain
+
+    @property
+    def address(self) -> str:
+        """Where it lies."""
+        return self._reader.store.address
+
+    # -- what there is --------------------------------------------------------------------------------------------
+
+    def versions(self) -> list[int]:
+        """The versions that exist, ascending."""
+        return self._reader.versions()
+
+    @property
+    def newest(self) -> int | None:
+        """The newest version, or None where there is none yet."""
+        return self._reader.newest()
+
+    def manifest(self, version: int | None = None) -> Manifest:
+        """A version's manifest, by default the newest's. Raises MissingError where there is no such version."""
+        return self._reader.manifest(self._reader.target(version))
+
+    def log(self) -> History:
+        """All versions, with their sizes."""
+        return History.of(self._reader)
+
+    def at(self, **annotations: object) -> int:
+        """The newest version with these annotations, such as `at(step=420)`.
+
+        Raises:
+            MissingError: there is none.
+        """
+        wanted = {key: str(value) for key, value in annotations.items()}
+        for version in reversed(self.versions()):
+            if wanted.items() <= self._reader.manifest(version).annotations.items():
+                return version
+        raise MissingError(
+            f"no version is annotated {wanted}",
+            object=objects.MANIFESTS,
+            rule="TD-OBJ-008",
+            advice="`log` lists the versions and their annotations.",
+        )
+
+    def wait(self, version: int | None = None, *, timeout: float | None = None, poll: float = 0.2) -> int:
+        """Wait until a version exists, or a newer one.
+
+        Args:
+            version: the version waited for; by default the one after the newest.
+            timeout: seconds; None waits for ever.
+            poll: seconds between two looks.
+
+        Returns:
+            `version`, or the newest version where none was given.
+
+        Raises:
+            TimeoutError: it did not appear in time.
+        """
+        newest = self.newest
+        least = version if version is not None else -1 if newest is None else newest + 1
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            newest = self.newest
+            if newest is not None and newest >= least:
+                return newest if version is None else version
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"version {least} did not appear within {timeout:g} seconds; the newest is {newest}")
+            time.sleep(poll if deadline is None else max(0.0, min(poll, deadline - time.monotonic())))
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def load(self, version: int | None = None) -> State:
+        """A version's state in memory, by default the newest.
+
+        Raises:
+            MissingError: no such version, or no route to it.
+            TensorDeltaError: the error of the route first chosen, when no other is left.
+        """
+        return self._reader.load(version)
+
+    def prepare(self, state: State | Mapping[str, NDArray[Any]], version: int | None = None) -> Update:
+        """Fetch, check and decode the update that takes a state to a version; the state is only read.
+
+        Args:
+            state: a `State`, or a mapping of names to contiguous arrays, which `apply` writes into.
+            version: the target, by default the newest.
+
+        Raises:
+            WrongBaseError: the state is no version of this chain.
+            MissingError: no such version, or no route to it.
+            TensorDeltaError: the error of the route first chosen, when no other is left.
+            ValueError: an array that is not contiguous.
+        """
+        if not isinstance(state, State):
+            for name, array in state.items():
+                if not np.asarray(array).flags.c_contiguous:
+                    raise ValueError(f"array {name!r} is not C-contiguous, so that an update could not write into it")
+            state = State.from_arrays(state)
+        return self._reader.prepare(state, version)
+
+    def read(self, version: int | None, name: str) -> NDArray[Any]:
+        """One tensor of a version, from the packs that touch it alone.
+
+        Raises:
+            MissingError: no such version or tensor, or no route.
+            TensorDeltaError: the error of the route first chosen, when no other is left.
+        """
+        version = self._reader.target(version)
+        try:
+            words = partial.read_tensors(self._reader, version, [name])[name]
+        except UnsupportedError as fault:
+            if fault.rule != "TD-RDR-013":
+                raise
+            return self._reader.load(version)[name]  # nothing can prove a part of this version
+        layout = self._reader.layout(self._reader.manifest(version).layout)
+        tensor = layout.tensors[layout.index[name]]
+        return to_array(words, tensor.kind, tensor.shape)
+
+    def pull(self, folder: str | os.PathLike[str], version: int | None = None) -> Pulled:
+        """Bring a folder that an engine can load to a version, by default the newest (see `Checkout`)."""
+        return Checkout(folder).pull(self._reader, version)
+
+    def verify(self, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Verification:
+        """Check every object of the chain; with `deep`, rebuild every version over every edge as well.
+
+        Args:
+            deep: decode everything.
+            progress: called with the number of checked edges, and of all.
+        """
+        return verify(self._reader, deep=deep, progress=progress)
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        state: State | Mapping[str, NDArray[Any]] | str | os.PathLike[str],
+        *,
+        annotations: Mapping[str, str] | None = None,
+        version: int | None = None,
+        full: bool = False,
+        plain: bool = False,
+        source: str | None = None,
+        values: Values = "step",
+        order: Order = "natural",
+    ) -> Published:
+        """Publish a state as the chain's next version.
+
+        The first version is full; later ones are deltas to the newest. What was last published is kept in a cache
+        folder of this machine, or rebuilt from the chain.
+
+        Args:
+            state: a state, a mapping of arrays, or the path of a safetensors file or Hugging Face folder; the small
+                files of a folder (config.json …) are published with it.
+            annotations: strings that say more of the version, such as {"step": "420"}.
+            version: its number; by default the newest plus one.
+            full: make a full version.
+            plain: make a full version of a checkpoint's safetensors files as they stand.
+            source: with `plain`, where the same files lie publicly ("hf://ORG/MODEL@COMMIT"); they are not copied then.
+            values: "step" (smallest), or "replace" (applying twice is applying once).
+            order: "natural" (fastest), or "exponent" (smallest).
+
+        Raises:
+            ConflictError: a second writer has published this version.
+            ValueError: arguments that do not go together.
+        """
+        if isinstance(state, (str, os.PathLike)):
+            checkpoint = open_checkpoint(state)
+            if plain:
+                return self._publish_plain(checkpoint, source, version, annotations)
+            state, files = State(checkpoint.layout, checkpoint.words), checkpoint_files(checkpoint)
+        else:
+            files = {}
+        if plain or source is not None:
+            raise ValueError("`plain` publishes a checkpoint's files: name its path; `source` goes with it")
+        if not isinstance(state, State):
+            state = State.from_arrays(state)
+        return self._publisher.publish(
+            state, version=version, annotations=annotations, full=full, values=values, order=order, files=files
+        )
+
+    def _publish_plain(
+        self, checkpoint: Checkpoint, source: str | None, version: int | None, annotations: Mapping[str, str] | None
+    ) -> Published:
+        return self._publisher.publish_plain(checkpoint, source=source, version=version, annotations=annotations)
+
+    def __repr__(self) -> str:
+        return self.log().table(f"chain {self.id} at {self.address}").text()
+
+    def _repr_html_(self) -> str:
+        return self.log().table(f"chain {self.id} at {self.address}").html()

@@ -1,0 +1,132 @@
+"""The demo's picture: how small each step's delta is beside the whole checkpoint, and why."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's blue and vermilion, which colour-blind readers tell apart, on greys.
+DELTA, WHOLE = "#0072B2", "#D55E00"
+INK, QUIET, FAINT = "#1F2430", "#5F6673", "#E4E7EC"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What publishing and applying one step took."""
+
+    step: int
+    changed: int
+    words: int
+    size: int  # bytes published for the step
+    raw: int  # bytes of the whole checkpoint
+    bits_per_change: float
+    publish_seconds: float
+    apply_seconds: float
+    full: bool  # the step was published whole, not as a delta
+
+
+def draw(path: os.PathLike[str] | str, rows: Sequence[Row], *, title: str) -> None:
+    """Write the picture as a PNG that is 1800 pixels wide, to be shown at 900."""
+    from matplotlib.figure import Figure
+
+    if not rows:
+        raise ValueError("there are no steps to draw")
+    figure = Figure(figsize=(9, 4.4), dpi=200, facecolor="white")
+    figure.text(0.03, 0.915, title, fontsize=15, fontweight="bold", color=INK)
+    figure.text(0.03, 0.853, summary(rows), fontsize=9.5, color=QUIET)
+    left, right = figure.subplots(1, 2, width_ratios=(8, 5))
+    figure.subplots_adjust(left=0.085, right=0.97, top=0.7, bottom=0.125, wspace=0.2)
+    draw_sizes(left, rows)
+    draw_shares(right, rows)
+    figure.savefig(path, format="png")
+
+
+def summary(rows: Sequence[Row]) -> str:
+    parts = [f"{amount(rows[-1].words)} weights"]
+    if deltas := [row for row in rows if not row.full]:
+        parts += [
+            f"{len(deltas)} deltas",
+            f"{median(row.bits_per_change for row in deltas):.1f} bits per changed weight",
+            f"published in {duration(median(row.publish_seconds for row in deltas))}",
+            f"applied in {duration(median(row.apply_seconds for row in deltas))}",
+        ]
+    return "   ·   ".join(parts)
+
+
+def draw_sizes(axes: "Axes", rows: Sequence[Row]) -> None:
+    """Bytes on a logarithmic scale, because the whole checkpoint and a delta fit on no other."""
+    from matplotlib.ticker import NullLocator
+
+    prepare(axes, rows, "Bytes published per step")
+    deltas, whole = [row for row in rows if not row.full], [row for row in rows if row.full]
+    raw = rows[-1].raw
+    axes.set_yscale("log")
+    axes.set_ylim(min(row.size for row in rows) / 3, raw * 3)
+    axes.yaxis.set_major_formatter(lambda value, position: amount(value, "B"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+    end = axes.get_xlim()[1]
+    axes.axhline(raw, color=WHOLE, linewidth=1.6, dashes=(4, 3))
+    axes.annotate(
+        f"the whole checkpoint, {amount(raw, 'B')}", (end, raw), (0, 6), textcoords="offset points",
+        ha="right", fontsize=9.5, color=WHOLE,
+    )  # fmt: skip
+    axes.scatter([row.step for row in whole], [row.size for row in whole], s=64, marker="D", color=WHOLE, zorder=3)
+    if not deltas:
+        return
+    axes.plot(
+        [row.step for row in deltas], [row.size for row in deltas], color=DELTA, linewidth=1.6,
+        marker="o", markersize=7 if len(deltas) <= 30 else 3, zorder=3,
+    )  # fmt: skip
+    size = median(row.size for row in deltas)
+    axes.annotate(
+        f"each delta, about {amount(size, 'B')}", (end, size), (0, -18), textcoords="offset points",
+        ha="right", fontsize=9.5, color=DELTA,
+    )  # fmt: skip
+    middle = sum(axes.get_xlim()) / 2
+    axes.annotate("", (middle, raw * 0.9), (middle, size * 1.25), arrowprops={"arrowstyle": "<->", "color": QUIET})
+    axes.annotate(
+        f"{raw / size:,.0f}× smaller", (middle, (raw * size) ** 0.5), (9, 0), textcoords="offset points",
+        va="center", fontsize=17, fontweight="bold", color=INK,
+    )  # fmt: skip
+
+
+def draw_shares(axes: "Axes", rows: Sequence[Row]) -> None:
+    prepare(axes, rows, "Weights changed per step")
+    deltas = [row for row in rows if not row.full]
+    shares = [100 * row.changed / row.words for row in deltas]
+    axes.bar([row.step for row in deltas], shares, width=0.62, color=DELTA)
+    axes.set_ylim(0, 1.3 * max(shares, default=1))
+    axes.yaxis.set_major_formatter(lambda value, position: f"{value:g} %")
+    axes.locator_params(axis="y", nbins=5)
+
+
+def prepare(axes: "Axes", rows: Sequence[Row], heading: str) -> None:
+    """The look that both panels share."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(heading, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
+    axes.set_xlabel("training step", fontsize=9.5, color=QUIET)
+    axes.set_xlim(rows[0].step - 0.6, rows[-1].step + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    axes.tick_params(length=0, labelsize=9.5, labelcolor=QUIET)
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def amount(value: float, unit: str = "") -> str:
+    """Three digits at most: 8.16 MB, 93.1 kB, 4.08 M."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds >= 1 else f"{seconds * 1000:.2g} ms"

@@ -1,0 +1,226 @@
+"""The writer's encoder: from two states to packs (SPEC.md section 11).
+
+Jobs compare stretches of a few million words, so that threads share the work and memory stays bounded; what they find
+is gathered into chunks of about 2^16 listed words, and chunks into packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from . import chunk as chunks
+from .chunk import EncodedChunk, Piece, Slice
+from .diff import changed_words
+from .fingerprint import U64, add_to
+from .layout import Layout
+from .manifest import EXPONENT_ORDER
+from .pack import BuiltPack, build_pack
+from .state import State
+from .threads import ordered_map
+from .words import Words
+
+Order = Literal["natural", "exponent"]
+Values = Literal["step", "replace"]
+
+#: Words that one job compares.
+_JOB = 1 << 21
+#: Listed words of a chunk, and of one that lists whole stretches.
+_LISTED = 1 << 16
+_LISTED_DENSE = 1 << 20
+#: Words of a chunk's space: more cost no reader anything in natural order, and save tables.
+_SPACE = 1 << 26
+_SPACE_EXPONENT = chunks.MAX_WORDS_EXPONENT
+#: Bytes of a pack.
+_PACK = 48 << 20
+
+
+class Encoder:
+    """Encodes the step from a base to a new state.
+
+    Args:
+        base: the base's state; None for a full version.
+        new: the new state.
+        layout: digest of the new state's layout.
+        values: how changed words are written; tensors that start as zero words are always `replace`.
+        order: how words are numbered where the dtype allows it; `exponent` goes with `step`.
+        threads: how many jobs run at once.
+        prove: start from the base's fingerprints, so that `sums` ends as the new state's; may scan the base.
+
+    After `packs` is exhausted:
+
+    Attributes:
+        sums: fingerprint of each tensor of the new state, uint64 in layout order.
+        changed: number of listed words.
+        changed_of: the same, for each tensor.
+        features: the features that the packs use.
+    """
+
+    def __init__(
+        self,
+        base: State | None,
+        new: State,
+        *,
+        layout: str,
+        values: Values = "step",
+        order: Order = "natural",
+        threads: int = 1,
+        prove: bool = True,
+    ) -> None:
+        if order == "exponent" and values == "replace":
+            raise ValueError("`replace` is for natural order only")
+        self._new = new
+        self._digest = layout
+        self._values: Values = values
+        self._order: Order = order
+        self._threads = threads
+        self._old: list[Words | None] = [None] * len(new.layout)
+        self.sums: U64 = np.zeros(len(new.layout), np.uint64)
+        self.changed = 0
+        self.changed_of = [0] * len(new.layout)
+        self.features: list[str] = []
+        if base is not None:
+            sums = base.sums(threads=threads) if prove else np.zeros(len(base.layout), np.uint64)
+            for index, tensor in enumerate(new.layout.tensors):
+                old = base.layout.index.get(tensor.name)
+                if old is not None and base.layout.tensors[old] == tensor:
+                    self._old[index] = base.words(old)
+                    self.sums[index] = sums[old]
+
+    @property
+    def layout(self) -> Layout:
+        """The new state's layout."""
+        return self._new.layout
+
+    def packs(self) -> Iterator[BuiltPack]:
+        """The packs, one by one, so that each can be put away before the next is made."""
+        gathered: list[EncodedChunk] = []
+        size = 0
+        for encoded in self.chunks():
+            gathered.append(encoded)
+            size += encoded.size
+            if size >= _PACK:
+                yield build_pack(gathered, layout=self._digest)
+                gathered, size = [], 0
+        if gathered:
+            yield build_pack(gathered, layout=self._digest)
+
+    def chunks(self) -> Iterator[EncodedChunk]:
+        """The chunks, one by one."""
+        workers = nullcontext() if self._threads == 1 else ThreadPoolExecutor(self._threads)
+        with workers as pool:
+            found = ordered_map(self._compare, self._jobs(), threads=self._threads, pool=pool)
+            for encoded in ordered_map(self._encode, self._gather(found), threads=self._threads, pool=pool):
+                for tensor, listed, each in encoded.sums:
+                    self.changed_of[tensor] += listed
+                    add_to(self.sums, tensor, each)
+                self.changed += encoded.chunk.changed
+                if isinstance(encoded.chunk.order, chunks.Exponent) and not self.features:
+                    self.features = [EXPONENT_ORDER]
+                yield encoded
+
+    def _jobs(self) -> Iterator[list[Slice]]:
+        """Stretches of about `_JOB` words; tensors of one dtype follow one another."""
+        tensors = self.layout.tensors
+        job: list[Slice] = []
+        size = 0
+        for _, index in sorted((tensor.dtype, index) for index, tensor in enumerate(tensors)):
+            words = tensors[index].words
+            for start in range(0, words, _JOB):
+                part = Slice(index, start, min(start + _JOB, words))
+                job.append(part)
+                size += part.stop - part.start
+                if size >= _JOB:
+                    yield job
+                    job, size = [], 0
+        if job:
+            yield job
+
+    def _compare(self, job: list[Slice]) -> list[Piece]:
+        """The changed words of a job's stretches; stretches without any are left out."""
+        pieces: list[Piece] = []
+        for tensor, start, stop in job:
+            base = self._old[tensor]
+            new = self._new.words(tensor)[start:stop]
+            if base is None and 2 * np.count_nonzero(new) >= len(new):
+                pieces.append(Piece(tensor, start, stop, None, None, new))
+                continue
+            indices, old_words, new_words = changed_words(None if base is None else base[start:stop], new)
+            if len(indices) == 0:
+                continue
+            if len(indices) == len(new):
+                pieces.append(Piece(tensor, start, stop, None, old_words, new_words))
+                continue
+            indices += start
+            pieces.append(Piece(tensor, start, stop, indices, old_words, new_words))
+        return pieces
+
+    def _gather(self, found: Iterable[list[Piece]]) -> Iterator[list[Piece]]:
+        """Pieces of one kind, as many as make a chunk."""
+        space = _SPACE_EXPONENT if self._order == "exponent" else _SPACE
+        waiting: list[Piece] = []
+        kind: tuple[str, bool, bool] | None = None
+        listed = words = 0
+        for piece in (part for pieces in found for each in pieces for part in _split(each)):
+            mine = (self.layout.tensors[piece.tensor].dtype, self._old[piece.tensor] is None, piece.indices is None)
+            size, count = piece.stop - piece.start, len(piece.new)
+            full = _LISTED_DENSE if mine[2] else _LISTED
+            if waiting and (mine != kind or words + size > space or listed + count > full * 3 // 2):
+                yield waiting
+                waiting, listed, words = [], 0, 0
+            waiting.append(piece)
+            kind = mine
+            listed += count
+            words += size
+            if listed >= full:
+                yield waiting
+                waiting, listed, words = [], 0, 0
+        if waiting:
+            yield waiting
+
+    def _encode(self, pieces: list[Piece]) -> EncodedChunk:
+        fresh = self._old[pieces[0].tensor] is None
+        kind = self.layout.tensors[pieces[0].tensor].kind
+        return chunks.encode(
+            pieces,
+            self.layout,
+            order="natural" if fresh or kind.exponent is None else self._order,
+            values_codec="replace" if fresh else self._values,
+            base=self._base,
+        )
+
+    def _base(self, part: Slice) -> Words:
+        words = self._old[part.tensor]
+        assert words is not None
+        return words[part.start : part.stop]
+
+
+def _split(piece: Piece) -> Iterator[Piece]:
+    """A piece, in parts of about a chunk's listed words."""
+    listed = len(piece.new)
+    full = _LISTED_DENSE if piece.indices is None else _LISTED
+    count = max(1, round(listed / full))
+    if count == 1:
+        yield piece
+        return
+    cuts = [listed * part // count for part in range(count + 1)]
+    start = piece.start
+    for first, last in pairwise(cuts):
+        if piece.indices is None:
+            stop = piece.start + last
+        else:
+            stop = piece.stop if last == listed else int(piece.indices[last])
+        yield Piece(
+            piece.tensor,
+            start,
+            stop,
+            None if piece.indices is None else piece.indices[first:last],
+            None if piece.old is None else piece.old[first:last],
+            piece.new[first:last],
+        )
+        start = stop

@@ -1,0 +1,175 @@
+"""Fetching packs: from the root, from folders that may hold the same bytes, or from public sources (section 4.8).
+
+A pack is its digest: where its bytes come from does not matter, and they are proven before they are parsed. Small packs
+are kept in memory. Of large ones each block's digest is kept, so that what is read later is what was proven.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from .checkpoint import SUFFIX
+from .errors import IntegrityError, MissingError, UntrustedError
+from .manifest import PackEntry
+from .pack import Blob
+from .store import FileBlob, Store, StoredBlob
+
+#: Bytes whose digest is kept for later reads.
+_BLOCK = 1 << 18
+#: Bytes of packs that one update keeps in memory.
+KEPT = 64 << 20
+
+
+class MemoryBlob:
+    """Proven bytes in memory."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`."""
+        return self._data[offset : offset + length]
+
+
+class ProvenBlob:
+    """An object too large for memory, whose blocks are proven again whenever they are read."""
+
+    def __init__(self, open_blob: Callable[[], StoredBlob], size: int, digests: Sequence[bytes], label: str) -> None:
+        self._open = open_blob
+        self._digests = digests
+        self._label = label
+        self.size = size
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`."""
+        if not length:
+            return memoryview(b"")
+        first, last = offset // _BLOCK, (offset + length - 1) // _BLOCK
+        start = first * _BLOCK
+        with self._open() as blob:
+            data = blob.read(start, min((last + 1) * _BLOCK, self.size) - start)
+        for block in range(first, last + 1):
+            at = block * _BLOCK - start
+            if hashlib.sha256(data[at : at + _BLOCK]).digest() != self._digests[block]:
+                raise IntegrityError("changed while it was read", object=self._label, rule="TD-SEC-002")
+        return data[offset - start : offset - start + length]
+
+
+def prove(open_blob: Callable[[], StoredBlob], *, sha256: str, size: int, keep: bool, label: str) -> Blob:
+    """Read an object once, prove its size and SHA-256, and give it for reading.
+
+    Args:
+        open_blob: opens the object.
+        keep: keep the bytes in memory.
+
+    Raises:
+        IntegrityError: another size or SHA-256.
+    """
+    digest = hashlib.sha256()
+    digests: list[bytes] = []
+    with open_blob() as blob:
+        if blob.size != size:
+            raise IntegrityError(f"{blob.size} bytes, not {size}", object=label, rule="TD-MAN-013")
+        kept: memoryview | None = None
+        if keep:
+            kept = blob.read(0, size)
+            digest.update(kept)
+        else:
+            for offset in range(0, size, _BLOCK):
+                block = blob.read(offset, min(_BLOCK, size - offset))
+                digest.update(block)
+                digests.append(hashlib.sha256(block).digest())
+    if digest.hexdigest() != sha256:
+        raise IntegrityError(f"its SHA-256 is {digest.hexdigest()}", object=label, rule="TD-MAN-013")
+    return MemoryBlob(kept) if kept is not None else ProvenBlob(open_blob, size, digests, label)
+
+
+class Sources:
+    """Places beside the root that may have a pack's bytes, as far as the user allows them.
+
+    Args:
+        schemes: schemes of `sources` that may be used, such as "hf"; none by default.
+        folders: folders whose safetensors files may be packs of the chain.
+    """
+
+    def __init__(self, schemes: Iterable[str] = (), folders: Iterable[str | Path] = ()) -> None:
+        self.schemes = frozenset(schemes)
+        self.folders = tuple(Path(folder) for folder in folders)
+
+    def _candidates(self, entry: PackEntry) -> Iterator[Path]:
+        for folder in self.folders:
+            named = [folder / entry.name] if isinstance(entry.name, str) else []
+            named += [folder / f"{entry.sha256}{SUFFIX}", folder / "packs" / f"{entry.sha256}{SUFFIX}"]
+            others = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
+            seen: set[Path] = set()
+            for path in (*named, *others):
+                if path not in seen and path.is_file() and path.stat().st_size == entry.size:
+                    seen.add(path)
+                    yield path
+
+    def _allowed(self, entry: PackEntry) -> list[str]:
+        sources = entry.sources if isinstance(entry.sources, list) else []
+        return [source for source in sources if source.partition("://")[0] in self.schemes]
+
+    def fetch(self, entry: PackEntry, store: Store, *, keep: bool) -> Blob:
+        """A pack's proven bytes.
+
+        Raises:
+            IntegrityError: the bytes under the root are not the pack.
+            MissingError: no place has them.
+            UntrustedError: only sources that are not allowed have them.
+        """
+        fault: MissingError | IntegrityError | None = None
+        if entry.path is not None:
+            path = entry.path
+            try:
+                return prove(
+                    lambda: store.open(path), sha256=entry.sha256, size=entry.size, keep=keep, label=entry.label
+                )
+            except (MissingError, IntegrityError) as error:
+                fault = error
+        for candidate in self._candidates(entry):
+            try:
+                return _prove_file(candidate, entry, keep)
+            except (IntegrityError, OSError):
+                continue
+        allowed = self._allowed(entry)
+        for source in allowed:
+            downloaded = _download(source)
+            if downloaded is not None:
+                return _prove_file(downloaded, entry, keep)
+        if fault is not None:
+            raise fault
+        if not allowed:
+            raise UntrustedError(
+                f"lies only at {entry.sources}, and none of these is allowed",
+                object=entry.label,
+                rule="TD-MAN-017",
+                advice="Allow the scheme (allow_sources=…, --allow-source), or name a folder that holds the file.",
+            )
+        raise MissingError(f"could not be had from {allowed}", object=entry.label, rule="TD-MAN-018")
+
+
+def _prove_file(path: Path, entry: PackEntry, keep: bool) -> Blob:
+    return prove(lambda: FileBlob(path), sha256=entry.sha256, size=entry.size, keep=keep, label=entry.label)
+
+
+def _download(source: str) -> Path | None:
+    """A source's file in the local cache of its own client, or None where it cannot be had."""
+    scheme, _, rest = source.partition("://")
+    if scheme != "hf":
+        return None
+    repository, _, tail = rest.partition("@")
+    revision, _, filename = tail.partition("/")
+    if not (repository and revision and filename):
+        return None
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError):
+        return None

@@ -1,0 +1,191 @@
+"""Files of a version under way: which tensor lies in which file, and the files before they move into place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .checkpoint import DEFAULT_SHARD, INDEX_SUFFIX, SUFFIX, map_words, read_index, shard_header, shard_order
+from .errors import MalformedError
+from .layout import Layout, Tensor
+from .manifest import TENSORS, FileEntry, Manifest
+from .objects import is_path, manifest_name
+from .pack import PlainPack
+from .reader import Reader
+from .store import sync_folder
+from .update import Budget, Update, zeros
+from .words import Words
+
+#: Metadata of the files that are written: some loaders ask for it.
+METADATA = {"format": "pt"}
+#: Words that are copied at once.
+_COPY = 1 << 22
+_READ = 1 << 22
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The files that a version is laid out as.
+
+    Attributes:
+        layout: the version's layout.
+        shard_of: name of the safetensors file of each tensor, in layout order.
+        files: the files beside them.
+    """
+
+    layout: Layout
+    shard_of: Sequence[str]
+    files: Sequence[FileEntry]
+
+    @classmethod
+    def of(cls, reader: Reader, manifest: Manifest) -> Plan:
+        """The files of the published checkpoint, as far as the manifest tells; else one `model.safetensors`.
+
+        Raises:
+            MalformedError: names that cannot all be files of one folder.
+            TensorDeltaError: the layout, or an index among the files, cannot be had.
+        """
+        layout = reader.layout(manifest.layout)
+        weight_map: dict[str, str] = {}
+        indices = sorted(
+            (each for each in manifest.files if each.name.endswith(INDEX_SUFFIX)), key=lambda each: each.name
+        )
+        plain = [each for each in manifest.packs if each.content == TENSORS and isinstance(each.name, str)]
+        if indices:
+            blob = reader.file(indices[0])
+            weight_map = read_index(bytes(blob.read(0, blob.size)), object=indices[0].name)
+        for entry in plain if not indices else ():
+            table, _ = reader.pack(entry, manifest, layout, keep=False)
+            assert isinstance(table, PlainPack) and isinstance(entry.name, str)
+            weight_map |= {layout.tensors[tensor].name: entry.name for tensor in table.tensors}
+        shard_of = [weight_map.get(tensor.name, DEFAULT_SHARD) for tensor in layout.tensors]
+        plan = cls(layout, shard_of, manifest.files)
+        plan._check_names(manifest_name(manifest.version))
+        return plan
+
+    def _check_names(self, object: str) -> None:
+        shards, files = set(self.shards), {file.name for file in self.files}
+        for name in shards:
+            if not is_path(name) or not name.endswith(SUFFIX):
+                raise MalformedError(f"the shard {name!r} is no safetensors file", object=object, rule="TD-PTH-001")
+        both = shards | files
+        if shards & files or any(other.startswith(f"{name}/") for name in both for other in both):
+            raise MalformedError("shards and files share a name", object=object, rule="TD-MAN-020")
+
+    @property
+    def shards(self) -> Mapping[str, Sequence[Tensor]]:
+        """The tensors of each shard, in the order in which they lie in it; at least one shard."""
+        shards: dict[str, list[Tensor]] = {}
+        for tensor, name in zip(self.layout.tensors, self.shard_of, strict=True):
+            shards.setdefault(name, []).append(tensor)
+        return {name: shard_order(tensors) for name, tensors in (shards or {DEFAULT_SHARD: []}).items()}
+
+
+class Staging:
+    """A folder in which a version's files are built.
+
+    Args:
+        folder: does not exist yet, or holds what a dead process left.
+        plan: the files.
+    """
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder = folder
+        self._plan = plan
+        self._words: dict[Tensor, Words] = {}
+        self._shards = dict(zip(plan.layout.tensors, plan.shard_of, strict=True))
+
+    def allocate(self, tensor: Tensor, budget: Budget) -> Words:
+        """Zero words for a tensor: in its file, or in memory for one that does not stay."""
+        if tensor not in self._shards:
+            return zeros(tensor, budget)
+        if tensor in self._words:  # dropped on the way, and here again
+            self._words[tensor][:] = 0
+        else:
+            self._create(self._shards[tensor])
+        return self._words[tensor]
+
+    def _create(self, name: str) -> None:
+        tensors = self._plan.shards[name]
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = shard_header(tensors, METADATA)
+        at = len(header)
+        with path.open("wb") as file:
+            file.write(header)
+            file.truncate(at + sum(tensor.nbytes for tensor in tensors))
+        mapped = map_words(path, writable=True)
+        for tensor in tensors:
+            self._words[tensor] = mapped[at : at + tensor.nbytes].view(tensor.kind.word)
+            at += tensor.nbytes
+
+    def finish(self, update: Update, reader: Reader) -> dict[str, tuple[int, int, str | None]]:
+        """Complete the files and make them durable.
+
+        Args:
+            update: the prepared update, whose new tensors were allocated here.
+            reader: gives the files beside the checkpoint.
+
+        Returns:
+            For each file its size, its modification time in ns, and its SHA-256 if it is no shard.
+        """
+        shards = self._plan.shards
+        for name, tensors in shards.items():
+            if not tensors or tensors[0] not in self._words:
+                self._create(name)
+        for index, tensor in enumerate(self._plan.layout.tensors):
+            held = update.source(index)
+            if held is not None:
+                for start in range(0, len(held), _COPY):
+                    self._words[tensor][start : start + _COPY] = held[start : start + _COPY]
+        for piece in update.runs():
+            words = self._words[self._plan.layout.tensors[piece.tensor]]
+            if piece.indices is None:
+                words[piece.start : piece.stop] = piece.new
+            else:
+                words[piece.indices] = piece.new
+        self._words.clear()
+        described: dict[str, tuple[int, int, str | None]] = {}
+        for name in shards:
+            described[name] = (*_settle(self.folder / name), None)
+        for file in self._plan.files:
+            path = self.folder / file.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            blob = reader.file(file)
+            with path.open("wb") as target:
+                for offset in range(0, blob.size, _READ):
+                    target.write(blob.read(offset, min(_READ, blob.size - offset)))
+            described[file.name] = (*_settle(path), file.sha256)
+        for folder, _, _ in os.walk(self.folder):
+            sync_folder(Path(folder))
+        return described
+
+    def discard(self) -> None:
+        """Remove what is left."""
+        self._words.clear()
+        self.discard_folder(self.folder)
+
+    @staticmethod
+    def discard_folder(folder: Path) -> None:
+        """Remove what a dead process left."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _settle(path: Path) -> tuple[int, int]:
+    """Make a file's bytes durable and give it a time of its own; returns size and time."""
+    sync_file(path)
+    status = path.stat()
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    return status.st_size, status.st_mtime_ns
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's bytes durable, those written through a map included."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
