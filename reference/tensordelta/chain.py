@@ -20,6 +20,7 @@ from .errors import MissingError, UnsupportedError
 from .events import Event
 from .fetch import Sources
 from .history import History
+from .layout import Layout
 from .manifest import Manifest
 from .objects import ChainDocument
 from .publish import Published, Publisher, checkpoint_files
@@ -110,6 +111,10 @@ class Chain:
         """A version's manifest, by default the newest's. Raises MissingError where there is no such version."""
         return self._reader.manifest(self._reader.target(version))
 
+    def layout(self, version: int | None = None) -> Layout:
+        """A version's tensors, by default the newest's. Raises MissingError where there is no such version."""
+        return self._reader.layout(self.manifest(version).layout)
+
     def log(self) -> History:
         """All versions, with their sizes."""
         return History.of(self._reader)
@@ -178,13 +183,17 @@ class Chain:
             WrongBaseError: the state is no version of this chain.
             MissingError: no such version, or no route to it.
             TensorDeltaError: the error of the route first chosen, when no other is left.
-            ValueError: an array that is not contiguous.
+            ValueError: an array that is not contiguous and little-endian, or no array at all.
         """
         if not isinstance(state, State):
-            for name, array in state.items():
-                if not np.asarray(array).flags.c_contiguous:
-                    raise ValueError(f"array {name!r} is not C-contiguous, so that an update could not write into it")
-            state = State.from_arrays(state)
+            arrays = state
+            state = State.from_arrays(arrays)
+            for index, tensor in enumerate(state.layout.tensors):
+                if tensor.nbytes and not np.may_share_memory(state.words(index), np.asarray(arrays[tensor.name])):
+                    raise ValueError(
+                        f"array {tensor.name!r} is not C-contiguous and little-endian, "
+                        "so that an update could not write into it"
+                    )
         return self._reader.prepare(state, version)
 
     def read(self, version: int | None, name: str) -> NDArray[Any]:
@@ -216,7 +225,16 @@ class Chain:
             deep: decode everything.
             progress: called with the number of checked edges, and of all.
         """
-        return verify(self._reader, deep=deep, progress=progress)
+        own = self._reader  # what it remembers of manifests and layouts may no longer be what the store has
+        fresh = Reader(
+            own.store,
+            chain=own.chain,
+            memory=own.memory,
+            threads=own.threads,
+            sources=own.sources,
+            listener=own.listener,
+        )
+        return verify(fresh, deep=deep, progress=progress)
 
     # -- writing --------------------------------------------------------------------------------------------------
 

@@ -28,8 +28,10 @@ DEFAULT_SHARD = "model.safetensors"
 
 #: Weights in other formats, and what trainers leave beside a checkpoint: not laid beside a published one.
 _NOT_FILES = frozenset(
-    [".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".lock", ".msgpack", ".npy", ".npz"]
-    + [".onnx", ".pkl", ".pt", ".pth", ".safetensors", ".tflite", ".tmp"]
+    [
+        *(".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".lock", ".msgpack", ".npy", ".npz"),
+        *(".onnx", ".pkl", ".pt", ".pth", ".safetensors", ".tflite", ".tmp"),
+    ]
 )
 #: Bytes of a file that is laid beside a checkpoint.
 _MAX_FILE = 64 * 2**20
@@ -60,6 +62,7 @@ class Checkpoint:
         shards: its safetensors files.
         files: the small files beside them, by name.
         is_folder: False for a single file.
+        index: name of the file that says which shards there are, if one does.
     """
 
     layout: Layout
@@ -67,6 +70,7 @@ class Checkpoint:
     shards: Sequence[Shard]
     files: Mapping[str, Path]
     is_folder: bool
+    index: str | None = None
 
     @property
     def shard_of(self) -> dict[str, str]:
@@ -90,11 +94,17 @@ def read_header(path: Path) -> container.Header:
         MissingError: no such file.
         MalformedError, LimitError: safetensors would not read it.
     """
+    return read_raw_header(path)[1]
+
+
+def read_raw_header(path: Path) -> tuple[bytes, container.Header]:
+    """The bytes of a safetensors file before its words, and what they say; errors as of `read_header`."""
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
-            length = container.header_size(file.read(8), size=size, object=str(path))
-            return container.parse_plain(file.read(length), size=size, object=str(path))
+            size = os.fstat(file.fileno()).st_size
+            prefix = file.read(8)
+            raw = file.read(container.header_size(prefix, size=size, object=str(path)))
+        return prefix + raw, container.parse_plain(raw, size=size, object=str(path))
     except (FileNotFoundError, IsADirectoryError):
         raise MissingError(
             "no such file", object=str(path), rule="TD-PCK-014", advice="Name a safetensors file, or a folder of them."
@@ -117,12 +127,15 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     if path.is_dir():
-        shards = [Shard(name, path / name, read_header(path / name)) for name in _shard_names(path)]
-        return _open(path, shards, _files(path, shards), is_folder=True)
+        index, names = _shard_names(path)
+        shards = [Shard(name, path / name, read_header(path / name)) for name in names]
+        return _open(path, shards, _files(path), is_folder=True, index=index)
     return _open(path, [Shard(path.name, path, read_header(path))], {}, is_folder=False)
 
 
-def _open(path: Path, shards: list[Shard], files: Mapping[str, Path], *, is_folder: bool) -> Checkpoint:
+def _open(
+    path: Path, shards: list[Shard], files: Mapping[str, Path], *, is_folder: bool, index: str | None = None
+) -> Checkpoint:
     held: dict[str, tuple[Tensor, Shard]] = {}
     for shard in shards:
         for name, entry in shard.header.entries.items():
@@ -140,17 +153,18 @@ def _open(path: Path, shards: list[Shard], files: Mapping[str, Path], *, is_fold
     for tensor in layout.tensors:
         shard = held[tensor.name][1]
         words.append(tensor_words(maps[shard.name], shard.header, tensor))
-    return Checkpoint(layout, words, shards, files, is_folder)
+    return Checkpoint(layout, words, shards, files, is_folder, index)
 
 
-def _shard_names(folder: Path) -> list[str]:
-    """The safetensors files that make up a folder's checkpoint, as Hugging Face's loaders choose them."""
+def _shard_names(folder: Path) -> tuple[str | None, list[str]]:
+    """The index and the safetensors files that make up a folder's checkpoint, as Hugging Face's loaders choose them."""
     if (folder / DEFAULT_SHARD).is_file():
-        return [DEFAULT_SHARD]
-    indices = sorted(each.name for each in folder.iterdir() if each.name.endswith(INDEX_SUFFIX))
+        return None, [DEFAULT_SHARD]
+    indices = sorted(each.name for each in folder.iterdir() if each.name.endswith(INDEX_SUFFIX) and is_path(each.name))
     if indices:
-        named = read_index((folder / indices[0]).read_bytes(), object=str(folder / indices[0]))
-        return sorted(set(named.values()))
+        index = INDEX if INDEX in indices else indices[0]
+        named = read_index((folder / index).read_bytes(), object=str(folder / index))
+        return index, sorted(set(named.values()))
     names = sorted(each.name for each in folder.iterdir() if each.name.endswith(SUFFIX) and each.is_file())
     if not names:
         raise MissingError(
@@ -159,7 +173,15 @@ def _shard_names(folder: Path) -> list[str]:
             rule="TD-PCK-014",
             advice="Name a safetensors file, or a folder of them.",
         )
-    return names
+    for name in names:
+        if not is_path(name):
+            raise MalformedError(
+                f"the file name {name!r} has characters that paths of the format lack",
+                object=str(folder),
+                rule="TD-PTH-001",
+                advice="Rename the file: letters, digits and ._- are allowed.",
+            )
+    return None, names
 
 
 def read_index(data: bytes, *, object: str) -> dict[str, str]:
@@ -189,7 +211,7 @@ def build_index(shard_of: Mapping[str, str], total_size: int) -> bytes:
     return json.dumps(index, indent=2).encode() + b"\n"
 
 
-def _files(folder: Path, shards: Iterable[Shard]) -> dict[str, Path]:
+def _files(folder: Path) -> dict[str, Path]:
     """The small files of a folder that belong to its checkpoint (config.json, tokenizer …)."""
     found: dict[str, Path] = {}
     for root, folders, names in os.walk(folder):
@@ -197,7 +219,7 @@ def _files(folder: Path, shards: Iterable[Shard]) -> dict[str, Path]:
         for name in sorted(names):
             path = Path(root, name)
             relative = path.relative_to(folder).as_posix()
-            if not is_path(relative) or (path.is_symlink() and not path.exists()):
+            if not is_path(relative) or not path.is_file():
                 continue
             if path.suffix.lower() in _NOT_FILES or path.stat().st_size > _MAX_FILE:
                 continue
@@ -229,6 +251,8 @@ def write_file(
             file.write(shard_header(tensors, metadata or {}))
             for tensor in tensors:
                 file.write(words[layout.index[tensor.name]].data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

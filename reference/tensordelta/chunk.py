@@ -1,4 +1,4 @@
-"""Chunks: independently decodable parts of a pack (SPEC.md sections 6.2 and 7).
+"""Chunks: independently decodable parts of a pack (SPEC.md sections 6.3 and 7).
 
 `check` looks at a chunk's table entry before any byte of its streams; `decode` turns the streams into pieces, each with
 the words of one tensor before and after; `encode` goes the other way. None of them changes a state.
@@ -126,7 +126,7 @@ def parse(value: Any, *, object: str) -> Chunk:
             name = codec.get("codec") if isinstance(codec, dict) else None
             if isinstance(name, str) and name not in known:
                 raise UnsupportedError(f"the {field} codec {name!r}", object=object, rule="TD-CHK-012")
-    chunk = ijson.convert(value, Chunk, object=object, rule="TD-CHK-002")
+    chunk = ijson.convert(value, Chunk, object=object, rule="TD-CHK-002", refine=_field_rule)
     if chunk.dtype not in DTYPES:
         raise UnsupportedError(f"dtype {chunk.dtype!r}", object=object, rule="TD-CHK-010")
     if chunk.compression not in compression.KNOWN:
@@ -134,16 +134,24 @@ def parse(value: Any, *, object: str) -> Chunk:
     return chunk
 
 
+def _field_rule(fault: str) -> str | None:
+    if any(f" - at `$.{field}" in fault for field in _CODECS):
+        return "TD-CHK-014" if "unknown field" in fault else "TD-CHK-013"
+    return ijson.field_rule(fault)
+
+
 def check(chunk: Chunk, layout: Layout, *, object: str) -> None:
     """Check slices, bounds and the combination of codecs against the layout.
 
     Raises:
-        MalformedError, LimitError: see SPEC.md sections 6.2 and 7.11.
+        MalformedError, LimitError: see SPEC.md sections 6.3 and 7.11.
     """
     _check_slices(chunk, layout, object)
     exponent = isinstance(chunk.order, Exponent)
-    if chunk.words > (MAX_WORDS_EXPONENT if exponent else MAX_WORDS):
-        raise LimitError(f"{chunk.words} words", object=object, rule="TD-CHK-016")
+    if chunk.words > MAX_WORDS:
+        raise LimitError(f"{chunk.words} words, more than 2^27", object=object, rule="TD-CHK-016")
+    if exponent and chunk.words > MAX_WORDS_EXPONENT:
+        raise LimitError(f"{chunk.words} words, more than 2^24", object=object, rule="TD-ORD-005")
     if not 1 <= chunk.changed <= chunk.words:
         raise MalformedError(f"{chunk.changed} of {chunk.words} words listed", object=object, rule="TD-CHK-011")
     if isinstance(chunk.order, Exponent):
@@ -163,7 +171,7 @@ def check(chunk: Chunk, layout: Layout, *, object: str) -> None:
 def _check_slices(chunk: Chunk, layout: Layout, object: str) -> None:
     if not chunk.slices:
         raise MalformedError("a chunk without slices", object=object, rule="TD-CHK-002")
-    end = (-1, 0)
+    before = end = (-1, 0)
     for tensor, start, stop in chunk.slices:
         if tensor >= len(layout):
             raise MalformedError(f"tensor {tensor} of {len(layout)}", object=object, rule="TD-CHK-008")
@@ -181,9 +189,11 @@ def _check_slices(chunk: Chunk, layout: Layout, object: str) -> None:
                 object=object,
                 rule="TD-CHK-009",
             )
+        if (tensor, start) < before:
+            raise MalformedError("the slices are not sorted", object=object, rule="TD-CHK-004")
         if (tensor, start) < end:
-            raise MalformedError("slices are not sorted, or overlap", object=object, rule="TD-CHK-004")
-        end = (tensor, stop)
+            raise MalformedError("two slices overlap", object=object, rule="TD-CHK-005")
+        before, end = (tensor, start), (tensor, stop)
 
 
 def stream_names(chunk: Chunk) -> tuple[set[str], set[str]]:
@@ -294,7 +304,8 @@ class _Streams:
             raise CodecFault(f"the stream `{name}` is absent", "TD-PCK-013")
         size = compression.content_size(stored) if self._zstd else len(stored)
         if not least <= size <= (least if most is None else most):
-            raise CodecFault(f"the stream `{name}` has {size} bytes", "TD-CHK-019")
+            rule = "TD-ZST-003" if self._zstd else "TD-CHK-019"
+            raise CodecFault(f"the stream `{name}` has {size} bytes", rule)
         if self._zstd:
             return compression.decompress(stored, size)
         return np.frombuffer(stored, np.uint8)
@@ -308,8 +319,7 @@ def _decode(chunk: Chunk, streams: _Streams, base: BaseWords) -> list[Piece]:
     steps = _decode_steps(chunk, streams)
     if isinstance(chunk.order, Exponent):
         assert numbers is not None
-        parts = [base.part(*each) for each in chunk.slices]
-        space = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        space = [base.part(*each) for each in chunk.slices]
         places = ExponentOrder.of(space, chunk.kind, chunk.order.limit).places(numbers)
         ascending = np.argsort(places)
         numbers, steps = places[ascending], steps[ascending]
@@ -335,6 +345,8 @@ def _decode_steps(chunk: Chunk, streams: _Streams) -> Words:
     planes = range(chunk.kind.word.itemsize)
     if not escaped and any(streams.has(f"escapes.{plane}") for plane in planes):
         raise CodecFault("a stream `escapes`, but no code is 3", "TD-CHK-020")
+    if escaped and not streams.has("escapes.0"):
+        raise CodecFault("no streams `escapes`, but a code is 3", "TD-CHK-021")
     escapes = [streams.get(f"escapes.{plane}", escaped) for plane in planes] if escaped else []
     return values.decode_steps(codes, escapes, chunk.changed, chunk.kind.word)
 
@@ -410,25 +422,25 @@ def encode(
     words = sum(stop - start for _, start, stop in slices)
     changed = sum(len(piece.new) for piece in pieces)
     new = _joined([piece.new for piece in pieces])
+    old = None
+    if values_codec == "step":
+        old = _joined([np.zeros_like(piece.new) if piece.old is None else piece.old for piece in pieces])
     streams: dict[str, Bytes] = {}
     order_codec: Natural | Exponent = Natural()
     positions_codec: Gap | Bitmap | All = All()
-    taken: NDArray[np.intp] | None = None
     if changed < words:
         numbers = _places(pieces)
         if order == "exponent":
-            assert base is not None
-            space = _joined([base(Slice(*each)) for each in slices])
-            limit = choose_limit(space, numbers, kind)
+            assert base is not None and old is not None
+            space = [base(Slice(*each)) for each in slices]
+            limit = choose_limit(space, old, kind)
             order_codec = Exponent(limit)
             numbers, taken = ExponentOrder.of(space, kind, limit).numbers(numbers)
-        positions_codec = _encode_positions(numbers, words, streams)
-    if values_codec == "replace":
+            old, new = old[taken], new[taken]
+        positions_codec = _encode_positions(numbers, words, streams, even=order == "natural")
+    if old is None:
         streams |= {f"values.{plane}": each for plane, each in enumerate(values.split_planes(new))}
     else:
-        old = _joined([np.zeros_like(piece.new) if piece.old is None else piece.old for piece in pieces])
-        if taken is not None:
-            old, new = old[taken], new[taken]
         streams["codes"], escapes = values.encode_step(old, new)
         streams |= {f"escapes.{plane}": each for plane, each in enumerate(escapes)}
     sums = [(piece.tensor, len(piece.new), piece.sum(layout.tensors[piece.tensor].name)) for piece in pieces]
@@ -465,29 +477,47 @@ def _joined(parts: Sequence[Words]) -> Words:
 
 def _places(pieces: Sequence[Piece]) -> Indices:
     """Places in the chunk of the listed words."""
-    places: list[Indices] = []
-    offset = 0
+    if len(pieces) == 1 and pieces[0].indices is not None and pieces[0].start == 0:
+        return pieces[0].indices
+    places = np.empty(sum(len(piece.new) for piece in pieces), np.int64)
+    at = offset = 0
     for piece in pieces:
+        part = places[at : at + len(piece.new)]
         if piece.indices is None:
-            places.append(np.arange(offset, offset + piece.stop - piece.start))
-        elif offset == piece.start:
-            places.append(piece.indices)
+            part[:] = np.arange(offset, offset + len(part))
         else:
-            places.append(piece.indices + (offset - piece.start))
+            np.add(piece.indices, offset - piece.start, out=part)
+        at += len(part)
         offset += piece.stop - piece.start
-    return places[0] if len(places) == 1 else np.concatenate(places)
+    return places
 
 
-def _encode_positions(numbers: Indices, words: int, streams: dict[str, Bytes]) -> Gap | Bitmap:
-    """Encode positions into `streams`, as a bitmap where that is smaller."""
-    shift: Literal[0, 4, 8] = positions.choose_shift(len(numbers), words)
-    gaps, low = positions.encode_gaps(numbers, shift)
+def _encode_positions(numbers: Indices, words: int, streams: dict[str, Bytes], *, even: bool) -> Gap | Bitmap:
+    """Encode positions into `streams`, in the smallest way.
+
+    Args:
+        even: gaps are of one kind throughout, so that their mean tells the shift; else every shift is tried.
+    """
+    shifts = [positions.choose_shift(len(numbers), words)] if even else positions.SHIFTS
+    best: tuple[int, Gap | Bitmap, dict[str, Bytes]] | None = None
+    for shift in shifts:
+        gaps, low = positions.encode_gaps(numbers, shift)
+        coded = {"gaps": gaps} if low is None else {"gaps": gaps, "low": low}
+        best = _smaller(best, Gap(shift), coded, alone=even and len(numbers) * 8 <= words)
     if len(numbers) * 8 > words:  # only here can a bitmap win
-        bitmap = positions.encode_bitmap(numbers, words)
-        if len(compression.compress(bitmap)) < len(compression.compress(gaps)):
-            streams["bitmap"] = bitmap
-            return Bitmap()
-    streams["gaps"] = gaps
-    if low is not None:
-        streams["low"] = low
-    return Gap(shift)
+        best = _smaller(best, Bitmap(), {"bitmap": positions.encode_bitmap(numbers, words)}, alone=False)
+    assert best is not None
+    streams |= best[2]
+    return best[1]
+
+
+def _smaller(
+    best: tuple[int, Gap | Bitmap, dict[str, Bytes]] | None,
+    codec: Gap | Bitmap,
+    coded: dict[str, Bytes],
+    *,
+    alone: bool,
+) -> tuple[int, Gap | Bitmap, dict[str, Bytes]]:
+    """The smaller of two ways to write positions; one that stands alone is not weighed."""
+    size = 0 if alone else sum(len(compression.compress(stream)) for stream in coded.values())
+    return (size, codec, coded) if best is None or size < best[0] else best

@@ -16,7 +16,7 @@ import msgspec
 from . import ijson
 from .errors import LimitError, MalformedError
 from .objects import Integer
-from .words import DTYPES, elements
+from .words import DTYPES
 
 #: Bytes of a header.
 MAX_HEADER = 100_000_000
@@ -86,9 +86,19 @@ def parse_strict(header: bytes, *, size: int, object: str) -> Header:
     if not header.startswith(b"{"):
         raise MalformedError("the header does not begin with {", object=object, rule="TD-PCK-003")
     value = ijson.parse(header, object=object, limit=MAX_HEADER)
-    metadata = ijson.convert(value.pop("__metadata__", {}), dict[str, str], object=object, rule="TD-PCK-010")
-    entries = ijson.convert(value, dict[str, Entry], object=object, rule="TD-PCK-008")
-    return _checked(entries, metadata, _PREFIX + len(header), size, object)
+    metadata = ijson.convert(
+        value.pop("__metadata__", {}), dict[str, str], object=object, rule="TD-PCK-010", refine=_no_other
+    )
+    entries = ijson.convert(value, dict[str, Entry], object=object, rule="TD-PCK-008", refine=_entry_rule)
+    return _checked(Header(entries, metadata, _PREFIX + len(header)), size, object, rule="TD-PCK-008")
+
+
+def _no_other(_: str) -> None:
+    return None
+
+
+def _entry_rule(fault: str) -> str | None:
+    return "TD-PCK-009" if "unknown field" in fault else None
 
 
 def parse_plain(header: bytes, *, size: int, object: str) -> Header:
@@ -99,20 +109,42 @@ def parse_plain(header: bytes, *, size: int, object: str) -> Header:
     """
     if not header.startswith(b"{"):
         raise MalformedError("the header does not begin with {", object=object, rule="TD-PCK-014")
+    if ijson.depth(header) > ijson.MAX_DEPTH:
+        raise LimitError(f"the header is nested deeper than {ijson.MAX_DEPTH}", object=object, rule="TD-PCK-022")
     try:
-        value: Any = json.loads(header.decode())
+        value: Any = json.loads(header.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+    except _TwiceError as error:
+        raise MalformedError(f"two entries are named {error}", object=object, rule="TD-PCK-021") from None
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"the header is not JSON: {error}", object=object, rule="TD-PCK-014") from None
-    raw = value.pop("__metadata__", None)
-    metadata = ijson.convert(raw or {}, dict[str, str], object=object, rule="TD-PCK-014")
-    plain = ijson.convert(value, dict[str, _PlainEntry], object=object, rule="TD-PCK-014")
+    metadata = ijson.convert(
+        value.pop("__metadata__", {}), dict[str, str], object=object, rule="TD-PCK-014", refine=_no_other
+    )
+    plain = ijson.convert(value, dict[str, _PlainEntry], object=object, rule="TD-PCK-014", refine=_no_other)
     entries = {name: Entry(each.dtype, each.shape, each.data_offsets) for name, each in plain.items()}
-    return _checked(entries, metadata, _PREFIX + len(header), size, object)
+    return _checked(Header(entries, metadata, _PREFIX + len(header)), size, object, rule="TD-PCK-014")
 
 
-def _checked(entries: dict[str, Entry], metadata: dict[str, str], start: int, size: int, object: str) -> Header:
+class _TwiceError(Exception):
+    """A name stands twice in one object."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise _TwiceError(repr(name))
+        members[name] = value
+    return members
+
+
+def _no_constant(literal: str) -> object:
+    raise ValueError(f"{literal} is not JSON")
+
+
+def _checked(header: Header, size: int, object: str, *, rule: str) -> Header:
     at = 0
-    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+    for name, entry in sorted(header.entries.items(), key=lambda item: item[1].data_offsets):
         begin, end = entry.data_offsets
         if begin != at or end < begin:
             raise MalformedError(
@@ -120,18 +152,28 @@ def _checked(entries: dict[str, Entry], metadata: dict[str, str], start: int, si
             )
         dtype = DTYPES.get(entry.dtype)
         # A dtype that this version does not know is refused by whoever needs the tensor, by its proper name.
-        if dtype is not None and elements(entry.shape) * dtype.bits != (end - begin) * 8:
+        if dtype is not None and not _fills(entry.shape, dtype.bits, (end - begin) * 8):
             raise MalformedError(
-                f"tensor {name!r} has {end - begin} bytes, not what its dtype and shape say",
-                object=object,
-                rule="TD-PCK-014",
+                f"tensor {name!r} has {end - begin} bytes, not what its dtype and shape say", object=object, rule=rule
             )
         at = end
-    if start + at != size:
+    if header.start + at != size:
         raise MalformedError(
-            f"the tensors end at byte {start + at}, the file at {size}", object=object, rule="TD-PCK-004"
+            f"the tensors end at byte {header.start + at}, the file at {size}", object=object, rule="TD-PCK-004"
         )
-    return Header(entries, metadata, start)
+    return header
+
+
+def _fills(shape: tuple[int, ...], bits: int, wanted: int) -> bool:
+    """True where a shape of such elements makes `wanted` bits; stops early, since a shape may have a million sizes."""
+    if 0 in shape:
+        return not wanted
+    total = bits
+    for size in shape:
+        total *= size
+        if total > wanted:
+            return False
+    return total == wanted
 
 
 def build_header(tensors: Iterable[tuple[str, str, tuple[int, ...], int]], metadata: Mapping[str, str]) -> bytes:

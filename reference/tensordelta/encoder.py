@@ -16,7 +16,7 @@ import numpy as np
 
 from . import chunk as chunks
 from .chunk import EncodedChunk, Piece, Slice
-from .diff import changed_words
+from .comparison import changed_words
 from .fingerprint import U64, add_to
 from .layout import Layout
 from .manifest import EXPONENT_ORDER

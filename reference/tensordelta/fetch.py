@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .checkpoint import SUFFIX
 from .errors import IntegrityError, MissingError, UntrustedError
-from .manifest import PackEntry
+from .manifest import TENSORS, PackEntry
 from .pack import Blob
 from .store import FileBlob, Store, StoredBlob
 
@@ -101,7 +101,7 @@ class Sources:
 
     def _candidates(self, entry: PackEntry) -> Iterator[Path]:
         for folder in self.folders:
-            named = [folder / entry.name] if isinstance(entry.name, str) else []
+            named = [folder / entry.name] if entry.content == TENSORS and isinstance(entry.name, str) else []
             named += [folder / f"{entry.sha256}{SUFFIX}", folder / "packs" / f"{entry.sha256}{SUFFIX}"]
             others = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
             seen: set[Path] = set()
@@ -118,7 +118,7 @@ class Sources:
         """A pack's proven bytes.
 
         Raises:
-            IntegrityError: the bytes under the root are not the pack.
+            IntegrityError: the bytes under the root, or at a source, are not the pack.
             MissingError: no place has them.
             UntrustedError: only sources that are not allowed have them.
         """
@@ -138,9 +138,14 @@ class Sources:
                 continue
         allowed = self._allowed(entry)
         for source in allowed:
-            downloaded = _download(source)
-            if downloaded is not None:
-                return _prove_file(downloaded, entry, keep)
+            for anew in (False, True):  # the client's cache may be damaged
+                downloaded = _download(source, anew=anew)
+                if downloaded is None:
+                    break
+                try:
+                    return _prove_file(downloaded, entry, keep)
+                except IntegrityError as error:
+                    fault = fault or error
         if fault is not None:
             raise fault
         if not allowed:
@@ -157,8 +162,13 @@ def _prove_file(path: Path, entry: PackEntry, keep: bool) -> Blob:
     return prove(lambda: FileBlob(path), sha256=entry.sha256, size=entry.size, keep=keep, label=entry.label)
 
 
-def _download(source: str) -> Path | None:
-    """A source's file in the local cache of its own client, or None where it cannot be had."""
+def _download(source: str, *, anew: bool) -> Path | None:
+    """A source's file in the local cache of its own client, or None where it cannot be had.
+
+    Args:
+        source: such as "hf://org/model@commit/file".
+        anew: download it again, whatever the cache has.
+    """
     scheme, _, rest = source.partition("://")
     if scheme != "hf":
         return None
@@ -170,6 +180,6 @@ def _download(source: str) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
+        return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision, force_download=anew))
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError):
         return None

@@ -100,28 +100,41 @@ def change(name: str, indices: NDArray[np.int64], old: Words, new: Words) -> int
     """
     if not len(indices):
         return 0
-    inner = lane_coefficients()
     lanes = lanes_per_word(old)
-    total = 0
     block_bits = _BLOCK_BITS - (lanes.bit_length() - 1)  # a block of lanes, in words
     first, last = int(indices[0]) >> block_bits, int(indices[-1]) >> block_bits
     within = indices & ((1 << block_bits) - 1)
-    products = np.zeros(len(indices), np.uint64)
-    old_lanes, new_lanes = _lanes(old).reshape(-1, lanes), _lanes(new).reshape(-1, lanes)
-    for lane in range(lanes):
-        step = np.subtract(new_lanes[:, lane], old_lanes[:, lane], dtype=np.int64).view(np.uint64)
-        step *= inner[within] if lanes == 1 else inner[lane::lanes][within]
-        products += step
+    products = _products(_lanes(old), _lanes(new), within, lanes)
     if first == last:
         return int(np.add.reduce(products)) * int(block_coefficients(name, first, 1)[0]) & _MASK
     if last - first > len(indices):  # few words over a long stretch: one coefficient a word
         outer = mix((indices >> block_bits).view(np.uint64) + np.uint64(seed(name))) | np.uint64(1)
         return int(np.add.reduce(products * outer))
-    edges = np.searchsorted(indices, np.arange(first + 1, last + 1, dtype=np.int64) << block_bits)
-    running = np.concatenate([[np.uint64(0)], np.cumsum(products, dtype=np.uint64)])
-    at = np.concatenate([[0], edges, [len(indices)]])
-    total = int(np.add.reduce(np.diff(running[at]) * block_coefficients(name, first, last - first + 1)))
-    return total & _MASK
+    starts = np.searchsorted(indices, np.arange(first, last + 1, dtype=np.int64) << block_bits)
+    ends = np.append(starts[1:], len(indices))
+    filled = np.flatnonzero(ends > starts)  # reduceat needs blocks with a word
+    sums = np.add.reduceat(products, starts[filled])
+    return int(np.add.reduce(sums * block_coefficients(name, first, last - first + 1)[filled]))
+
+
+def _products(
+    old: NDArray[np.unsignedinteger[Any]],
+    new: NDArray[np.unsignedinteger[Any]],
+    within: NDArray[np.int64],
+    lanes: int,
+) -> U64:
+    """(new lane - old lane) * B for each word, summed over its lanes; mod 2^64."""
+    inner = lane_coefficients()
+    if lanes == 1:
+        products = inner.take(within)
+        products *= np.subtract(new, old, dtype=np.int64).view(np.uint64)
+        return products
+    products = np.zeros(len(within), np.uint64)
+    for lane in range(lanes):
+        step = np.subtract(new[lane::lanes], old[lane::lanes], dtype=np.int64).view(np.uint64)
+        step *= inner[lane::lanes].take(within)
+        products += step
+    return products
 
 
 def add_to(sums: U64, tensor: int, change: int) -> None:

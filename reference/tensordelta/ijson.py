@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,35 +26,49 @@ MAX_DEPTH = 16
 MAX_INTEGER = 2**53 - 1
 
 _VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and content with an unclosed string at its end: no input makes it look at a byte twice.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 #: An escape that could denote a surrogate; documents without one need no search for lone ones.
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-class _NotInteger:
+class _Number:
     """Stands for a number that is no integer of the format, so that a typed field refuses it."""
 
 
-_NOT_INTEGER = _NotInteger()
+class _TooGreat(_Number):
+    """Stands for an integer that is too great for any field."""
+
+
+# Errors quote the names of types.
+_Number.__name__ = "number that is no integer of the format"
+_TooGreat.__name__ = "integer greater than 2^53 - 1"
+_NUMBER = _Number()
+_TOO_GREAT = _TooGreat()
 
 
 class _Fault(Exception):
-    pass
+    def __init__(self, reason: str, rule: str) -> None:
+        super().__init__(reason)
+        self.rule = rule
 
 
 def _integer(literal: str) -> object:
+    if literal[0] == "-":
+        return _NUMBER
     # Longer literals are beyond 2^53 anyway; parsing them would cost quadratic time.
-    return int(literal) if literal[0] != "-" and len(literal) <= 16 else _NOT_INTEGER
+    number = int(literal) if len(literal) <= 16 else None
+    return _TOO_GREAT if number is None or number > MAX_INTEGER else number
 
 
 def _real(_: str) -> object:
-    return _NOT_INTEGER
+    return _NUMBER
 
 
 def _constant(literal: str) -> object:
-    raise _Fault(f"{literal} is not JSON")
+    raise _Fault(f"{literal} is not JSON", "TD-JSN-007")
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -62,7 +77,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise _Fault(f"the member {name!r} stands twice in one object")
+                raise _Fault(f"the member {name!r} stands twice in one object", "TD-JSN-004")
             seen.add(name)
     return members
 
@@ -72,7 +87,8 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _depth(data: bytes) -> int:
+def depth(data: bytes) -> int:
+    """How deep objects and arrays are nested in JSON text; the outermost counts as 1."""
     brackets = np.frombuffer(_STRING.sub(b"", data).translate(None, _NOT_BRACKETS), np.uint8)
     if not len(brackets):
         return 0
@@ -97,16 +113,15 @@ def parse(data: bytes, *, object: str, limit: int) -> dict[str, Any]:
         raise MalformedError(f"not UTF-8: {error}", object=object, rule="TD-JSN-001") from None
     if text.startswith("\ufeff"):
         raise MalformedError("begins with a byte order mark", object=object, rule="TD-JSN-002")
-    if _depth(data) > MAX_DEPTH:
+    if depth(data) > MAX_DEPTH:
         raise LimitError(f"nested deeper than {MAX_DEPTH}", object=object, rule="TD-JSN-008")
     body = text.strip(" \t\n\r")
     try:
         value, end = _DECODER.raw_decode(body)
         if end != len(body):
-            raise _Fault("something follows the JSON object")
+            raise _Fault("something follows the JSON object", "TD-JSN-003")
     except _Fault as error:
-        rule = "TD-JSN-004" if "twice" in str(error) else "TD-JSN-003"
-        raise MalformedError(str(error), object=object, rule=rule) from None
+        raise MalformedError(str(error), object=object, rule=error.rule) from None
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"not JSON: {error}", object=object, rule="TD-JSN-003") from None
     if _SURROGATE_ESCAPE.search(data) and _SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str)):
@@ -123,16 +138,44 @@ def check_version(value: dict[str, Any], *, object: str) -> None:
         MalformedError: absent, or not `major.minor`.
         UnsupportedError: another major version.
     """
-    version = value.get("tensordelta")
-    match = _VERSION.fullmatch(version) if isinstance(version, str) else None
+    if "tensordelta" not in value:
+        raise MalformedError("`tensordelta` is absent", object=object, rule="TD-JSN-011")
+    version = value["tensordelta"]
+    if not isinstance(version, str):
+        raise MalformedError("`tensordelta` is no string", object=object, rule="TD-JSN-012")
+    match = _VERSION.fullmatch(version)
     if match is None:
         raise MalformedError(f"`tensordelta` is {version!r}, not major.minor", object=object, rule="TD-JSN-015")
     if match[1] != VERSION.split(".")[0]:
         raise UnsupportedError(f"written in version {version} of the format", object=object, rule="TD-VER-002")
 
 
-def convert(value: Any, kind: type[T], *, object: str, rule: str) -> T:
+def field_rule(fault: str) -> str | None:
+    """The rule of section 4.3 that a field breaks, from what msgspec says of it; None where no rule there names it."""
+    if "missing required field" in fault:
+        return "TD-JSN-011"
+    if "matching regex" in fault:
+        return "TD-JSN-015"
+    if f"Expected `int`, got `{_Number.__name__}`" in fault:
+        return "TD-JSN-009"
+    if f"Expected `int`, got `{_TooGreat.__name__}`" in fault:
+        return "TD-JSN-010"
+    if ", got " in fault:
+        return "TD-JSN-012"
+    return None
+
+
+def convert(
+    value: Any, kind: type[T], *, object: str, rule: str, refine: Callable[[str], str | None] = field_rule
+) -> T:
     """Turn plain Python values into the typed object.
+
+    Args:
+        value: what `parse` gave, or a part of it.
+        kind: the typed object.
+        object: how errors name the object at fault.
+        rule: the requirement that a fault breaks, unless `refine` knows a better one.
+        refine: finds the requirement from the fault's description.
 
     Raises:
         MalformedError: a field is absent, of the wrong type, or breaks its pattern; the message has the JSON path.
@@ -140,7 +183,8 @@ def convert(value: Any, kind: type[T], *, object: str, rule: str) -> T:
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise MalformedError(str(error), object=object, rule=rule) from None
+        reason = str(error)
+        raise MalformedError(reason, object=object, rule=refine(reason) or rule) from None
 
 
 def encode(value: msgspec.Struct) -> bytes:

@@ -1,4 +1,4 @@
-"""Layouts: a state without its words (SPEC.md section 4.5)."""
+"""Layouts: a state without its words (SPEC.md section 4.6)."""
 
 from __future__ import annotations
 
@@ -80,19 +80,21 @@ class Layout:
         """Check every rule for tensors, names and shapes.
 
         Raises:
-            MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.5.
+            MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.6.
         """
         if len(self.tensors) > MAX_TENSORS:
             raise LimitError(f"{len(self.tensors)} tensors, more than 2^20", object=object, rule="TD-LIM-004")
         before: bytes | None = None
         for tensor in self.tensors:
             encoded = tensor.name.encode()
-            if not 1 <= len(encoded) <= MAX_NAME or tensor.name == "__metadata__":
+            if not 1 <= len(encoded) <= MAX_NAME:
                 raise MalformedError(
-                    f"{tensor.name[:80]!r} is no name of a tensor (1 to 1024 bytes, not __metadata__)",
+                    f"the name {tensor.name[:80]!r} has {len(encoded)} bytes, not 1 to {MAX_NAME}",
                     object=object,
                     rule="TD-LAY-003",
                 )
+            if encoded == b"__metadata__":
+                raise MalformedError("a tensor is named __metadata__", object=object, rule="TD-LAY-004")
             if before is not None and encoded <= before:
                 raise MalformedError(
                     f"tensor {tensor.name!r} is not after the one before it", object=object, rule="TD-LAY-002"
@@ -128,7 +130,7 @@ class Layout:
 
         Raises:
             IntegrityError: the bytes have another SHA-256.
-            MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.5.
+            MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.6.
         """
         name = layout_name(sha256)
         if hashlib.sha256(data).hexdigest() != sha256:

@@ -1,4 +1,4 @@
-"""Manifests and shortcuts: what makes a version, and from which base (SPEC.md sections 4.6 to 4.8)."""
+"""Manifests and shortcuts: what makes a version, and from which base (SPEC.md sections 4.7 to 4.10)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from msgspec import UNSET, Meta, UnsetType
 from . import ijson
 from .errors import LimitError, MalformedError, UnsupportedError
 from .objects import (
+    FILES,
+    PACKS,
     ChainId,
     Fingerprint,
     FormatVersion,
@@ -154,7 +156,7 @@ def parse_manifest(
         tag: of a shortcut, the tag of its name.
 
     Raises:
-        MalformedError, UnsupportedError, LimitError: see SPEC.md sections 4.6 to 4.8.
+        MalformedError, UnsupportedError, LimitError: see SPEC.md sections 4.7 to 4.10.
     """
     name = manifest_name(version) if isinstance(base, UnsetType) else shortcut_name(version, base, tag)
     value = ijson.parse(data, object=name, limit=MAX_MANIFEST)
@@ -163,7 +165,8 @@ def parse_manifest(
         raise MalformedError("`base` is absent; a full version says null", object=name, rule="TD-MAN-002")
     manifest = ijson.convert(value, Manifest, object=name, rule="TD-MAN-001")
     if manifest.version != version:
-        raise MalformedError(f"holds version {manifest.version}", object=name, rule="TD-OBJ-004")
+        rule = "TD-OBJ-004" if isinstance(base, UnsetType) else "TD-OBJ-005"
+        raise MalformedError(f"holds version {manifest.version}", object=name, rule=rule)
     if not isinstance(base, UnsetType) and (manifest.base.version if manifest.base else None) != base:
         raise MalformedError("its base is not the one of its name", object=name, rule="TD-OBJ-005")
     if manifest.base is not None and manifest.base.version >= version:
@@ -199,7 +202,7 @@ def _check_packs(manifest: Manifest, name: str) -> None:
         if pack.path is None and not pack.sources:
             raise MalformedError(f"{where} has neither path nor sources", object=name, rule="TD-MAN-009")
         if pack.path is not None:
-            check_path(pack.path, prefix="packs/", object=name)
+            check_path(pack.path, prefix=PACKS, object=name)
         if pack.tensors[0] >= pack.tensors[1]:
             raise MalformedError(f"{where} names no tensor", object=name, rule="TD-MAN-010")
 
@@ -209,7 +212,7 @@ def _check_names(manifest: Manifest, name: str) -> None:
     for file in manifest.files:
         if file.size > MAX_PACK:
             raise LimitError(f"file {file.name!r} is larger than 2^40 bytes", object=name, rule="TD-LIM-004")
-        check_path(file.path, prefix="files/", object=name)
+        check_path(file.path, prefix=FILES, object=name)
         _take_name(file.name, taken, name)
     for pack in manifest.packs:
         if pack.content == TENSORS and isinstance(pack.name, str):

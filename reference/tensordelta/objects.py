@@ -1,4 +1,4 @@
-"""Names of a chain's objects, and the small documents at its root (SPEC.md sections 4.1, 4.2, 4.4 and 4.9).
+"""Names of a chain's objects, and the small documents at its root (SPEC.md sections 4.1, 4.4, 4.5 and 4.11).
 
 A name is where an object lies under the root; this module knows the grammar of names, not where roots are.
 """
@@ -38,6 +38,8 @@ CHAIN = "chain.json"
 LATEST = "latest.json"
 MANIFESTS = "manifests/"
 SHORTCUTS = "shortcuts/"
+PACKS = "packs/"
+FILES = "files/"
 
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _PATH = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
@@ -46,7 +48,7 @@ _SHORTCUT = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(?:\.([a-z0-9]{1,
 
 
 class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """chain.json: names the chain; written once (SPEC.md section 4.4)."""
+    """chain.json: names the chain; written once (SPEC.md section 4.5)."""
 
     tensordelta: FormatVersion
     chain: ChainId
@@ -55,7 +57,7 @@ class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LatestDocument(msgspec.Struct, frozen=True):
-    """latest.json: a hint of the newest version (SPEC.md section 4.9)."""
+    """latest.json: a hint of the newest version (SPEC.md section 4.11)."""
 
     tensordelta: FormatVersion
     chain: ChainId
@@ -102,7 +104,7 @@ def layout_name(sha256: str) -> str:
 
 def pack_name(sha256: str) -> str:
     """Name that a writer gives a pack."""
-    return f"packs/{sha256}.safetensors"
+    return f"{PACKS}{sha256}.safetensors"
 
 
 def fingerprints_name(sha256: str) -> str:
@@ -112,11 +114,11 @@ def fingerprints_name(sha256: str) -> str:
 
 def file_name(sha256: str) -> str:
     """Name that a writer gives a file laid beside a checkpoint."""
-    return f"files/{sha256}"
+    return f"{FILES}{sha256}"
 
 
 def is_path(path: str) -> bool:
-    """True for a path that the format allows: it cannot leave the root (SPEC.md section 4.2)."""
+    """True for a path that the format allows: it cannot leave the root (SPEC.md section 4.4)."""
     return len(path) <= MAX_PATH and _PATH.fullmatch(path) is not None
 
 
@@ -126,10 +128,13 @@ def check_path(path: str, *, prefix: str = "", object: str) -> None:
     Raises:
         MalformedError: the path could leave the root, or lies in another folder than `prefix`.
     """
+    if len(path) > MAX_PATH:
+        raise MalformedError(f"the path {path[:80]!r}… is too long", object=object, rule="TD-PTH-002")
     if not is_path(path):
         raise MalformedError(f"{path!r} is no path of the format", object=object, rule="TD-PTH-001")
     if not path.startswith(prefix):
-        raise MalformedError(f"{path!r} does not begin with {prefix!r}", object=object, rule="TD-PTH-003")
+        rule = "TD-PTH-004" if prefix == FILES else "TD-PTH-003"
+        raise MalformedError(f"{path!r} does not begin with {prefix!r}", object=object, rule=rule)
 
 
 def check_annotations(annotations: dict[str, str], *, object: str) -> None:
@@ -149,7 +154,7 @@ def parse_chain(data: bytes) -> ChainDocument:
     """Parse chain.json.
 
     Raises:
-        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.4.
+        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.5.
     """
     value = ijson.parse(data, object=CHAIN, limit=MAX_SMALL)
     ijson.check_version(value, object=CHAIN)
@@ -162,7 +167,7 @@ def parse_latest(data: bytes) -> LatestDocument:
     """Parse latest.json; whoever reads it takes any error for an absent hint.
 
     Raises:
-        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.9.
+        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.11.
     """
     value = ijson.parse(data, object=LATEST, limit=MAX_SMALL)
     ijson.check_version(value, object=LATEST)

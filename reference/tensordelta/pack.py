@@ -40,7 +40,7 @@ class Blob(Protocol):
 
 
 class ChunkTable(msgspec.Struct, frozen=True):
-    """The chunk table, as the pack's metadata holds it (SPEC.md section 6.2)."""
+    """The chunk table, as the pack's metadata holds it (SPEC.md section 6.3)."""
 
     tensordelta: FormatVersion
     layout: Sha256
@@ -149,7 +149,7 @@ def parse_table(text: str | None, *, layout: str, object: str) -> list[Chunk]:
         layout: the digest that the table has to name.
 
     Raises:
-        MalformedError, UnsupportedError, LimitError: see SPEC.md section 6.2.
+        MalformedError, UnsupportedError, LimitError: see SPEC.md section 6.3.
     """
     if text is None:
         raise MalformedError("no chunk table in its metadata", object=object, rule="TD-PCK-010")
@@ -228,7 +228,7 @@ def check_overlap(packs: Sequence[Pack], layout: Layout, *, object: str) -> None
         if twice:
             name = layout.tensors[min(twice)].name
             raise MalformedError(f"two plain packs hold tensor {name!r}", object=object, rule="TD-MAN-019")
-        whole |= pack.tensors.keys()
+        whole |= {tensor for tensor in pack.tensors if layout.tensors[tensor].words}  # no word, no word named twice
     end = (-1, 0)
     for tensor, start, stop in sorted(slices):
         if (tensor, start) < end or tensor in whole:

@@ -10,19 +10,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from msgspec import UNSET, structs
 
 from . import ijson, objects
 from .checkout import Checkout
-from .checkpoint import DEFAULT_SHARD, INDEX, INDEX_SUFFIX, Checkpoint, Shard, build_index
+from .checkpoint import DEFAULT_SHARD, INDEX, INDEX_SUFFIX, Checkpoint, Shard, build_index, read_index
 from .encoder import Encoder, Order, Values
-from .errors import ConflictError, TensorDeltaError
+from .errors import ConflictError, TensorDeltaError, WrongBaseError
 from .events import Event, emit
 from .fetch import Sources
 from .fingerprint import U64, combine, text
@@ -32,7 +33,7 @@ from .objects import LatestDocument
 from .reader import Reader
 from .state import State
 from .store import FileBlob
-from .tables import Table, bytes_text, percent_text
+from .tables import Table, bytes_text, percent_text, ratio_text
 
 _LOG = logging.getLogger("tensordelta")
 _CACHE = "TENSORDELTA_CACHE"
@@ -109,22 +110,37 @@ class Published:
 
 def versions_table(rows: Sequence[Published], title: str) -> Table:
     """Versions as a table."""
-    columns = ["version", "<base", "<annotations", "changed", "density", "size", "ratio", "bits/change", "<created"]
+    columns = [
+        "version",
+        "base",
+        "changed",
+        "density",
+        "size",
+        "ratio",
+        "bits/change",
+        "<created (UTC)",
+        "<annotations",
+    ]
     cells = [
         [
             str(row.version),
             "full" if row.base is None else str(row.base),
-            ", ".join(f"{key}={value}" for key, value in row.annotations.items())[:40],
             f"{row.changed:,}",
             percent_text(row.density),
             bytes_text(row.size),
-            f"{row.ratio:.1f}x",
+            ratio_text(row.ratio),
             f"{row.bits_per_change:.2f}" if row.changed else "-",
-            row.created,
+            row.created[:19].replace("T", " "),
+            annotations_text(row.annotations),
         ]
         for row in rows
     ]
     return Table(title, columns, cells)
+
+
+def annotations_text(annotations: Mapping[str, str]) -> str:
+    """Annotations in words: step=420, run=a."""
+    return ", ".join(f"{key}={value}" for key, value in annotations.items())
 
 
 def snapshot_folder(chain: str) -> Path:
@@ -147,6 +163,10 @@ class Publisher:
         self._proven = False
         self._put = 0
 
+    @cached_property
+    def _checkout(self) -> Checkout:
+        return Checkout(snapshot_folder(self._reader.chain))
+
     def publish(
         self,
         state: State,
@@ -167,21 +187,27 @@ class Publisher:
         """
         started = time.perf_counter()
         number, newest = self._next(version)
-        base_manifest = None if full or newest is None else self._reader.manifest(newest)
-        base = None if base_manifest is None else self._base(base_manifest)
-        self._put = 0
-        layout = self._layout(state.layout, newest)
-        encoder = Encoder(base, state, layout=layout, values=values, order=order, threads=self._reader.threads)
-        entries: list[PackEntry] = []
-        for built in encoder.packs():
-            self._write(objects.pack_name(built.entry.sha256), *built.parts)
-            entries.append(built.entry)
-        manifest = self._manifest(number, layout, encoder.sums, entries, newest, files or {}, annotations or {})
-        if base_manifest is not None:
-            held = Base(base_manifest.version, base_manifest.layout, base_manifest.fingerprint)
-            manifest = structs.replace(manifest, base=held)
-        manifest = structs.replace(manifest, features=encoder.features)
-        return self._commit(manifest, state.layout, started)
+        before = self._before(newest, full=full)
+        base_manifest = None if full else before
+        with ExitStack() as stack:
+            base = None
+            if base_manifest is not None:
+                # Another process of this machine must not move the snapshot while words are compared with it.
+                stack.enter_context(self._checkout.locked())
+                base = self._base(base_manifest)
+            self._put = 0
+            layout = self._layout(state.layout, before)
+            encoder = Encoder(base, state, layout=layout, values=values, order=order, threads=self._reader.threads)
+            entries: list[PackEntry] = []
+            for built in encoder.packs():
+                self._write(objects.pack_name(built.entry.sha256), *built.parts)
+                entries.append(built.entry)
+            manifest = self._manifest(number, layout, encoder.sums, entries, before, files or {}, annotations or {})
+            if base_manifest is not None:
+                held = Base(base_manifest.version, base_manifest.layout, base_manifest.fingerprint)
+                manifest = structs.replace(manifest, base=held)
+            manifest = structs.replace(manifest, features=encoder.features)
+            return self._commit(manifest, state.layout, started)
 
     def publish_plain(
         self,
@@ -202,11 +228,13 @@ class Publisher:
             ValueError: a source without a commit.
         """
         started = time.perf_counter()
-        if source is not None and ("://" not in source or "@" not in source):
-            raise ValueError(f"the source {source!r} names no commit: write hf://ORG/MODEL@COMMIT")
+        if source is not None:
+            check_source(source)
         number, newest = self._next(version)
+        before = self._before(newest, full=True)
+        stamps = _stamps(checkpoint)
         self._put = 0
-        layout = self._layout(checkpoint.layout, newest)
+        layout = self._layout(checkpoint.layout, before)
         sums = State(checkpoint.layout, checkpoint.words).sums(threads=self._reader.threads)
         entries = [
             self._plain(shard, checkpoint, layout, source) for shard in checkpoint.shards if shard.header.entries
@@ -215,8 +243,10 @@ class Publisher:
         folders = {shard.path.parent for shard in checkpoint.shards}
         self._reader.sources = Sources(self._reader.sources.schemes, (*self._reader.sources.folders, *sorted(folders)))
         manifest = self._manifest(
-            number, layout, sums, entries, newest, checkpoint_files(checkpoint), annotations or {}
+            number, layout, sums, entries, before, checkpoint_files(checkpoint), annotations or {}
         )
+        if _stamps(checkpoint) != stamps:
+            raise ValueError("the checkpoint's files changed while they were published; nothing was")
         return self._commit(manifest, checkpoint.layout, started)
 
     # -- steps ----------------------------------------------------------------------------------------------------
@@ -230,34 +260,49 @@ class Publisher:
             raise ValueError(f"version {number} is out of range")
         return number, newest
 
+    def _before(self, newest: int | None, *, full: bool) -> Manifest | None:
+        """The newest version's manifest; a full version does without one that cannot be read."""
+        if newest is None:
+            return None
+        try:
+            manifest = self._reader.manifest(newest)
+            self._reader.layout(manifest.layout)
+        except TensorDeltaError:
+            if not full:
+                raise
+            return None
+        return manifest
+
     def _base(self, manifest: Manifest) -> State:
         """The snapshot, brought to the newest version and proven; rebuilt where it is damaged."""
-        folder = snapshot_folder(self._reader.chain)
-        checkout = Checkout(folder)
+        folder = str(self._checkout.folder)
         try:
-            state = self._snapshot(checkout, manifest)
+            state = self._snapshot(manifest)
         except TensorDeltaError as fault:
-            if isinstance(fault, ConflictError):
+            # A fault of the chain is no reason to lose the snapshot, and would come again.
+            if isinstance(fault, ConflictError) or not (
+                isinstance(fault, WrongBaseError) or fault.object.startswith(folder)
+            ):
                 raise
             _LOG.warning("the snapshot in %s is rebuilt: %s", folder, fault)
-            shutil.rmtree(folder, ignore_errors=True)
-            state = self._snapshot(checkout, manifest)
+            self._checkout.clear()
+            state = self._snapshot(manifest)
         self._proven = True
         return state
 
-    def _snapshot(self, checkout: Checkout, manifest: Manifest) -> State:
-        checkout.pull(self._reader, manifest.version)
-        # The first use in a process proves every word; after that, only this process wrote them.
-        state = checkout.open(self._reader, scan=not self._proven)
+    def _snapshot(self, manifest: Manifest) -> State:
+        # The first use in a process proves every word; after that, only proven updates wrote them.
+        if not self._proven:
+            self._checkout.open(self._reader, scan=True)
+        self._checkout.pull(self._reader, manifest.version)
+        state = self._checkout.open(self._reader)
         assert state is not None
         return state
 
-    def _layout(self, layout: Layout, newest: int | None) -> str:
-        """The digest of the layout, put unless the newest version has the same."""
-        if newest is not None:
-            digest = self._reader.manifest(newest).layout
-            if self._reader.layout(digest) == layout:
-                return digest
+    def _layout(self, layout: Layout, before: Manifest | None) -> str:
+        """The digest of the layout, put unless the version before has the same."""
+        if before is not None and self._reader.layout(before.layout) == layout:
+            return before.layout
         data = layout.encode()
         digest = hashlib.sha256(data).hexdigest()
         self._write(objects.layout_name(digest), data)
@@ -287,7 +332,7 @@ class Publisher:
         )
         if not source:
             with FileBlob(shard.path) as blob:
-                self._store.put(objects.pack_name(sha256), _parts(blob))
+                self._store.put(objects.pack_name(sha256), _same_parts(blob, sha256))
             self._put += size
         return entry
 
@@ -297,12 +342,11 @@ class Publisher:
         layout: str,
         sums: U64,
         packs: list[PackEntry],
-        newest: int | None,
+        before: Manifest | None,
         files: Mapping[str, bytes | Path],
         annotations: Mapping[str, str],
     ) -> Manifest:
         """The manifest of a full version; puts the objects that it names beside packs and layout."""
-        before = None if newest is None else self._reader.manifest(newest)
         fingerprints = sums.astype("<u8").tobytes()
         digest = hashlib.sha256(fingerprints).hexdigest()
         if before is None or before.tensor_fingerprints != digest:
@@ -356,12 +400,21 @@ class Publisher:
 
     def _after(self, version: int) -> None:
         """Bring the snapshot to what was published; if that fails, it is rebuilt before the next delta."""
-        folder = snapshot_folder(self._reader.chain)
         try:
-            Checkout(folder).pull(self._reader, version)
+            self._checkout.pull(self._reader, version)
         except (TensorDeltaError, OSError) as fault:
-            _LOG.warning("the snapshot in %s did not follow and will be rebuilt: %s", folder, fault)
+            _LOG.warning("the snapshot in %s did not follow and will be rebuilt: %s", self._checkout.folder, fault)
             self._proven = False
+
+
+def check_source(source: str) -> None:
+    """Check that a source says which bytes it means.
+
+    Raises:
+        ValueError: no URI with a commit.
+    """
+    if "://" not in source or "@" not in source:
+        raise ValueError(f"the source {source!r} names no commit: write hf://ORG/MODEL@COMMIT")
 
 
 def describe(manifest: Manifest, layout: Layout, *, size: int, seconds: float | None) -> Published:
@@ -387,11 +440,28 @@ def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes | Path]:
         name: path for name, path in checkpoint.files.items() if not name.endswith(INDEX_SUFFIX)
     }
     if checkpoint.is_folder and {shard.name for shard in checkpoint.shards} != {DEFAULT_SHARD}:
-        files[INDEX] = build_index(checkpoint.shard_of, checkpoint.layout.nbytes)
-        for name, path in checkpoint.files.items():
-            if name == INDEX:
-                files[name] = path
+        name, shard_of = checkpoint.index or INDEX, checkpoint.shard_of
+        path = checkpoint.files.get(name)
+        # Readers lay tensors out by the index, so one that does not agree with the files is written anew.
+        kept = path is not None and read_index(path.read_bytes(), object=str(path)) == shard_of
+        files[name] = path if path is not None and kept else build_index(shard_of, checkpoint.layout.nbytes)
     return files
+
+
+def _stamps(checkpoint: Checkpoint) -> list[tuple[int, int, int]]:
+    """What tells whether a checkpoint's files are still the same."""
+    status = [shard.path.stat() for shard in checkpoint.shards]
+    return [(each.st_ino, each.st_size, each.st_mtime_ns) for each in status]
+
+
+def _same_parts(blob: FileBlob, sha256: str) -> Iterator[memoryview]:
+    """A file's bytes, which end with an error where they are no longer those of the digest."""
+    digest = hashlib.sha256()
+    for part in _parts(blob):
+        digest.update(part)
+        yield part
+    if digest.hexdigest() != sha256:
+        raise ValueError("the checkpoint's files changed while they were published; nothing was")
 
 
 def _parts(blob: FileBlob) -> Iterator[memoryview]:

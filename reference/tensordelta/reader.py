@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -29,14 +30,14 @@ from .events import Event, Listener, emit
 from .fetch import KEPT, Sources, prove
 from .fingerprint import U64, combine, text
 from .layout import MAX_LAYOUT, Layout
-from .manifest import MAX_MANIFEST, FileEntry, Manifest, PackEntry, parse_manifest
+from .manifest import MAX_MANIFEST, Base, FileEntry, Manifest, PackEntry, parse_manifest
 from .objects import ChainDocument, ShortcutName
 from .pack import Blob, Pack
 from .routes import Edge, Held, Planner
 from .state import State
 from .store import Store
 from .threads import thread_count
-from .update import Allocate, Budget, Preparation, Update, zeros
+from .update import Allocate, Arena, Budget, Preparation, Update, zeros
 
 T = TypeVar("T")
 
@@ -231,32 +232,69 @@ class Reader:
             WrongBaseError: no version of the chain has this state.
         """
         fingerprint = text(combine(sums))
-        if state.chain == self.chain and state.version is not None and state.known:
-            return Held(state.version, fingerprint)
+        own = state.version if state.chain == self.chain and state.known else None
+        if own is not None:
+            digest = self._digest(state, own, fingerprint)
+            if digest is not None:
+                return Held(own, fingerprint, digest)
         if not len(state.layout):
             return None
-        for version in reversed(self.versions()):
+        versions = self.versions()
+        for version in reversed(versions):
+            digest = self._digest(state, version, fingerprint)
+            if digest is not None:
+                return Held(version, fingerprint, digest)
+        for base in self._bases(versions):
             try:
-                manifest = self.manifest(version)
-                if manifest.fingerprint == fingerprint and self.layout(manifest.layout) == state.layout:
-                    return Held(version, fingerprint)
+                if base.fingerprint == fingerprint and self.layout(base.layout) == state.layout:
+                    return Held(base.version, fingerprint, base.layout)
             except TensorDeltaError:
                 continue
+        if own is not None:
+            return Held(own, fingerprint)
         raise WrongBaseError(
             f"no version of the chain has this state (fingerprint {fingerprint})", object="the state", rule="TD-RDR-003"
         )
+
+    def _digest(self, state: State, version: int, fingerprint: str) -> str | None:
+        """The digest of a version's layout, where the version is this state."""
+        try:
+            own = self.manifest(version)
+            return own.layout if own.fingerprint == fingerprint and self.layout(own.layout) == state.layout else None
+        except TensorDeltaError:
+            return None
+
+    def _bases(self, versions: Sequence[int]) -> Iterator[Base]:
+        """The bases of edges that start from versions whose own manifests are gone (SPEC.md section 13)."""
+        listed = frozenset(versions)
+        reads: list[Callable[[], Manifest]] = [partial(self.manifest, version) for version in reversed(versions)]
+        reads += (
+            partial(self.shortcut, shortcut)
+            for shortcut in self.shortcuts()
+            if shortcut.base is not None and shortcut.base not in listed and shortcut.version in listed
+        )
+        for read in reads:
+            try:
+                base = read().base
+            except TensorDeltaError:
+                continue
+            if base is not None and base.version not in listed:
+                yield base
 
     def planner(self) -> Planner:
         """A planner over the present listing."""
         return Planner(self.versions(), self.shortcuts(), self.manifest, self.shortcut)
 
-    def prepare(self, state: State, version: int | None = None, *, allocate: Allocate = zeros) -> Update:
+    def prepare(
+        self, state: State, version: int | None = None, *, allocate: Allocate = zeros, arena: Arena | None = None
+    ) -> Update:
         """Prepare the update that takes a state to a version; the state is only read.
 
         Args:
             state: what is held; the empty state for nothing.
             version: the target, by default the newest.
             allocate: gives memory for tensors that are built anew.
+            arena: gives memory for the decoded words of others.
 
         Raises:
             MissingError: no such version, or no route to it.
@@ -267,11 +305,13 @@ class Reader:
         target = self.target(version)
         sums = state.sums(threads=self.threads)
         held = self.held(state, sums)
-        if held is not None and self._is(state, held, target):
+        if held is not None and self._digest(state, target, held.fingerprint) is not None:
             held = Held(target, held.fingerprint)
 
         def follow(route: Sequence[Edge]) -> Preparation:
-            preparation = Preparation(state, sums, threads=self.threads, budget=Budget(self.memory), allocate=allocate)
+            preparation = Preparation(
+                state, sums, threads=self.threads, budget=Budget(self.memory), allocate=allocate, arena=arena
+            )
             self._follow(preparation, route, held)
             return preparation
 
@@ -321,14 +361,6 @@ class Reader:
             )
         return newest
 
-    def _is(self, state: State, held: Held, target: int) -> bool:
-        """True where the state held is the target's, whatever version it was taken for."""
-        try:
-            own = self.manifest(target)
-            return own.fingerprint == held.fingerprint and self.layout(own.layout) == state.layout
-        except TensorDeltaError:
-            return False
-
     def along(self, target: int, held: Held | None, follow: Callable[[Sequence[Edge]], T]) -> tuple[Sequence[Edge], T]:
         """Follow the cheapest route to a version; where a member fails, the next cheapest without it.
 
@@ -350,9 +382,7 @@ class Reader:
                 dropped[fault.edge.name] = fault.fault
 
     def _follow(self, preparation: Preparation, route: Sequence[Edge], held: Held | None) -> None:
-        digest: str | None = None
-        if held is not None and held.version in self._manifests:
-            digest = self._manifests[held.version].layout
+        digest = None if held is None else held.layout
         for edge in route:
             try:
                 digest = self._hop(preparation, edge, digest)

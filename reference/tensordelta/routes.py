@@ -13,15 +13,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .errors import ConflictError, MissingError, TensorDeltaError, WrongBaseError
-from .manifest import Manifest, check_features
+from .manifest import Base, Manifest, check_features
 from .objects import ShortcutName, manifest_name, shortcut_name
 
 
 class Held(NamedTuple):
-    """The version that a reader holds, and the fingerprint of its state."""
+    """The version that a reader holds, the fingerprint of its state, and its layout's digest where that is known."""
 
     version: int
     fingerprint: str
+    layout: str | None = None
+
+    def is_base(self, base: Base) -> bool:
+        """True where an edge starts from this very state, whatever number its base has."""
+        return self.layout is not None and (self.layout, self.fingerprint) == (base.layout, base.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,11 @@ class Planner:
 
         Raises:
             MissingError: no such version, or no route.
-            TensorDeltaError: the first error met, where it is why no route is left.
+            TensorDeltaError: the error of the first member that a route would need, or the target's manifest's own.
         """
         failed = dict(dropped or {})
         faults = list(failed.values())
+        unreadable: list[TensorDeltaError] = []
         if held is not None and held.version == target:
             return ()
         if target not in self._versions:
@@ -104,38 +110,46 @@ class Planner:
                     return step.edges
                 if node in settled:
                     continue
-                own = self._own(node, step.edges)
+                own = self._own(node, step.edges, unreadable)
+                if own is None:
+                    continue
                 settled.add(node)
-            except TensorDeltaError as fault:
+            except WrongBaseError as fault:
                 faults.append(fault)
                 continue
-            for edge in self._edges(node, own, failed, faults):
+            for edge in self._edges(node, own, failed, faults, unreadable):
+                base = edge.manifest.base
+                start = held.version if held is not None and base is not None and held.is_base(base) else edge.base
                 queue_cost = step.cost + edge.manifest.size
-                heapq.heappush(queue, Step(queue_cost, next(order), edge.base, (edge, *step.edges)))
+                heapq.heappush(queue, Step(queue_cost, next(order), start, (edge, *step.edges)))
         if faults:
             raise faults[0]
-        raise MissingError(f"no route leads to version {target}", object=manifest_name(target), rule="TD-RTE-006")
+        cause = f"; {unreadable[0].object}: {unreadable[0].reason}" if unreadable else ""
+        raise MissingError(
+            f"no route leads to version {target}{cause}", object=manifest_name(target), rule="TD-RTE-006"
+        )
 
-    def _own(self, node: int, edges: tuple[Edge, ...]) -> Manifest:
-        """The manifest that makes a version, after checking that the edge starting there means the same state."""
+    def _own(self, node: int, edges: tuple[Edge, ...], unreadable: list[TensorDeltaError]) -> Manifest | None:
+        """The manifest that makes a version, after checking that the edge starting there means the same state.
+
+        None where it cannot be read: then no route passes through. The target's own error is raised.
+        """
         if node not in self._versions:
-            raise MissingError(
-                f"version {node}, from which {edges[0].name} starts, is gone",
-                object=manifest_name(node),
-                rule="TD-RTE-003",
-            )
-        own = self._read_manifest(node)
+            reason = f"version {node}, from which {edges[0].name} starts, is gone"
+            unreadable.append(MissingError(reason, object=manifest_name(node), rule="TD-RTE-003"))
+            return None
+        try:
+            own = self._read_manifest(node)
+        except TensorDeltaError as fault:
+            if not edges:
+                raise
+            unreadable.append(fault)
+            return None
         if edges:
-            base = edges[0].manifest.base
-            assert base is not None
-            if (base.layout, base.fingerprint) != (own.layout, own.fingerprint):
-                raise WrongBaseError(
-                    f"its base is not what version {node}'s own manifest says", object=edges[0].name, rule="TD-RTE-002"
-                )
+            self._check_base(edges[0], own)
         return own
 
-    @staticmethod
-    def _check_held(edge: Edge, held: Held) -> None:
+    def _check_held(self, edge: Edge, held: Held) -> None:
         base = edge.manifest.base
         assert base is not None
         if base.fingerprint != held.fingerprint:
@@ -144,11 +158,31 @@ class Planner:
                 object=edge.name,
                 rule="TD-RDR-003",
             )
+        if base.version in self._versions:
+            try:
+                own = self._read_manifest(base.version)
+            except TensorDeltaError:
+                return  # the state held proves the base; only a manifest that says otherwise could spoil it
+            self._check_base(edge, own)
+
+    @staticmethod
+    def _check_base(edge: Edge, own: Manifest) -> None:
+        base = edge.manifest.base
+        assert base is not None
+        if (base.layout, base.fingerprint) != (own.layout, own.fingerprint):
+            raise WrongBaseError(
+                f"its base is not what version {own.version}'s own manifest says", object=edge.name, rule="TD-RTE-002"
+            )
 
     def _edges(
-        self, node: int, own: Manifest, failed: Mapping[str, TensorDeltaError], faults: list[TensorDeltaError]
+        self,
+        node: int,
+        own: Manifest,
+        failed: Mapping[str, TensorDeltaError],
+        faults: list[TensorDeltaError],
+        unreadable: list[TensorDeltaError],
     ) -> list[Edge]:
-        """The usable members that lead to a version; what is unusable goes to `faults`."""
+        """The usable members that lead to a version; what cannot be used goes to `faults`, or to `unreadable`."""
         edges: list[Edge] = []
         name = manifest_name(node)
         if name not in failed:
@@ -164,6 +198,10 @@ class Planner:
             try:
                 manifest = self._read_shortcut(shortcut)
                 check_shortcut(manifest, own, object=name)
+            except TensorDeltaError as fault:
+                unreadable.append(fault)
+                continue
+            try:
                 check_features(manifest, object=name)
                 edges.append(Edge(name, manifest))
             except TensorDeltaError as fault:

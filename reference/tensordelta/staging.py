@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from .checkpoint import DEFAULT_SHARD, INDEX_SUFFIX, SUFFIX, map_words, read_index, shard_header, shard_order
@@ -61,7 +64,10 @@ class Plan:
             table, _ = reader.pack(entry, manifest, layout, keep=False)
             assert isinstance(table, PlainPack) and isinstance(entry.name, str)
             weight_map |= {layout.tensors[tensor].name: entry.name for tensor in table.tensors}
-        shard_of = [weight_map.get(tensor.name, DEFAULT_SHARD) for tensor in layout.tensors]
+        # A stray `model.safetensors` beside an index would be taken for the whole checkpoint.
+        named = set(weight_map.values()) if indices else set()
+        other = DEFAULT_SHARD if not named or DEFAULT_SHARD in named else max(named)
+        shard_of = [weight_map.get(tensor.name, other) for tensor in layout.tensors]
         plan = cls(layout, shard_of, manifest.files)
         plan._check_names(manifest_name(manifest.version))
         return plan
@@ -75,7 +81,7 @@ class Plan:
         if shards & files or any(other.startswith(f"{name}/") for name in both for other in both):
             raise MalformedError("shards and files share a name", object=object, rule="TD-MAN-020")
 
-    @property
+    @cached_property
     def shards(self) -> Mapping[str, Sequence[Tensor]]:
         """The tensors of each shard, in the order in which they lie in it; at least one shard."""
         shards: dict[str, list[Tensor]] = {}
@@ -109,6 +115,11 @@ class Staging:
         return self._words[tensor]
 
     def _create(self, name: str) -> None:
+        """Make a shard of zero words.
+
+        Raises:
+            OSError: the disk is full; without the room set aside, a write through the map would end the process.
+        """
         tensors = self._plan.shards[name]
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,13 +127,14 @@ class Staging:
         at = len(header)
         with path.open("wb") as file:
             file.write(header)
-            file.truncate(at + sum(tensor.nbytes for tensor in tensors))
+            file.flush()
+            os.posix_fallocate(file.fileno(), 0, at + sum(tensor.nbytes for tensor in tensors))
         mapped = map_words(path, writable=True)
         for tensor in tensors:
             self._words[tensor] = mapped[at : at + tensor.nbytes].view(tensor.kind.word)
             at += tensor.nbytes
 
-    def finish(self, update: Update, reader: Reader) -> dict[str, tuple[int, int, str | None]]:
+    def finish(self, update: Update, reader: Reader) -> dict[str, tuple[int, int, str, bool]]:
         """Complete the files and make them durable.
 
         Args:
@@ -130,7 +142,8 @@ class Staging:
             reader: gives the files beside the checkpoint.
 
         Returns:
-            For each file its size, its modification time in ns, and its SHA-256 if it is no shard.
+            For each file its size, its modification time in ns, a SHA-256, and whether it is a shard: then the
+            digest is that of its header.
         """
         shards = self._plan.shards
         for name, tensors in shards.items():
@@ -148,9 +161,10 @@ class Staging:
             else:
                 words[piece.indices] = piece.new
         self._words.clear()
-        described: dict[str, tuple[int, int, str | None]] = {}
-        for name in shards:
-            described[name] = (*_settle(self.folder / name), None)
+        described: dict[str, tuple[int, int, str, bool]] = {}
+        for name, tensors in shards.items():
+            header = hashlib.sha256(shard_header(tensors, METADATA)).hexdigest()
+            described[name] = (*_settle(self.folder / name), header, True)
         for file in self._plan.files:
             path = self.folder / file.name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +172,7 @@ class Staging:
             with path.open("wb") as target:
                 for offset in range(0, blob.size, _READ):
                     target.write(blob.read(offset, min(_READ, blob.size - offset)))
-            described[file.name] = (*_settle(path), file.sha256)
+            described[file.name] = (*_settle(path), file.sha256, False)
         for folder, _, _ in os.walk(self.folder):
             sync_folder(Path(folder))
         return described
@@ -175,10 +189,14 @@ class Staging:
 
 
 def _settle(path: Path) -> tuple[int, int]:
-    """Make a file's bytes durable and give it a time of its own; returns size and time."""
+    """Make a file's bytes durable and give it a time of its own; returns size and time.
+
+    The kernel's own times are ticks of some milliseconds, in which someone else might write unseen.
+    """
     sync_file(path)
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
     status = path.stat()
-    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
     return status.st_size, status.st_mtime_ns
 
 

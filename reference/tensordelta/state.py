@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
@@ -48,8 +49,9 @@ class State(Mapping[str, NDArray[Any]]):
         self._owned = owned
         self._arrays = arrays
         self._sums: U64 | None = None
-        #: Counts the updates applied; a prepared update is bound to the count that it saw.
+        #: Names the words as they stand; a prepared update is bound to the number that it saw.
         self.generation = 0
+        self._generations = itertools.count(1)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, dtypes: Mapping[str, str] | None = None) -> State:
@@ -130,7 +132,7 @@ class State(Mapping[str, NDArray[Any]]):
     def remember(self, layout: Layout, words: Sequence[Words], sums: U64) -> None:
         """Take over new tensors and their sums: how an update changes a state."""
         self.layout, self._words, self._sums = layout, list(words), sums
-        self.generation += 1
+        self.generation = next(self._generations)
 
     def assume(self, sums: U64) -> None:
         """Take over sums that are known from elsewhere, so that no scan is needed."""

@@ -13,7 +13,7 @@ class Table:
 
     Attributes:
         title: one line above it.
-        columns: headings; those that begin with `<` are aligned to the left.
+        columns: headings; those that begin with `<` are aligned to the left. Where all are empty, none is shown.
         rows: cells.
     """
 
@@ -28,8 +28,9 @@ class Table:
 
     def text(self) -> str:
         """The table in plain text."""
-        cells = [self.headings, *self.rows]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(self.columns))]
+        heads = [self.headings] if any(self.headings) else []
+        cells = [[printable(cell) for cell in row] for row in (*heads, *self.rows)]
+        widths = [max((len(row[column]) for row in cells), default=0) for column in range(len(self.columns))]
         lines = [
             "  ".join(
                 cell.ljust(width) if column.startswith("<") else cell.rjust(width)
@@ -37,7 +38,7 @@ class Table:
             ).rstrip()
             for row in cells
         ]
-        return "\n".join([self.title, *lines])
+        return "\n".join([printable(self.title), *lines])
 
     def html(self) -> str:
         """The table for a notebook."""
@@ -49,19 +50,41 @@ class Table:
                 for cell, side in zip(cells, sides, strict=True)
             )
 
+        head = f"<tr>{line('th', self.headings)}</tr>" if any(self.headings) else ""
         body = "".join(f"<tr>{line('td', row)}</tr>" for row in self.rows)
-        return f"<p>{html.escape(self.title)}</p><table><tr>{line('th', self.headings)}</tr>{body}</table>"
+        return f"<p>{html.escape(self.title)}</p><table>{head}{body}</table>"
+
+
+def printable(text: str) -> str:
+    """Text without control characters: names and annotations come from strangers, and a terminal obeys such characters.
+
+    Example:
+        >>> printable("a\\x1b[2J")
+        'a\\\\x1b[2J'
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def bytes_text(count: float) -> str:
-    """A size in words: 1.5 MB."""
+    """A size in words, of three digits: 1.50 MB."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{_three_digits(count)} {unit}"
         count /= 1000
-    return f"{count:.3g} TB"
+    return f"{_three_digits(count)} TB"
 
 
 def percent_text(share: float) -> str:
-    """A share in words: 0.64 %."""
-    return f"{100 * share:.3g} %"
+    """A share in words, of three digits: 0.640 %."""
+    return f"{_three_digits(100 * share)} %" if share else "0 %"
+
+
+def ratio_text(ratio: float) -> str:
+    """How many times smaller, in words: 113.6x."""
+    return f"{ratio:,.1f}x" if ratio < 999.95 else f"{ratio:,.0f}x"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:#.3g}".rstrip(".")

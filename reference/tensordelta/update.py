@@ -7,10 +7,11 @@ it is decoded and its fingerprint after. What comes out is an `Update`, bound to
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,12 @@ from .threads import ordered_map
 from .words import Words, to_array
 
 Allocate = Callable[[Tensor, "Budget"], Words]
+#: Gives so many bytes of memory that the budget does not count, such as a mapped file's.
+Arena = Callable[[int], NDArray[np.uint8]]
 
+Number = TypeVar("Number", bound=np.generic)
+
+_ALIGN = 8
 #: Words of a plain tensor that are read at once.
 _PLAIN = 1 << 22
 #: Words that are exchanged at once.
@@ -100,6 +106,7 @@ class Preparation:
         allocate: gives memory for tensors that start as zero words.
         threads: how many chunks are decoded at once.
         budget: the memory budget.
+        arena: gives memory for the decoded words; by default they stay where they were decoded.
         in_flight: bytes that chunks being decoded may need together; a single chunk may need more.
     """
 
@@ -111,6 +118,7 @@ class Preparation:
         threads: int,
         budget: Budget,
         allocate: Allocate = zeros,
+        arena: Arena | None = None,
         in_flight: int = 192 << 20,
     ) -> None:
         self._state = state
@@ -118,6 +126,8 @@ class Preparation:
         self._threads = threads
         self._budget = budget
         self._allocate = allocate
+        self._arena = arena
+        self._room: _Room | None = None
         self._in_flight = in_flight
         self.layout = state.layout
         self.sums: U64 = sums.copy()
@@ -236,17 +246,26 @@ class Preparation:
             self._overlay[tensor] = pieces if held is None else [self._merged(tensor, held, pieces)]
 
     def _reserve(self, packs: Sequence[tuple[Pack, Blob]]) -> None:
-        """Ask the budget for what the decoded words will hold, and for the greatest chunk in flight."""
+        """Ask for the memory that the decoded words will take, and for that of the greatest chunk in flight."""
+        total = 0
         for pack, _ in packs:
             if isinstance(pack, PlainPack):
-                held = sum(self.layout.tensors[each].nbytes for each in pack.tensors if each not in self._built)
-                self._budget.take(held, object=pack.label)
+                for tensor in pack.tensors.keys() - self._built.keys():
+                    total += self._take(self.layout.tensors[tensor].nbytes, 1, object=pack.label)
                 continue
             for index, chunk in enumerate(pack.chunks):
                 object = pack.chunk_label(index)
                 if any(tensor not in self._built for tensor, _, _ in chunk.slices):
-                    self._budget.take(chunk.changed * (8 + 2 * chunk.kind.word.itemsize), object=object)
+                    held = chunk.changed * (8 + 2 * chunk.kind.word.itemsize)
+                    total += self._take(held, len(chunk.slices), object=object)
                 self._budget.check(chunk.memory, object=object)
+        self._room = _Room(self._arena(total)) if self._arena and total else None
+
+    def _take(self, held: int, pieces: int, *, object: str) -> int:
+        """Memory for pieces: the budget's, unless there is an arena; gives what the arena needs for them."""
+        if self._arena is None:
+            self._budget.take(held, object=object)
+        return held + 3 * _ALIGN * (pieces + held // _PLAIN)
 
     def _decode_chunk(
         self, pack: ChunkPack, blob: Blob, index: int, base: _Base
@@ -275,10 +294,11 @@ class Preparation:
         """Write a piece at once where nobody uses the tensor yet; else keep it."""
         built = self._built.get(piece.tensor)
         if built is None:
-            # A dense piece is exchanged with the words in use, so it needs no copy of them.
-            return (
-                Piece(piece.tensor, piece.start, piece.stop, None, None, piece.new) if piece.indices is None else piece
-            )
+            if piece.indices is None:
+                # A dense piece is exchanged with the words in use, so it needs no copy of them, but memory to write to.
+                new = piece.new if piece.new.flags.writeable or self._room else piece.new.copy()
+                piece = Piece(piece.tensor, piece.start, piece.stop, None, None, new)
+            return self._room.move(piece) if self._room else piece
         part = built[piece.start : piece.stop]
         if piece.indices is None:
             part[:] = piece.new
@@ -363,6 +383,29 @@ class Preparation:
         )
 
 
+class _Room:
+    """A stretch of an arena, filled from the front by several threads."""
+
+    def __init__(self, memory: NDArray[np.uint8]) -> None:
+        self._memory = memory
+        self._used = 0
+        self._lock = threading.Lock()
+
+    def move(self, piece: Piece) -> Piece:
+        """The same piece, its arrays in the arena."""
+        indices = None if piece.indices is None else self._place(piece.indices)
+        old = None if piece.old is None else self._place(piece.old)
+        return Piece(piece.tensor, piece.start, piece.stop, indices, old, self._place(piece.new))
+
+    def _place(self, array: NDArray[Number]) -> NDArray[Number]:
+        with self._lock:
+            start = self._used
+            self._used += -(-array.nbytes // _ALIGN) * _ALIGN
+        placed = self._memory[start : start + array.nbytes].view(array.dtype)
+        placed[:] = array
+        return placed
+
+
 class _Base:
     """The fitted base of one hop, as chunks see it."""
 
@@ -420,7 +463,7 @@ class Update:
         self._sparse = sparse
         self._sums = sums
         self._chain = chain
-        self._generation = state.generation
+        self._generation = self._generation_applied = state.generation
         self._applied = False
         self._on_applied = on_applied
         self._before = (
@@ -475,11 +518,17 @@ class Update:
         """The update as patches, one a tensor that changes, in layout order.
 
         All patches of one update belong together. Tensors in `dropped` have none.
+
+        Raises:
+            WrongBaseError: another update was applied since this one, so that its words are no longer all known.
         """
+        if self._applied:
+            self._check_last()
         for tensor, info in enumerate(self._layout.tensors):
             built = self._built.get(tensor)
             if built is not None:
-                words = self._live(tensor) if self._applied else built
+                # A copy, since applying and undoing exchange these words with those of the state.
+                words = (self._live(tensor) if self._applied else built).copy()
                 yield self._patch(info, np.arange(len(words)), words)
             elif tensor in self._sparse:
                 pieces = self._sparse[tensor]
@@ -522,7 +571,7 @@ class Update:
         words = [self._built[tensor] if target is None else target for tensor, target in enumerate(targets)]
         self._swap_in(self._layout, words, self._sums, self.version, self._chain)
         self._applied = True
-        self._generation = self._state.generation
+        self._generation_applied = self._state.generation
         if self._on_applied:
             self._on_applied(self, time.perf_counter() - started)
 
@@ -532,18 +581,21 @@ class Update:
         Raises:
             WrongBaseError: the update is not the last that was applied to the state.
         """
-        if not self._applied or self._state.generation != self._generation:
+        self._check_last()
+        self._scatter(self._targets(), threads, forward=False)
+        layout, words, version, chain = self._before
+        self._swap_in(layout, words, self._sums_before, version, chain)
+        self._applied = False
+        self._state.generation = self._generation  # the words are those of before, so what was made for them fits again
+
+    def _check_last(self) -> None:
+        if not self._applied or self._state.generation != self._generation_applied:
             raise WrongBaseError(
                 "this update is not the last that was applied to the state",
                 object=self.route[-1] if self.route else "update",
                 rule="TD-APP-001",
                 advice="Undo updates in the reverse of the order in which they were applied.",
             )
-        self._scatter(self._targets(), threads, forward=False)
-        layout, words, version, chain = self._before
-        self._swap_in(layout, words, self._sums_before, version, chain)
-        self._applied = False
-        self._generation = self._state.generation
 
     def _targets(self) -> list[Words | None]:
         """For each tensor of the new layout the memory that the state has for it, or None where it has none."""

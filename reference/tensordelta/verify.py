@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from . import fingerprint, objects
 from .errors import IntegrityError, MissingError, TensorDeltaError, WrongBaseError
-from .manifest import check_features
+from .manifest import Base, check_features
+from .pack import Pack, check_overlap
 from .reader import Reader
 from .routes import Edge, check_shortcut
 from .state import State
@@ -37,10 +38,7 @@ class Verification:
         return {
             "ok": self.ok,
             "versions": list(self.versions),
-            "faults": [
-                {"error": fault.name, "object": fault.object, "rule": fault.rule, "message": str(fault)}
-                for fault in self.faults
-            ],
+            "faults": [fault_facts(fault) for fault in self.faults],
         }
 
     def table(self) -> Table:
@@ -54,6 +52,11 @@ class Verification:
 
     def _repr_html_(self) -> str:
         return self.table().html()
+
+
+def fault_facts(fault: TensorDeltaError) -> dict[str, str]:
+    """The fields that `--json` prints of a fault."""
+    return {"error": fault.name, "object": fault.object, "rule": fault.rule, "message": str(fault)}
 
 
 def verify(reader: Reader, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Verification:
@@ -73,6 +76,8 @@ class _Verifier:
         self._deep = deep
         self._progress = progress
         self._faults: list[TensorDeltaError] = []
+        self._known: set[tuple[str, str, str]] = set()
+        self._failed: dict[str, TensorDeltaError] = {}
         self._collected: dict[str, TensorDeltaError] = {}
         self._held = State.empty()
 
@@ -85,7 +90,7 @@ class _Verifier:
             name = objects.manifest_name(version)
             members[version].append(name)
             with self._noting(name):
-                self._manifest(version)
+                self._manifest(version, name)
             done = self._step(done, total)
         for shortcut in shortcuts:
             name = objects.shortcut_name(*shortcut)
@@ -101,32 +106,50 @@ class _Verifier:
             self._progress(done + 1, total)
         return done + 1
 
+    def _fault(self, fault: TensorDeltaError) -> None:
+        """Report a fault once, however many manifests name the object."""
+        key = (fault.object, fault.rule, fault.reason)
+        if key not in self._known:
+            self._known.add(key)
+            self._faults.append(fault)
+
     @contextmanager
     def _noting(self, name: str) -> Iterator[None]:
+        """Take what is wrong with a member of a route."""
         try:
             yield
         except MissingError as fault:
             # Retention may take the packs of a member while another leads to its version.
-            self._collected[name] = fault
+            self._collected.setdefault(name, fault)
         except TensorDeltaError as fault:
-            self._faults.append(fault)
+            self._failed.setdefault(name, fault)
+            self._fault(fault)
 
-    def _manifest(self, version: int) -> None:
+    @contextmanager
+    def _always(self) -> Iterator[None]:
+        """Take what is wrong with an object that retention keeps as long as its manifest."""
+        try:
+            yield
+        except TensorDeltaError as fault:
+            self._fault(fault)
+
+    def _manifest(self, version: int, name: str) -> None:
         manifest = self._reader.manifest(version)
-        name = objects.manifest_name(version)
-        check_features(manifest, object=name)
-        sums = self._reader.tensor_fingerprints(manifest)
-        if sums is not None and fingerprint.text(fingerprint.combine(sums)) != manifest.fingerprint:
-            raise IntegrityError(
-                "the sum of its tensor fingerprints is not its fingerprint", object=name, rule="TD-FPR-005"
-            )
+        with self._always():
+            sums = self._reader.tensor_fingerprints(manifest)
+            if sums is not None and fingerprint.text(fingerprint.combine(sums)) != manifest.fingerprint:
+                raise IntegrityError(
+                    "the sum of its tensor fingerprints is not its fingerprint", object=name, rule="TD-FPR-005"
+                )
         for file in manifest.files:
-            self._reader.file(file)
+            with self._always():
+                self._reader.file(file)
+        check_features(manifest, object=name)
         self._edge(Edge(name, manifest))
 
     def _shortcut(self, shortcut: objects.ShortcutName, name: str, versions: Sequence[int]) -> None:
         if shortcut.version not in versions:
-            self._faults.append(
+            self._fault(
                 MissingError(
                     "leads to a version that does not exist", object=name, rule="TD-MAN-024", advice="Remove it."
                 )
@@ -139,18 +162,27 @@ class _Verifier:
 
     def _edge(self, edge: Edge) -> None:
         manifest = edge.manifest
-        if manifest.base is not None:
-            own = self._reader.manifest(manifest.base.version)
-            if (own.layout, own.fingerprint) != (manifest.base.layout, manifest.base.fingerprint):
-                raise WrongBaseError(
-                    f"its base is not what version {own.version}'s own manifest says",
-                    object=edge.name,
-                    rule="TD-RTE-002",
-                )
         layout = self._reader.layout(manifest.layout)
-        self._reader.packs(manifest, layout, object=edge.name)
+        if manifest.base is not None:
+            with self._noting(edge.name):
+                self._base(edge, manifest.base)
+        packs: list[Pack] = []
+        for entry in manifest.packs:
+            with self._noting(edge.name):
+                packs.append(self._reader.pack(entry, manifest, layout, keep=False)[0])
+        if edge.name in self._failed or edge.name in self._collected:
+            return
+        check_overlap(packs, layout, object=edge.name)
         if self._deep:
             self._rebuild(edge)
+
+    def _base(self, edge: Edge, base: Base) -> None:
+        own = self._reader.manifest(base.version)
+        if (own.layout, own.fingerprint) != (base.layout, base.fingerprint):
+            raise WrongBaseError(
+                f"its base is not what version {own.version}'s own manifest says", object=edge.name, rule="TD-RTE-002"
+            )
+        self._reader.layout(base.layout)
 
     def _rebuild(self, edge: Edge) -> None:
         """Decode an edge from its base; the state of the last version is kept, since most edges start there."""
@@ -174,6 +206,7 @@ class _Verifier:
             lost = [self._collected[name] for name in names if name in self._collected]
             try:
                 if lost:
-                    planner.plan(version, dropped=self._collected)
+                    planner.plan(version, dropped={**self._collected, **self._failed})
             except TensorDeltaError:
-                self._faults.append(lost[0])
+                for fault in lost:
+                    self._fault(fault)

@@ -24,6 +24,8 @@ ZSTD = "zstd"
 KNOWN = (NONE, ZSTD)
 
 _MAGIC = 0xFD2FB528
+#: Skippable frames have the magic numbers 0x184D2A50 to 0x184D2A5F.
+_SKIPPABLE = 0x184D2A5
 _MAX_WINDOW = 1 << 27
 
 # Streams are entropy-coded bytes with few matches: a small hash table finds the runs that there are, and is fast.
@@ -52,7 +54,10 @@ def content_size(frame: bytes | memoryview) -> int:
     Nothing is decompressed. The frame must have a content size and a checksum, no dictionary, and a window of at most
     128 MiB.
     """
-    if len(frame) < 6 or int.from_bytes(frame[:4], "little") != _MAGIC:
+    magic = int.from_bytes(frame[:4], "little")
+    if len(frame) >= 4 and magic >> 4 == _SKIPPABLE:
+        raise CodecFault("begins with a skippable frame", "TD-ZST-007")
+    if len(frame) < 6 or magic != _MAGIC:
         raise CodecFault("not a zstd frame", "TD-ZST-001")
     descriptor = frame[4]
     single = bool(descriptor & 0x20)
@@ -81,11 +86,11 @@ def decompress(frame: bytes | memoryview, size: int) -> Bytes:
     """The content of a frame whose header declares `size` bytes: exactly that, and nothing after it."""
     decompressor = zstd.ZstdDecompressor()
     try:
-        content = decompressor.decompress(frame, max_length=size + 1)
+        content = decompressor.decompress(frame, max_length=size)
     except zstd.ZstdError as error:
-        raise CodecFault(f"the zstd frame does not decode: {error}", "TD-ZST-001") from None
+        raise CodecFault(f"the zstd frame does not decode: {error}", "TD-ZST-009") from None
     if not decompressor.eof or len(content) != size:
-        raise CodecFault("the zstd frame does not end where its content does", "TD-ZST-001")
+        raise CodecFault("the zstd frame is cut short", "TD-ZST-006")
     if decompressor.unused_data:
         raise CodecFault("something follows the zstd frame", "TD-ZST-006")
     return np.frombuffer(content, np.uint8)

@@ -12,12 +12,14 @@ from .fault import CodecFault
 Positions = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
+Shift = Literal[0, 4, 8]
+
 #: The shifts that the gap codec knows.
-SHIFTS = (0, 4, 8)
+SHIFTS: tuple[Shift, ...] = (0, 4, 8)
 _ESCAPE = 255
 
 
-def choose_shift(changed: int, words: int) -> Literal[0, 4, 8]:
+def choose_shift(changed: int, words: int) -> Shift:
     """The shift that suits the mean gap."""
     mean = words / changed
     return 0 if mean < 256 else 4 if mean < 4096 else 8

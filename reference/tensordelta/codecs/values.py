@@ -37,13 +37,21 @@ def encode_step(old: Words, new: Words) -> tuple[Bytes, list[Bytes]]:
 
 
 @cache
-def _code_steps(itemsize: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """For each byte of `codes`: the four steps (0 where escaped), and how many are escaped."""
-    word = np.dtype(f"u{itemsize}")
-    all_bytes = np.arange(256, dtype=np.uint32)
-    codes = np.stack([all_bytes >> shift & 3 for shift in (0, 2, 4, 6)], axis=1)
-    steps = np.array([-1, 1, -2, 0], np.int64).astype(word)[codes]
-    return np.ascontiguousarray(steps), (codes == _ESCAPED).sum(axis=1).astype(np.uint8)
+def _code_steps(word: np.dtype[Any]) -> NDArray[Any]:
+    """For each byte of `codes` its four steps, 0 where escaped; in one item, so that one look-up gives four."""
+    steps = np.array([-1, 1, -2, 0], np.int64).astype(word)[_codes()]
+    return steps.view(f"u{4 * word.itemsize}" if word.itemsize <= 2 else f"V{4 * word.itemsize}").reshape(-1)
+
+
+@cache
+def _escaped_codes() -> NDArray[np.uint8]:
+    """For each byte of `codes`, how many of its four are escaped."""
+    counts: NDArray[np.uint8] = (_codes() == _ESCAPED).sum(axis=1, dtype=np.uint8)
+    return counts
+
+
+def _codes() -> NDArray[np.uint32]:
+    return np.stack([np.arange(256, dtype=np.uint32) >> shift & 3 for shift in (0, 2, 4, 6)], axis=1)
 
 
 def check_codes(codes: Bytes, changed: int) -> int:
@@ -51,7 +59,7 @@ def check_codes(codes: Bytes, changed: int) -> int:
     spare = -changed % 4
     if spare and codes[-1] >> (8 - 2 * spare):
         raise CodecFault("padding bits of `codes` are not zero", "TD-VAL-003")
-    return int(np.add.reduce(_code_steps(1)[1][codes], dtype=np.int64))
+    return int(np.add.reduce(_escaped_codes().take(codes), dtype=np.int64))
 
 
 def decode_step(codes: Bytes, escapes: list[Bytes], old: Words) -> Words:
@@ -63,8 +71,7 @@ def decode_step(codes: Bytes, escapes: list[Bytes], old: Words) -> Words:
 
 def decode_steps(codes: Bytes, escapes: list[Bytes], changed: int, word: np.dtype[Any]) -> Words:
     """The steps alone, as words: new = old + step, mod 2^w."""
-    table, _ = _code_steps(word.itemsize)
-    steps: Words = table[codes].reshape(-1)[:changed]
+    steps: Words = _code_steps(word).take(codes).view(word)[:changed]
     if escapes:
         rest = join_planes(escapes, word)
         kind = word.type

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's blue and vermilion, which colour-blind readers tell apart, on greys.
 DELTA, WHOLE = "#0072B2", "#D55E00"
 INK, QUIET, FAINT = "#1F2430", "#5F6673", "#E4E7EC"
+MANY = 30  # steps, from which on each one is too narrow for a dot or a bar of its own
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ def draw(path: os.PathLike[str] | str, rows: Sequence[Row], *, title: str) -> No
     if not rows:
         raise ValueError("there are no steps to draw")
     figure = Figure(figsize=(9, 4.4), dpi=200, facecolor="white")
-    figure.text(0.03, 0.915, title, fontsize=15, fontweight="bold", color=INK)
-    figure.text(0.03, 0.853, summary(rows), fontsize=9.5, color=QUIET)
+    figure.text(0.085, 0.915, title, fontsize=15, fontweight="bold", color=INK)
+    figure.text(0.085, 0.853, summary(rows), fontsize=9.5, color=QUIET)
     left, right = figure.subplots(1, 2, width_ratios=(8, 5))
-    figure.subplots_adjust(left=0.085, right=0.97, top=0.7, bottom=0.125, wspace=0.2)
+    figure.subplots_adjust(left=0.085, right=0.97, top=0.69, bottom=0.125, wspace=0.2)
     draw_sizes(left, rows)
     draw_shares(right, rows)
     figure.savefig(path, format="png")
@@ -49,7 +50,7 @@ def summary(rows: Sequence[Row]) -> str:
     parts = [f"{amount(rows[-1].words)} weights"]
     if deltas := [row for row in rows if not row.full]:
         parts += [
-            f"{len(deltas)} deltas",
+            f"{len(deltas)} delta{'s' * (len(deltas) > 1)}",
             f"{median(row.bits_per_change for row in deltas):.1f} bits per changed weight",
             f"published in {duration(median(row.publish_seconds for row in deltas))}",
             f"applied in {duration(median(row.apply_seconds for row in deltas))}",
@@ -61,7 +62,7 @@ def draw_sizes(axes: "Axes", rows: Sequence[Row]) -> None:
     """Bytes on a logarithmic scale, because the whole checkpoint and a delta fit on no other."""
     from matplotlib.ticker import NullLocator
 
-    prepare(axes, rows, "Bytes published per step")
+    prepare(axes, rows, "Bytes published per step", "on a logarithmic scale")
     deltas, whole = [row for row in rows if not row.full], [row for row in rows if row.full]
     raw = rows[-1].raw
     axes.set_yscale("log")
@@ -69,55 +70,58 @@ def draw_sizes(axes: "Axes", rows: Sequence[Row]) -> None:
     axes.yaxis.set_major_formatter(lambda value, position: amount(value, "B"))
     axes.yaxis.set_minor_locator(NullLocator())
 
-    end = axes.get_xlim()[1]
+    start, end = axes.get_xlim()
     axes.axhline(raw, color=WHOLE, linewidth=1.6, dashes=(4, 3))
-    axes.annotate(
-        f"the whole checkpoint, {amount(raw, 'B')}", (end, raw), (0, 6), textcoords="offset points",
-        ha="right", fontsize=9.5, color=WHOLE,
-    )  # fmt: skip
-    axes.scatter([row.step for row in whole], [row.size for row in whole], s=64, marker="D", color=WHOLE, zorder=3)
-    if not deltas:
-        return
-    axes.plot(
-        [row.step for row in deltas], [row.size for row in deltas], color=DELTA, linewidth=1.6,
-        marker="o", markersize=7 if len(deltas) <= 30 else 3, zorder=3,
-    )  # fmt: skip
-    size = median(row.size for row in deltas)
-    axes.annotate(
-        f"each delta, about {amount(size, 'B')}", (end, size), (0, -18), textcoords="offset points",
-        ha="right", fontsize=9.5, color=DELTA,
-    )  # fmt: skip
-    middle = sum(axes.get_xlim()) / 2
-    axes.annotate("", (middle, raw * 0.9), (middle, size * 1.25), arrowprops={"arrowstyle": "<->", "color": QUIET})
-    axes.annotate(
-        f"{raw / size:,.0f}× smaller", (middle, (raw * size) ** 0.5), (9, 0), textcoords="offset points",
-        va="center", fontsize=17, fontweight="bold", color=INK,
-    )  # fmt: skip
+    label(axes, f"the whole checkpoint, {amount(raw, 'B')}", (end, raw), (0, 12), ha="right", color=WHOLE)
+    if whole:
+        axes.scatter([row.step for row in whole], [row.size for row in whole], s=60, marker="D", color=WHOLE, zorder=3)
+        label(axes, "published whole", (whole[0].step, whole[0].size), (8, -14), color=WHOLE)
+    if deltas:
+        size, middle = median(row.size for row in deltas), start + 0.56 * (end - start)
+        dot = 7 if len(deltas) <= MANY else 2.5
+        steps, bytes_each = [row.step for row in deltas], [row.size for row in deltas]
+        axes.plot(steps, bytes_each, color=DELTA, linewidth=1.6, marker="o", markersize=dot)
+        label(axes, f"a delta, {amount(size, 'B')}", (end, size), (0, -16), ha="right", color=DELTA)
+        axes.annotate("", (middle, raw * 0.9), (middle, size * 1.25), arrowprops={"arrowstyle": "<->", "color": QUIET})
+        where = (middle, (raw * size) ** 0.5)
+        label(axes, f"{raw / size:,.0f}× smaller", where, (10, 0), fontsize=16, fontweight="bold", color=INK)
 
 
 def draw_shares(axes: "Axes", rows: Sequence[Row]) -> None:
-    prepare(axes, rows, "Weights changed per step")
     deltas = [row for row in rows if not row.full]
     shares = [100 * row.changed / row.words for row in deltas]
-    axes.bar([row.step for row in deltas], shares, width=0.62, color=DELTA)
-    axes.set_ylim(0, 1.3 * max(shares, default=1))
+    unchanged = f"{100 - median(shares):.1f} % stay the same, bit for bit" if deltas else ""
+    prepare(axes, rows, "Weights changed per step", unchanged)
+    axes.bar([row.step for row in deltas], shares, width=0.62 if len(deltas) <= MANY else 1, color=DELTA)
+    axes.set_ylim(0, 1.15 * max(shares, default=0) or 1)
     axes.yaxis.set_major_formatter(lambda value, position: f"{value:g} %")
     axes.locator_params(axis="y", nbins=5)
 
 
-def prepare(axes: "Axes", rows: Sequence[Row], heading: str) -> None:
+def prepare(axes: "Axes", rows: Sequence[Row], heading: str, remark: str) -> None:
     """The look that both panels share."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_title(heading, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
+    axes.set_title(heading, loc="left", fontsize=11, fontweight="bold", color=INK, pad=24)
+    axes.annotate(
+        remark, (0, 1), (0, 10), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, color=QUIET
+    )
     axes.set_xlabel("training step", fontsize=9.5, color=QUIET)
-    axes.set_xlim(rows[0].step - 0.6, rows[-1].step + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    margin = max(0.6, 0.03 * (rows[-1].step - rows[0].step))
+    axes.set_xlim(rows[0].step - margin, rows[-1].step + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
     axes.tick_params(length=0, labelsize=9.5, labelcolor=QUIET)
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def label(axes: "Axes", text: str, where: tuple[float, float], points: tuple[float, float], **look: Any) -> None:
+    """Text some points from a place in the data, which wipes out the grid behind it."""
+    look = {"fontsize": 9.5} | look
+    wipe = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+    axes.annotate(text, where, points, textcoords="offset points", va="center", bbox=wipe, **look)
 
 
 def amount(value: float, unit: str = "") -> str:
@@ -129,4 +133,6 @@ def amount(value: float, unit: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds >= 1 else f"{seconds * 1000:.2g} ms"
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"

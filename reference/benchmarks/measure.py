@@ -1,0 +1,562 @@
+"""What is measured on one model: what its deltas cost to send, and how fast they are made and applied.
+
+`publish` puts a case into a real chain, whose objects give the sizes and are what `Bench` decodes. Everything timed is
+checked once to have done its work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import peers
+import tensordelta as td
+from numpy.typing import NDArray
+from tensordelta.encoder import Encoder, Order
+from tensordelta.state import State
+from tensordelta.tables import Table, bytes_text, percent_text
+from tensordelta.words import Words
+from timing import Contestant, Figure, Times, in_turn, note
+
+ORDERS: tuple[Order, ...] = ("natural", "exponent")
+XOR = "xor+zstd-1"
+
+#: Where objects lie in memory, and the room that they need there.
+_SHM = Path("/dev/shm")
+_SHM_ROOM = 256 << 20
+#: Lanes of 8 bytes compared at a time: what is read and written stays in the caches.
+_BLOCK = 1 << 17
+
+
+# -- what is measured -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Change:
+    """The changed words of one tensor."""
+
+    tensor: int
+    indices: NDArray[np.int64]
+    old: Words
+    new: Words
+
+
+@dataclass(frozen=True)
+class Case:
+    """Consecutive states of one model.
+
+    Attributes:
+        label: how tables call it.
+        source: what the JSON says of where it comes from.
+        states: at least two, of one layout.
+    """
+
+    label: str
+    source: Mapping[str, object]
+    states: Sequence[State]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the model."""
+        return self.states[0].layout.nbytes
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """The step from the first state to the second, tensor by tensor."""
+        base, new = self.states[:2]
+        found: list[Change] = []
+        for tensor in range(len(new.layout)):
+            old_words, new_words = base.words(tensor), new.words(tensor)
+            indices = np.flatnonzero(old_words != new_words)
+            if len(indices):
+                found.append(Change(tensor, indices, old_words[indices], new_words[indices]))
+        return found
+
+    @cached_property
+    def changed(self) -> int:
+        """Number of words that the first step changes."""
+        return sum(len(change.indices) for change in self.changes)
+
+    @property
+    def density(self) -> float:
+        """Share of the words that the first step changes."""
+        return self.changed / self.states[0].layout.words
+
+    def near(self, density: float) -> bool:
+        """Whether a target set for this density is one for this case."""
+        return density / 2 <= self.density <= 2 * density
+
+    def facts(self) -> dict[str, object]:
+        """What the JSON holds."""
+        return {
+            "label": self.label,
+            "source": dict(self.source),
+            "words": self.states[0].layout.words,
+            "bytes": self.nbytes,
+            "tensors": len(self.states[0].layout),
+            "changed": self.changed,
+            "density": self.density,
+        }
+
+
+def owned(state: State) -> State:
+    """The same memory as a state that remembers its fingerprint, since nobody else writes it."""
+    return State(state.layout, [state.words(tensor) for tensor in range(len(state.layout))])
+
+
+def in_memory(case: Case) -> Case:
+    """The first step of a case, its states in memory and their fingerprints known."""
+    states = [state if case.source["kind"] == "synthetic" else state.copy() for state in case.states[:2]]
+    for state in states:
+        state.sums()
+    return Case(case.label, case.source, states)
+
+
+def arrays(state: State) -> dict[str, Words]:
+    """A state as the other encodings take it."""
+    return {tensor.name: state.words(index) for index, tensor in enumerate(state.layout.tensors)}
+
+
+# -- publishing, and sizes --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a case costs to send.
+
+    Attributes:
+        full: the full version.
+        deltas: the deltas of all steps, by order.
+        packs: bytes of their packs alone, by order.
+        elsewhere: bytes of all steps, by the encoding's name.
+        changed: words changed by all steps.
+    """
+
+    full: td.Published
+    deltas: Mapping[Order, Sequence[td.Published]]
+    packs: Mapping[Order, int]
+    elsewhere: Mapping[str, int]
+    changed: int
+
+    def rows(self) -> list[tuple[str, int]]:
+        """Encodings, and the bytes of all steps."""
+        ours = [
+            (f"tensordelta, {order} order", sum(each.size for each in deltas)) for order, deltas in self.deltas.items()
+        ]
+        return ours + list(self.elsewhere.items())
+
+    def bits(self, size: int) -> float:
+        """Bits for each changed word."""
+        return 8 * size / self.changed if self.changed else 0.0
+
+    def facts(self, nbytes: int) -> dict[str, object]:
+        """What the JSON holds."""
+        steps = len(self.deltas["natural"])
+        return {
+            "full": {"bytes": self.full.size, "share_of_model": self.full.size / nbytes},
+            "steps": steps,
+            "encodings": [
+                {
+                    "name": name,
+                    "bytes": size,
+                    "bits_per_changed_word": self.bits(size),
+                    "share_of_model": size / steps / nbytes,
+                }
+                for name, size in self.rows()
+            ],
+            "packs_alone": {order: {"bytes": size, "bits": self.bits(size)} for order, size in self.packs.items()},
+        }
+
+    def table(self, nbytes: int) -> Table:
+        steps = len(self.deltas["natural"])
+        rows = [
+            [name, f"{self.bits(size):.2f}", bytes_text(size / steps), percent_text(size / steps / nbytes)]
+            for name, size in self.rows()
+        ]
+        rows.append(
+            ["tensordelta, full version", "", bytes_text(self.full.size), percent_text(self.full.size / nbytes)]
+        )
+        return Table(
+            "SIZES, everything that is put counted (packs, manifest, fingerprints; the others: payload alone)",
+            ["<", "bits/change", "bytes/step", "of the model"],
+            rows,
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """The first step of a case as it lies in the chain: from one version to another."""
+
+    base: int
+    version: int
+
+
+def publish(case: Case, folder: Path, threads: int) -> tuple[Sizes, dict[Order, Step]]:
+    """Publish a case to a chain in `folder`: all states in natural order, then from the first again in exponent order.
+
+    Returns:
+        The sizes, and where the first step lies in the chain by order.
+    """
+    states = case.states
+    with _environment("TENSORDELTA_CACHE", str(folder / "cache")):
+        chain = td.open(folder / "chain", create=True, threads=threads)
+        full = chain.publish(states[0])
+        deltas: dict[Order, list[td.Published]] = {"natural": [chain.publish(state) for state in states[1:]]}
+        again = chain.publish(states[0])
+        deltas["exponent"] = [chain.publish(state, order="exponent") for state in states[1:]]
+    packs = {order: sum(chain.manifest(each.version).size for each in published) for order, published in deltas.items()}
+    others = {peer.name: 0 for peer in peers.peers()}
+    for peer in peers.peers():
+        for old, new in pairwise(states):
+            others[peer.name] += peer.size(peer.encode(arrays(old), arrays(new)))
+    changed = sum(each.changed for each in deltas["natural"])
+    bases: dict[Order, int] = {"natural": full.version, "exponent": again.version}
+    steps = {order: Step(bases[order], deltas[order][0].version) for order in ORDERS}
+    return Sizes(full, deltas, packs, others, changed), steps
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def copy_steps(source: Path, target: Path, steps: Mapping[Order, Step]) -> None:
+    """Copy a chain, of the packs only those of these steps."""
+    chain = td.open(source)
+    kept = {pack.path for step in steps.values() for pack in chain.manifest(step.version).packs}
+    for path in source.rglob("*"):
+        name = path.relative_to(source).as_posix()
+        if path.is_file() and (not name.startswith("packs/") or name in kept):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / name)
+
+
+# -- speed ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Timings of one case.
+
+    Attributes:
+        times: by table, the contestants' times.
+        figures: the figures drawn from them.
+    """
+
+    times: Mapping[str, Mapping[str, Times]]
+    figures: Sequence[Figure]
+
+    def facts(self, nbytes: int) -> dict[str, object]:
+        """What the JSON holds."""
+        return {
+            "times": {name: [each.facts(nbytes) for each in times.values()] for name, times in self.times.items()},
+            "figures": [figure.facts() for figure in self.figures],
+        }
+
+    def tables(self, nbytes: int) -> Iterator[Table]:
+        for title, times in self.times.items():
+            rows = [
+                [each.name, f"{nbytes / each.median / 1e9:.2f}", _ms(each.median), _ms(each.least)]
+                for each in times.values()
+            ]
+            yield Table(title.upper(), ["<", "GB/s of model", "median ms", "min ms"], rows)
+        yield figures_table("FIGURES", self.figures)
+
+
+def figures_table(title: str, figures: Sequence[Figure]) -> Table:
+    rows = [[each.name, f"{each.value:.2f} {each.unit}", each.target, each.mark] for each in figures]
+    return Table(title, ["<", "value", "<target", "<"], rows)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.2f}"
+
+
+def ours(order: Order = "natural", threads: int = 1) -> str:
+    """How tables call tensordelta."""
+    return f"tensordelta, {order} order{'' if threads == 1 else f', {threads} threads'}"
+
+
+class Bench:
+    """Times one case's first step.
+
+    Args:
+        case: its states lie in memory and remember their fingerprints.
+        store: a folder with the step's objects.
+        steps: where the step lies in the chain.
+        threads: thread counts above one.
+        rounds: how often everything is timed.
+    """
+
+    def __init__(
+        self, case: Case, store: Path, steps: Mapping[Order, Step], threads: Sequence[int], rounds: int
+    ) -> None:
+        self._case = case
+        self._store = store
+        self._steps = steps
+        self._threads = threads
+        self._rounds = rounds
+        self._base, self._new = case.states
+        self._chain_id = td.open(store).id
+        self._layout = hashlib.sha256(self._base.layout.encode()).hexdigest()
+        # What is decoded is written here; always brought back to the base.
+        self._live = self._base.copy()
+        self._live_arrays = arrays(self._live)
+
+    def run(self) -> Speed:
+        """Time everything."""
+        note("  encode")
+        encode = in_turn(self._encoders(), self._rounds)
+        note("  decode, check and apply")
+        decode = in_turn(self._decoders(), self._rounds)
+        note("  apply")
+        apply = in_turn(self._appliers(), self._rounds)
+        note("  scan")
+        scan = in_turn(self._scanners(), self._rounds)
+        times = {
+            "encode": encode,
+            "decode, check and apply": decode,
+            "apply": apply,
+            "scan of the whole model": scan,
+        }
+        return Speed(times, self._figures(encode, decode, apply, scan))
+
+    # -- encode -------------------------------------------------------------------------------------------------------
+
+    def _encoders(self) -> Iterator[Contestant]:
+        base, new = arrays(self._base), arrays(self._new)
+        found = {peer.name: peer for peer in peers.peers()}
+        yield self._encoder("natural", 1)
+        yield _peer_encoder(found.pop(XOR), base, new)
+        mask = np.zeros(max(map(len, base.values())), np.bool_)
+        yield Contestant("bare comparison (numpy)", lambda: _compare(base, new, mask))
+        for threads in self._threads:
+            yield self._encoder("natural", threads)
+        yield Contestant("comparison in blocks of u64", lambda: _compare_blocks(base, new))
+        for peer in found.values():
+            yield _peer_encoder(peer, base, new)
+        yield self._encoder("exponent", 1)
+
+    def _encoder(self, order: Order, threads: int) -> Contestant:
+        encoder: Encoder | None = None
+
+        def encode() -> None:
+            nonlocal encoder
+            encoder = Encoder(self._base, self._new, layout=self._layout, order=order, threads=threads)
+            for _ in encoder.packs():
+                pass
+
+        def right() -> bool:
+            assert encoder is not None
+            return np.array_equal(encoder.sums, self._new.sums()) and encoder.changed == self._case.changed
+
+        return Contestant(ours(order, threads), encode, right=right, threads=threads)
+
+    # -- decode -------------------------------------------------------------------------------------------------------
+
+    def _decoders(self) -> Iterator[Contestant]:
+        base, new = arrays(self._base), arrays(self._new)
+        found = {peer.name: peer for peer in peers.peers()}
+        yield self._decoder("natural", 1)
+        yield self._peer_decoder(found.pop(XOR), base, new)
+        for threads in self._threads:
+            yield self._decoder("natural", threads)
+        for peer in found.values():
+            yield self._peer_decoder(peer, base, new)
+        yield self._decoder("exponent", 1)
+
+    def _prepare(self, order: Order, chain: td.Chain) -> td.Update:
+        self._live.chain, self._live.version = self._chain_id, self._steps[order].base
+        return chain.prepare(self._live, self._steps[order].version)
+
+    def _decoder(self, order: Order, threads: int) -> Contestant:
+        chain = td.open(self._store, threads=threads)
+        update: td.Update | None = None
+
+        def before() -> None:
+            nonlocal chain
+            chain = td.open(self._store, threads=threads)  # a new one: it has read no manifest and no layout yet
+
+        def decode() -> None:
+            nonlocal update
+            update = self._prepare(order, chain)
+            update.apply(threads=threads)
+
+        def after() -> None:
+            nonlocal update
+            assert update is not None
+            update.undo()
+            update = None
+
+        return Contestant(ours(order, threads), decode, before, after, self._is_new, threads)
+
+    def _peer_decoder(self, peer: peers.Peer, base: peers.State, new: peers.State) -> Contestant:
+        encoded = peer.encode(base, new)
+        return Contestant(
+            peer.name, lambda: peer.decode_apply(encoded, self._live_arrays), None, self._reset, self._is_new
+        )
+
+    def _is_new(self) -> bool:
+        return self._live.equals(self._new)
+
+    def _reset(self) -> None:
+        """Bring back the base, where something else than an update has written."""
+        for change in self._case.changes:
+            self._live.words(change.tensor)[change.indices] = change.old
+
+    # -- apply --------------------------------------------------------------------------------------------------------
+
+    def _appliers(self) -> Iterator[Contestant]:
+        update = self._prepare("natural", td.open(self._store, threads=1))
+        for threads in (1, *self._threads):
+            yield Contestant(
+                ours(threads=threads),
+                partial(update.apply, threads=threads),
+                None,
+                update.undo,
+                self._is_new,
+                threads,
+            )
+        yield Contestant("bare scatter (numpy)", self._scatter, None, self._reset, self._is_new)
+        xor = next(peer for peer in peers.peers() if peer.name == XOR)
+        encoded = xor.encode(arrays(self._base), arrays(self._new))
+        yield Contestant(f"{XOR}, decode before it", lambda: xor.decode(encoded))
+        decoded = xor.decode(encoded)
+        yield Contestant(
+            f"{XOR}, apply", lambda: xor.apply(decoded, self._live_arrays), None, self._reset, self._is_new
+        )
+
+    def _scatter(self) -> None:
+        for change in self._case.changes:
+            self._live.words(change.tensor)[change.indices] = change.new
+
+    # -- scan ---------------------------------------------------------------------------------------------------------
+
+    def _scanners(self) -> Iterator[Contestant]:
+        words = [self._base.words(tensor) for tensor in range(len(self._base.layout))]
+        known = self._base.fingerprint()
+
+        found = ""
+
+        def scan(threads: int) -> None:
+            nonlocal found
+            found = State(self._base.layout, words).fingerprint(threads=threads)
+
+        def sha256() -> None:
+            digest = hashlib.sha256()
+            for each in words:
+                digest.update(each.data)
+
+        for threads in (1, *self._threads):
+            name = f"fingerprint{'' if threads == 1 else f', {threads} threads'}"
+            yield Contestant(name, partial(scan, threads), right=lambda: found == known, threads=threads)
+        yield Contestant("SHA-256", sha256)
+
+    # -- figures ------------------------------------------------------------------------------------------------------
+
+    def _figures(
+        self,
+        encode: Mapping[str, Times],
+        decode: Mapping[str, Times],
+        apply: Mapping[str, Times],
+        scan: Mapping[str, Times],
+    ) -> list[Figure]:
+        case = self._case
+        one = ours()
+        decode_target = 1.5 if case.near(0.01) else 2.0 if case.near(0.002) else None
+        figures = [
+            Figure(
+                f"encode, times as fast as {XOR}",
+                encode[one].against(encode[XOR]),
+                "x",
+                least=1.2 if case.near(0.01) else None,
+            ),
+            Figure(
+                "encode, times as fast as the bare comparison",
+                encode[one].against(encode["bare comparison (numpy)"]),
+                "x",
+                least=0.55,
+            ),
+            Figure(
+                "encode, times as fast as the comparison in blocks",
+                encode[one].against(encode["comparison in blocks of u64"]),
+                "x",
+            ),
+            Figure(f"decode, times as fast as {XOR}", decode[one].against(decode[XOR]), "x", least=decode_target),
+            Figure(
+                f"apply, times shorter than the decode of {XOR}",
+                apply[one].against(apply[f"{XOR}, decode before it"]),
+                "x",
+                least=10,
+            ),
+            Figure(
+                "apply, times as long as the bare scatter",
+                1 / apply[one].against(apply["bare scatter (numpy)"]),
+                "x",
+                most=3,
+            ),
+            Figure("scan, times as fast as SHA-256", scan["fingerprint"].against(scan["SHA-256"]), "x", least=1),
+        ]
+        for threads in self._threads:
+            for name, times, least in (("encode", encode, 1.5), ("decode", decode, 1.3)):
+                value = times[ours(threads=threads)].against(times[one])
+                figures.append(
+                    Figure(
+                        f"{name}, {threads} threads, times as fast as one",
+                        value,
+                        "x",
+                        least=least if threads == 2 else None,
+                    )
+                )
+        exponent = ours("exponent")
+        for name, times, least in (("encode", encode, 0.5), ("decode", decode, 1.0)):
+            value = case.nbytes / times[exponent].median / 1e9
+            figures.append(Figure(f"{name} in exponent order, one thread", value, "GB/s", least=least))
+        return figures
+
+
+def _peer_encoder(peer: peers.Peer, base: peers.State, new: peers.State) -> Contestant:
+    return Contestant(peer.name, lambda: peer.encode(base, new))
+
+
+def _compare(base: peers.State, new: peers.State, mask: NDArray[np.bool_]) -> None:
+    """The comparison alone; nothing is done with its result."""
+    for name, words in new.items():
+        np.not_equal(base[name], words, out=mask[: len(words)])
+
+
+def _compare_blocks(base: peers.State, new: peers.State) -> None:
+    """The least that reading both models takes: no mask of the model's size is written."""
+    mask = np.empty(_BLOCK, np.bool_)
+    for name, words in new.items():
+        whole = words.nbytes & ~7
+        old_lanes = base[name].view(np.uint8)[:whole].view(np.uint64)
+        new_lanes = words.view(np.uint8)[:whole].view(np.uint64)
+        for start in range(0, len(new_lanes), _BLOCK):
+            part = new_lanes[start : start + _BLOCK]
+            np.not_equal(old_lanes[start : start + _BLOCK], part, out=mask[: len(part)])
+
+
+@contextmanager
+def store_folder() -> Iterator[tuple[Path, str]]:
+    """A folder for the objects that are decoded: in memory where that has room, so that no disk is timed."""
+    in_memory = _SHM.is_dir() and os.access(_SHM, os.W_OK) and shutil.disk_usage(_SHM).free >= _SHM_ROOM
+    with tempfile.TemporaryDirectory(prefix="tensordelta-", dir=_SHM if in_memory else None) as folder:
+        yield Path(folder), "a folder in memory" if in_memory else "a temporary folder"

@@ -1,0 +1,5 @@
+"""`python -m tensordelta`."""
+
+from .cli import main
+
+main(prog_name="tensordelta")

@@ -1,0 +1,812 @@
+"""Reading good chains: every version bit for bit, from nothing and from every other, in a state and in arrays."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gallery
+import numpy as np
+import pytest
+import tensordelta as td
+from gallery import GOOD, Builder, Good, Model, as_state, good_chain, open_chain
+from tensordelta import fetch, reader
+from tensordelta.state import State
+from tensordelta.update import Update
+
+EACH = pytest.mark.parametrize("chain", GOOD, ids=lambda each: each.name)
+
+
+def frozen(model: Model) -> State:
+    return as_state(model)
+
+
+def arrays_of(model: Model) -> dict[str, np.ndarray]:
+    """Arrays of one's own with the words of a state, in an order that is not the layout's."""
+    state = as_state(model)
+    return {name: state[name].copy() for name in reversed(list(state))}
+
+
+def assert_arrays(arrays: dict[str, np.ndarray], model: Model) -> None:
+    state = as_state(model)
+    assert set(arrays) == set(state)
+    for name, array in arrays.items():
+        assert array.dtype == state[name].dtype and array.shape == state[name].shape, name
+        assert array.tobytes() == state[name].tobytes(), name
+
+
+# -- every version of every chain -----------------------------------------------------------------------------------
+
+
+@EACH
+def test_every_version_loads_bit_for_bit(chain: Good) -> None:
+    for version, model in chain.builder.models.items():
+        state = open_chain(chain.builder).load(version)
+        assert state.equals(frozen(model)), version
+        assert state.fingerprint() == gallery.fingerprint(model) == gallery.fingerprint(as_model(state))
+        assert (state.version, state.chain) == (version, gallery.CHAIN)
+
+
+def as_model(state: State) -> Model:
+    return {
+        tensor.name: gallery.Tensor(tensor.dtype, tensor.shape, state.words(index))
+        for index, tensor in enumerate(state.layout.tensors)
+    }
+
+
+@EACH
+def test_every_version_is_reached_from_every_older_one(chain: Good) -> None:
+    models = chain.builder.models
+    opened = open_chain(chain.builder)
+    for base in models:
+        for target in (each for each in models if each > base):
+            state = opened.load(base)
+            update = opened.prepare(state, target)
+            assert state.equals(frozen(models[base])), "prepare changed the state"
+            update.apply()
+            assert state.equals(frozen(models[target])), (base, target)
+            assert state.version == target
+            state.forget()  # what is remembered of the fingerprint is what a scan finds
+            assert state.fingerprint() == gallery.fingerprint(models[target])
+            update.undo()
+            assert state.equals(frozen(models[base])), (base, target)
+            state.forget()
+            assert state.fingerprint() == gallery.fingerprint(models[base])
+            assert state.version == base
+
+
+@EACH
+def test_arrays_are_updated_in_place(chain: Good) -> None:
+    models = chain.builder.models
+    opened = open_chain(chain.builder)
+    versions = list(models)
+    for base, target in [*itertools.pairwise(versions), (versions[0], versions[-1])]:
+        arrays = arrays_of(models[base])
+        given = dict(arrays)
+        dtypes = {name: each.dtype for name, each in models[base].items() if gallery.DTYPES[each.dtype][0] < 8}
+        update = opened.prepare(State.from_arrays(arrays, dtypes=dtypes) if dtypes else arrays, target)
+        assert_arrays(arrays, models[base])
+        update.apply()
+        assert_arrays(arrays, models[target])
+        for name in models[base].keys() & models[target].keys():
+            if models[base][name].same_place(models[target][name]):
+                assert arrays[name] is given[name], "an engine's array was replaced by another"
+        update.undo()
+        assert_arrays(arrays, models[base])
+
+
+@pytest.mark.parametrize("name", ["shortcuts", "fitting", "plain", "dtypes"])
+def test_older_versions_are_reached_too(name: str) -> None:
+    models = good_chain(name).models
+    opened = open_chain(good_chain(name))
+    for base in models:
+        for target in (each for each in models if each < base):
+            state = opened.load(base)
+            opened.prepare(state, target).apply()
+            assert state.equals(frozen(models[target])), (base, target)
+
+
+@pytest.mark.parametrize("name", ["packs", "plain", "fitting", "sparse-and-long", "reference-encoder-exponent"])
+def test_folders_and_threads_make_no_difference(name: str, tmp_path: Path) -> None:
+    builder = good_chain(name)
+    builder.write(tmp_path / "chain")
+    for version, model in builder.models.items():
+        assert td.open(tmp_path / "chain", threads=3).load(version).equals(frozen(model))
+
+
+@pytest.mark.parametrize("name", ["packs", "plain", "frames"])
+def test_packs_too_large_for_memory_are_read_block_by_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "KEPT", 0)
+    monkeypatch.setattr(fetch, "_BLOCK", 64)
+    for version, model in good_chain(name).models.items():
+        assert open_chain(good_chain(name)).load(version).equals(frozen(model))
+
+
+def test_a_pack_that_changes_after_it_was_proven_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "KEPT", 0)
+    builder = good_chain("packs")
+    chain = open_chain(builder)
+    first = builder.pack_names(0)[0]
+    opened: list[str] = []
+    real = chain.store.open
+
+    def swapped(name: str) -> gallery.MemoryBlob:
+        opened.append(name)
+        if opened.count(first) == 2:  # once to prove it
+            chain.store.objects[first] = gallery.flipped(-1)(chain.store.objects[first])
+        return real(name)
+
+    monkeypatch.setattr(chain.store, "open", swapped)
+    with pytest.raises(td.IntegrityError) as caught:
+        chain.load(0)
+    assert caught.value.rule == "TD-SEC-002"
+    assert opened.count(first) >= 2
+
+
+def test_the_newest_version_is_the_default() -> None:
+    chain = open_chain(good_chain("empty-deltas-and-gaps"))
+    assert chain.versions() == [3, 4, 1000, 1001, 999_999_999_999]
+    assert chain.newest == 999_999_999_999
+    assert chain.load().equals(frozen(good_chain("empty-deltas-and-gaps").models[3]))
+    assert chain.load().version == chain.newest
+
+
+def test_names_that_are_no_objects_are_passed_over() -> None:
+    chain = open_chain(good_chain("listing"))
+    assert chain.versions() == [0, 1]
+    assert chain.newest == 1
+
+
+def test_a_chain_id_can_be_pinned() -> None:
+    builder = good_chain("packs")
+    assert open_chain(builder, chain=gallery.CHAIN).id == gallery.CHAIN
+    with pytest.raises(td.ConflictError) as caught:
+        open_chain(builder, chain=gallery.FOREIGN)
+    assert caught.value.rule == "TD-OBJ-010"
+
+
+# -- what a state is taken for --------------------------------------------------------------------------------------
+
+
+def chain_that_stands_still() -> Builder:
+    """Versions 0, 1 and 2 are one state; 3 is another, from 2."""
+    rng = np.random.default_rng(1)
+    builder = Builder()
+    model = gallery.small(rng)
+    builder.full(0, model)
+    builder.delta(1, model, 0)
+    builder.delta(2, model, 1)
+    builder.delta(3, gallery.stepped(rng, model), 2)
+    return builder
+
+
+def test_another_number_of_the_same_state_is_no_other_base() -> None:
+    builder = chain_that_stands_still()
+    chain = open_chain(builder)
+    state = chain.load(0)
+    for name in (gallery.manifest_name(0), gallery.manifest_name(1), builder.pack_names(0)[0]):
+        chain.store.objects.pop(name)
+    again = td.open(chain.store, threads=1)  # no memory of the manifests that are gone
+    update = again.prepare(state, 3)
+    assert update.route == (gallery.manifest_name(3),)
+    update.apply()
+    assert state.equals(frozen(builder.models[3])) and state.version == 3
+
+
+def test_arrays_are_known_by_their_words() -> None:
+    builder = chain_that_stands_still()
+    chain = open_chain(builder)
+    arrays = arrays_of(builder.models[0])
+    update = chain.prepare(arrays, 3)
+    assert update.route == (gallery.manifest_name(3),)
+    update.apply()
+    assert_arrays(arrays, builder.models[3])
+
+
+def test_a_held_version_whose_manifest_is_gone_is_still_a_base() -> None:
+    builder = good_chain("shortcuts")
+    for known in (True, False):
+        chain = open_chain(builder)
+        state = chain.load(4) if known else as_state(builder.models[4])
+        for name in (gallery.manifest_name(4), gallery.shortcut_name(4, None), gallery.shortcut_name(4, None, "b")):
+            chain.store.objects.pop(name)
+        again = td.open(chain.store, threads=1)
+        update = again.prepare(state, 5)
+        assert len(update.route) == 1 and "000000000005" in update.route[0]
+        update.apply()
+        assert state.equals(frozen(builder.models[5]))
+
+
+def test_a_base_known_from_a_shortcut_alone() -> None:
+    """The held version's manifest is gone, and no manifest names it any more."""
+    builder = good_chain("shortcuts")
+    chain = open_chain(builder)
+    chain.store.objects.pop(gallery.manifest_name(2))
+    chain.store.objects.pop(gallery.manifest_name(3))
+    state = as_state(builder.models[2])
+    update = td.open(chain.store, threads=1).prepare(state, 6)
+    assert update.route == (gallery.shortcut_name(6, 2),)
+    update.apply()
+    assert state.equals(frozen(builder.models[6]))
+
+
+def test_the_target_held_already_takes_no_edge() -> None:
+    builder = chain_that_stands_still()
+    chain = open_chain(builder)
+    for state in (chain.load(0), chain.load(2), as_state(builder.models[1])):
+        chain.store.reads.clear()
+        update = chain.prepare(state, 1)
+        assert (update.route, update.size, update.changed, list(update.patches())) == ((), 0, 0, [])
+        assert not any(name.startswith("packs/") for name in chain.store.reads)
+        update.apply()
+        assert state.version == 1 and state.equals(frozen(builder.models[1]))
+
+
+def test_a_state_of_no_version_is_refused() -> None:
+    builder = good_chain("packs")
+    chain = open_chain(builder)
+    model = gallery.stepped(np.random.default_rng(5), builder.models[0])
+    for state in (as_state(model), arrays_of(model)):
+        with pytest.raises(td.WrongBaseError) as caught:
+            chain.prepare(state, 1)
+        assert caught.value.rule == "TD-RDR-003"
+
+
+def test_a_state_changed_behind_the_back_is_refused() -> None:
+    """Arrays are scanned whenever it matters; a lane that changed in memory shows."""
+    builder = good_chain("packs")
+    chain = open_chain(builder)
+    arrays = arrays_of(builder.models[0])
+    arrays["layers.0.b"].view(np.uint32)[3] += 1
+    with pytest.raises(td.WrongBaseError):
+        chain.prepare(arrays, 1)
+    arrays["layers.0.b"].view(np.uint32)[3] -= 1
+    chain.prepare(arrays, 1).apply()
+    assert_arrays(arrays, builder.models[1])
+
+
+def test_the_same_words_under_another_layout_are_another_state() -> None:
+    builder = good_chain("packs")
+    chain = open_chain(builder)
+    model = dict(builder.models[0])
+    each = model["layers.0.w"]
+    model["layers.0.w"] = gallery.Tensor(each.dtype, each.shape[::-1], each.words)
+    assert gallery.fingerprint(model) == gallery.fingerprint(builder.models[0])
+    with pytest.raises(td.WrongBaseError):
+        chain.prepare(as_state(model), 1)
+
+
+# -- arrays that cannot be written to -------------------------------------------------------------------------------
+
+
+def test_a_read_only_array_is_found_before_anything_is_written() -> None:
+    builder = good_chain("packs")
+    chain = open_chain(builder)
+    for name in builder.models[0]:
+        arrays = arrays_of(builder.models[0])
+        arrays[name].flags.writeable = False
+        update = chain.prepare(arrays, 1)
+        with pytest.raises(ValueError, match=name) as caught:
+            update.apply()
+        assert not isinstance(caught.value, td.TensorDeltaError)
+        assert_arrays(arrays, builder.models[0])
+        arrays[name].flags.writeable = True
+        chain.prepare(arrays, 1).apply()
+        assert_arrays(arrays, builder.models[1])
+
+
+def test_a_read_only_array_that_stays_as_it_is_does_no_harm() -> None:
+    rng = np.random.default_rng(1)
+    builder = Builder()
+    model = gallery.small(rng)
+    builder.full(0, model)
+    builder.delta(1, gallery.stepped(rng, model, 0.1, ["a.weight"]), 0)
+    arrays = arrays_of(model)
+    arrays["c.ids"].flags.writeable = False
+    open_chain(builder).prepare(arrays, 1).apply()
+    assert_arrays(arrays, builder.models[1])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        np.asfortranarray,
+        lambda array: np.repeat(array, 2, axis=1)[:, ::2],
+        lambda array: array[::-1].copy()[::-1],
+        lambda array: array.astype(array.dtype.newbyteorder(">")),
+        lambda array: array.tolist(),
+    ],
+    ids=["fortran", "strided", "reversed", "big-endian", "list"],
+)
+def test_arrays_that_would_be_copied_are_refused(spoil: Callable[[np.ndarray], object]) -> None:
+    """An update of a copy would leave the engine's own array as it was, and say that all is well."""
+    builder = Builder()
+    model: Model = {"w": gallery.random_tensor(np.random.default_rng(1), "I64", (4, 6))}
+    builder.full(0, model)
+    builder.delta(1, gallery.stepped(np.random.default_rng(2), model), 0)
+    arrays = arrays_of(model)
+    arrays["w"] = spoil(arrays["w"])  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="w"):
+        open_chain(builder).prepare(arrays, 1)
+
+
+def test_a_mapping_that_cannot_take_tensors_still_has_its_arrays_updated() -> None:
+    from types import MappingProxyType
+
+    builder = good_chain("packs")
+    arrays = arrays_of(builder.models[0])
+    open_chain(builder).prepare(MappingProxyType(arrays), 1).apply()
+    assert_arrays(arrays, builder.models[1])
+
+
+# -- updates --------------------------------------------------------------------------------------------------------
+
+
+def prepared(name: str, base: int, target: int) -> tuple[State, Update, Builder]:
+    builder = good_chain(name)
+    chain = open_chain(builder)
+    state = chain.load(base)
+    return state, chain.prepare(state, target), builder
+
+
+@EACH
+def test_patches_are_all_that_changes(chain: Good) -> None:
+    """Writing the patches over the fitted base gives the new state, before apply and after it."""
+    models = chain.builder.models
+    versions = list(models)
+    opened = open_chain(chain.builder)
+    for base, target in [*itertools.pairwise(versions), (versions[0], versions[-1])]:
+        state = opened.load(base)
+        update = opened.prepare(state, target)
+        before = list(update.patches())
+        update.apply()
+        for patches in (before, list(update.patches())):
+            result = gallery.fit(models[base], models[target])
+            for patch in patches:
+                model = models[target][patch.name]
+                assert (patch.dtype, patch.shape) == (model.dtype, model.shape)
+                assert patch.indices.dtype == np.int64 and patch.values.dtype == array_dtype(model)
+                assert patch.indices.flags.c_contiguous and patch.values.flags.c_contiguous
+                assert patch.indices.ndim == patch.values.ndim == 1 and len(patch.indices) == len(patch.values)
+                assert (np.diff(patch.indices) > 0).all()
+                words = result[patch.name].words.copy()
+                words[patch.indices] = patch.values.view(words.dtype)
+                result[patch.name] = gallery.Tensor(model.dtype, model.shape, words)
+            assert as_state(result).equals(frozen(models[target])), (base, target)
+            assert [patch.name for patch in patches] == gallery.ordered(patch.name for patch in patches)
+        assert set(update.dropped) == models[base].keys() - models[target].keys()
+
+
+def array_dtype(tensor: gallery.Tensor) -> np.dtype:
+    from tensordelta.words import DTYPES
+
+    return DTYPES[tensor.dtype].array
+
+
+def test_what_an_update_says_of_itself() -> None:
+    state, update, builder = prepared("packs", 0, 1)
+    listed = sum(entry["changed"] for entry in builder.manifests[1]["packs"])
+    assert (update.version, update.base) == (1, 0)
+    assert update.size == sum(entry["size"] for entry in builder.manifests[1]["packs"])
+    assert update.route == (gallery.manifest_name(1),)
+    assert update.changed == listed == sum(len(patch.indices) for patch in update.patches())
+    assert update.memory >= sum(patch.indices.nbytes + 2 * patch.values.nbytes for patch in update.patches())
+    assert update.dropped == ()
+    assert update.fingerprint == builder.manifests[1]["fingerprint"]
+    assert "version 1" in repr(update) and "applied" not in repr(update)
+    update.apply()
+    assert "applied" in repr(update)
+    assert state.version == 1
+
+
+def test_an_update_is_for_the_state_that_it_was_made_for() -> None:
+    """Once another update was applied, a prepared one is stale; it says so and writes nothing."""
+    state, stale, builder = prepared("shortcuts", 1, 3)
+    chain = open_chain(builder)
+    chain.prepare(state, 2).apply()
+    with pytest.raises(td.WrongBaseError) as caught:
+        stale.apply()
+    assert caught.value.rule == "TD-APP-001"
+    assert state.equals(frozen(builder.models[2]))
+
+
+def test_an_update_is_applied_once() -> None:
+    state, update, builder = prepared("shortcuts", 1, 3)
+    update.apply()
+    with pytest.raises(td.WrongBaseError):
+        update.apply()
+    assert state.equals(frozen(builder.models[3]))
+    update.undo()
+    with pytest.raises(td.WrongBaseError):
+        update.undo()
+    assert state.equals(frozen(builder.models[1]))
+    update.apply()  # and again, after undo
+    assert state.equals(frozen(builder.models[3]))
+
+
+@pytest.mark.parametrize("name", ["shortcuts", "fitting", "plain"])
+def test_updates_are_undone_in_reverse(name: str) -> None:
+    builder = good_chain(name)
+    chain = open_chain(builder)
+    versions = list(builder.models)
+    state = chain.load(versions[0])
+    done = []
+    for version in versions[1:]:
+        done.append(chain.prepare(state, version))
+        done[-1].apply()
+    with pytest.raises(td.WrongBaseError) as caught:
+        done[0].undo()
+    assert caught.value.rule == "TD-APP-001"
+    with pytest.raises(td.WrongBaseError):
+        list(done[0].patches())  # its words are partly those of later updates now
+    assert state.equals(frozen(builder.models[versions[-1]]))
+    for version, update in zip(reversed(versions[:-1]), reversed(done), strict=True):
+        update.undo()
+        assert state.equals(frozen(builder.models[version])), version
+
+
+def test_prepared_updates_do_not_see_each_other() -> None:
+    """Two updates prepared from one state: the first applied leaves the second as it was made."""
+    builder = good_chain("plain")
+    chain = open_chain(builder)
+    state = chain.load(0)
+    one, two = chain.prepare(state, 1), chain.prepare(state, 3)
+    one.apply()
+    with pytest.raises(td.WrongBaseError):
+        two.apply()
+    one.undo()
+    two.apply()  # the words are again those that it was made for
+    assert state.equals(frozen(builder.models[3]))
+    with pytest.raises(td.WrongBaseError):
+        one.undo()
+    with pytest.raises(td.WrongBaseError):
+        one.apply()
+    two.undo()
+    assert state.equals(frozen(builder.models[0]))
+    one.apply()
+    assert state.equals(frozen(builder.models[1]))
+
+
+def test_a_full_version_writes_into_the_arrays_that_are_there() -> None:
+    """A route from nothing costs no engine its arrays."""
+    builder = good_chain("shared-objects")
+    chain = open_chain(builder)
+    arrays = arrays_of(builder.models[1])
+    given = dict(arrays)
+    for name in builder.pack_names(1):
+        chain.store.objects.pop(name)
+    update = chain.prepare(arrays, 4)
+    assert update.route == (gallery.manifest_name(4),)
+    update.apply()
+    assert_arrays(arrays, builder.models[4])
+    assert all(arrays[name] is given[name] for name in arrays)
+    update.undo()
+    assert_arrays(arrays, builder.models[1])
+
+
+def test_arrays_of_packed_dtypes() -> None:
+    rng = np.random.default_rng(1)
+    builder = Builder()
+    model: Model = {
+        "f4": gallery.random_tensor(rng, "F4", (3, 8)),
+        "f6": gallery.random_tensor(rng, "F6_E2M3", (5, 4)),
+        "u8": gallery.random_tensor(rng, "U8", (6,)),
+    }
+    builder.full(0, model)
+    builder.delta(1, gallery.stepped(rng, model, 0.5), 0)
+    arrays = {"f4": model["f4"].words.reshape(3, 4).copy(), "f6": model["f6"].words.reshape(5, 3).copy()}
+    arrays["u8"] = model["u8"].words.copy()
+    state = State.from_arrays(arrays, dtypes={"f4": "F4", "f6": "F6_E2M3"})
+    open_chain(builder).prepare(state, 1).apply()
+    after = builder.models[1]
+    assert all(arrays[name].tobytes() == after[name].words.tobytes() for name in arrays)
+    assert arrays["f4"].shape == (3, 4)
+
+
+# -- one tensor -----------------------------------------------------------------------------------------------------
+
+
+@EACH
+def test_every_tensor_can_be_read_alone(chain: Good) -> None:
+    opened = open_chain(chain.builder)
+    for version, model in list(chain.builder.models.items())[-3:]:
+        state = as_state(model)
+        for name in list(model)[:8]:
+            array = opened.read(version, name)
+            assert array.dtype == state[name].dtype and array.shape == state[name].shape
+            assert array.tobytes() == state[name].tobytes(), (version, name)
+
+
+def chain_of_one_pack_a_tensor() -> Builder:
+    rng = np.random.default_rng(3)
+    builder = Builder()
+    model: Model = {name: gallery.weights(rng, (30, 10)) for name in "abc"}
+    layout = builder.layout(model)
+    for version in range(3):
+        before = builder.models.get(version - 1, {})
+        chunks = gallery.delta_chunks(before, model) if version else gallery.full_chunks(model)
+        packs = [gallery.of_chunks([each], layout) for each in chunks]
+        builder.edge(version, model, packs, base=version - 1 if version else None)
+        model = gallery.stepped(rng, model)
+    return builder
+
+
+def test_one_tensor_costs_its_own_packs() -> None:
+    builder = chain_of_one_pack_a_tensor()
+    chain = open_chain(builder)
+    assert chain.read(2, "b").tobytes() == builder.models[2]["b"].words.tobytes()
+    wanted = {builder.pack_names(version)[1] for version in range(3)}
+    assert {name for name in chain.store.reads if name.startswith("packs/")} == wanted
+
+
+def test_one_tensor_is_proven_by_its_own_fingerprint() -> None:
+    """A pack that makes other words than the version has, under a chunk fingerprint and digest of its own."""
+    builder = chain_of_one_pack_a_tensor()
+    other = {**builder.models[2], "b": gallery.changed(np.random.default_rng(9), builder.models[2]["b"])}
+    wrong = gallery.chunk_for(builder.models[1], other, "b")
+    entries = [dict(entry) for entry in builder.manifests[2]["packs"]]
+    entries[1] = builder.store(gallery.of_chunks([wrong], builder.manifests[2]["layout"]))
+    builder.put(gallery.manifest_name(2), gallery.dumps({**builder.manifests[2], "packs": entries}))
+    chain = open_chain(builder)
+    with pytest.raises(td.IntegrityError) as caught:
+        chain.read(2, "b")
+    assert caught.value.rule == "TD-RDR-012"
+    assert chain.read(2, "a").tobytes() == builder.models[2]["a"].words.tobytes()
+    with pytest.raises(td.IntegrityError):
+        chain.load(2)
+
+
+def test_one_tensor_without_fingerprints_costs_the_whole_version() -> None:
+    builder = good_chain("no-tensor-fingerprints")
+    chain = open_chain(builder)
+    assert chain.read(3, "c.ids").tobytes() == builder.models[3]["c.ids"].words.tobytes()
+
+
+def test_one_tensor_is_found_past_a_lost_pack_and_without_fingerprints() -> None:
+    """The cheapest route has lost its pack, the other cannot prove a part: the whole version still can be had."""
+    builder = Builder()
+    rng = np.random.default_rng(4)
+    model = gallery.small(rng)
+    builder.full(0, model, fingerprints=False)
+    after = gallery.stepped(rng, model, 0.02)
+    builder.delta(1, after, 0)
+    lost = builder.full(1, after, shortcut="")["packs"][0]
+    objects = dict(builder.objects)
+    builder.objects.pop(builder.pack_names(1)[0])
+    assert open_chain(builder).read(1, "a.weight").tobytes() == after["a.weight"].words.tobytes()
+    builder.objects = objects
+    builder.objects.pop(lost["path"])
+    assert open_chain(builder).read(1, "a.weight").tobytes() == after["a.weight"].words.tobytes()
+
+
+def test_the_versions_own_manifest_proves_what_a_shortcut_made() -> None:
+    """A shortcut that names no fingerprints object is proven by the manifest's."""
+    builder = chain_of_one_pack_a_tensor()
+    packs = [
+        gallery.of_chunks([each], builder.layout(builder.models[2])) for each in gallery.full_chunks(builder.models[2])
+    ]
+    builder.edge(2, builder.models[2], packs, shortcut="", fingerprints=False)
+    for version in (0, 1):
+        builder.remove(gallery.manifest_name(version))
+    chain = open_chain(builder)
+    assert chain.read(2, "c").tobytes() == builder.models[2]["c"].words.tobytes()
+    assert len({name for name in chain.store.reads if name.startswith("packs/")}) == 1
+
+
+def test_a_tensor_that_there_is_not() -> None:
+    with pytest.raises(td.MissingError):
+        open_chain(good_chain("packs")).read(0, "nothing")
+
+
+def test_reading_one_tensor_keeps_to_the_budget() -> None:
+    builder = Builder()
+    builder.full(0, {"w": gallery.tensor("U8", (1,), 1)})
+    layout = builder.layout(
+        {}, hook=lambda document: document["tensors"].append({"name": "huge", "dtype": "F64", "shape": [2**48]})
+    )
+    fingerprints = bytes(8)
+    builder.put(f"fingerprints/{gallery.digest(fingerprints)}.bin", fingerprints)
+    builder.edge(1, {}, [], layout=layout, tensor_fingerprints=gallery.digest(fingerprints))
+    with pytest.raises(td.LimitError):
+        open_chain(builder).read(1, "huge")
+
+
+# -- places of packs ------------------------------------------------------------------------------------------------
+
+
+def test_a_pack_without_a_path_comes_from_a_folder_of_the_users(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    builder = Builder()
+    model = gallery.small(rng)
+    source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors"], "name": "sub/model.safetensors"}
+    shard = gallery.of_plain(model, model, stored=False, fields=source)
+    builder.edge(0, model, [shard])
+    with pytest.raises(td.UntrustedError) as caught:
+        open_chain(builder).load(0)
+    assert caught.value.rule == "TD-MAN-017"
+    with pytest.raises(td.UntrustedError):
+        open_chain(builder, allow_sources=["https"]).load(0)
+    (tmp_path / "wrong.safetensors").write_bytes(bytes(len(shard.data)))
+    with pytest.raises(td.UntrustedError):
+        open_chain(builder, pack_folders=[tmp_path]).load(0)
+    (tmp_path / "any name.safetensors").write_bytes(shard.data)
+    assert open_chain(builder, pack_folders=[tmp_path / "absent", tmp_path]).load(0).equals(frozen(model))
+
+
+def test_an_allowed_source_that_gives_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = Builder()
+    model = gallery.small(np.random.default_rng(8))
+    source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors", "other://x"]}
+    builder.edge(0, model, [gallery.of_plain(model, model, stored=False, fields=source)])
+    asked: list[str] = []
+    monkeypatch.setattr(fetch, "_download", lambda each, **_: asked.append(each))
+    with pytest.raises(td.MissingError) as caught:
+        open_chain(builder, allow_sources=["hf"]).load(0)
+    assert caught.value.rule == "TD-MAN-018"
+    assert asked == ["hf://org/model@0123abcd/model.safetensors"]
+
+
+def test_a_source_is_proven_like_any_other_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    builder = Builder()
+    model = gallery.small(np.random.default_rng(8))
+    source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors"]}
+    shard = gallery.of_plain(model, model, stored=False, fields=source)
+    builder.edge(0, model, [shard])
+    file = tmp_path / "downloaded"
+    monkeypatch.setattr(fetch, "_download", lambda each, **_: file)
+    file.write_bytes(gallery.flipped(-1)(shard.data))
+    with pytest.raises(td.IntegrityError):
+        open_chain(builder, allow_sources=["hf"]).load(0)
+    file.write_bytes(shard.data)
+    assert open_chain(builder, allow_sources=["hf"]).load(0).equals(frozen(model))
+
+
+def test_a_damaged_pack_under_the_root_is_made_good_by_another_place(tmp_path: Path) -> None:
+    builder = gallery.broken_chain("pack-altered")
+    good = gallery.standard()
+    path = builder.pack_names(1)[0]
+    assert good.pack_names(1)[0] == path
+    (tmp_path / Path(path).name).write_bytes(good.get(path))
+    assert open_chain(builder, pack_folders=[tmp_path]).load(1).equals(frozen(good.models[1]))
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["packs", "plain", "fitting", "combination-natural-bitmap-replace"])
+def test_a_budget_is_a_limit_and_no_crash(name: str) -> None:
+    """Whatever the budget, a load either keeps to it by refusing, or succeeds; with enough it succeeds."""
+    builder = good_chain(name)
+    version = list(builder.models)[1]
+    outcomes = []
+    for memory in (0, 1000, 10_000, 10_000_000):
+        try:
+            state = open_chain(builder, memory=memory).load(version)
+            assert state.equals(frozen(builder.models[version]))
+            outcomes.append(True)
+        except td.LimitError as error:
+            assert error.rule == "TD-LIM-002"
+            outcomes.append(False)
+    assert outcomes[0] is False and outcomes[-1] is True
+    assert outcomes == sorted(outcomes)
+
+
+def test_a_budget_leaves_the_held_state_alone() -> None:
+    builder = good_chain("packs")
+    state = open_chain(builder).load(0)
+    with pytest.raises(td.LimitError):
+        open_chain(builder, memory=100).prepare(state, 1)
+    assert state.equals(frozen(builder.models[0])) and state.version == 0
+
+
+# -- following ------------------------------------------------------------------------------------------------------
+
+
+def test_versions_are_found_by_annotations() -> None:
+    rng = np.random.default_rng(1)
+    builder = Builder()
+    model = gallery.small(rng)
+    builder.full(0, model, annotations={"step": "10", "run": "a"})
+    builder.delta(1, model, 0, annotations={"step": "20", "run": "a"})
+    builder.delta(2, model, 1, annotations={"step": "20", "run": "b"})
+    builder.delta(3, model, 2)
+    chain = open_chain(builder)
+    assert chain.at(step=20) == 2
+    assert chain.at(step="20", run="a") == 1
+    assert chain.at(step=10) == 0
+    assert chain.at() == 3
+    with pytest.raises(td.MissingError):
+        chain.at(step=30)
+
+
+def test_waiting_for_a_version() -> None:
+    builder = good_chain("shortcuts")
+    chain = open_chain(builder)
+    objects = chain.store.objects
+    later = {version: objects.pop(gallery.manifest_name(version)) for version in (4, 5, 6)}
+    assert chain.wait(2, timeout=0) == 2
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match="4"):
+        chain.wait(timeout=0.05, poll=0.01)
+    assert time.monotonic() - started < 5
+
+    def publish() -> None:
+        for version, data in later.items():
+            time.sleep(0.03)
+            objects[gallery.manifest_name(version)] = data
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    assert chain.wait(timeout=20, poll=0.005) >= 4
+    assert chain.wait(6, timeout=20, poll=0.005) == 6
+    thread.join()
+    assert chain.newest == 6
+
+
+def test_waiting_for_the_first_version() -> None:
+    chain = open_chain(Builder())
+    assert chain.newest is None
+    with pytest.raises(TimeoutError):
+        chain.wait(timeout=0)
+
+    def publish() -> None:
+        time.sleep(0.03)
+        chain.store.objects.update(good_chain("empty-deltas-and-gaps").objects)
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    assert chain.wait(timeout=20, poll=0.005) >= 3
+    thread.join()
+    assert chain.wait(3, timeout=0) == 3
+
+
+def test_events_tell_a_callback_and_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    builder = good_chain("shortcuts")
+    seen: list[td.Event] = []
+    chain = open_chain(builder, on_event=seen.append)
+    state = chain.load(0)
+    seen.clear()
+    with caplog.at_level(logging.INFO, logger="tensordelta"):
+        update = chain.prepare(state, 6)
+        kinds = [event.kind for event in seen]
+        assert kinds == ["fetched"] * len(update.route) + ["prepared"]
+        update.apply()
+    assert [event.kind for event in seen][len(kinds) :] == ["applied"]
+    assert {event.version for event in seen[-2:]} == {6}
+    assert seen[-1].size == seen[-2].size == update.size == sum(each.size for each in seen if each.kind == "fetched")
+    assert all(event.seconds >= 0 for event in seen)
+    logged = [record.getMessage() for record in caplog.records if record.name == "tensordelta"]
+    assert len(logged) == len(seen) and logged[-1].startswith("applied version 6")
+
+
+def test_the_log_shows_every_version() -> None:
+    builder = good_chain("plain")
+    rows = open_chain(builder).log()
+    assert [row.version for row in rows] == [0, 1, 2, 3]
+    assert [row.base for row in rows] == [None, 0, 1, 2]
+    assert [row.changed for row in rows] == [
+        sum(entry["changed"] for entry in builder.manifests[version]["packs"]) for version in range(4)
+    ]
+    assert [row.packs for row in rows] == [2, 2, 1, 1]
+    named = {name for version in range(4) for name in builder.pack_names(version)}
+    stored = sum(
+        len(builder.get(name))
+        for name in builder.objects
+        if name.split("/")[0] in ("manifests", "layouts", "fingerprints", "files") or name in named
+    )
+    assert sum(row.size for row in rows) == stored
+
+
+def test_a_manifest_and_its_files() -> None:
+    builder = good_chain("files")
+    chain = open_chain(builder)
+    for version in range(3):
+        entries = chain.manifest(version).files
+        assert [each.name for each in entries] == [each["name"] for each in builder.manifests[version].get("files", [])]
+        for entry in entries:
+            blob = chain._reader.file(entry)
+            assert bytes(blob.read(0, blob.size)) == builder.get(entry.path)
