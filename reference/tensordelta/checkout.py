@@ -383,10 +383,11 @@ class Checkout:
         now = time.time_ns()
         files = self._check_files(held, digests=False)
         state = self._state(held, writable=writable)
-        if scan or any(files[name] != held.files[name] for name in held.shards):
+        touched = [name for name, file in files.items() if file != held.files[name]]
+        if scan or any(files[name].shard for name in touched):
             self._scan(held, state, threads=reader.threads)
         # So that the next use need not scan again; a file of this very moment may change once more within its time.
-        if files != held.files and all(file.mtime_ns < now - _SETTLED for file in files.values()):
+        if touched and all(files[name].mtime_ns < now - _SETTLED for name in touched):
             self._write_private(_STATE, [msgspec.json.encode(msgspec.structs.replace(held, files=files))])
         state.assume(held.tensor_sums)
         return state

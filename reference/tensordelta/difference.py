@@ -72,7 +72,14 @@ class Diff:
         """The tensors that differ, as a table; the total last."""
         differ = [each for each in self.tensors if each.changed or each.status != "kept"]
         rows = [
-            [each.name, each.dtype, str(list(each.shape)), f"{each.changed:,}", percent_text(each.density), each.status]
+            [
+                each.name,
+                each.dtype,
+                str(list(each.shape)),
+                f"{each.changed:,}",
+                percent_text(each.density),
+                "" if each.status == "kept" else each.status,
+            ]
             for each in differ
         ]
         rows.append(["total", "", f"{self.words:,} words", f"{self.changed:,}", percent_text(self.density), ""])

@@ -44,8 +44,9 @@ class ProvenBlob:
         self.size = size
 
     def read(self, offset: int, length: int) -> memoryview:
-        """Exactly `length` bytes from `offset`."""
-        if not length:
+        """Exactly `length` bytes from `offset`, or fewer where the object ends."""
+        length = min(length, self.size - offset)
+        if length <= 0:
             return memoryview(b"")
         first, last = offset // _BLOCK, (offset + length - 1) // _BLOCK
         start = first * _BLOCK

@@ -72,7 +72,7 @@ class _Hop:
         self.needed: set[int] = set()
 
     def need(self, reader: Reader, wanted: set[int]) -> None:
-        """Fetch the packs that touch the wanted tensors; of the base is needed what their chunks are decoded against."""
+        """Fetch the packs that touch wanted tensors; what their chunks are decoded against is needed of the base."""
         self.wanted, self.needed = wanted, set(wanted)
         manifest = self.edge.manifest
         for entry in manifest.packs:
