@@ -32,10 +32,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import tensordelta as td
+from folders import PRIVATE, contents
 from tensordelta import checkout, staging
 from tensordelta.checkout import Checkout
 
-PRIVATE = ".tensordelta"
 _CALLS = ("replace", "link", "unlink", "mkdir", "rmdir", "utime", "fsync", "posix_fallocate", "ftruncate")
 
 
@@ -286,18 +286,6 @@ class Disk:
 # -- what is tried -----------------------------------------------------------------------------------------------------
 
 
-def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every file of a folder with its bytes, and every subfolder, the private one left out."""
-    found: dict[str, bytes | None] = {}
-    if not folder.is_dir():
-        return found
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if name.split("/")[0] != PRIVATE:
-            found[name] = None if path.is_dir() else path.read_bytes()
-    return found
-
-
 def open_chain(folder: Path, **more: object) -> td.Chain:
     return td.open(folder, threads=1, **more)
 
@@ -421,6 +409,7 @@ class Trials:
         self._template = template
         self._scratch = scratch
         self.ended = 0
+        self._ended: dict[str, Path] = {}
         self.failures: list[str] = []
 
     def _fresh(self, template: Path, name: str) -> Path:
@@ -474,6 +463,23 @@ class Trials:
     def power(self, stride: int) -> None:
         """Lose power at every `stride`-th step."""
         root = self._fresh(self._template, "live")
+        self._power(root, self.task.work, stride, "the work")
+        for kind, path in self._ended.items():
+            self._checked(path, f"after the end, {kind}", self.task.check_end)
+
+    def power_twice(self, stride: int) -> None:
+        """Kill the work at every `stride`-th step, and after each lose power at some steps of the recovery."""
+        number = 1
+        while True:
+            broken = self._fresh(self._template, "broken")
+            if forked(lambda root=broken: self.task.work(root), number, "kill") != "killed":
+                return
+            self.ended += 1
+            root = self._fresh(broken, "live")
+            self._power(root, self.task.recover, 3, f"the recovery from a kill at step {number}")
+            number += stride
+
+    def _power(self, root: Path, work: Callable[[Path], None], stride: int, what: str) -> None:
         disk = Disk(root)
         images: list[tuple[str, str, Path]] = []
         place = Path(tempfile.mkdtemp(dir=self._scratch))
@@ -492,18 +498,16 @@ class Trials:
 
         STEPS.act, STEPS.synced = act, disk.synced
         try:
-            self.task.work(root)
+            work(root)
         finally:
             STEPS.act = STEPS.synced = None
         target = place / "end"
         target.mkdir()
-        for kind, path in disk.images(target, 0).items():
-            self._checked(path, f"after the end, {kind}", self.task.check_end)
+        self._ended = disk.images(target, 0)
         disk.close()
         for label, kind, path in images:
-            self._checked(path, f"power lost at step {label}, {kind}", self.task.check)
+            self._checked(path, f"power lost in {what} at step {label}, {kind}", self.task.check)
         self.ended += len(images)
-        shutil.rmtree(place)
 
 
 def main(spec: dict[str, object]) -> dict[str, object]:
@@ -515,10 +519,8 @@ def main(spec: dict[str, object]) -> dict[str, object]:
     gc.disable()  # so that a child shares its parent's memory
     gc.freeze()
     for how, stride in spec["ways"].items():
-        if how == "power":
-            trials.power(stride)
-        elif how == "twice":
-            trials.twice(stride)
+        if how in ("twice", "power", "power_twice"):
+            getattr(trials, how)(stride)
         else:
             trials.ends(how, stride)
     shutil.rmtree(scratch)

@@ -1597,6 +1597,7 @@ def standard(
     features: Sequence[str] = (),
     after: Callable[[Builder], Any] = _nothing,
     fields: Mapping[str, Any] | None = None,
+    fingerprints: bool = True,
     last: bool = True,
 ) -> Builder:
     """Versions 0 (full), 1 (delta), 2 (delta); what is given is done to version 1, at the place that its name says."""
@@ -1637,6 +1638,7 @@ def standard(
         base=0,
         layout=digest_,
         features=features,
+        fingerprints=fingerprints,
         files=[config],
         hook=manifest,
         text=text,
@@ -1953,13 +1955,13 @@ def _layouts() -> None:
     fault("layout-not-json", "malformed", layout_text=lambda d: d[:-1], last=False)
     fault("layout-duplicate-member", "malformed", layout_text=replaced(b'"dtype"', b'"shape":[1],"dtype"'), last=False)
     huge = t("z", "F64", [2**48])
-    fault("layout-beyond-any-memory", "limit", rule=("TD-LIM-002", "TD-LIM-003"), **add(huge))
+    fault("layout-beyond-any-memory", "limit", rule=("TD-LIM-002", "TD-LIM-003"), **add(huge), fingerprints=False)
 
     def full_huge() -> Builder:
         builder = Builder()
         builder.full(0, {})
         layout = builder.layout({}, hook=lambda document: document["tensors"].append(huge))
-        builder.edge(1, {}, [], layout=layout)
+        builder.edge(1, {}, [], layout=layout, fingerprints=False)
         return builder
 
     fault("full-version-beyond-any-memory", "limit", rule=("TD-LIM-002", "TD-LIM-003"), build=full_huge)
@@ -2806,9 +2808,12 @@ def _frames() -> None:
 
         return {"compression": "zstd", "raw": raw, "stored": stored}
 
-    def bomb(content: bytes) -> bytes:
+    def bomb(content: bytes, **how: Any) -> bytes:
         """Declares what the table says; its blocks make 128 MiB."""
-        return frame(content, blocks=[(1, b"\0", 1 << 17)] * 1024)
+        return frame(content, blocks=[(1, b"\0", 1 << 17)] * 1024, **how)
+
+    def wide_bomb(content: bytes) -> bytes:
+        return bomb(content, window=17 << 3, size_bytes=8)
 
     fault("frame-without-checksum", "malformed", rule="TD-ZST-004", **on(lambda c: frame(c, checksum=False)))
     fault("frame-without-size", "malformed", rule="TD-ZST-002", **on(lambda c: frame(c, size=None, window=0)))
@@ -2843,6 +2848,8 @@ def _frames() -> None:
     )
     fault("frame-bomb-undeclared", "malformed", **on(bomb, 2, "values.0"))
     fault("frame-bomb-undeclared-codes", "malformed", **on(bomb, 0, "codes"))
+    fault("frame-bomb-undeclared-window", "malformed", **on(wide_bomb, 2, "values.0"))
+    fault("frame-bomb-undeclared-window-codes", "malformed", **on(wide_bomb, 0, "codes"))
     fault(
         "frame-skippable-first",
         "malformed",

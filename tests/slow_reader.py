@@ -233,6 +233,12 @@ def integer(value: Any) -> int:
     return int(value.literal)
 
 
+def plain_integer(value: Any) -> int:
+    need(isinstance(value, Number) and re.fullmatch("0|[1-9][0-9]*", value.literal), f"{value!r} is no integer")
+    need(len(value.literal) <= 20 and int(value.literal) < 2**64, f"{value!r} is too great")
+    return int(value.literal)
+
+
 def version_number(value: Any) -> int:
     number = integer(value)
     need(number <= MAX_VERSION, f"{number} is no version")
@@ -594,7 +600,7 @@ def stream_names(chunk: Chunk) -> tuple[set[str], set[str]]:
 def read_plain_pack(data: bytes, layout: Layout) -> dict[int, list[int]]:
     """A plain pack: tensor index -> words. Its header has its own rules (section 6.4)."""
     header, buffer = split_file(data)
-    value = parse_json(header)  # stricter than safetensors; the tests' packs pass both
+    value = parse_json(header)  # equal names and lone surrogates anywhere are refused, and nesting, as it may be
     if "__metadata__" in value:
         for each in mapping(value.pop("__metadata__")).values():
             string(each)
@@ -603,8 +609,9 @@ def read_plain_pack(data: bytes, layout: Layout) -> dict[int, list[int]]:
     offsets = []
     for name, entry in value.items():
         dtype, shape, place = required(mapping(entry), "dtype", "shape", "data_offsets")
-        sizes = tuple(integer(each) for each in array(shape))
-        begin, end = (integer(each) for each in array(place, 2))
+        sizes = tuple(plain_integer(each) for each in array(shape))
+        begin, end = (plain_integer(each) for each in array(place, 2))
+        need(begin <= end, f"{name!r} ends before it begins")
         need(string(dtype) in DTYPES, f"the dtype {dtype!r}", "unsupported")
         need((end - begin) * 8 == math.prod(sizes) * DTYPES[dtype].bits, f"the size of {name!r}")
         offsets.append((begin, end))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import slow_reader
 import tensordelta as td
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from slow_reader import zstd
 from strategies import CHAIN, MemoryStore, Pair, examples, generators, pairs, random_words, slow, states, stepped
@@ -256,7 +256,14 @@ def drafts(draw: st.DrawFn, order: str, positions: dict[str, Any], values: str, 
     sizes = draw(st.lists(st.sampled_from([1, 2, 3, 9, 40, 300]), min_size=1, max_size=3))
     shapes = [(size * (4 if DTYPES[dtype].bits == 6 else per_word),) for size in sizes]
     layout = Layout(Tensor(f"t{index}", dtype, shape) for index, shape in enumerate(shapes))
-    old = State(layout, [random_words(rng, dtype, tensor.words) for tensor in layout.tensors])
+    fresh = [draw(st.integers(0, 3)) == 0 for _ in layout.tensors]  # tensors that the base lacks start as zero words
+    old = State(
+        layout,
+        [
+            np.zeros(tensor.words, tensor.kind.word) if new else random_words(rng, dtype, tensor.words)
+            for tensor, new in zip(layout.tensors, fresh, strict=True)
+        ],
+    )
     slices: SLICES = []
     for index, tensor in enumerate(layout.tensors):
         cuts = sorted(draw(st.sets(st.integers(0, tensor.words), min_size=2, max_size=4)))
@@ -279,7 +286,9 @@ def drafts(draw: st.DrawFn, order: str, positions: dict[str, Any], values: str, 
     new = State(layout, words)
     limit = draw(st.integers(1, 2 ** DTYPES[dtype].exponent[1])) if order == "exponent" else 0
     entry, streams = encode(old, new, slices, numbers, Form(order, limit, positions, values, compression))
-    return Draft(old, new, [entry], [streams], ["exponent-order"] if order == "exponent" else [])
+    kept = [index for index in range(len(layout)) if not fresh[index]]
+    base = State(Layout(layout.tensors[index] for index in kept), [old.words(index) for index in kept])
+    return Draft(base, new, [entry], [streams], ["exponent-order"] if order == "exponent" else [])
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
@@ -947,6 +956,10 @@ def with_header(change: Callable[[dict[str, Any]], Any]) -> bytes:
         with_header(reordered),
         with_header(lambda value: value["a"].update(note="unknown members are passed over")),
         with_header(lambda value: value.update(other={"dtype": "BOOL", "shape": [0], "data_offsets": [13, 13]})),
+        with_header(
+            lambda value: value.update(other={"dtype": "F4", "shape": [2**64 - 1, 0], "data_offsets": [13, 13]})
+        ),
+        with_header(lambda value: value["a"].update(note=[-1, -0.5, 10**400, [[[[]]]], {"dtype": None}])),
     ],
 )
 def test_plain_packs_that_are_accepted(data: bytes) -> None:
@@ -965,6 +978,20 @@ def test_tensors_that_the_layout_lacks_are_passed_over() -> None:
         (with_header(lambda value: json.dumps(value).encode()[:-1]), "malformed", "TD-PCK-014"),
         (with_header(lambda value: json.dumps(value).encode() + b"{}"), "malformed", "TD-PCK-014"),
         (with_header(lambda value: json.dumps(value).encode()[:-1] + b', "\xff": 1}'), "malformed", "TD-PCK-014"),
+        (
+            with_header(lambda value: json.dumps(value).replace('"dtype"', '"x": NaN, "dtype"').encode()),
+            "malformed",
+            "TD-PCK-014",
+        ),
+        (
+            with_header(lambda value: json.dumps(value).replace('"dtype"', '"\\ud800": 1, "dtype"').encode()),
+            "malformed",
+            "TD-PCK-014",
+        ),
+        (with_header(lambda value: value["z"].update(shape=[2, 0, 2**64])), "malformed", "TD-PCK-014"),
+        (with_header(lambda value: value["a"].update(shape=[3.0])), "malformed", "TD-PCK-014"),
+        (with_header(lambda value: json.dumps(value).encode()[:-1] + b', "z": 1}'), "malformed", "TD-PCK-021"),
+        (with_header(lambda value: value["a"].update(x=json.loads("[" * 15 + "]" * 15))), "limit", "TD-PCK-022"),
         (with_header(lambda value: value.update(__metadata__=None)), "malformed", "TD-PCK-014"),
         (with_header(lambda value: value.update(__metadata__=[])), "malformed", "TD-PCK-014"),
         (with_header(lambda value: value.update(__metadata__="")), "malformed", "TD-PCK-014"),
@@ -991,12 +1018,12 @@ def test_plain_pack_faults(data: bytes, error: str, rule: str) -> None:
 
 
 def test_a_shape_of_a_million_dimensions_is_refused_at_once() -> None:
-    data = with_header(
-        lambda value: value.update(other={"dtype": "U8", "shape": [2**53 - 1] * 10**6, "data_offsets": [13, 13]})
-    )
-    found, _ = outcomes(plain_chain(data), 0)
-    assert isinstance(found, TensorDeltaError)
-    assert found.rule == "TD-PCK-014"
+    """Their product would have fifty million bits; the slow reader would multiply them all."""
+    other = {"dtype": "U8", "shape": [2**53 - 1] * 10**6, "data_offsets": [13, 13]}
+    store = plain_chain(with_header(lambda value: value.update(other=other)))
+    with pytest.raises(TensorDeltaError) as caught:
+        td.open(store, threads=1).load(0)
+    assert (caught.value.name, caught.value.rule) == ("malformed", "TD-PCK-014")
 
 
 def test_plain_packs_in_a_delta() -> None:
@@ -1087,13 +1114,15 @@ def test_both_readers_agree_on_spoilt_packs(data: st.DataObject) -> None:
     make = data.draw(st.sampled_from([example, exponent_example, zstd_example]))
     draft = copy.deepcopy(make())
     draft.features = ["exponent-order"]
-    for _ in range(data.draw(st.integers(1, 2))):
-        assume(all(draft.streams))
+    changes = data.draw(st.integers(1, 2))
+    for _ in range(changes):
         spoilt(data.draw, draft)
     found, wanted = outcomes(draft.build())
     if isinstance(found, State):
         assert slow(found) == wanted
-    else:
+    elif changes == 1:
+        assert found.name == wanted, found
+    else:  # which of two faults is reported is free
         assert isinstance(wanted, str), found
 
 

@@ -29,7 +29,8 @@ def run_demo(*arguments: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "tensordelta", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": paths},
+        # On a machine that other tests keep busy, several threads of BLAS wait for one another most of the time.
+        env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=600,
@@ -167,3 +168,10 @@ def test_a_chain_that_the_demo_did_not_make_stays(quick: None, tmp_path: Path) -
         demo.run(tmp_path, steps=0, report=lambda line: None)
     assert td.open(tmp_path / "chain").id == chain.id
     assert chain.verify().ok
+
+
+def test_a_picture_that_the_demo_did_not_make_stays(quick: None, tmp_path: Path) -> None:
+    (tmp_path / "demo.png").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"demo\.png"):
+        demo.run(tmp_path, steps=0, report=lambda line: None)
+    assert (tmp_path / "demo.png").read_text() == "mine"

@@ -151,6 +151,39 @@ def test_one_tensor_of_a_broken_version_is_refused_too() -> None:
             assert array.tobytes() == builder.models[1][name].words.tobytes(), (fault.name, name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["pack-0-bytes", "pack-7-bytes", "pack-truncated", "header-longer-than-the-file", "header-length-0"],
+        *["buffer-missing-byte", "plain-trailing-bytes", "frame-truncated", "frame-empty", "stream-empty-values"],
+    ],
+)
+def test_packs_too_large_for_memory_have_the_same_faults(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensordelta.reader.KEPT", 0)
+    fault = next(each for each in BROKEN if each.name == name)
+    with pytest.raises(td.TensorDeltaError) as caught:
+        open_chain(fault.builder).load(fault.version)
+    assert_named(caught.value, fault)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "limit"), [("chain.json", 1 << 16), ("manifests/000000000001", 1 << 26), ("layouts/", 1 << 28)]
+)
+def test_objects_beyond_their_limit_are_not_even_read(prefix: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = gallery.standard()
+    store = gallery.MemoryStore(builder.objects)
+    real = store.size
+    for size, refused in ((limit, False), (limit + 1, True)):
+        monkeypatch.setattr(store, "size", lambda name, size=size: size if name.startswith(prefix) else real(name))
+        store.reads.clear()
+        try:
+            td.open(store, threads=1).load(1)
+            assert not refused
+        except td.LimitError as error:
+            assert refused and error.rule == "TD-LIM-004"
+            assert not any(name.startswith(prefix) for name in store.reads)
+
+
 _BOMBS = """
 import resource, sys
 import tensordelta as td

@@ -15,6 +15,7 @@ import pytest
 import tensordelta as td
 from gallery import GOOD, Builder, Good, Model, as_state, good_chain, open_chain
 from tensordelta import fetch, reader
+from tensordelta.routes import Edge
 from tensordelta.state import State
 from tensordelta.update import Update
 
@@ -97,6 +98,24 @@ def test_arrays_are_updated_in_place(chain: Good) -> None:
                 assert arrays[name] is given[name], "an engine's array was replaced by another"
         update.undo()
         assert_arrays(arrays, models[base])
+
+
+@pytest.mark.parametrize("name", ["fitting", "plain", "scalars-and-zero-sizes", "empty-state"])
+def test_one_mapping_follows_a_chain(name: str) -> None:
+    """Arrays that updates added are as good as those that were given; undo brings back the very memory."""
+    models = good_chain(name).models
+    opened = open_chain(good_chain(name))
+    versions = list(models)
+    arrays = arrays_of(models[versions[0]])
+    for version in versions[1:]:
+        given = dict(arrays)
+        update = opened.prepare(arrays, version)
+        update.apply()
+        assert_arrays(arrays, models[version])
+        update.undo()
+        assert all(np.shares_memory(arrays[each], given[each]) or not given[each].size for each in given)
+        update.apply()
+        assert_arrays(arrays, models[version])
 
 
 @pytest.mark.parametrize("name", ["shortcuts", "fitting", "plain", "dtypes"])
@@ -278,6 +297,35 @@ def test_the_same_words_under_another_layout_are_another_state() -> None:
     assert gallery.fingerprint(model) == gallery.fingerprint(builder.models[0])
     with pytest.raises(td.WrongBaseError):
         chain.prepare(as_state(model), 1)
+
+
+def test_a_base_is_its_layout_and_not_its_number() -> None:
+    """A state said to be version 0, of the same words in another shape; version 0's manifest cannot tell any more."""
+    builder = good_chain("packs")
+    model = dict(builder.models[0])
+    each = model["layers.0.w"]
+    model["layers.0.w"] = gallery.Tensor(each.dtype, each.shape[::-1], each.words)
+    state = as_state(model)
+    state.sums()
+    state.version, state.chain = 0, gallery.CHAIN
+    chain = open_chain(builder)
+    chain.store.objects.pop(gallery.manifest_name(0))
+    with pytest.raises(td.WrongBaseError) as caught:
+        td.open(chain.store, threads=1).prepare(state, 1)
+    assert caught.value.rule == "TD-RDR-004"
+
+
+def test_one_member_is_checked_against_what_is_held() -> None:
+    builder = good_chain("packs")
+    chain = open_chain(builder)
+    edge = Edge(gallery.manifest_name(1), chain.manifest(1))
+    state = as_state(gallery.stepped(np.random.default_rng(5), builder.models[0]))
+    with pytest.raises(td.WrongBaseError) as caught:
+        chain._reader.prepare_edge(state, edge)
+    assert caught.value.rule == "TD-RDR-003"
+    state = as_state(builder.models[0])
+    chain._reader.prepare_edge(state, edge).apply()
+    assert state.equals(frozen(builder.models[1]))
 
 
 # -- arrays that cannot be written to -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The verifier: nothing on good chains, each kind of fault on broken ones, and no fault where retention took its share."""
+"""The verifier: nothing on good chains, every fault of broken ones, and no fault where retention took its share."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_reader_does_not_see_what_only_the_verifier_reads() -> None:
 )
 def test_what_shows_without_decoding_and_what_does_not(name: str) -> None:
     found = open_chain(gallery.broken_chain(name)).verify()
-    assert found.ok is (name == "fingerprint-wrong")
+    assert found.ok is (name == "chunk-fingerprint-wrong")
 
 
 # -- chains whose faults are several, or none -----------------------------------------------------------------------
@@ -164,8 +164,10 @@ def test_collected_packs_are_no_fault_while_a_shortcut_is_left() -> None:
 @pytest.mark.parametrize("what", ["file", "fingerprints"])
 def test_what_retention_keeps_is_missed_though_a_shortcut_is_left(what: str) -> None:
     """Packs may go, files and fingerprints objects of a manifest that stays may not."""
-    builder = gallery.broken_chain(f"{what}-missing")
+    builder = gallery.standard()
     builder.full(1, builder.models[1], shortcut="")
+    own = builder.manifests[1]
+    builder.remove(own["files"][0]["path"] if what == "file" else f"fingerprints/{own['tensor_fingerprints']}.bin")
     found = open_chain(builder).verify()
     assert [fault.name for fault in found.faults] == ["missing"]
 

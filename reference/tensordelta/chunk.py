@@ -227,6 +227,11 @@ class Piece:
     old: Words | None
     new: Words
 
+    @property
+    def places(self) -> Indices:
+        """The listed words' indices, also where all are listed."""
+        return np.arange(self.start, self.stop) if self.indices is None else self.indices
+
     def sum(self, name: str) -> int:
         """What the piece adds to its tensor's fingerprint, mod 2^64."""
         if self.indices is None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from . import ijson
 from .errors import LimitError, MalformedError
@@ -31,10 +32,13 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_offsets: tuple[Integer, Integer]
 
 
+_Size = Annotated[int, Meta(ge=0)]
+
+
 class _PlainEntry(msgspec.Struct, frozen=True):
     dtype: str
-    shape: tuple[Integer, ...]
-    data_offsets: tuple[Integer, Integer]
+    shape: tuple[_Size, ...]
+    data_offsets: tuple[_Size, _Size]
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,15 @@ def parse_plain(header: bytes, *, size: int, object: str) -> Header:
     if ijson.depth(header) > ijson.MAX_DEPTH:
         raise LimitError(f"the header is nested deeper than {ijson.MAX_DEPTH}", object=object, rule="TD-PCK-022")
     try:
-        value: Any = json.loads(header.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+        value: Any = json.loads(
+            header.decode(), object_pairs_hook=_once, parse_int=_plain_integer, parse_constant=_no_constant
+        )
     except _TwiceError as error:
         raise MalformedError(f"two entries are named {error}", object=object, rule="TD-PCK-021") from None
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"the header is not JSON: {error}", object=object, rule="TD-PCK-014") from None
+    if ijson.has_lone_surrogate(header, value):
+        raise MalformedError("a lone surrogate in the header", object=object, rule="TD-PCK-014")
     metadata = ijson.convert(
         value.pop("__metadata__", {}), dict[str, str], object=object, rule="TD-PCK-014", refine=_no_other
     )
@@ -136,6 +144,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise _TwiceError(repr(name))
         members[name] = value
     return members
+
+
+def _plain_integer(literal: str) -> object:
+    # Sizes are 64-bit integers; what else a number is stays open, since it may stand in a member that means nothing.
+    number = int(literal) if literal[0] != "-" and len(literal) <= 20 else None
+    return number if number is not None and number < 2**64 else None
 
 
 def _no_constant(literal: str) -> object:

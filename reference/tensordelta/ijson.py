@@ -92,8 +92,15 @@ def depth(data: bytes) -> int:
     brackets = np.frombuffer(_STRING.sub(b"", data).translate(None, _NOT_BRACKETS), np.uint8)
     if not len(brackets):
         return 0
-    steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)
-    return int(np.cumsum(steps).max())
+    opening = (brackets == ord("[")) | (brackets == ord("{"))
+    return int(np.cumsum(np.where(opening, np.int8(1), np.int8(-1)), dtype=np.int32).max())
+
+
+def has_lone_surrogate(data: bytes, value: Any) -> bool:
+    """True where a string or member name of parsed JSON text has a surrogate that is not part of a pair."""
+    if not _SURROGATE_ESCAPE.search(data):
+        return False
+    return _SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str)) is not None
 
 
 def parse(data: bytes, *, object: str, limit: int) -> dict[str, Any]:
@@ -124,7 +131,7 @@ def parse(data: bytes, *, object: str, limit: int) -> dict[str, Any]:
         raise MalformedError(str(error), object=object, rule=error.rule) from None
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"not JSON: {error}", object=object, rule="TD-JSN-003") from None
-    if _SURROGATE_ESCAPE.search(data) and _SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str)):
+    if has_lone_surrogate(data, value):
         raise MalformedError("a lone surrogate in a string", object=object, rule="TD-JSN-005")
     if not isinstance(value, dict):
         raise MalformedError("not a JSON object", object=object, rule="TD-JSN-003")

@@ -12,9 +12,9 @@ from .chunk import Chunk, Indices
 from .errors import IntegrityError, MissingError, TensorDeltaError, UnsupportedError
 from .layout import Layout, Tensor
 from .pack import Blob, ChunkPack, Pack
+from .preparation import Budget, zeros
 from .reader import EdgeFault, Reader
 from .routes import Edge
-from .update import Budget, zeros
 from .words import Words
 
 #: The rule under which a version is refused of which no part can be proven.

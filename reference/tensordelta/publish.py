@@ -280,9 +280,7 @@ class Publisher:
             state = self._snapshot(manifest)
         except TensorDeltaError as fault:
             # A fault of the chain is no reason to lose the snapshot, and would come again.
-            if isinstance(fault, ConflictError) or not (
-                isinstance(fault, WrongBaseError) or fault.object.startswith(folder)
-            ):
+            if not isinstance(fault, WrongBaseError) and not fault.object.startswith(folder):
                 raise
             _LOG.warning("the snapshot in %s is rebuilt: %s", folder, fault)
             self._checkout.clear()

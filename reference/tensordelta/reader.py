@@ -33,11 +33,12 @@ from .layout import MAX_LAYOUT, Layout
 from .manifest import MAX_MANIFEST, Base, FileEntry, Manifest, PackEntry, parse_manifest
 from .objects import ChainDocument, ShortcutName
 from .pack import Blob, Pack
+from .preparation import Allocate, Arena, Budget, Preparation, zeros
 from .routes import Edge, Held, Planner
 from .state import State
 from .store import Store
 from .threads import thread_count
-from .update import Allocate, Arena, Budget, Preparation, Update, zeros
+from .update import Update
 
 T = TypeVar("T")
 

@@ -17,9 +17,10 @@ from .layout import Layout, Tensor
 from .manifest import TENSORS, FileEntry, Manifest
 from .objects import is_path, manifest_name
 from .pack import PlainPack
+from .preparation import Budget, zeros
 from .reader import Reader
 from .store import sync_folder
-from .update import Budget, Update, zeros
+from .update import Update
 from .words import Words
 
 #: Metadata of the files that are written: some loaders ask for it.

@@ -1,0 +1,67 @@
+"""README's commands and snippet run as they stand; its first two blocks are what CI runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import tensordelta as td
+
+_ROOT = Path(__file__).parent.parent
+_README = (_ROOT / "README.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", _README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Path:
+    """A folder with two checkpoints, as README's examples have them."""
+    rng = np.random.default_rng(0)
+    weights = {f"layers.{layer}.weight": rng.standard_normal((64, 48)) for layer in range(3)}
+    first = {name: array.astype(ml_dtypes.bfloat16) for name, array in weights.items()}
+    second = {name: (array * (1 + 1e-4)).astype(ml_dtypes.bfloat16) for name, array in weights.items()}
+    td.State.from_arrays(first).save(tmp_path / "step_0.safetensors")
+    td.State.from_arrays(second).save(tmp_path / "step_1.safetensors")
+    return tmp_path
+
+
+def test_the_first_two_blocks_are_one_line_each() -> None:
+    first, second, *_ = _blocks("sh")
+    assert _README.index(first) < _README.index(second) < _README.index("## ")
+    assert first.count("\n") == second.count("\n") == 1
+    assert "tensordelta demo" in first
+    assert "pytest" in second
+
+
+def test_the_snippet_runs(steps: Path) -> None:
+    (snippet,) = _blocks("python")
+    done = subprocess.run([sys.executable, "-c", snippet], cwd=steps, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert td.read_state(steps / "out.safetensors").equals(td.read_state(steps / "step_1.safetensors"))
+
+
+def test_the_commands_run(steps: Path) -> None:
+    commands = [line for block in _blocks("sh")[2:] for line in block.splitlines() if line.startswith("tensordelta ")]
+    assert len(commands) >= 8
+    # The command as this environment has it, whatever stands first on the path.
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for command in commands:
+        done = subprocess.run(
+            command, shell=True, cwd=steps, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (command, done.stderr)
+    assert td.read_state(steps / "model").equals(td.read_state(steps / "step_1.safetensors"))
+
+
+def test_files_that_readme_names_exist() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", _README):
+        assert (_ROOT / target).exists(), target

@@ -1,0 +1,527 @@
+"""SPEC.md against the code: its requirements, its examples, its worked chain, and what the code cites of it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import slow_reader
+import tensordelta as td
+from strategies import slow
+from tensordelta import ijson, manifest, objects, pack, schemas
+from tensordelta.errors import ERRORS, TensorDeltaError
+from tensordelta.layout import Layout
+from tensordelta.reader import Reader
+from tensordelta.routes import Edge
+from tensordelta.state import State
+from tensordelta.store import FolderStore
+from tensordelta.words import DTYPES
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
+CODE = sorted((ROOT / "reference" / "tensordelta").rglob("*.py"))
+
+
+def requirements_tool() -> ModuleType:
+    source = importlib.util.spec_from_file_location("requirements", ROOT / "conformance" / "requirements.py")
+    assert source is not None and source.loader is not None
+    module = importlib.util.module_from_spec(source)
+    sys.modules["requirements"] = module  # its dataclasses look their module up
+    source.loader.exec_module(module)
+    return module
+
+
+TOOL = requirements_tool()
+
+
+# -- requirements --------------------------------------------------------------------------------------------------
+
+
+def test_the_requirements_have_their_form() -> None:
+    assert TOOL.faults(SPEC) == []
+
+
+def test_every_rule_that_the_code_names_is_a_requirement() -> None:
+    known = {requirement.id for requirement in TOOL.extract(SPEC)}
+    assert len(known) > 200
+    named = {
+        rule: path.name
+        for path in CODE
+        for rule in re.findall(r"TD-[A-Z]{3}-[0-9]{3}", path.read_text(encoding="utf-8"))
+    }
+    assert {rule: name for rule, name in named.items() if rule not in known} == {}
+
+
+def test_every_id_in_the_text_is_a_requirement() -> None:
+    known = {requirement.id for requirement in TOOL.extract(SPEC)}
+    # `[TD-…]` in prose refers to a requirement, section 1.4 shows one.
+    assert set(re.findall(r"TD-[A-Z]{3}-[0-9]{3}", SPEC)) == known
+
+
+def test_the_errors_are_those_of_section_17() -> None:
+    section = SPEC[SPEC.index("\n## 17 ") : SPEC.index("\n## 18 ")]
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE)) == set(ERRORS)
+    for requirement in TOOL.extract(SPEC):
+        cited = re.search(r"\(`([a-z-]+)`\)\.$", requirement.text)
+        assert cited is None or cited[1] in ERRORS, requirement.id
+
+
+def sections() -> set[str]:
+    """The numbers of the headings, and the letters of the appendices."""
+    numbered = re.findall(r"^#{2,3} ([0-9]+(?:\.[0-9]+)?) ", SPEC, re.MULTILINE)
+    lettered = re.findall(r"^## Appendix ([A-Z]) |^### ([A-Z]\.[0-9]) ", SPEC, re.MULTILINE)
+    return set(numbered) | {each for pair in lettered for each in pair if each}
+
+
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_CITED = re.compile(rf"[Ss]ections? ({_NUMBER}(?:(?:, | and | or | to |, and )(?:section )?{_NUMBER})*)")
+
+
+def cited(text: str) -> list[str]:
+    flat = re.sub(r"\s+#?:?\s*", " ", text)
+    # RFCs and other documents have sections of their own.
+    flat = re.sub(rf"RFC [0-9]+,? sections? {_NUMBER}(?:\.[0-9]+)*", "", flat)
+    found = [number for match in _CITED.finditer(flat) for number in re.findall(_NUMBER, match[1])]
+    return found + re.findall(r"[Aa]ppendix ([A-Z](?:\.[0-9])?)", flat)
+
+
+def docstrings(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield ast.get_docstring(node) or ""
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: path.stem)
+def test_sections_that_docstrings_cite_exist(path: Path) -> None:
+    known = sections()
+    assert [each for text in docstrings(path) for each in cited(text) if each not in known] == []
+
+
+def test_sections_that_the_text_cites_exist() -> None:
+    known = sections()
+    assert len(known) > 60
+    assert [each for each in cited(SPEC) if each not in known] == []
+
+
+def test_sections_are_cited_for_what_they_are_about() -> None:
+    """The documents and the codecs name the section that has their table."""
+    titles = dict(re.findall(r"^#{2,3} ([0-9]+(?:\.[0-9]+)?) (.*)$", SPEC, re.MULTILINE))
+    wanted = {
+        "ijson": ["JSON"],
+        "layout": ["Layout"],
+        "manifest": ["Manifest", "Shortcut"],
+        "fingerprint": ["Fingerprint"],
+        "words": ["Data model"],
+        "errors": ["Errors"],
+        "container": ["The file"],
+        "pack": ["Packs"],
+        "compression": ["Compression"],
+        "order": ["Order natural", "Order exponent"],
+        "positions": ["Positions gap", "Positions all"],
+        "values": ["Values step", "Values replace"],
+    }
+    for path in CODE:
+        if path.stem in wanted:
+            first = cited(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+            found = [titles[each] for each in first]
+            assert all(title in found for title in wanted[path.stem]), (path.stem, found)
+
+
+# -- tables --------------------------------------------------------------------------------------------------------
+
+
+def test_the_dtypes_are_those_of_section_3_2() -> None:
+    section = SPEC[SPEC.index("### 3.2 ") : SPEC.index("### 3.3 ")]
+    rows = re.findall(
+        r"^\| ([A-Z0-9_]+) \| (\d+) \| (\d+) \| (\d+) \| (\w+) \| (\d*) ?\| (\d*) ?\|$", section, re.MULTILINE
+    )
+    assert [row[0] for row in rows] == list(DTYPES)
+    for name, bits, w, lane, mask, shift, width in rows:
+        kind = DTYPES[name]
+        assert (kind.bits, kind.word_bits) == (int(bits), int(w))
+        assert int(lane) == min(16, int(w))
+        if mask == "none":
+            assert kind.exponent is None
+            continue
+        assert kind.exponent == (int(shift), int(width))
+        assert int(mask, 16) == ((1 << int(width)) - 1) << int(shift)
+
+
+def test_the_limits_are_those_of_section_16() -> None:
+    section = SPEC[SPEC.index("\n## 16 ") : SPEC.index("\n## 17 ")]
+    from tensordelta import chunk, container, layout
+
+    for line, value in [
+        ("`chain.json`, `latest.json`, a signature object | 65,536 bytes", objects.MAX_SMALL),
+        ("manifest, shortcut | 67,108,864 bytes", manifest.MAX_MANIFEST),
+        ("layout object | 268,435,456 bytes", layout.MAX_LAYOUT),
+        ("nesting of JSON | 16", ijson.MAX_DEPTH),
+        ("header of a pack | 100,000,000 bytes", container.MAX_HEADER),
+    ]:
+        assert f"| {line}" in section
+        assert int(line.split(" | ")[1].split()[0].replace(",", "")) == value
+    for line, value in [
+        ("pack, file | 2^40", manifest.MAX_PACK),
+        ("packs of a manifest | 2^16", manifest.MAX_PACKS),
+        ("tensors of a layout | 2^20", layout.MAX_TENSORS),
+        ("a dimension; product of the dimensions that are not 0 | 2^48", layout.MAX_ELEMENTS),
+        ("words of a chunk, n | 2^27", chunk.MAX_WORDS),
+    ]:
+        assert f"| {line}" in section
+        assert 2 ** int(line.split("2^")[1]) == value
+    assert chunk.MAX_WORDS_EXPONENT == 2**24
+    assert objects.MAX_VERSION == 10**12 - 1
+    assert ijson.MAX_INTEGER == 2**53 - 1
+
+
+# -- examples ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Example:
+    kind: str
+    error: str | None
+    data: bytes
+    line: int
+
+    @property
+    def valid(self) -> bool:
+        return self.error is None
+
+
+def examples() -> list[Example]:
+    pattern = re.compile(r"<!-- example: (\S+) (valid|invalid (\S+)) -->\n```json\n(.*?)\n```", re.DOTALL)
+    found = [
+        Example(match[1], match[3], match[4].encode(), SPEC.count("\n", 0, match.start()) + 1)
+        for match in pattern.finditer(SPEC)
+    ]
+    assert len(found) == SPEC.count("<!-- example:") == SPEC.count("```json")
+    return found
+
+
+EXAMPLES = examples()
+
+
+def edge_of(data: bytes) -> tuple[int, int | None]:
+    """The version and base that a manifest's object would have in its name."""
+    value = json.loads(data)
+    base = value.get("base")
+    return int(value["version"]), None if base is None else base["version"]
+
+
+def parse_manifest(data: bytes) -> None:
+    version, _ = edge_of(data)
+    parsed = manifest.parse_manifest(data, version=version)
+    manifest.check_features(parsed, object="example")
+
+
+def parse_shortcut(data: bytes) -> None:
+    version, base = edge_of(data)
+    parsed = manifest.parse_manifest(data, version=version, base=base, tag=None)
+    manifest.check_features(parsed, object="example")
+
+
+def parse_layout(data: bytes) -> None:
+    Layout.parse(data, sha256=hashlib.sha256(data).hexdigest())
+
+
+def parse_table(data: bytes) -> None:
+    pack.parse_table(data.decode(), layout=json.loads(data)["layout"], object="example")
+
+
+def parse_signature(data: bytes) -> None:
+    # The package has no keys yet; the form of the object is the slow reader's to check.
+    ijson.check_version(ijson.parse(data, object="example", limit=objects.MAX_SMALL), object="example")
+
+
+PARSERS: dict[str, tuple[Callable[[bytes], object], Callable[[bytes], object]]] = {
+    "chain": (objects.parse_chain, slow_reader.parse_chain),
+    "latest": (objects.parse_latest, slow_reader.parse_latest),
+    "layout": (parse_layout, lambda data: slow_reader.parse_layout(data, hashlib.sha256(data).hexdigest())),
+    "manifest": (parse_manifest, slow_reader.parse_manifest),
+    "shortcut": (parse_shortcut, slow_reader.parse_manifest),
+    "chunk-table": (
+        parse_table,
+        lambda data: slow_reader.parse_table(data.decode(), json.loads(data)["layout"]),
+    ),
+    "signature": (parse_signature, slow_reader.parse_signature),
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: f"{each.kind}-{each.line}")
+def test_examples(example: Example) -> None:
+    parse, slowly = PARSERS[example.kind]
+    if example.valid:
+        parse(example.data)
+        slowly(example.data)
+        return
+    with pytest.raises(slow_reader.Fault) as other:
+        slowly(example.data)
+    assert other.value.name == example.error
+    if example.kind == "signature":
+        return
+    with pytest.raises(TensorDeltaError) as caught:
+        parse(example.data)
+    assert caught.value.name == example.error
+
+
+def test_every_kind_has_an_example_of_both() -> None:
+    for kind in PARSERS:
+        assert {each.valid for each in EXAMPLES if each.kind == kind} == {True, False}
+
+
+# -- schemas (appendix D) ------------------------------------------------------------------------------------------
+
+SCHEMAS = ROOT / "reference" / "schemas"
+
+
+def test_the_schema_files_are_what_the_types_make() -> None:
+    made = {f"{name}.schema.json": schemas.text(schema) for name, schema in schemas.schemas().items()}
+    assert {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.iterdir()} == made
+    appendix = SPEC[SPEC.index("## Appendix D ") : SPEC.index("## Appendix E ")]
+    assert set(re.findall(r"`([a-z-]+\.schema\.json)`", appendix)) == set(made)
+
+
+def test_schemas_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert schemas.main([str(tmp_path / "new")]) == 0
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in SCHEMAS.iterdir()}
+    assert schemas.main([]) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+#: What a schema can see of the invalid examples; the rest is order, sums and agreement.
+BY_SHAPE = {
+    "chain": [b"5F0C8A52"],
+    "latest": [b'"version": "42"'],
+    "manifest": [],
+    "chunk-table": [b'"shift": 5', b'"limit": 3}', b"elias-fano"],
+}
+
+
+def schema_errors(kind: str, data: bytes) -> list[str]:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = schemas.schemas()["manifest" if kind == "shortcut" else kind]
+    validator = jsonschema.Draft202012Validator
+    validator.check_schema(schema)
+    return [error.message for error in validator(schema).iter_errors(json.loads(data))]
+
+
+@pytest.mark.parametrize(
+    "example", [each for each in EXAMPLES if each.kind != "signature"], ids=lambda each: f"{each.kind}-{each.line}"
+)
+def test_examples_and_schemas(example: Example) -> None:
+    errors = schema_errors(example.kind, example.data)
+    if example.valid:
+        assert errors == []
+        return
+    value = json.loads(example.data)
+    by_shape = any(mark in example.data for mark in BY_SHAPE.get(example.kind, ()))
+    absent = (example.kind == "manifest" and "base" not in value) or ("chain" not in value and example.kind == "chain")
+    assert bool(errors) == (by_shape or absent)
+
+
+@pytest.mark.parametrize("kind", sorted(schemas.schemas()))
+def test_schemas_ask_for_every_required_field(kind: str) -> None:
+    example = next(each for each in EXAMPLES if each.kind == kind and each.valid and b'"1.0"' in each.data)
+    value = json.loads(example.data)
+    optional = {"annotations", "tensor_fingerprints", "files"}
+    for name in value.keys() - optional:
+        assert schema_errors(kind, json.dumps({each: value[each] for each in value if each != name}).encode())
+        assert schema_errors(kind, json.dumps({**value, name: {"neither": 1}}).encode()) or name == "base"
+    assert schema_errors(kind, json.dumps({**value, "colour": [1.5, None]}).encode()) == []
+
+
+# -- appendix A ----------------------------------------------------------------------------------------------------
+
+
+def worked() -> dict[str, bytes]:
+    pattern = re.compile(r"<!-- bytes: (\S+) -->\n```hex\n(.*?)\n```", re.DOTALL)
+    found = {match[1]: bytes.fromhex(match[2]) for match in pattern.finditer(SPEC)}
+    assert len(found) == SPEC.count("<!-- bytes:") == SPEC.count("```hex")
+    return found
+
+
+def words(text: str, count: int) -> list[int]:
+    """The words that a cell of A.1 gives: all of them, or 0000 and the others by their numbers."""
+    if not text.startswith(("all 0000", "0000, but")):
+        return [int(word, 16) for word in text.split()]
+    found = [0] * count
+    for index, word in re.findall(r"word (\d+) = ([0-9A-F]+)", text):
+        found[int(index)] = int(word, 16)
+    return found
+
+
+def worked_states() -> list[slow_reader.State]:
+    """The states that the tables of A.1 give."""
+    section = SPEC[SPEC.index("### A.1 ") : SPEC.index("### A.2 ")]
+    rows = re.findall(r"^\| `(\S+)` \| (\S+) \| \[([0-9, ]*)\] \| (.+) \|$", section, re.MULTILINE)
+    states: list[slow_reader.State] = [{}, {}, {}]
+    for name, dtype, sizes, cells in rows:
+        shape = tuple(int(size) for size in sizes.split(",") if size)
+        columns = cells.split(" | ")
+        for version, text in enumerate(columns) if len(columns) == 2 else [(2, cells)]:
+            if text != "(not there)":
+                count = slow_reader.word_count(dtype, shape)
+                states[version][name] = slow_reader.Tensor(dtype, shape, words(text, count))
+    assert [len(state) for state in states] == [3, 4, 4]
+    return states
+
+
+@pytest.fixture
+def worked_chain(tmp_path: Path) -> Path:
+    for name, data in worked().items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    return tmp_path
+
+
+def test_worked_objects_have_the_digests_of_their_names() -> None:
+    digests = 0
+    for name, data in worked().items():
+        match = re.search(r"/([0-9a-f]{64})(\.|$)", name)
+        if match:
+            assert hashlib.sha256(data).hexdigest() == match[1]
+            digests += 1
+    assert digests == 12
+
+
+def test_worked_chain(worked_chain: Path) -> None:
+    chain = td.open(worked_chain)
+    assert chain.versions() == [0, 1, 2]
+    assert chain.verify(deep=True).faults == []
+    for version, state in enumerate(worked_states()):
+        loaded = chain.load(version)
+        assert slow(loaded) == state
+        assert slow_reader.read_version(slow_reader.objects_of(worked_chain), version) == state
+        assert loaded.fingerprint() == chain.manifest(version).fingerprint == slow_reader.state_fingerprint(state)
+
+
+def test_worked_shortcuts(worked_chain: Path) -> None:
+    """Both end at version 2, whichever reader takes them."""
+    found = slow_reader.objects_of(worked_chain)
+    states = worked_states()
+    names = [name for name in found if name.startswith("shortcuts/")]
+    assert len(names) == 2
+    for name in names:
+        assert slow_reader.apply_edge(found, name, states[1]) == states[2]
+    reader = Reader(FolderStore(worked_chain))
+    for name in names:
+        shortcut = objects.parse_shortcut_name(name)
+        assert shortcut is not None
+        state = State.empty() if shortcut.base is None else reader.load(shortcut.base)
+        reader.prepare_edge(state, Edge(name, reader.shortcut(shortcut))).apply()
+        assert slow(state) == states[2]
+
+
+@pytest.mark.parametrize("held", [None, 0, 1])
+@pytest.mark.parametrize("gone", [(), ("4d3a",), ("93ec",)])
+def test_worked_routes(worked_chain: Path, held: int | None, gone: tuple[str, ...]) -> None:
+    """The second table of A.7, but for features that are not known."""
+    for digest in gone:
+        next((worked_chain / "packs").glob(f"{digest}*")).unlink()
+    chain = td.open(worked_chain)
+    state = State.empty() if held is None else chain.load(held)
+    update = chain.prepare(state, 2)
+    by_version_1 = {(): "manifests/000000000002.json", ("4d3a",): "shortcuts/000000000002-000000000001.nat.json"}
+    route = (
+        by_version_1.get(gone, "shortcuts/000000000002-full.json") if held == 1 else "shortcuts/000000000002-full.json"
+    )
+    assert update.route == (route,)
+    update.apply()
+    assert slow(state) == worked_states()[2]
+
+
+def test_worked_costs() -> None:
+    """The first table of A.7."""
+    rows = re.findall(r"^\| `(\S+\.json)` \| .* \| (\d+) \|$", SPEC[SPEC.index("### A.7") :], re.MULTILINE)
+    assert len(rows) == 5
+    for name, cost in rows:
+        assert sum(entry["size"] for entry in json.loads(worked()[name])["packs"]) == int(cost)
+
+
+def test_worked_update_in_place(worked_chain: Path) -> None:
+    chain = td.open(worked_chain)
+    state = chain.load(0)
+    chain.prepare(state, 1).apply()
+    assert slow(state) == worked_states()[1]
+    assert state["scale"].shape == ()
+    assert state["scale"] == np.float32(1)
+
+
+def test_worked_fingerprints() -> None:
+    """The tables of tensor fingerprints in A.1."""
+    section = SPEC[SPEC.index("### A.1 ") : SPEC.index("### A.2 ")]
+    states = worked_states()
+    rows = re.findall(r"^\| (`\S+`|the state) \|((?: +`[0-9a-f]{16}` \|| +\|)+)$", section, re.MULTILINE)
+    seen = 0
+    for label, cells in rows:
+        columns = [cell.strip(" `") for cell in cells.split("|")[:-1]]
+        for version, text in enumerate(columns) if len(columns) == 2 else [(2, columns[0])]:
+            name = label.strip("`")
+            if label == "the state":
+                assert slow_reader.state_fingerprint(states[version]) == text
+            elif text:
+                tensor = states[version][name]
+                w = slow_reader.DTYPES[tensor.dtype].w
+                assert f"{slow_reader.tensor_fingerprint(name, tensor.words, w):016x}" == text
+            else:
+                assert name not in states[version]
+            seen += 1
+    assert seen == 2 * 5 + 5
+
+
+def test_worked_examples_are_the_bytes() -> None:
+    """The JSON shown in appendix A is that of the hex blocks."""
+    objects_ = worked()
+    shown = {each.data for each in EXAMPLES if each.line > SPEC.count("\n", 0, SPEC.index("## Appendix A"))}
+    for name, data in objects_.items():
+        if name.startswith(("layouts/", "manifests/", "shortcuts/")):
+            assert data in shown
+            shown.discard(data)
+        if name.startswith("packs/"):
+            length = int.from_bytes(data[:8], "little")
+            table = json.loads(data[8 : 8 + length])["__metadata__"].get("tensordelta")
+            if table is not None:
+                assert table.encode() in shown
+                shown.discard(table.encode())
+    assert shown == set()
+
+
+def test_worked_frames() -> None:
+    """The table of streams of version 0."""
+    rows = re.findall(
+        r"^\| `(\d\.values\.\d)` \| \[(\d+), (\d+)\) \| ([0-9A-F ]+) \| ([0-9A-F ]+) \|$", SPEC, re.MULTILINE
+    )
+    assert len(rows) == 6
+    (data,) = (each for name, each in worked().items() if name.startswith("packs/23e2"))
+    start = 8 + int.from_bytes(data[:8], "little")
+    for _, begin, end, stored, stream in rows:
+        frame = data[start + int(begin) : start + int(end)]
+        assert frame == bytes.fromhex(stored)
+        content = bytes.fromhex(stream)
+        assert slow_reader.check_frame(frame, len(content), len(content)) == len(content)
+        assert slow_reader.zstd.decompress(frame) == content
+
+
+def test_the_signature_is_of_the_worked_chain() -> None:
+    """Checked where a library for Ed25519 is there; the package does not need one yet."""
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    import base64
+
+    key = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+    signature: Any = json.loads(next(each.data for each in EXAMPLES if each.kind == "signature" and each.valid))
+    assert signature["keyid"] == hashlib.sha256(key).hexdigest()
+    public = ed25519.Ed25519PublicKey.from_public_bytes(key)
+    public.verify(base64.b64decode(signature["sig"], validate=True), worked()["chain.json"])
