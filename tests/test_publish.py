@@ -791,3 +791,94 @@ def test_the_encoder_proves_what_is_published(chain: td.Chain, monkeypatch: pyte
     chain.publish({"w": ONE["w"] + 1})
     chain.publish({"w": ONE["w"] + 2})
     assert bases == [chain.manifest(version).fingerprint for version in (0, 1)]
+
+
+# -- large checkpoints -------------------------------------------------------------------------------------------------
+
+WATCHED = """
+import sys, threading, time
+import tensordelta as td
+peak = 0
+def watch():
+    global peak
+    while True:
+        with open("/proc/self/status") as file:
+            peak = max(peak, *(int(line.split()[1]) for line in file if line.startswith("RssAnon")))
+        time.sleep(0.002)
+threading.Thread(target=watch, daemon=True).start()
+chain = td.open(sys.argv[2], create=True, threads=2)
+result = chain.publish(sys.argv[3]) if sys.argv[1] == "publish" else chain.pull(sys.argv[3])
+time.sleep(0.01)
+print(result.version, peak * 1024)
+"""
+
+
+def anonymous_memory(*arguments: object) -> int:
+    """Do something in a process of its own; gives the most memory that it had of its own, in bytes."""
+    done = subprocess.run([sys.executable, "-c", WATCHED, *map(str, arguments)], capture_output=True, check=True)
+    return int(done.stdout.split()[1])
+
+
+def blank(path: Path, dtype: str, words: int, itemsize: int) -> tuple[Path, int]:
+    """A file of one tensor of zero words that takes no room on the disk; gives also where the words begin."""
+    entry = {"dtype": dtype, "shape": [words], "data_offsets": [0, words * itemsize]}
+    header = json.dumps({"w": entry}).encode()
+    header += b" " * (-len(header) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(path, 8 + len(header) + words * itemsize)
+    return path, 8 + len(header)
+
+
+@pytest.mark.slow
+def test_memory_stays_small_for_a_large_checkpoint(tmp_path: Path) -> None:
+    mib = 1 << 20
+    rng = np.random.default_rng(0)
+    words = 128 * mib
+    paths = [blank(tmp_path / "checkpoint" / f"{name}.safetensors", "BF16", words, 2) for name in "abcd"]
+    for name, (path, _) in zip("abcd", paths, strict=True):
+        path.write_bytes(path.read_bytes().replace(b'"w"', f'"{name}"'.encode(), 1))
+    maps = [np.memmap(path, np.uint16, "r+", offset=start, shape=words) for path, start in paths]
+    for each in maps:
+        for start in range(0, words, 8 * mib):
+            each[start : start + 8 * mib] = rng.integers(0, 1 << 16, 8 * mib, np.uint16)
+        each.flush()
+    used = {"publish, full": anonymous_memory("publish", tmp_path / "chain", tmp_path / "checkpoint")}
+    used["pull, full"] = anonymous_memory("pull", tmp_path / "chain", tmp_path / "out")
+    changes = 0
+    for each in maps:
+        at = np.unique(rng.integers(0, words, words // 100))
+        each[at] += 1
+        changes += len(at)
+        each.flush()
+    used["publish, delta"] = anonymous_memory("publish", tmp_path / "chain", tmp_path / "checkpoint")
+    used["pull, delta"] = anonymous_memory("pull", tmp_path / "chain", tmp_path / "out")
+    print({name: f"{size / mib:.0f} MiB" for name, size in used.items()})
+    for what, size in used.items():
+        assert size < 400 * mib + (16 * changes if what == "pull, delta" else 0), used
+    for each, name in zip(maps, "abcd", strict=True):
+        pulled = np.memmap(tmp_path / "out" / f"{name}.safetensors", np.uint8, "r")
+        start = 8 + int.from_bytes(bytes(pulled[:8]), "little")
+        for at in range(0, words, 8 * mib):
+            end = start + 2 * (at + 8 * mib)
+            assert np.array_equal(pulled[start + 2 * at : end].view(np.uint16), each[at : at + 8 * mib])
+
+
+@pytest.mark.slow
+def test_a_tensor_of_more_than_2_to_the_31_words(chain: td.Chain, tmp_path: Path) -> None:
+    words = (1 << 31) + 5000
+    path, start = blank(tmp_path / "huge" / "model.safetensors", "U8", words, 1)
+    expected: dict[int, int] = {}
+    for places in ([0, 70_000, (1 << 31) - 1, words - 1], [1, 1 << 31, (1 << 31) + 1, words - 1]):
+        with path.open("r+b") as file:
+            for place in places:
+                expected[place] = expected.get(place, 0) + 3
+                file.seek(start + place)
+                file.write(bytes([expected[place]]))
+        assert chain.publish(path).changed == 4
+        chain.pull(tmp_path / "out")
+        with (tmp_path / "out" / "model.safetensors").open("rb") as file:
+            begin = 8 + int.from_bytes(file.read(8), "little")
+            pulled = np.memmap(file, np.uint8, "r", offset=begin, shape=words)
+            found = {int(at): int(pulled[at]) for at in np.flatnonzero(pulled)}
+        assert found == expected

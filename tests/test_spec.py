@@ -394,7 +394,7 @@ def test_worked_objects_have_the_digests_of_their_names() -> None:
         if match:
             assert hashlib.sha256(data).hexdigest() == match[1]
             digests += 1
-    assert digests == 12
+    assert digests == 13
 
 
 def test_worked_chain(worked_chain: Path) -> None:
@@ -439,6 +439,15 @@ def test_worked_routes(worked_chain: Path, held: int | None, gone: tuple[str, ..
         by_version_1.get(gone, "shortcuts/000000000002-full.json") if held == 1 else "shortcuts/000000000002-full.json"
     )
     assert update.route == (route,)
+    update.apply()
+    assert slow(state) == worked_states()[2]
+
+
+def test_worked_route_without_the_feature(worked_chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = td.open(worked_chain).load(1)
+    monkeypatch.setattr(manifest, "FEATURES", frozenset())
+    update = td.open(worked_chain).prepare(state, 2)
+    assert update.route == ("shortcuts/000000000002-000000000001.nat.json",)
     update.apply()
     assert slow(state) == worked_states()[2]
 
@@ -513,6 +522,19 @@ def test_worked_frames() -> None:
         content = bytes.fromhex(stream)
         assert slow_reader.check_frame(frame, len(content), len(content)) == len(content)
         assert slow_reader.zstd.decompress(frame) == content
+
+
+def test_the_worked_frame_of_320_bytes() -> None:
+    """What A.6 says of the stream `2.values.0`."""
+    (data,) = (each for name, each in worked().items() if name.startswith("packs/0bf3"))
+    start = 8 + int.from_bytes(data[:8], "little")
+    begin, end = json.loads(data[8:start])["2.values.0"]["data_offsets"]
+    frame = data[start + begin : start + end]
+    assert frame[:10] == bytes.fromhex("28 B5 2F FD 64 40 00 F5 00 00")
+    assert len(frame) == 44
+    assert slow_reader.check_frame(frame, 320, 320) == 320
+    content = slow_reader.zstd.decompress(frame)
+    assert {index: byte for index, byte in enumerate(content) if byte} == {3: 0xD0, 290: 4, 300: 1, 309: 0xFF}
 
 
 def test_the_signature_is_of_the_worked_chain() -> None:

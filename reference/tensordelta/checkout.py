@@ -192,8 +192,10 @@ class Checkout:
                 raise self._conflict(
                     "has contents, but no pull made them", "Name an empty folder, or one that does not exist."
                 )
+            made = [self._private, *(each for each in (self.folder, *self.folder.parents) if not each.exists())]
             self._private.mkdir(parents=True, exist_ok=True)
-            sync_folder(self.folder)
+            for each in made:
+                sync_folder(each.parent)
         with (self._private / _LOCK).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,6 +16,8 @@ Positions = NDArray[np.int64]
 
 #: Words in one numpy call: the temporaries stay in cache.
 _BLOCK = 1 << 18
+#: Words that a sample takes side by side.
+_STRETCH = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,7 @@ class ExponentOrder:
             (numbers, taken): `places[taken]` are the places in the order of `numbers`.
         """
         before = np.searchsorted(self.first, places)  # words of the first that stand before each place
-        known = np.append(self.first, -1)
-        is_first = known[before] == places
+        is_first = self.first.take(before, mode="clip") == places
         listed = before[is_first]
         flags = np.zeros(len(self.first), np.bool_)
         flags[listed] = True
@@ -112,10 +113,10 @@ def choose_limit(base: Sequence[Words], old: Words, dtype: DType) -> int:
     assert dtype.exponent is not None
     low, width = dtype.exponent
     size = 1 << width
-    stride = max(1, sum(map(len, base)) >> 18)
     total = np.zeros(size)
     for words in base:
-        total += np.bincount(_exponents(words[::stride], low, width), minlength=size) * float(stride)
+        sample = _sample(words)
+        total += np.bincount(_exponents(sample, low, width), minlength=size) * (len(words) / len(sample))
     changed = np.bincount(_exponents(old, low, width), minlength=size).astype(np.float64)
     total = np.maximum(total, changed)
     each = _entropy(changed, total)
@@ -127,6 +128,15 @@ def choose_limit(base: Sequence[Words], old: Words, dtype: DType) -> int:
     few[0] = True
     good = few & (cost <= cost[few].min() * 1.01)
     return int(np.argmax(good)) + 1
+
+
+def _sample(words: Words) -> Words:
+    """One word of 32 or so, in stretches, since memory is read in stretches."""
+    stretches = len(words) // (_STRETCH * 32)
+    if not stretches:
+        return words[:_STRETCH]
+    rows: Words = words[: stretches * _STRETCH * 32].reshape(stretches, -1)[:, :_STRETCH]
+    return rows.reshape(-1)
 
 
 def _entropy(changed: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
