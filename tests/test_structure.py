@@ -10,7 +10,7 @@ import pytest
 
 _PACKAGE = Path(__file__).parent.parent / "reference" / "tensordelta"
 
-#: Rooms that get bytes and arrays and give objects: what they may import of the package, and nothing that touches files.
+#: Rooms that get bytes and arrays and give objects: what they may import of the package, and no file in sight.
 _CORE = {
     "words": set(),
     "flags": set(),

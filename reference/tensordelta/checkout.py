@@ -519,7 +519,7 @@ class Checkout:
             plan = Plan.of(reader, manifest)
             staging = Staging(self._private / "next", plan)
             try:
-                update = reader.prepare(state, target, allocate=staging.allocate)
+                update = reader.prepare(state, target, allocate=staging.allocate, arena=staging.arena)
                 if held is not None and self._in_place(held, update, plan):
                     self._patch(held, update, manifest)
                 else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -165,7 +166,7 @@ class Preparation:
                     built[index] = self._built[old]
                     kept.add(index)
                 if old in self._overlay:
-                    overlay[index] = self._overlay[old]
+                    overlay[index] = [replace(piece, tensor=index) for piece in self._overlay[old]]
             else:
                 origin.append(None)
                 built[index] = self._allocate(tensor, self._budget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import shutil
 import time
@@ -10,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .checkpoint import DEFAULT_SHARD, INDEX_SUFFIX, SUFFIX, map_words, read_index, shard_header, shard_order
 from .errors import MalformedError
@@ -28,6 +32,8 @@ METADATA = {"format": "pt"}
 #: Words that are copied at once.
 _COPY = 1 << 22
 _READ = 1 << 22
+#: Bytes of decoded words that stay in memory.
+_ARENA = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,21 @@ class Staging:
         for tensor in tensors:
             self._words[tensor] = mapped[at : at + tensor.nbytes].view(tensor.kind.word)
             at += tensor.nbytes
+
+    def arena(self, size: int) -> NDArray[np.uint8]:
+        """Memory for decoded words: a file's where there are many, so that a version of any size can be taken in.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if size < _ARENA:
+            return np.empty(size, np.uint8)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "words"
+        with path.open("w+b") as file:
+            path.unlink()  # the map keeps it, and a dead process leaves nothing behind
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
 
     def finish(self, update: Update, reader: Reader) -> dict[str, tuple[int, int, str, bool]]:
         """Complete the files and make them durable.

@@ -72,6 +72,8 @@ class ExponentOrder:
         Returns:
             (numbers, taken): `places[taken]` are the places in the order of `numbers`.
         """
+        if not len(self.first):
+            return places, np.arange(len(places))
         before = np.searchsorted(self.first, places)  # words of the first that stand before each place
         is_first = self.first.take(before, mode="clip") == places
         listed = before[is_first]
