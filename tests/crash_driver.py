@@ -31,8 +31,9 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-import tensordelta as td
 from folders import PRIVATE, contents
+
+import tensordelta as td
 from tensordelta import checkout, staging
 from tensordelta.checkout import Checkout
 
@@ -372,25 +373,21 @@ class Publish:
         before = [version for version in self.states if version != self.target]
         if versions not in (before, [*before, self.target]):
             return [f"versions are {versions}"]
-        faults = self._faults(chain, {version: self.states[version] for version in versions})
+        faults = [str(fault) for fault in chain.verify(deep=True).faults]
         number = chain.publish(self.next).version
         if number != len(versions):
             faults.append(f"the next version is {number}")
-        states = {version: self.states[version] for version in versions} | {number: self.next}
-        return faults + self._faults(open_chain(root / "chain"), states)
+        again = open_chain(root / "chain")
+        faults += [str(fault) for fault in again.verify(deep=True).faults]
+        for version, path in [*((version, self.states[version]) for version in versions), (number, self.next)]:
+            if not again.load(version).equals(td.read_state(path)):
+                faults.append(f"version {version} is not what was published")
+        return faults
 
     def check_end(self, root: Path) -> list[str]:
         """What is wrong after a loss of power when the publish had ended."""
         chain = open_chain(root / "chain")
         return [] if self.target in chain.versions() else ["the version was not durable"]
-
-    @staticmethod
-    def _faults(chain: td.Chain, states: dict[int, Path]) -> list[str]:
-        faults = [str(fault) for fault in chain.verify(deep=True).faults]
-        for version, path in states.items():
-            if not chain.load(version).equals(td.read_state(path)):
-                faults.append(f"version {version} is not what was published")
-        return faults
 
 
 def difference(one: dict[str, bytes | None], other: dict[str, bytes | None]) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import slow_reader
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
 from tensordelta.errors import MissingError
 from tensordelta.fetch import MemoryBlob
 from tensordelta.layout import Layout, Tensor

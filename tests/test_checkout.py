@@ -17,10 +17,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-import tensordelta as td
 from folders import INDEX, PRIVATE, all_tensors, changed, contents, flip, save, tensors
 from safetensors import safe_open
 from safetensors.numpy import load_file
+
+import tensordelta as td
 from tensordelta.checkout import Checkout
 from tensordelta.update import Update
 

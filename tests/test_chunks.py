@@ -17,11 +17,12 @@ import msgspec
 import numpy as np
 import pytest
 import slow_reader
-import tensordelta as td
 from hypothesis import given
 from hypothesis import strategies as st
 from slow_reader import zstd
 from strategies import CHAIN, MemoryStore, Pair, examples, generators, pairs, random_words, slow, states, stepped
+
+import tensordelta as td
 from tensordelta import chunk as chunks
 from tensordelta import encoder as encoders
 from tensordelta.chunk import Chunk, Piece

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensordelta as td
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
+
+import tensordelta as td
 from tensordelta.cli import main
 
 FACTS = [

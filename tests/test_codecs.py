@@ -12,6 +12,7 @@ import slow_reader
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples, generators, random_words, stepped
+
 from tensordelta.codecs import CodecFault, compression, positions, values
 from tensordelta.codecs.order import ExponentOrder, choose_limit
 from tensordelta.words import DTYPES

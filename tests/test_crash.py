@@ -21,8 +21,9 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-import tensordelta as td
 from folders import all_tensors, changed, contents, flip, save
+
+import tensordelta as td
 
 DRIVER = Path(__file__).with_name("crash_driver.py")
 

@@ -15,6 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+
 import tensordelta as td
 from tensordelta import demo
 from tensordelta.demo import training

@@ -12,8 +12,9 @@ from pathlib import Path
 import gallery
 import numpy as np
 import pytest
-import tensordelta as td
 from gallery import BROKEN, Broken, as_state, open_chain
+
+import tensordelta as td
 from tensordelta.state import State
 
 ROOT = Path(__file__).parents[1]

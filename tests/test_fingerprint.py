@@ -10,6 +10,7 @@ import slow_reader
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples, generators, pairs, random_words, slow, states, stepped
+
 from tensordelta import fingerprint
 from tensordelta.layout import Layout, Tensor
 from tensordelta.state import State

@@ -12,9 +12,10 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-import tensordelta as td
 from folders import INDEX, all_tensors, changed, contents, save
 from hub_server import Hub
+
+import tensordelta as td
 from tensordelta.fetch import Sources
 from tensordelta.store import FolderStore
 

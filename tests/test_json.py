@@ -17,6 +17,7 @@ import slow_reader
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CHAIN, examples
+
 from tensordelta import ijson, manifest, objects
 from tensordelta.errors import MalformedError, TensorDeltaError
 from tensordelta.layout import Layout

@@ -14,9 +14,10 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-import tensordelta as td
 from folders import INDEX, PRIVATE, all_tensors, changed, contents, flip, save, tensors
 from safetensors.numpy import save_file
+
+import tensordelta as td
 from tensordelta import State
 from tensordelta.encoder import Encoder
 from tensordelta.publish import snapshot_folder

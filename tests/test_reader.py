@@ -12,8 +12,9 @@ from pathlib import Path
 import gallery
 import numpy as np
 import pytest
-import tensordelta as td
 from gallery import GOOD, Builder, Good, Model, as_state, good_chain, open_chain
+
+import tensordelta as td
 from tensordelta import fetch, reader
 from tensordelta.routes import Edge
 from tensordelta.state import State

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 import gallery
 import numpy as np
 import pytest
-import tensordelta as td
 from gallery import Builder, as_state, good_chain, manifest_name, open_chain, shortcut_name
+
+import tensordelta as td
 from tensordelta.errors import TensorDeltaError
 from tensordelta.manifest import Manifest, parse_manifest
 from tensordelta.objects import ShortcutName

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import slow_reader
-import tensordelta as td
 from strategies import slow
+
+import tensordelta as td
 from tensordelta import ijson, manifest, objects, pack, schemas
 from tensordelta.errors import ERRORS, TensorDeltaError
 from tensordelta.layout import Layout
@@ -310,7 +311,8 @@ BY_SHAPE = {
 
 
 def schema_errors(kind: str, data: bytes) -> list[str]:
-    jsonschema = pytest.importorskip("jsonschema")
+    import jsonschema
+
     schema = schemas.schemas()["manifest" if kind == "shortcut" else kind]
     validator = jsonschema.Draft202012Validator
     validator.check_schema(schema)
@@ -538,12 +540,31 @@ def test_the_worked_frame_of_320_bytes() -> None:
 
 
 def test_the_signature_is_of_the_worked_chain() -> None:
-    """Checked where a library for Ed25519 is there; the package does not need one yet."""
-    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
     import base64
+
+    from cryptography.hazmat.primitives.asymmetric import ed25519
 
     key = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
     signature: Any = json.loads(next(each.data for each in EXAMPLES if each.kind == "signature" and each.valid))
     assert signature["keyid"] == hashlib.sha256(key).hexdigest()
     public = ed25519.Ed25519PublicKey.from_public_bytes(key)
     public.verify(base64.b64decode(signature["sig"], validate=True), worked()["chain.json"])
+
+
+def test_worked_changes() -> None:
+    """The table of section 8.3."""
+    section = SPEC[SPEC.index("### 8.3") : SPEC.index("## 9 ")]
+    rows = re.findall(
+        r"^\| (\d) \| ([0-9A-F]{8}) \| ([0-9A-F]{8}) \| .* \| `([0-9a-f]{16})` \|$", section, re.MULTILINE
+    )
+    assert len(rows) == 3
+    for j, old, new, change in rows:
+        assert f"{slow_reader.change('w', int(j), int(old, 16), int(new, 16), 32):016x}" == change
+
+
+def test_worked_files(worked_chain: Path, tmp_path: Path) -> None:
+    """Version 2 pulled: its file and its plain pack lie there under their names."""
+    folder = tmp_path / "checkout"
+    td.open(worked_chain).pull(folder, 2)
+    assert json.loads((folder / "config.json").read_bytes()) == {"model_type": "tiny"}
+    assert (folder / "gate.safetensors").exists()

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-import tensordelta as td
 from gallery import as_state
+
+import tensordelta as td
 from tensordelta.state import State
 
 #: numpy's dtypes, by the format's names; packed dtypes have none.

@@ -7,8 +7,9 @@ from pathlib import Path
 import gallery
 import numpy as np
 import pytest
-import tensordelta as td
 from gallery import BROKEN, GOOD, Broken, Builder, Good, open_chain
+
+import tensordelta as td
 from tensordelta.verify import Verification
 
 #: Faults that are no fault of the chain: what was asked for is not there, and need not be.

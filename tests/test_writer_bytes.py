@@ -12,8 +12,9 @@ import re
 
 import numpy as np
 import slow_reader
-import tensordelta as td
 from strategies import CHAIN, MemoryStore, slow
+
+import tensordelta as td
 from tensordelta.layout import Layout, Tensor
 from tensordelta.state import State
 

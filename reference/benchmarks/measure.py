@@ -19,13 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import peers
-import tensordelta as td
 from numpy.typing import NDArray
+from timing import Contestant, Figure, Times, in_turn, note
+
+import tensordelta as td
 from tensordelta.encoder import Encoder, Order
 from tensordelta.state import State
 from tensordelta.tables import Table, bytes_text, percent_text
 from tensordelta.words import Words
-from timing import Contestant, Figure, Times, in_turn, note
 
 ORDERS: tuple[Order, ...] = ("natural", "exponent")
 XOR = "xor+zstd-1"

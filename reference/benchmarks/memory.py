@@ -142,6 +142,7 @@ def _field(path: Path, name: str) -> int | None:
 def _write(folder: Path, size: int, density: float) -> None:
     """Write both checkpoints, tensor by tensor."""
     import simulate
+
     from tensordelta.checkpoint import shard_header
     from tensordelta.layout import Tensor
 

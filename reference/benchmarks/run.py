@@ -31,12 +31,13 @@ from typing import Any, get_args
 import memory
 import ml_dtypes
 import simulate
-import tensordelta as td
 from measure import Bench, Case, Sizes, Speed, copy_steps, figures_table, in_memory, owned, publish, store_folder
 from simulate import Regime
+from timing import Figure, cores, machine, note
+
+import tensordelta as td
 from tensordelta.state import State
 from tensordelta.tables import Table, bytes_text
-from timing import Figure, cores, machine, note
 
 SECTIONS = ("sizes", "speed", "memory", "import")
 PACKAGES = ("tensordelta", "numpy", "backports.zstd", "zstandard", "xxhash", "msgspec")
