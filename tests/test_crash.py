@@ -229,7 +229,7 @@ def publish_spec(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
 
 @pytest.mark.parametrize("name", ["first", "delta", "other layout", "plain"])
 def test_a_publish_may_die(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    assert drive(tmp_path, publish_spec(world, tmp_path, monkeypatch, name), {"kill": 13, "power": 17}) >= 10
+    assert drive(tmp_path, publish_spec(world, tmp_path, monkeypatch, name), {"kill": 19, "power": 37}) >= 10
 
 
 @pytest.mark.slow

@@ -483,6 +483,21 @@ def test_files_are_carried_and_stored_once(chain: td.Chain, tmp_path: Path) -> N
         assert (tmp_path / "out" / "config.json").read_bytes() == (tmp_path / str(version) / "config.json").read_bytes()
 
 
+def test_files_of_the_version_before_may_be_kept(chain: td.Chain, tmp_path: Path) -> None:
+    folder = save(tmp_path / "checkpoint", PAIR, {"config.json": b"{}"})
+    chain.publish(folder, plain=True)
+    chain.pull(tmp_path / "out")
+    names = contents(folder).keys()
+    chain._publisher.publish(State.from_arrays({**BOTH, "w": ONE["w"] + 1}))
+    assert chain.pull(tmp_path / "out").route == ("manifests/000000000001.json",)
+    assert contents(tmp_path / "out").keys() == names
+    # An index of other tensors would lead loaders astray.
+    chain._publisher.publish(State.from_arrays({**BOTH, "new": ONE["w"]}), full=True)
+    chain.pull(tmp_path / "out")
+    assert contents(tmp_path / "out").keys() == {"config.json", "model.safetensors"}
+    assert len(list(Path(chain.address, "files").iterdir())) == 2
+
+
 # -- two writers -------------------------------------------------------------------------------------------------------
 
 

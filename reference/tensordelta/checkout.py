@@ -188,7 +188,7 @@ class Checkout:
         if not self._private.is_dir():
             if self.folder.exists() and not self.folder.is_dir():
                 raise self._conflict("is a file", "Name a folder.")
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            if self.folder.is_dir() and any(each != self._private for each in self.folder.iterdir()):
                 raise self._conflict(
                     "has contents, but no pull made them", "Name an empty folder, or one that does not exist."
                 )

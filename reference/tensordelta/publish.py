@@ -180,6 +180,14 @@ class Publisher:
     ) -> Published:
         """Publish a state as the next version: a delta to the newest one, or a full version.
 
+        Args:
+            state: what is published.
+            version: its number; by default the newest plus one.
+            annotations: strings that say more of it.
+            full: make a full version.
+            values, order: how changed words are written.
+            files: the files to lay beside it, by name; None for those of the newest version, as far as they fit.
+
         Raises:
             ConflictError: a second writer has published this version.
             TensorDeltaError: the newest version cannot be read, to which the delta would be made.
@@ -202,7 +210,7 @@ class Publisher:
             for built in encoder.packs():
                 self._write(objects.pack_name(built.entry.sha256), *built.parts)
                 entries.append(built.entry)
-            manifest = self._manifest(number, layout, encoder.sums, entries, before, files or {}, annotations or {})
+            manifest = self._manifest(number, layout, encoder.sums, entries, before, files, annotations or {})
             if base_manifest is not None:
                 held = Base(base_manifest.version, base_manifest.layout, base_manifest.fingerprint)
                 manifest = structs.replace(manifest, base=held)
@@ -341,7 +349,7 @@ class Publisher:
         sums: U64,
         packs: list[PackEntry],
         before: Manifest | None,
-        files: Mapping[str, bytes | Path],
+        files: Mapping[str, bytes | Path] | None,
         annotations: Mapping[str, str],
     ) -> Manifest:
         """The manifest of a full version; puts the objects that it names beside packs and layout."""
@@ -351,7 +359,11 @@ class Publisher:
             self._write(objects.fingerprints_name(digest), fingerprints)
         there = {entry.sha256 for entry in before.files} if before else set()
         entries: list[FileEntry] = []
-        for name, content in sorted(files.items()):
+        if before is not None and files is None:
+            # An index says where the tensors of one layout lie.
+            kept = before.layout == layout
+            entries = [entry for entry in before.files if kept or not entry.name.endswith(INDEX_SUFFIX)]
+        for name, content in sorted((files or {}).items()):
             data = content.read_bytes() if isinstance(content, Path) else content
             sha256 = hashlib.sha256(data).hexdigest()
             if sha256 not in there:

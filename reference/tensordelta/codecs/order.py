@@ -46,10 +46,11 @@ class ExponentOrder:
         found: list[Positions] = []
         fields: list[NDArray[np.unsignedinteger[Any]]] = []
         offset = 0
+        shifted = np.empty(min(_BLOCK, max(map(len, base))), base[0].dtype)
         for words in base:
             for start in range(0, len(words), _BLOCK):
                 block = words[start : start + _BLOCK]
-                places = _below(block, low, width, limit)
+                places = _below(block, low, width, limit, shifted)
                 fields.append(_exponents(block.take(places), low, width))
                 places += offset + start
                 found.append(places)
@@ -85,14 +86,20 @@ class ExponentOrder:
         return np.concatenate([head, rest]), np.concatenate([taken, np.flatnonzero(~is_first)])
 
 
-def _below(words: Words, low: int, width: int, limit: int) -> Positions:
-    """Indices of the words whose exponent field is less than the limit."""
+def _below(words: Words, low: int, width: int, limit: int, shifted: Words) -> Positions:
+    """Indices of the words whose exponent field is less than the limit.
+
+    Args:
+        shifted: room for as many words, to be written to.
+    """
     if limit >> width:
         return np.arange(len(words))
     # Shift the bits above the field out at the top; what is left compares as the field does.
     above = words.dtype.itemsize * 8 - low - width
+    room = shifted[: len(words)]
+    np.left_shift(words, words.dtype.type(above), out=room)
     below = flags.scratch(len(words))
-    np.less(words << words.dtype.type(above), words.dtype.type(limit << (low + above)), out=below)
+    np.less(room, words.dtype.type(limit << (low + above)), out=below)
     return flags.places(below)
 
 
