@@ -253,7 +253,7 @@ def test_a_file_in_the_way(chain: td.Chain, tmp_path: Path, way: str) -> None:
 def test_files_that_are_not_in_the_way_are_left_alone(chain: td.Chain, tmp_path: Path) -> None:
     chain.pull(tmp_path / "out", 0)
     (tmp_path / "out" / "1_Pooling" / "notes.txt").write_text("mine")
-    chain.publish({"w": np.ones(3, np.float32)})
+    chain.publish({"w": np.ones(3, np.float32)}, files={})
     chain.pull(tmp_path / "out")
     assert contents(tmp_path / "out").keys() == {"1_Pooling", "1_Pooling/notes.txt", "model.safetensors"}
 

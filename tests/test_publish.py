@@ -898,3 +898,21 @@ def test_a_tensor_of_more_than_2_to_the_31_words(chain: td.Chain, tmp_path: Path
             pulled = np.memmap(file, np.uint8, "r", offset=begin, shape=words)
             found = {int(at): int(pulled[at]) for at in np.flatnonzero(pulled)}
         assert found == expected
+
+
+@pytest.mark.parametrize("wrong", [{"values": "steps"}, {"order": "exp"}, {"values": None}])
+def test_unknown_codecs_are_refused_before_anything_is_put(chain: td.Chain, wrong: dict[str, str]) -> None:
+    chain.publish(ONE)
+    with pytest.raises(ValueError, match="not one of"):
+        chain.publish({"w": ONE["w"] + 1}, **wrong)
+    assert chain.versions() == [0]
+
+
+def test_a_chain_gets_a_folder_of_its_own(chain: td.Chain, tmp_path: Path) -> None:
+    chain.publish(ONE)
+    chain.pull(tmp_path / "pulled")
+    with pytest.raises(td.ConflictError, match="no chain"):
+        td.open(tmp_path / "pulled", create=True)
+    with pytest.raises(td.ConflictError, match="not a checkpoint"):
+        chain.publish(chain.address)
+    assert chain.verify(deep=True).ok

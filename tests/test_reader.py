@@ -859,3 +859,23 @@ def test_a_manifest_and_its_files() -> None:
         for entry in entries:
             blob = chain._reader.file(entry)
             assert bytes(blob.read(0, blob.size)) == builder.get(entry.path)
+
+
+def test_arrays_written_to_between_prepare_and_apply(tmp_path: Path) -> None:
+    """Arrays of the user's own may change behind an update's back; then nothing is written."""
+    chain = td.open(tmp_path / "chain", create=True)
+    for value in range(3):
+        chain.publish({"w": np.array([value, 7, value], np.float32)})
+    arrays = {"w": np.array([0, 7, 0], np.float32)}
+    second, first = chain.prepare(arrays, 2), chain.prepare(arrays, 1)
+    second.apply()
+    with pytest.raises(td.WrongBaseError):
+        first.apply()
+    assert arrays["w"].tolist() == [2, 7, 2]
+    second.undo()
+    update = chain.prepare(arrays, 1)
+    kept = arrays["w"]
+    arrays["w"] = kept.copy()
+    with pytest.raises(td.WrongBaseError):
+        update.apply()
+    assert kept.tolist() == arrays["w"].tolist() == [0, 7, 0]

@@ -16,7 +16,7 @@ from . import ijson, objects, partial
 from .checkout import Checkout, Pulled
 from .checkpoint import Checkpoint, open_checkpoint
 from .encoder import Order, Values
-from .errors import MissingError, UnsupportedError
+from .errors import ConflictError, MissingError, UnsupportedError
 from .events import Event
 from .fetch import Sources
 from .history import History
@@ -59,11 +59,18 @@ def open(
 
     Raises:
         MissingError: there is no chain, and `create` is not set.
-        ConflictError: there is another chain than `chain`.
+        ConflictError: there is another chain than `chain`, or `create` meets a folder of other contents.
         ValueError: an address of a kind that this version does not know.
     """
     store = _store(address)
     if create and store.size(objects.CHAIN) is None:
+        if isinstance(store, FolderStore) and store.is_foreign():
+            raise ConflictError(
+                "has contents, but no chain",
+                object=store.address,
+                rule="TD-STO-010",
+                advice="Name an empty folder, or one that does not exist; a chain has a folder of its own.",
+            )
         document = ChainDocument(ijson.VERSION, chain or str(uuid.uuid4()), objects.now())
         store.create(objects.CHAIN, ijson.encode(document))  # where another was faster, its chain is opened
     sources = Sources(allow_sources, map(Path, pack_folders))
@@ -75,7 +82,7 @@ def _store(address: str | os.PathLike[str] | Store) -> Store:
         text = os.fspath(address)
         if "://" in text:
             raise ValueError(f"{text!r}: chains live in folders for now; name a folder")
-        return FolderStore(text)
+        return FolderStore(Path(text).expanduser())
     return address
 
 
@@ -249,6 +256,7 @@ class Chain:
         source: str | None = None,
         values: Values = "step",
         order: Order = "natural",
+        files: Mapping[str, bytes | Path] | None = None,
     ) -> Published:
         """Publish a state as the chain's next version.
 
@@ -265,18 +273,19 @@ class Chain:
             source: with `plain`, where the same files lie publicly ("hf://ORG/MODEL@COMMIT"); they are not copied then.
             values: "step" (smallest), or "replace" (applying twice is applying once).
             order: "natural" (fastest), or "exponent" (smallest).
+            files: the files to lay beside the weights of a state, by name; by default those of the newest version.
 
         Raises:
             ConflictError: a second writer has published this version.
             ValueError: arguments that do not go together.
         """
+        annotations = {str(key): str(value) for key, value in (annotations or {}).items()}
         if isinstance(state, (str, os.PathLike)):
             checkpoint = open_checkpoint(state)
             if plain:
                 return self._publish_plain(checkpoint, source, version, annotations)
-            state, files = State(checkpoint.layout, checkpoint.words), checkpoint_files(checkpoint)
-        else:
-            files = {}
+            state = State(checkpoint.layout, checkpoint.words)
+            files = checkpoint_files(checkpoint) if files is None else files
         if plain or source is not None:
             raise ValueError("`plain` publishes a checkpoint's files: name its path; `source` goes with it")
         if not isinstance(state, State):

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from . import container
-from .errors import MalformedError, MissingError
+from .errors import ConflictError, LimitError, MalformedError, MissingError
 from .layout import Layout, Tensor
-from .objects import is_path
+from .objects import CHAIN, is_path
 from .words import Words
 
 SUFFIX = ".safetensors"
@@ -122,10 +122,28 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     Raises:
         MissingError: nothing there.
+        ConflictError: the folder of a chain.
         MalformedError, UnsupportedError, LimitError: a file that safetensors would not read, or a tensor that the
             format does not allow.
     """
     path = Path(path)
+    try:
+        return _opened(path)
+    except (MalformedError, LimitError) as fault:
+        if fault.advice != fault.default_advice:
+            raise
+        advice = "The file is damaged, or no safetensors file: name another, or save it again."
+        raise type(fault)(fault.reason, object=fault.object, rule=fault.rule, advice=advice) from None
+
+
+def _opened(path: Path) -> Checkpoint:
+    if (path / CHAIN).is_file():
+        raise ConflictError(
+            "is the folder of a chain, not a checkpoint",
+            object=str(path),
+            rule="TD-OBJ-001",
+            advice="Name a checkpoint; to copy a version of that chain, pull it into a folder first.",
+        )
     if path.is_dir():
         index, names = _shard_names(path)
         shards = [Shard(name, path / name, read_header(path / name)) for name in names]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from .encoder import Encoder
 from .state import State, read_state
@@ -97,19 +100,21 @@ class Diff:
 
 
 def diff(
-    old: State | str | os.PathLike[str], new: State | str | os.PathLike[str], *, threads: int | None = None
+    old: State | Mapping[str, NDArray[Any]] | str | os.PathLike[str],
+    new: State | Mapping[str, NDArray[Any]] | str | os.PathLike[str],
+    *,
+    threads: int | None = None,
 ) -> Diff:
     """Compare two states, or checkpoints.
 
     Args:
-        old, new: states, safetensors files or Hugging Face folders.
+        old, new: states, mappings of arrays, safetensors files or Hugging Face folders.
         threads: how many jobs run at once.
 
     Raises:
         MissingError, MalformedError, UnsupportedError, LimitError: a checkpoint that cannot be read.
     """
-    before = old if isinstance(old, State) else read_state(old)
-    after = new if isinstance(new, State) else read_state(new)
+    before, after = _state(old), _state(new)
     encoder = Encoder(before, after, layout="0" * 64, threads=thread_count(threads), prove=False)
     size = sum(built.entry.size for built in encoder.packs())
     tensors: list[TensorDiff] = []
@@ -123,3 +128,9 @@ def diff(
             tensors.append(TensorDiff(tensor.name, tensor.dtype, tensor.shape, tensor.words, 0, "dropped"))
     tensors.sort(key=lambda each: each.name.encode())
     return Diff(tensors, encoder.changed, after.layout.words, after.layout.nbytes, size)
+
+
+def _state(what: State | Mapping[str, NDArray[Any]] | str | os.PathLike[str]) -> State:
+    if isinstance(what, State):
+        return what
+    return State.from_arrays(what) if isinstance(what, Mapping) else read_state(what)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -72,6 +72,10 @@ class Encoder:
         threads: int = 1,
         prove: bool = True,
     ) -> None:
+        if values not in get_args(Values):
+            raise ValueError(f"values is {values!r}, not one of {get_args(Values)}")
+        if order not in get_args(Order):
+            raise ValueError(f"order is {order!r}, not one of {get_args(Order)}")
         if order == "exponent" and values == "replace":
             raise ValueError("`replace` is for natural order only")
         self._new = new

@@ -69,7 +69,7 @@ class IntegrityError(TensorDeltaError, ValueError):
     """Size, SHA-256 or a fingerprint does not agree with the bytes or the words."""
 
     name = "integrity"
-    default_advice = "The object was altered or damaged: fetch it again, or restore it from a copy."
+    default_advice = "The object was altered or damaged: restore it from a copy, or publish a full version after it."
 
 
 class WrongBaseError(TensorDeltaError, ValueError):

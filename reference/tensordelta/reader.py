@@ -351,6 +351,8 @@ class Reader:
             MissingError: the chain has none.
         """
         if version is not None:
+            if not isinstance(version, int):
+                raise TypeError(f"a version is an int, not {version!r}")
             return version
         newest = self.newest()
         if newest is None:

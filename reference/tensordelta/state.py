@@ -105,6 +105,11 @@ class State(Mapping[str, NDArray[Any]]):
         return self._words[tensor]
 
     @property
+    def owned(self) -> bool:
+        """True where the words are the state's own memory, which nobody but an update writes to."""
+        return self._owned
+
+    @property
     def known(self) -> bool:
         """True where the fingerprint is remembered, and nobody but an update can have changed the words."""
         return self._owned and self._sums is not None

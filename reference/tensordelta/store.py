@@ -108,6 +108,15 @@ class FolderStore:
         """The folder."""
         return str(self.root)
 
+    def is_foreign(self) -> bool:
+        """True where the folder has contents that are no objects of a chain."""
+        if not self.root.is_dir():
+            return self.root.exists()
+        folders = {"layouts", "packs", "manifests", "shortcuts", "fingerprints", "files"}
+        names = {entry.name for entry in self.root.iterdir()}
+        # Hidden names are temporary files, but for a pulled folder's private one.
+        return any(name not in folders and not name.startswith(".") for name in names) or ".tensordelta" in names
+
     def _path(self, name: str) -> Path:
         if not is_path(name):
             raise ValueError(f"{name!r} is no name of an object")

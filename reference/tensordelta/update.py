@@ -173,7 +173,8 @@ class Update:
         """Write the update into the state: only the scatter, in O(changes).
 
         Raises:
-            WrongBaseError: the state was changed by another update since.
+            WrongBaseError: the state was changed by another update since; or, of arrays that are yours, one was
+                replaced, or written to where words are listed.
             ValueError: an array of the state is read-only; nothing was written.
         """
         if self._applied or self._state.generation != self._generation:
@@ -186,6 +187,7 @@ class Update:
         started = time.perf_counter()
         targets = self._targets()
         self._check_writable(targets)
+        self._check_unaltered(targets)
         self._scatter(targets, threads, forward=True)
         words = [self._built[tensor] if target is None else target for tensor, target in enumerate(targets)]
         self._swap_in(self._layout, words, self._sums, self.version, self._chain)
@@ -236,6 +238,25 @@ class Update:
                     "Prepare the update for a writable state, such as state.copy()."
                 )
 
+    def _check_unaltered(self, targets: Sequence[Words | None]) -> None:
+        """Check that arrays which are the user's own are still those, and hold what they held where words are listed."""
+        if self._state.owned:
+            return
+        arrays = self._state.arrays
+        for tensor, pieces in self._sparse.items():
+            info, target = self._layout.tensors[tensor], targets[tensor]
+            assert target is not None
+            replaced = arrays is not None and not np.may_share_memory(np.asarray(arrays.get(info.name)), target)
+            if replaced or any(
+                piece.indices is not None and piece.old is not None and not _equal(target, piece) for piece in pieces
+            ):
+                raise WrongBaseError(
+                    f"array {info.name!r} was {'replaced' if replaced else 'written to'} since",
+                    object=self.route[-1] if self.route else "update",
+                    rule="TD-APP-001",
+                    advice="Prepare the update again from the arrays as they are now.",
+                )
+
     def _scatter(self, targets: Sequence[Words | None], threads: int, *, forward: bool) -> None:
         def write(job: tuple[Words, Piece]) -> None:
             target, piece = job
@@ -278,6 +299,10 @@ class Update:
             f"Update(to version {self.version}, {self.size:,} bytes, {self.changed:,} words, "
             f"{self.memory:,} bytes of memory{', applied' if self._applied else ''})"
         )
+
+
+def _equal(target: Words, piece: Piece) -> bool:
+    return bool(np.array_equal(target.take(piece.places), piece.old)) if piece.old is not None else True
 
 
 def _exchange(one: Words, other: Words) -> None:
