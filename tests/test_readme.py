@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ml_dtypes
-import numpy as np
 import pytest
 
 import tensordelta as td
@@ -22,15 +20,15 @@ def _blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", _README, re.DOTALL | re.MULTILINE)
 
 
+def _run(code: str, folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def steps(tmp_path: Path) -> Path:
-    """A folder with two checkpoints, as README's examples have them."""
-    rng = np.random.default_rng(0)
-    weights = {f"layers.{layer}.weight": rng.standard_normal((64, 48)) for layer in range(3)}
-    first = {name: array.astype(ml_dtypes.bfloat16) for name, array in weights.items()}
-    second = {name: (array * (1 + 1e-4)).astype(ml_dtypes.bfloat16) for name, array in weights.items()}
-    td.State.from_arrays(first).save(tmp_path / "step_0.safetensors")
-    td.State.from_arrays(second).save(tmp_path / "step_1.safetensors")
+    """A folder with the two checkpoints that README makes."""
+    _run(_blocks("python")[0], tmp_path)
     return tmp_path
 
 
@@ -43,9 +41,8 @@ def test_the_first_two_blocks_are_one_line_each() -> None:
 
 
 def test_the_snippet_runs(steps: Path) -> None:
-    (snippet,) = _blocks("python")
-    done = subprocess.run([sys.executable, "-c", snippet], cwd=steps, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    (_, snippet) = _blocks("python")
+    _run(snippet, steps)
     assert td.read_state(steps / "out.safetensors").equals(td.read_state(steps / "step_1.safetensors"))
 
 

@@ -81,6 +81,8 @@ class _Commands(click.Group):
             click.echo(f"error: {_os_error_text(error)}", err=True)
             context.exit(1)
         except KeyboardInterrupt:
+            # A version that was being published exists if its manifest does: `log` tells.
+            click.echo("interrupted; what was published before, `tensordelta log` shows", err=True)
             context.exit(_INTERRUPTED)
 
 

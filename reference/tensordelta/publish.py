@@ -444,12 +444,17 @@ def describe(manifest: Manifest, layout: Layout, *, size: int, seconds: float | 
     )
 
 
-def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes | Path]:
-    """The files to lay beside a checkpoint; with an index where file names do not follow from the tensors."""
+def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes | Path] | None:
+    """The files to lay beside a checkpoint; None for a single file, which says nothing of them.
+
+    There is an index among them where file names do not follow from the tensors.
+    """
+    if not checkpoint.is_folder:
+        return None
     files: dict[str, bytes | Path] = {
         name: path for name, path in checkpoint.files.items() if not name.endswith(INDEX_SUFFIX)
     }
-    if checkpoint.is_folder and {shard.name for shard in checkpoint.shards} != {DEFAULT_SHARD}:
+    if {shard.name for shard in checkpoint.shards} != {DEFAULT_SHARD}:
         name, shard_of = checkpoint.index or INDEX, checkpoint.shard_of
         path = checkpoint.files.get(name)
         # Readers lay tensors out by the index, so one that does not agree with the files is written anew.

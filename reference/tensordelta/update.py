@@ -239,7 +239,7 @@ class Update:
                 )
 
     def _check_unaltered(self, targets: Sequence[Words | None]) -> None:
-        """Check that arrays which are the user's own are still those, and hold what they held where words are listed."""
+        """Check that arrays of the user's own are still those, and hold what they held where words are listed."""
         if self._state.owned:
             return
         arrays = self._state.arrays
