@@ -387,6 +387,8 @@ def test_a_checkpoint_that_changes_while_it_is_published(tmp_path: Path, prefix:
     with pytest.raises(ValueError, match="changed while"):
         chain.publish(folder, plain=True)
     assert chain.versions() == []
+    for pack in (tmp_path / "chain").glob("packs/*"):
+        assert pack.stem == hashlib.sha256(pack.read_bytes()).hexdigest()
     chain.publish(folder, plain=True)
     assert chain.verify(deep=True).ok
 
@@ -483,16 +485,19 @@ def test_files_are_carried_and_stored_once(chain: td.Chain, tmp_path: Path) -> N
         assert (tmp_path / "out" / "config.json").read_bytes() == (tmp_path / str(version) / "config.json").read_bytes()
 
 
-def test_files_of_the_version_before_may_be_kept(chain: td.Chain, tmp_path: Path) -> None:
+def test_states_without_files_keep_those_of_the_version_before(chain: td.Chain, tmp_path: Path) -> None:
     folder = save(tmp_path / "checkpoint", PAIR, {"config.json": b"{}"})
     chain.publish(folder, plain=True)
     chain.pull(tmp_path / "out")
     names = contents(folder).keys()
-    chain._publisher.publish(State.from_arrays({**BOTH, "w": ONE["w"] + 1}))
-    assert chain.pull(tmp_path / "out").route == ("manifests/000000000001.json",)
-    assert contents(tmp_path / "out").keys() == names
+    save_file({**BOTH, "w": ONE["w"] + 1}, tmp_path / "step.safetensors")
+    for state in ({**BOTH, "w": ONE["w"] + 2}, State.from_arrays(BOTH), tmp_path / "step.safetensors"):
+        chain.publish(state)
+        assert len(chain.pull(tmp_path / "out").route) == 1
+        assert contents(tmp_path / "out").keys() == names
+        assert (tmp_path / "out" / INDEX).read_bytes() == (folder / INDEX).read_bytes()
     # An index of other tensors would lead loaders astray.
-    chain._publisher.publish(State.from_arrays({**BOTH, "new": ONE["w"]}), full=True)
+    chain.publish({**BOTH, "new": ONE["w"]}, full=True)
     chain.pull(tmp_path / "out")
     assert contents(tmp_path / "out").keys() == {"config.json", "model.safetensors"}
     assert len(list(Path(chain.address, "files").iterdir())) == 2

@@ -285,7 +285,8 @@ class Chain:
             if plain:
                 return self._publish_plain(checkpoint, source, version, annotations)
             state = State(checkpoint.layout, checkpoint.words)
-            files = checkpoint_files(checkpoint) if files is None else files
+            if files is None and checkpoint.is_folder:
+                files = checkpoint_files(checkpoint)
         if plain or source is not None:
             raise ValueError("`plain` publishes a checkpoint's files: name its path; `source` goes with it")
         if not isinstance(state, State):

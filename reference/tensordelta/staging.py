@@ -150,7 +150,7 @@ class Staging:
         if size < _ARENA:
             return np.empty(size, np.uint8)
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "words"
+        path = self.folder / ".words"  # a name that no file of a version has
         with path.open("w+b") as file:
             path.unlink()  # the map keeps it, and a dead process leaves nothing behind
             os.posix_fallocate(file.fileno(), 0, size)
