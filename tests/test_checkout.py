@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import tensordelta as td
+from tensordelta import staging
 from tensordelta.checkout import Checkout
 from tensordelta.update import Update
 
@@ -597,6 +598,29 @@ def test_a_pull_takes_room_on_the_disk_for_all_of_a_shard(tmp_path: Path) -> Non
     chain.pull(tmp_path / "out")
     status = (tmp_path / "out" / "model.safetensors").stat()
     assert status.st_blocks * 512 >= status.st_size > 1 << 22
+
+
+def test_decoded_words_may_lie_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As for states of many gigabytes; the names are those that might meet the file that holds them.
+    monkeypatch.setattr(staging, "_ARENA", 1)
+    chain = td.open(tmp_path / "chain", create=True)
+    rng = np.random.default_rng(0)
+    weights = {"words": shards()[SECOND], "arena": shards()[FIRST]}
+    for version in range(3):
+        index = {name: f"{shard}/a.safetensors" for shard, arrays in weights.items() for name in arrays}
+        files = {INDEX: json.dumps({"weight_map": index}).encode(), "words.json": b"w", ".words": b"hidden"}
+        folder = save(tmp_path / str(version), {}, files)
+        for shard, arrays in weights.items():
+            save(folder / shard, {"a.safetensors": arrays})
+        chain.publish(folder)
+        chain.pull(tmp_path / "out")
+        for shard in weights:
+            assert all_tensors(tmp_path / "out" / shard) == all_tensors(folder / shard)
+        weights = changed(weights, rng, 1.0 if version else 0.1)
+    assert contents(tmp_path / "out").keys() == {*weights, *(f"{each}/a.safetensors" for each in weights), *files} - {
+        ".words"
+    }
+    assert Checkout(tmp_path / "out").verify(threads=1) == (2, [])
 
 
 def test_the_lock_is_free_after_an_error(chain: td.Chain, tmp_path: Path) -> None:

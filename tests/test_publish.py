@@ -921,3 +921,40 @@ def test_a_chain_gets_a_folder_of_its_own(chain: td.Chain, tmp_path: Path) -> No
     with pytest.raises(td.ConflictError, match="not a checkpoint"):
         chain.publish(chain.address)
     assert chain.verify(deep=True).ok
+
+
+def test_a_chain_that_was_replaced_is_not_written_to(chain: td.Chain) -> None:
+    chain.publish(ONE)
+    shutil.rmtree(chain.address)
+    other = td.open(chain.address, create=True)
+    other.publish(ONE)
+    with pytest.raises(td.ConflictError):
+        chain.publish({"w": ONE["w"] + 1})
+    assert other.versions() == [0]
+    assert other.verify(deep=True).ok
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_what_is_no_file_is_no_object(chain: td.Chain, make: Callable[[Path], None]) -> None:
+    chain.publish(ONE)
+    make(Path(chain.address, "manifests", "000000000009.json"))
+    assert td.open(chain.address).newest == 0
+    with pytest.raises(td.MissingError):
+        td.open(chain.address).load(9)
+
+
+def test_links_in_a_pulled_folder_are_not_followed(chain: td.Chain, tmp_path: Path) -> None:
+    folder = save(tmp_path / "checkpoint", PAIR, {"1_Pooling/config.json": b"{}"})
+    chain.publish(folder)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "model.safetensors").write_bytes(b"mine")
+    out = tmp_path / "out"
+    (out / PRIVATE).mkdir(parents=True)
+    (out / PRIVATE / "next").symlink_to(precious)
+    (out / "1_Pooling").symlink_to(precious)
+    with pytest.raises(td.ConflictError):
+        chain.pull(out)
+    (out / "1_Pooling").unlink()
+    chain.pull(out)
+    assert contents(precious) == {"model.safetensors": b"mine"}

@@ -879,3 +879,45 @@ def test_arrays_written_to_between_prepare_and_apply(tmp_path: Path) -> None:
     with pytest.raises(td.WrongBaseError):
         update.apply()
     assert kept.tolist() == arrays["w"].tolist() == [0, 7, 0]
+
+
+def test_an_interrupted_apply_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends the scatter, the state is the old version, word for word, and can be updated again."""
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    first = np.arange(200_000, dtype=np.uint32)
+    sparse = np.zeros(1000, np.uint32)
+    chain.publish({"dense": first, "sparse": sparse})
+    chain.publish({"dense": first + 1, "sparse": sparse + (np.arange(1000) % 50 == 0)})
+    monkeypatch.setattr("tensordelta.update._EXCHANGE", 1 << 12)
+    for blocks in (0, 1, 7):
+        state = chain.load(0)
+        update = chain.prepare(state, 1)
+        left = blocks
+
+        class Interrupted(np.ndarray):
+            def __setitem__(self, key: object, value: object) -> None:
+                nonlocal left
+                left -= 1
+                super().__setitem__(key, value)
+                if left == -1:
+                    raise KeyboardInterrupt
+
+        dense = state.layout.index["dense"]
+        update._before[1][dense] = update._before[1][dense].view(Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            update.apply()
+        assert state.equals(chain.load(0))
+        assert state.version == 0
+        update.apply()
+        assert state.equals(chain.load(1))
+        update.undo()
+        assert state.equals(chain.load(0))
+
+
+def test_arrays_that_share_memory_are_refused(tmp_path: Path) -> None:
+    chain = td.open(tmp_path / "chain", create=True)
+    tied = np.zeros(8, np.float32)
+    chain.publish({"a": tied, "b": tied})
+    chain.publish({"a": tied + 1, "b": tied + 1})
+    with pytest.raises(ValueError, match="share memory"):
+        chain.prepare({"a": tied, "b": tied})

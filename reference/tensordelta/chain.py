@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from . import ijson, objects, partial
@@ -32,6 +32,9 @@ from .verify import Verification, verify
 from .words import to_array
 
 __all__ = ["Chain", "open"]
+
+#: Mappings of arrays that a chain remembers.
+_MAPPINGS = 8
 
 
 def open(
@@ -92,6 +95,7 @@ class Chain:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._publisher = Publisher(reader)
+        self._over_arrays: deque[State] = deque(maxlen=_MAPPINGS)
 
     @property
     def id(self) -> str:
@@ -190,18 +194,31 @@ class Chain:
             WrongBaseError: the state is no version of this chain.
             MissingError: no such version, or no route to it.
             TensorDeltaError: the error of the route first chosen, when no other is left.
-            ValueError: an array that is not contiguous and little-endian, or no array at all.
+            ValueError: an array that is not contiguous and little-endian, or no array at all; or two that share memory.
         """
         if not isinstance(state, State):
-            arrays = state
-            state = State.from_arrays(arrays)
-            for index, tensor in enumerate(state.layout.tensors):
-                if tensor.nbytes and not np.may_share_memory(state.words(index), np.asarray(arrays[tensor.name])):
-                    raise ValueError(
-                        f"array {tensor.name!r} is not C-contiguous and little-endian, "
-                        "so that an update could not write into it"
-                    )
+            state = self._over(state)
         return self._reader.prepare(state, version)
+
+    def _over(self, arrays: Mapping[str, NDArray[Any]]) -> State:
+        """The state over a mapping: the same one as before, so that its updates know of one another."""
+        for state in self._over_arrays:
+            if state.arrays is arrays and state.is_over(arrays):
+                return state
+        state = State.from_arrays(arrays)
+        if state.copies:
+            raise ValueError(
+                f"array {min(state.copies)!r} is not C-contiguous and little-endian, "
+                "so that an update could not write into it"
+            )
+        shared = state.overlap()
+        if shared:
+            raise ValueError(
+                f"arrays {shared[0]!r} and {shared[1]!r} share memory, so that an update would write one through the "
+                "other; give one of them memory of its own"
+            )
+        self._over_arrays.append(state)
+        return state
 
     def read(self, version: int | None, name: str) -> NDArray[Any]:
         """One tensor of a version, from the packs that touch it alone.

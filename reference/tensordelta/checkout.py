@@ -196,7 +196,10 @@ class Checkout:
             self._private.mkdir(parents=True, exist_ok=True)
             for each in made:
                 sync_folder(each.parent)
-        with (self._private / _LOCK).open("w") as lock:
+        if self._private.is_symlink():
+            raise self._in_the_way(PRIVATE)
+        descriptor = os.open(self._private / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(descriptor, "r+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -355,6 +358,9 @@ class Checkout:
         """Refuse to move files to where others lie that no pull made."""
         ours = set(before.files) if before else set()
         for name in names:
+            for folder in self._folders_of(name)[1:]:
+                if folder.is_symlink():  # what lies behind it is not the checkout's
+                    raise self._in_the_way(folder.relative_to(self.folder).as_posix())
             if name in ours:
                 continue
             for folder in self._folders_of(name)[1:]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import container
+from . import container, ijson
 from .errors import ConflictError, LimitError, MalformedError, MissingError
 from .layout import Layout, Tensor
 from .objects import CHAIN, is_path
@@ -209,6 +209,8 @@ def read_index(data: bytes, *, object: str) -> dict[str, str]:
         MalformedError: no weight map, or one that names a file elsewhere.
     """
     try:
+        if len(data) > _MAX_FILE or ijson.depth(data) > ijson.MAX_DEPTH:
+            raise ValueError
         weight_map = json.loads(data)["weight_map"]
         pairs = {str(name): str(file) for name, file in weight_map.items()}
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -309,7 +309,11 @@ class Preparation:
         assert origin is not None
         words = self._state.words(origin).take(indices)
         for run in self._overlay.get(tensor, ()):
-            at, new = run.places, run.new
+            if run.indices is None:
+                hit = np.flatnonzero((indices >= run.start) & (indices < run.stop))
+                words[hit] = run.new[indices[hit] - run.start]
+                continue
+            at, new = run.indices, run.new
             place = np.searchsorted(at, indices)
             hit = np.flatnonzero(place < len(at))
             hit = hit[at[place[hit]] == indices[hit]]
@@ -327,7 +331,12 @@ class Preparation:
             return words
         words = words.copy()
         for run in self._overlay[tensor]:
-            at, new = run.places, run.new
+            if run.indices is None:
+                begin, end = max(start, run.start), min(stop, run.stop)
+                if begin < end:
+                    words[begin - start : end - start] = run.new[begin - run.start : end - run.start]
+                continue
+            at, new = run.indices, run.new
             first, last = np.searchsorted(at, [start, stop])
             words[at[first:last] - start] = new[first:last]
         return words

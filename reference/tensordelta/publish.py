@@ -23,7 +23,7 @@ from . import ijson, objects
 from .checkout import Checkout
 from .checkpoint import DEFAULT_SHARD, INDEX, INDEX_SUFFIX, Checkpoint, Shard, build_index, read_index
 from .encoder import Encoder, Order, Values
-from .errors import ConflictError, TensorDeltaError, WrongBaseError
+from .errors import ConflictError, IntegrityError, MalformedError, TensorDeltaError, WrongBaseError
 from .events import Event, emit
 from .fetch import Sources
 from .fingerprint import U64, combine, text
@@ -260,6 +260,7 @@ class Publisher:
     # -- steps ----------------------------------------------------------------------------------------------------
 
     def _next(self, version: int | None) -> tuple[int, int | None]:
+        self._reader.check_chain()
         newest = self._reader.newest()
         number = (-1 if newest is None else newest) + 1 if version is None else version
         if newest is not None and number <= newest:
@@ -412,6 +413,16 @@ class Publisher:
         """Bring the snapshot to what was published; if that fails, it is rebuilt before the next delta."""
         try:
             self._checkout.pull(self._reader, version)
+        except (IntegrityError, MalformedError) as fault:
+            # What was put does not make what was published: the arrays were written to meanwhile, or the store lies.
+            self._proven = False
+            advice = "Publish a full version after it, from arrays that nobody writes to."
+            raise type(fault)(
+                f"version {version} cannot be read back: {fault.reason}",
+                object=fault.object,
+                rule=fault.rule,
+                advice=advice,
+            ) from None
         except (TensorDeltaError, OSError) as fault:
             _LOG.warning("the snapshot in %s did not follow and will be rebuilt: %s", self._checkout.folder, fault)
             self._proven = False

@@ -42,6 +42,9 @@ from .update import Update
 
 T = TypeVar("T")
 
+#: Members of routes that may fail before a read gives up (TD-RTE-009).
+_MAX_FAILED = 128
+
 
 def default_memory() -> int:
     """The memory budget where none is given: four fifths of the machine's memory."""
@@ -117,6 +120,14 @@ class Reader:
                 advice="Another run lies at this address: use a folder of its own for each run.",
             )
         return document
+
+    def check_chain(self) -> None:
+        """Check that the same chain still lies at the address.
+
+        Raises:
+            MissingError, ConflictError: it was removed, or replaced by another run's.
+        """
+        self._open(self.chain)
 
     def _read(self, name: str, limit: int) -> bytes:
         size = self.store.size(name)
@@ -383,6 +394,8 @@ class Reader:
                 return route, follow(route)
             except EdgeFault as fault:
                 dropped[fault.edge.name] = fault.fault
+                if len(dropped) == _MAX_FAILED:
+                    raise next(iter(dropped.values())) from None
 
     def _follow(self, preparation: Preparation, route: Sequence[Edge], held: Held | None) -> None:
         digest = None if held is None else held.layout

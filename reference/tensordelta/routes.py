@@ -74,6 +74,7 @@ class Planner:
             self._shortcuts.setdefault(shortcut.version, []).append(shortcut)
         self._read_manifest = read_manifest
         self._read_shortcut = read_shortcut
+        self._read_before: dict[ShortcutName, Manifest | TensorDeltaError] = {}
 
     def plan(
         self, target: int, *, held: Held | None = None, dropped: Mapping[str, TensorDeltaError] | None = None
@@ -174,6 +175,17 @@ class Planner:
                 f"its base is not what version {own.version}'s own manifest says", object=edge.name, rule="TD-RTE-002"
             )
 
+    def _shortcut(self, shortcut: ShortcutName, own: Manifest, name: str) -> Manifest | TensorDeltaError:
+        """A shortcut that counts, or why it does not; read once, however often it is planned again."""
+        if shortcut not in self._read_before:
+            try:
+                manifest = self._read_shortcut(shortcut)
+                check_shortcut(manifest, own, object=name)
+                self._read_before[shortcut] = manifest
+            except TensorDeltaError as fault:
+                self._read_before[shortcut] = fault
+        return self._read_before[shortcut]
+
     def _edges(
         self,
         node: int,
@@ -195,11 +207,9 @@ class Planner:
             name = shortcut_name(*shortcut)
             if name in failed:
                 continue
-            try:
-                manifest = self._read_shortcut(shortcut)
-                check_shortcut(manifest, own, object=name)
-            except TensorDeltaError as fault:
-                unreadable.append(fault)
+            manifest = self._shortcut(shortcut, own, name)
+            if isinstance(manifest, TensorDeltaError):
+                unreadable.append(manifest)
                 continue
             try:
                 check_features(manifest, object=name)

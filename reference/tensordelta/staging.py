@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoint import DEFAULT_SHARD, INDEX_SUFFIX, SUFFIX, map_words, read_index, shard_header, shard_order
-from .errors import MalformedError
+from .errors import LimitError, MalformedError
 from .layout import Layout, Tensor
 from .manifest import TENSORS, FileEntry, Manifest
 from .objects import is_path, manifest_name
@@ -32,6 +32,8 @@ METADATA = {"format": "pt"}
 #: Words that are copied at once.
 _COPY = 1 << 22
 _READ = 1 << 22
+#: Bytes of an index among the files.
+MAX_INDEX = 64 << 20
 #: Bytes of decoded words that stay in memory.
 _ARENA = 64 << 20
 
@@ -65,6 +67,8 @@ class Plan:
         )
         plain = [each for each in manifest.packs if each.content == TENSORS and isinstance(each.name, str)]
         if indices:
+            if indices[0].size > MAX_INDEX:
+                raise LimitError(f"an index of {indices[0].size} bytes", object=indices[0].name, rule="TD-LIM-002")
             blob = reader.file(indices[0])
             weight_map = read_index(bytes(blob.read(0, blob.size)), object=indices[0].name)
         for entry in plain if not indices else ():
@@ -85,7 +89,8 @@ class Plan:
             if not is_path(name) or not name.endswith(SUFFIX):
                 raise MalformedError(f"the shard {name!r} is no safetensors file", object=object, rule="TD-PTH-001")
         both = shards | files
-        if shards & files or any(other.startswith(f"{name}/") for name in both for other in both):
+        folders = {name[:at] for name in both for at, letter in enumerate(name) if letter == "/"}
+        if shards & files or both & folders:
             raise MalformedError("shards and files share a name", object=object, rule="TD-MAN-020")
 
     @cached_property
@@ -206,7 +211,9 @@ class Staging:
 
     @staticmethod
     def discard_folder(folder: Path) -> None:
-        """Remove what a dead process left."""
+        """Remove what a dead process left, or someone put there; a link is removed, not followed."""
+        if folder.is_symlink():
+            folder.unlink()
         shutil.rmtree(folder, ignore_errors=True)
 
 

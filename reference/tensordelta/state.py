@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import itertools
 import os
+import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,10 @@ class State(Mapping[str, NDArray[Any]]):
         self._owned = owned
         self._arrays = arrays
         self._sums: U64 | None = None
+        #: Held while an update is applied or undone.
+        self.lock = threading.Lock()
+        #: Names of arrays that had to be copied, which updates therefore do not reach.
+        self.copies: frozenset[str] = frozenset()
         #: Names the words as they stand; a prepared update is bound to the number that it saw.
         self.generation = 0
         self._generations = itertools.count(1)
@@ -76,7 +82,42 @@ class State(Mapping[str, NDArray[Any]]):
             tensors.append(Tensor(name, kind.name, shape))
         layout = Layout.of(tensors, object="the arrays")
         words = [to_words(np.asarray(arrays[tensor.name]), tensor.kind) for tensor in layout.tensors]
-        return cls(layout, words, owned=False, arrays=arrays if isinstance(arrays, MutableMapping) else None)
+        state = cls(layout, words, owned=False, arrays=arrays if isinstance(arrays, MutableMapping) else None)
+        state.copies = frozenset(
+            tensor.name
+            for tensor, each in zip(layout.tensors, words, strict=True)
+            if each.size and not np.may_share_memory(each, np.asarray(arrays[tensor.name]))
+        )
+        return state
+
+    def overlap(self) -> tuple[str, str] | None:
+        """Names of two tensors that share memory, if there are any: an update would write one through the other."""
+        spans = sorted(
+            (each.ctypes.data, each.ctypes.data + each.nbytes, tensor.name)
+            for tensor, each in zip(self.layout.tensors, self._words, strict=True)
+            if each.size
+        )
+        for (_, end, one), (start, _, other) in pairwise(spans):
+            if start < end:
+                return one, other
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "lock"}
+
+    def __setstate__(self, members: dict[str, Any]) -> None:
+        self.__dict__ |= members
+        self.lock = threading.Lock()
+
+    def is_over(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
+        """True if the state's words are the memory of these very arrays."""
+        return arrays.keys() == self.layout.index.keys() and all(
+            np.asarray(arrays[tensor.name]).ctypes.data == each.ctypes.data
+            and np.asarray(arrays[tensor.name]).shape == tensor.shape
+            and np.asarray(arrays[tensor.name]).dtype == tensor.kind.array
+            and np.asarray(arrays[tensor.name]).flags.writeable == each.flags.writeable
+            for tensor, each in zip(self.layout.tensors, self._words, strict=True)
+        )
 
     @classmethod
     def empty(cls) -> State:

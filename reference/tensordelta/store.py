@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -60,9 +61,15 @@ class FileBlob:
     """A file, read by position; nothing is mapped, so a file cut short under a reader is an error and no crash."""
 
     def __init__(self, path: Path, *, object: str | None = None) -> None:
-        self._file = path.open("rb", buffering=0)
+        # Anything else than a regular file is no object; opening a pipe must not wait for its other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._file = os.fdopen(descriptor, "rb", buffering=0)
         self._object = object or str(path)
-        self.size = os.fstat(self._file.fileno()).st_size
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            self._file.close()
+            raise FileNotFoundError(str(path))
+        self.size = status.st_size
 
     def read(self, offset: int, length: int) -> memoryview:
         """Exactly `length` bytes from `offset`."""
@@ -132,7 +139,8 @@ class FolderStore:
     def read(self, name: str) -> bytes:
         """An object's bytes. Raises MissingError."""
         try:
-            return self._path(name).read_bytes()
+            with FileBlob(self._path(name), object=name) as blob:
+                return bytes(blob.read(0, blob.size))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise self._missing(name) from None
 
@@ -146,14 +154,15 @@ class FolderStore:
     def size(self, name: str) -> int | None:
         """An object's size, or None where there is no such object."""
         try:
-            return self._path(name).stat().st_size
+            status = self._path(name).stat()
+            return status.st_size if stat.S_ISREG(status.st_mode) else None
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def names(self, prefix: str) -> Iterator[str]:
         """Names of the objects under a prefix that ends with `/`."""
         try:
-            entries = [entry.name for entry in (self.root / prefix).iterdir()]
+            entries = [entry.name for entry in (self.root / prefix).iterdir() if entry.is_file()]
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:

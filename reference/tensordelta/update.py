@@ -177,6 +177,10 @@ class Update:
                 replaced, or written to where words are listed.
             ValueError: an array of the state is read-only; nothing was written.
         """
+        with self._state.lock:
+            self._apply(threads)
+
+    def _apply(self, threads: int) -> None:
         if self._applied or self._state.generation != self._generation:
             raise WrongBaseError(
                 "the state was updated since this update was prepared",
@@ -202,12 +206,14 @@ class Update:
         Raises:
             WrongBaseError: the update is not the last that was applied to the state.
         """
-        self._check_last()
-        self._scatter(self._targets(), threads, forward=False)
-        layout, words, version, chain = self._before
-        self._swap_in(layout, words, self._sums_before, version, chain)
-        self._applied = False
-        self._state.generation = self._generation  # the words are those of before, so what was made for them fits again
+        with self._state.lock:
+            self._check_last()
+            self._scatter(self._targets(), threads, forward=False)
+            layout, words, version, chain = self._before
+            self._swap_in(layout, words, self._sums_before, version, chain)
+            self._applied = False
+            # The words are those of before, so what was made for them fits again.
+            self._state.generation = self._generation
 
     def _check_last(self) -> None:
         if not self._applied or self._state.generation != self._generation_applied:
@@ -237,6 +243,11 @@ class Update:
                     f"tensor {self._layout.tensors[tensor].name!r} is read-only; nothing was written. "
                     "Prepare the update for a writable state, such as state.copy()."
                 )
+            if tensor in self._sparse and self._layout.tensors[tensor].name in self._state.copies:
+                raise ValueError(
+                    f"array {self._layout.tensors[tensor].name!r} is not contiguous, so that an update cannot write "
+                    "into it; nothing was written. Make the state of contiguous arrays."
+                )
 
     def _check_unaltered(self, targets: Sequence[Words | None]) -> None:
         """Check that arrays of the user's own are still those, and hold what they held where words are listed."""
@@ -258,27 +269,27 @@ class Update:
                 )
 
     def _scatter(self, targets: Sequence[Words | None], threads: int, *, forward: bool) -> None:
-        def write(job: tuple[Words, Piece]) -> None:
-            target, piece = job
-            if piece.indices is None:
-                _exchange(target[piece.start : piece.stop], piece.new)
-            elif forward:
-                target[piece.indices] = piece.new
-            else:
-                target[piece.indices] = 0 if piece.old is None else piece.old
-
-        jobs = [
-            (target, piece)
-            for tensor, target in enumerate(targets)
-            if target is not None
-            for piece in self._sparse.get(tensor, ())
-        ]
-        for tensor, built in self._built.items():
-            target = targets[tensor]
-            if target is not None:
-                jobs.append((target, Piece(tensor, 0, len(built), None, None, built)))
-        for _ in ordered_map(write, jobs, threads=threads):
-            pass
+        """Write all pieces, or none: what an interruption finds half done is taken back."""
+        writes: list[_Write | _Exchange] = []
+        for tensor, target in enumerate(targets):
+            if target is None:
+                continue
+            if tensor in self._built:
+                writes.append(_Exchange(target, self._built[tensor]))
+            for piece in self._sparse.get(tensor, ()):
+                if piece.indices is None:
+                    writes.append(_Exchange(target[piece.start : piece.stop], piece.new))
+                else:
+                    old = np.zeros_like(piece.new) if piece.old is None else piece.old
+                    before, after = (old, piece.new) if forward else (piece.new, old)
+                    writes.append(_Write(target, piece.indices, before, after))
+        try:
+            for _ in ordered_map(lambda write: write.do(), writes, threads=threads):
+                pass
+        except BaseException:
+            for write in writes:
+                write.take_back()
+            raise
 
     def _swap_in(
         self, layout: Layout, words: Sequence[Words], sums: U64, version: int | None, chain: str | None
@@ -287,7 +298,7 @@ class Update:
         if arrays is not None and layout != self._state.layout:
             old, new = set(self._state.layout.tensors), set(layout.tensors)
             for tensor in old - new:
-                del arrays[tensor.name]
+                arrays.pop(tensor.name, None)
             for index, tensor in enumerate(layout.tensors):
                 if tensor not in old:
                     arrays[tensor.name] = to_array(words[index], tensor.kind, tensor.shape)
@@ -305,10 +316,44 @@ def _equal(target: Words, piece: Piece) -> bool:
     return bool(np.array_equal(target.take(piece.places), piece.old)) if piece.old is not None else True
 
 
-def _exchange(one: Words, other: Words) -> None:
-    """Exchange the words of two rows, block by block."""
-    for start in range(0, len(one), _EXCHANGE):
-        stop = start + _EXCHANGE
-        kept = one[start:stop].copy()
-        one[start:stop] = other[start:stop]
-        other[start:stop] = kept
+class _Write:
+    """A scatter of listed words."""
+
+    def __init__(self, target: Words, indices: Indices, before: Words, after: Words) -> None:
+        self._target, self._indices, self._before, self._after = target, indices, before, after
+
+    def do(self) -> None:
+        self._target[self._indices] = self._after
+
+    def take_back(self) -> None:
+        self._target[self._indices] = self._before
+
+
+class _Exchange:
+    """An exchange of two rows of words, block by block; knows how far it came."""
+
+    def __init__(self, one: Words, other: Words) -> None:
+        self._one, self._other = one, other
+        self._done = 0
+        self._kept: Words | None = None
+
+    def do(self) -> None:
+        while self._done < len(self._one):
+            block = slice(self._done, self._done + _EXCHANGE)
+            self._kept = self._one[block].copy()
+            self._one[block] = self._other[block]
+            self._other[block] = self._kept
+            self._done += _EXCHANGE
+            self._kept = None
+
+    def take_back(self) -> None:
+        block = slice(self._done, self._done + _EXCHANGE)
+        if self._kept is not None and len(self._kept) == len(self._one[block]):
+            if np.array_equal(self._other[block], self._kept):  # written already; the other words are in `one`
+                self._other[block] = self._one[block]
+            self._one[block] = self._kept
+        for start in range(0, min(self._done, len(self._one)), _EXCHANGE):
+            block = slice(start, start + _EXCHANGE)
+            kept = self._one[block].copy()
+            self._one[block] = self._other[block]
+            self._other[block] = kept
