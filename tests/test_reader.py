@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -921,3 +922,17 @@ def test_arrays_that_share_memory_are_refused(tmp_path: Path) -> None:
     chain.publish({"a": tied + 1, "b": tied + 1})
     with pytest.raises(ValueError, match="share memory"):
         chain.prepare({"a": tied, "b": tied})
+
+
+def test_a_version_of_the_same_number_in_a_copy_that_went_its_own_way(tmp_path: Path) -> None:
+    """Two copies of a chain share its id; what one has under a number is not what the other has there."""
+    chain = td.open(tmp_path / "chain", create=True)
+    chain.publish({"w": np.zeros(4, np.float32)})
+    shutil.copytree(tmp_path / "chain", tmp_path / "copy")
+    copy = td.open(tmp_path / "copy")
+    chain.publish({"w": np.full(4, 1, np.float32)})
+    copy.publish({"w": np.full(4, 2, np.float32)})
+    state = chain.load(1)
+    with pytest.raises(td.WrongBaseError):
+        copy.prepare(state, 1)
+    assert state["w"].tolist() == [1, 1, 1, 1]

@@ -319,6 +319,14 @@ class Reader:
         held = self.held(state, sums)
         if held is not None and self._digest(state, target, held.fingerprint) is not None:
             held = Held(target, held.fingerprint)
+        elif held is not None and held.version == target:
+            # Remembered under the target's number, but not what is there: a copy of the chain went its own way.
+            own = self.manifest(target)
+            raise WrongBaseError(
+                f"held as version {target} with fingerprint {held.fingerprint}, the chain's has {own.fingerprint}",
+                object="the state",
+                rule="TD-RTE-008",
+            )
 
         def follow(route: Sequence[Edge]) -> Preparation:
             preparation = Preparation(
