@@ -1479,7 +1479,7 @@ def _reference(order: str) -> Callable[[], Builder]:
         for version in range(4):
             layout = builder.layout(model)
             state = as_state(model)
-            encoder = Encoder(last, state, layout=layout, order=order)  # type: ignore[arg-type]
+            encoder = Encoder(last, state, layout=layout, order=order)
             packs = [
                 Pack(b"".join(built.parts), "chunks", built.entry.tensors, built.entry.changed)
                 for built in encoder.packs()
@@ -1693,8 +1693,8 @@ def flipped(at: int) -> Callable[[bytes], bytes]:
 
 def _objects() -> None:
     """What lies in the store is not what was put there."""
-    first = lambda builder: builder.pack_names(1)[0]  # noqa: E731
-    layout = lambda builder: f"layouts/{builder.manifests[1]['layout']}.json"  # noqa: E731
+    first = lambda builder: builder.pack_names(1)[0]
+    layout = lambda builder: f"layouts/{builder.manifests[1]['layout']}.json"
     fault("pack-truncated", "integrity", rule="TD-MAN-013", after=lambda b: b.change(first(b), lambda d: d[:-1]))
     fault("pack-longer", "integrity", rule="TD-MAN-013", after=lambda b: b.change(first(b), lambda d: d + b"\0"))
     fault("pack-altered", "integrity", rule="TD-MAN-013", after=lambda b: b.change(first(b), flipped(-1)))
@@ -1706,7 +1706,7 @@ def _objects() -> None:
     fault("pack-digest-wrong", "integrity", entry=lambda e: e.update(sha256="0" * 64))
     fault("pack-of-the-base-missing", "missing", after=lambda b: b.remove(b.pack_names(0)[0]))
     fault("pack-of-a-full-version-missing", "missing", version=0, after=lambda b: b.remove(b.pack_names(0)[0]))
-    added = lambda states: states[1].update({"z": tensor("U8", (4,))})  # noqa: E731
+    added = lambda states: states[1].update({"z": tensor("U8", (4,))})
     how: dict[str, Any] = {"models": added, "last": False}
     fault("layout-altered", "integrity", rule="TD-LAY-008", after=lambda b: b.change(layout(b), flipped(-8)), **how)
     fault("layout-truncated", "integrity", after=lambda b: b.change(layout(b), lambda d: d[:-1]), **how)
@@ -1790,7 +1790,7 @@ def _objects() -> None:
         reader=False,
         after=lambda b: b.remove(f"fingerprints/{b.manifests[1]['tensor_fingerprints']}.bin"),
     )
-    config = lambda builder: builder.manifests[1]["files"][0]["path"]  # noqa: E731
+    config = lambda builder: builder.manifests[1]["files"][0]["path"]
     fault("file-altered", "integrity", reader=False, after=lambda b: b.change(config(b), lambda d: b"[]"))
     fault("file-longer", "integrity", reader=False, after=lambda b: b.change(config(b), lambda d: d + b" "))
     fault("file-missing", "missing", reader=False, after=lambda b: b.remove(config(b)))
@@ -1803,7 +1803,7 @@ def _objects() -> None:
 
 def _json() -> None:
     """Rules of section 4.3, on a manifest; a few on other objects."""
-    first = lambda extra: replaced(b"{", b"{" + extra)  # noqa: E731
+    first = lambda extra: replaced(b"{", b"{" + extra)
     fault("json-not-utf8", "malformed", rule="TD-JSN-001", text=first(b'"x":"\xff",'))
     fault("json-byte-order-mark", "malformed", rule="TD-JSN-002", text=lambda d: b"\xef\xbb\xbf" + d)
     fault("json-utf16", "malformed", text=lambda d: d.decode().encode("utf-16"))
@@ -1969,7 +1969,7 @@ def _layouts() -> None:
 
 def _manifests() -> None:
     """Rules of sections 4.7 to 4.10."""
-    base = lambda **members: lambda document: document["base"].update(members)  # noqa: E731
+    base = lambda **members: lambda document: document["base"].update(members)
     fault(
         "base-fingerprint-wrong", "wrong-base", rule=("TD-RTE-002", "TD-RDR-003"), manifest=base(fingerprint="0" * 16)
     )
@@ -2288,8 +2288,8 @@ def _containers() -> None:
 
         return {"plan": lambda plans: plans.pop(1), "more": more, "last": False, **options}
 
-    bias = lambda states: {"b.bias": states[1]["b.bias"]}  # noqa: E731
-    both = lambda change: lambda states: {"b.bias": states[1]["b.bias"], **change(states)}  # noqa: E731
+    bias = lambda states: {"b.bias": states[1]["b.bias"]}
+    both = lambda change: lambda states: {"b.bias": states[1]["b.bias"], **change(states)}
     fault(
         "plain-other-dtype",
         "malformed",
@@ -2481,14 +2481,14 @@ def _tables() -> None:
     def plain_over(builder: Builder, states: list[Model], layout: str) -> list[Pack]:
         return [of_plain({"e": states[0]["a.weight"], "b.bias": states[1]["b.bias"]}, states[1])]
 
-    restating = lambda p: p.__setitem__(1, {"slices": [("b.bias", 5, 7)], "values": "replace", "restate": [0]})  # noqa: E731
+    restating = lambda p: p.__setitem__(1, {"slices": [("b.bias", 5, 7)], "values": "replace", "restate": [0]})
     fault("overlap-of-a-chunk-and-a-plain-tensor", "malformed", rule="TD-MAN-019", plan=restating, more=plain_over)
 
     def plain_twice(builder: Builder, states: list[Model], layout: str) -> list[Pack]:
         held = {"b.bias": states[1]["b.bias"]}
         return [of_plain(held, states[1]), of_plain(held | {"x": states[0]["d.mask"]}, states[1])]
 
-    same_bias = lambda states: states[1].update({"b.bias": states[0]["b.bias"]})  # noqa: E731
+    same_bias = lambda states: states[1].update({"b.bias": states[0]["b.bias"]})
     fault(
         "overlap-of-plain-tensors",
         "malformed",

@@ -936,3 +936,26 @@ def test_a_version_of_the_same_number_in_a_copy_that_went_its_own_way(tmp_path: 
     with pytest.raises(td.WrongBaseError):
         copy.prepare(state, 1)
     assert state["w"].tolist() == [1, 1, 1, 1]
+
+
+def test_a_listener_may_undo_what_was_applied(tmp_path: Path) -> None:
+    """The listener is told of an update when the state is free again; it would wait for ever otherwise."""
+    chain = td.open(tmp_path / "chain", create=True)
+    for value in range(2):
+        chain.publish({"w": np.full(4, value, np.float32)})
+    updates: list[Update] = []
+
+    def listen(event: td.Event) -> None:
+        if event.kind == "applied" and updates:
+            updates.pop().undo()
+
+    follower = td.open(tmp_path / "chain", on_event=listen)
+    state = follower.load(0)
+    update = follower.prepare(state, 1)
+    updates.append(update)
+    thread = threading.Thread(target=update.apply, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert state.version == 0
+    assert state["w"].tolist() == [0, 0, 0, 0]

@@ -14,6 +14,7 @@ All are lossless. All run on one thread. States hold little-endian words; both s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -76,7 +77,7 @@ def peers(*, checksum: bool = False) -> list[Peer]:
     return [Indices(), Gaps(), Overwrite(checksum=checksum), Xor(checksum=checksum)]
 
 
-class _Encoding:
+class _Encoding(ABC):
     """What the encodings share."""
 
     lossless = True
@@ -96,8 +97,9 @@ class _Encoding:
         for name, parts in encoded.items():
             _write(self._ready(parts), state[name])
 
+    @abstractmethod
     def _ready(self, parts: Parts) -> Ready:
-        raise NotImplementedError
+        """A tensor's payload, ready to be written."""
 
 
 class Indices(_Encoding):

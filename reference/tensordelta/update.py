@@ -177,8 +177,12 @@ class Update:
                 replaced, or written to where words are listed.
             ValueError: an array of the state is read-only; nothing was written.
         """
+        started = time.perf_counter()
         with self._state.lock:
             self._apply(threads)
+        # The listener may undo, or apply the next: it is told when the state is free again.
+        if self._on_applied:
+            self._on_applied(self, time.perf_counter() - started)
 
     def _apply(self, threads: int) -> None:
         if self._applied or self._state.generation != self._generation:
@@ -188,7 +192,6 @@ class Update:
                 rule="TD-APP-001",
                 advice="Prepare the update again from the state as it is now.",
             )
-        started = time.perf_counter()
         targets = self._targets()
         self._check_writable(targets)
         self._check_unaltered(targets)
@@ -197,8 +200,6 @@ class Update:
         self._swap_in(self._layout, words, self._sums, self.version, self._chain)
         self._applied = True
         self._generation_applied = self._state.generation
-        if self._on_applied:
-            self._on_applied(self, time.perf_counter() - started)
 
     def undo(self, *, threads: int = 1) -> None:
         """Take the state back to what it was before `apply`, in O(changes).
