@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -40,6 +41,8 @@ _SHM = Path("/dev/shm")
 _SHM_ROOM = 256 << 20
 #: Lanes of 8 bytes compared at a time: what is read and written stays in the caches.
 _BLOCK = 1 << 17
+#: Lanes that a thread takes at a time.
+_STRETCH = 1 << 21
 
 
 # -- what is measured -------------------------------------------------------------------------------------------------
@@ -294,6 +297,11 @@ def _ms(seconds: float) -> str:
     return f"{1000 * seconds:.2f}"
 
 
+def blocks(threads: int) -> str:
+    """How tables call the bare reading of both models."""
+    return f"comparison in blocks of u64{'' if threads == 1 else f', {threads} threads'}"
+
+
 def ours(order: Order = "natural", threads: int = 1) -> str:
     """How tables call tensordelta."""
     return f"tensordelta, {order} order{'' if threads == 1 else f', {threads} threads'}"
@@ -355,7 +363,8 @@ class Bench:
         yield Contestant(FLAGS, lambda: _compare(base, new, mask))
         for threads in self._threads:
             yield self._encoder("natural", threads)
-        yield Contestant("comparison in blocks of u64", lambda: _compare_blocks(base, new))
+        for threads in (1, *self._threads):
+            yield Contestant(blocks(threads), partial(_compare_blocks, base, new, threads), threads=threads)
         for peer in found.values():
             yield _peer_encoder(peer, base, new)
         yield self._encoder("exponent", 1)
@@ -528,6 +537,13 @@ class Bench:
                         least=least if threads == 2 else None,
                     )
                 )
+            figures.append(
+                Figure(
+                    f"reading both models, {threads} threads, times as fast as one",
+                    encode[blocks(threads)].against(encode[blocks(1)]),
+                    "x",
+                )
+            )
         exponent = ours("exponent")
         for name, times, least in (("encode", encode, 0.5), ("decode", decode, 1.0)):
             value = case.nbytes / times[exponent].median / 1e9
@@ -551,16 +567,33 @@ def _compare(base: peers.State, new: peers.State, mask: NDArray[np.bool_]) -> No
         np.not_equal(base[name], words, out=mask[: len(words)])
 
 
-def _compare_blocks(base: peers.State, new: peers.State) -> None:
-    """The least that reading both models takes: no mask of the model's size is written."""
-    mask = np.empty(_BLOCK, np.bool_)
+def _compare_blocks(base: peers.State, new: peers.State, threads: int) -> None:
+    """The least that reading both models takes: no mask of the model's size is written.
+
+    With more threads than one it says what the machine's memory gives to them.
+    """
+    stretches: list[tuple[Words, Words]] = []
     for name, words in new.items():
         whole = words.nbytes & ~7
         old_lanes = base[name].view(np.uint8)[:whole].view(np.uint64)
         new_lanes = words.view(np.uint8)[:whole].view(np.uint64)
-        for start in range(0, len(new_lanes), _BLOCK):
-            part = new_lanes[start : start + _BLOCK]
-            np.not_equal(old_lanes[start : start + _BLOCK], part, out=mask[: len(part)])
+        stretches += [
+            (old_lanes[start : start + _STRETCH], new_lanes[start : start + _STRETCH])
+            for start in range(0, len(new_lanes), _STRETCH)
+        ]
+
+    def compare(share: Sequence[tuple[Words, Words]]) -> None:
+        mask = np.empty(_BLOCK, np.bool_)
+        for old, new in share:
+            for start in range(0, len(new), _BLOCK):
+                part = new[start : start + _BLOCK]
+                np.not_equal(old[start : start + _BLOCK], part, out=mask[: len(part)])
+
+    if threads == 1:
+        compare(stretches)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(compare, [stretches[number::threads] for number in range(threads)]))
 
 
 @contextmanager

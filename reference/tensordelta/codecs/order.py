@@ -46,11 +46,11 @@ class ExponentOrder:
         found: list[Positions] = []
         fields: list[NDArray[np.unsignedinteger[Any]]] = []
         offset = 0
-        shifted = np.empty(min(_BLOCK, max(map(len, base))), base[0].dtype)
+        doubled = np.empty(min(_BLOCK, max(map(len, base))), base[0].dtype)
         for words in base:
             for start in range(0, len(words), _BLOCK):
                 block = words[start : start + _BLOCK]
-                places = _below(block, low, width, limit, shifted)
+                places = _below(block, low, width, limit, doubled)
                 fields.append(_exponents(block.take(places), low, width))
                 places += offset + start
                 found.append(places)
@@ -86,20 +86,19 @@ class ExponentOrder:
         return np.concatenate([head, rest]), np.concatenate([taken, np.flatnonzero(~is_first)])
 
 
-def _below(words: Words, low: int, width: int, limit: int, shifted: Words) -> Positions:
+def _below(words: Words, low: int, width: int, limit: int, doubled: Words) -> Positions:
     """Indices of the words whose exponent field is less than the limit.
 
     Args:
-        shifted: room for as many words, to be written to.
+        doubled: room for as many words, to be written to.
     """
     if limit >> width:
         return np.arange(len(words))
-    # Shift the bits above the field out at the top; what is left compares as the field does.
-    above = words.dtype.itemsize * 8 - low - width
-    room = shifted[: len(words)]
-    np.left_shift(words, words.dtype.type(above), out=room)
+    # Only the sign is above the field. Doubling drives it out at the top; what is left compares as the field does.
+    room = doubled[: len(words)]
+    np.add(words, words, out=room)
     below = flags.scratch(len(words))
-    np.less(room, words.dtype.type(limit << (low + above)), out=below)
+    np.less(room, words.dtype.type(limit << (low + 1)), out=below)
     return flags.places(below)
 
 
