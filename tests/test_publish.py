@@ -782,6 +782,23 @@ def test_a_state_that_is_the_snapshot_itself(chain: td.Chain) -> None:
     assert (published.version, published.changed) == (1, 0)
 
 
+def test_many_words_are_applied_and_taken_back_by_several_threads(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    old = {name: rng.integers(0, 256, 1 << 20, np.uint8) for name in "abc"}
+    new = {name: array + np.uint8(1) if name == "a" else array.copy() for name, array in old.items()}
+    new["b"][::3] += 1
+    chain = td.open(tmp_path / "chain", create=True, threads=3)
+    chain.publish(old)
+    chain.publish(new)
+    held = {name: array.copy() for name, array in old.items()}
+    update = chain.prepare(held, 1)
+    assert update.changed > 1 << 20
+    update.apply()
+    assert all(np.array_equal(held[name], new[name]) for name in "abc")
+    update.undo()
+    assert all(np.array_equal(held[name], old[name]) for name in "abc")
+
+
 def test_threads_agree(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     words = rng.integers(0, 2**16, 3_000_000).astype(np.uint16)

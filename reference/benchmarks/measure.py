@@ -517,6 +517,14 @@ class Bench:
                 "x",
                 least=10,
             ),
+            *(
+                Figure(
+                    f"apply with {threads} threads, times shorter than the decode of {XOR}",
+                    apply[ours(threads=threads)].against(apply[f"{XOR}, decode before it"]),
+                    "x",
+                )
+                for threads in self._threads
+            ),
             Figure(f"apply, times shorter than decode and apply of {XOR}", apply[one].against(decode[XOR]), "x"),
             Figure(
                 "apply, times as long as the bare scatter",

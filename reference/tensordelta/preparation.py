@@ -367,6 +367,7 @@ class Preparation:
             route=tuple(route),
             size=size,
             seconds=seconds,
+            threads=self._threads,
             on_applied=on_applied,
         )
 

@@ -21,6 +21,8 @@ from .words import Words, to_array
 
 #: Words that are exchanged at once.
 _EXCHANGE = 1 << 16
+#: Words from which on threads gain more than it costs to start them.
+_MANY = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Update:
         route: tuple[str, ...],
         size: int,
         seconds: float,
+        threads: int = 1,
         on_applied: Callable[[Update, float], None] | None = None,
     ) -> None:
         self._state = state
@@ -84,6 +87,7 @@ class Update:
         self._chain = chain
         self._generation = self._generation_applied = state.generation
         self._applied = False
+        self._threads = threads
         self._on_applied = on_applied
         self._before = (
             state.layout,
@@ -169,8 +173,11 @@ class Update:
     def _live(self, tensor: int) -> Words:
         return self._state.words(tensor)
 
-    def apply(self, *, threads: int = 1) -> None:
+    def apply(self, *, threads: int | None = None) -> None:
         """Write the update into the state: only the scatter, in O(changes).
+
+        Args:
+            threads: how many write at once; by default as many as prepared the update, and one where the words are few.
 
         Raises:
             WrongBaseError: the state was changed by another update since; or, of arrays that are yours, one was
@@ -184,7 +191,7 @@ class Update:
         if self._on_applied:
             self._on_applied(self, time.perf_counter() - started)
 
-    def _apply(self, threads: int) -> None:
+    def _apply(self, threads: int | None) -> None:
         if self._applied or self._state.generation != self._generation:
             raise WrongBaseError(
                 "the state was updated since this update was prepared",
@@ -201,8 +208,11 @@ class Update:
         self._applied = True
         self._generation_applied = self._state.generation
 
-    def undo(self, *, threads: int = 1) -> None:
+    def undo(self, *, threads: int | None = None) -> None:
         """Take the state back to what it was before `apply`, in O(changes).
+
+        Args:
+            threads: as for `apply`.
 
         Raises:
             WrongBaseError: the update is not the last that was applied to the state.
@@ -269,8 +279,10 @@ class Update:
                     advice="Prepare the update again from the arrays as they are now.",
                 )
 
-    def _scatter(self, targets: Sequence[Words | None], threads: int, *, forward: bool) -> None:
+    def _scatter(self, targets: Sequence[Words | None], threads: int | None, *, forward: bool) -> None:
         """Write all pieces, or none: what an interruption finds half done is taken back."""
+        if threads is None:
+            threads = self._threads if self.changed >= _MANY else 1
         writes: list[_Write | _Exchange] = []
         for tensor, target in enumerate(targets):
             if target is None:
