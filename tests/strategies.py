@@ -21,6 +21,7 @@ from tensordelta.errors import MissingError
 from tensordelta.fetch import MemoryBlob
 from tensordelta.layout import Layout, Tensor
 from tensordelta.state import State
+from tensordelta.stores import DirectBatch, Entry
 from tensordelta.words import DTYPES, Words
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "slow"
@@ -190,6 +191,8 @@ class MemoryStore(dict[str, bytes]):
     """A store that is a mapping of names to bytes; the slow reader reads it as it is."""
 
     address = "memory"
+    exclusive = True
+    remote = False
 
     def read(self, name: str) -> bytes:
         try:
@@ -203,14 +206,23 @@ class MemoryStore(dict[str, bytes]):
     def size(self, name: str) -> int | None:
         return len(self[name]) if name in self else None
 
-    def names(self, prefix: str) -> Iterator[str]:
-        return (name for name in list(self) if name.startswith(prefix))
+    def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
+        return (name for name in list(self) if name.startswith(prefix) and (after is None or name > after))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        return (Entry(name, len(self[name]), None) for name in self.names(prefix))
 
     def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         self[name] = b"".join(parts)
 
     def create(self, name: str, data: bytes) -> bool:
         return self.setdefault(name, data) is data
+
+    def batch(self) -> DirectBatch:
+        return DirectBatch(self)
+
+    def delete(self, name: str) -> None:
+        self.pop(name, None)
 
     def add(self, prefix: str, data: bytes, suffix: str = "") -> str:
         """Put an object under its digest; gives the digest."""

@@ -127,3 +127,20 @@ def test_refuses(tmp_path: Path, arguments: tuple[str, str]) -> None:
     done = subprocess.run([sys.executable, str(RUN), *arguments], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert arguments[0] in done.stderr
+
+
+@pytest.mark.slow
+def test_many_writers_and_readers(tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    environment = {**os.environ, "PYTHONPATH": str(Path(td.__file__).parents[1]), "PYTHONWARNINGS": "error"}
+    command = [sys.executable, str(RUN.with_name("many.py")), "--size", "1MiB", "--rounds", "2", "--json", str(target)]
+    counts = ("--writers", "1,3", "--readers", "1,2")
+    done = subprocess.run([*command, *counts], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(target.read_text())
+    assert [row["writers"] for row in facts["writers"]] == [row["packs"] for row in facts["writers"]] == [1, 3]
+    for row in facts["writers"]:
+        assert all(row["seconds"][at] > row["slowest"][at] > 0 < row["commit"][at] for at in range(2))
+        assert facts["bytes"] / 4 < row["full_sent"] < facts["bytes"] and 0 < row["sent"] < row["full_sent"]
+    one, two = facts["readers"]
+    assert two["got"] == 2 * one["got"] > 0 and all(len(row["seconds"]) == 2 for row in (one, two))

@@ -17,7 +17,7 @@ from hub_server import Hub
 
 import tensordelta as td
 from tensordelta.fetch import Sources
-from tensordelta.store import FolderStore
+from tensordelta.stores import FolderStore
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "org/model"

@@ -21,7 +21,7 @@ import tensordelta as td
 from tensordelta import State
 from tensordelta.encoder import Encoder
 from tensordelta.publish import snapshot_folder
-from tensordelta.store import FolderStore
+from tensordelta.stores import FolderStore
 
 ONE = {"w": np.arange(8, dtype=np.float32)}
 TWO = {"b": np.ones(3, ml_dtypes.bfloat16)}
@@ -400,8 +400,11 @@ def test_version_numbers_and_gaps(chain: td.Chain) -> None:
     assert chain.publish(ONE, version=3).version == 3
     assert chain.publish({"w": ONE["w"] + 1}).version == 4
     assert chain.publish({"w": ONE["w"] + 2}, version=10).base == 4
-    for version in (10, 4, 0, -1):
+    for version in (9, 5, 0, -1):
         with pytest.raises(ValueError, match="not greater than the newest, 10"):
+            chain.publish(ONE, version=version)
+    for version in (10, 4):
+        with pytest.raises(td.ConflictError):
             chain.publish(ONE, version=version)
     with pytest.raises(ValueError, match="out of range"):
         chain.publish(ONE, version=10**12)
@@ -556,6 +559,32 @@ def test_the_same_manifest_counts_as_success(meddled: tuple[Meddling, td.Chain, 
     assert (published.version, published.annotations) == (1, {"by": "other"})
     assert mine.publish({"w": ONE["w"] + 2}).base == 1
     assert mine.verify(deep=True).ok
+
+
+def test_a_version_is_published_again(tmp_path: Path, chain: td.Chain) -> None:
+    """Who does not know whether a version was published publishes it again; nothing changes then."""
+    chain.publish(ONE)
+    two = {"w": ONE["w"] + 1}
+    chain.publish(two, version=1, files={"config.json": b"{}"}, annotations={"by": "the first try"})
+    chain.publish({"w": ONE["w"] + 2})
+    before = {path: path.read_bytes() for path in Path(chain.address).rglob("*") if path.is_file()}
+    again = td.open(chain.address)
+    published = again.publish(two, version=1, files={"config.json": b"{}"}, annotations={"by": "the second"})
+    assert (published.version, published.base, published.size) == (1, 0, 0)
+    assert published.annotations == {"by": "the first try"}
+    assert again.publish(ONE, version=0).version == 0
+    others = (
+        lambda: again.publish({"w": ONE["w"] + 3}, version=1, files={"config.json": b"{}"}),
+        lambda: again.publish({"w": two["w"].reshape(2, -1)}, version=1, files={"config.json": b"{}"}),
+        lambda: again.publish(two, version=1, files={"config.json": b"{ }"}),
+        lambda: again.publish(two, version=1),
+        lambda: again.publish(two, version=1, files={"config.json": b"{}"}, full=True),
+    )
+    for other in others:
+        with pytest.raises(td.ConflictError) as caught:
+            other()
+        assert caught.value.rule == "TD-WRT-006" and caught.value.object == "manifests/000000000001.json"
+    assert {path: path.read_bytes() for path in Path(chain.address).rglob("*") if path.is_file()} == before
 
 
 WRITER = """

@@ -195,7 +195,7 @@ def test_a_chain_id_can_be_pinned() -> None:
 
 def chain_that_stands_still() -> Builder:
     """Versions 0, 1 and 2 are one state; 3 is another, from 2."""
-    rng = np.random.default_rng(1)
+    rng = gallery.Random(1)
     builder = Builder()
     model = gallery.small(rng)
     builder.full(0, model)
@@ -267,26 +267,42 @@ def test_the_target_held_already_takes_no_edge() -> None:
         assert state.version == 1 and state.equals(frozen(builder.models[1]))
 
 
-def test_a_state_of_no_version_is_refused() -> None:
+def test_a_state_of_no_version_is_made_anew() -> None:
+    """Section 10: a route starts from what is held, or from nothing; no edge starts from such a state."""
     builder = good_chain("packs")
     chain = open_chain(builder)
-    model = gallery.stepped(np.random.default_rng(5), builder.models[0])
-    for state in (as_state(model), arrays_of(model)):
-        with pytest.raises(td.WrongBaseError) as caught:
-            chain.prepare(state, 1)
-        assert caught.value.rule == "TD-RDR-003"
+    model = gallery.stepped(gallery.Random(5), builder.models[0])
+    state, arrays = as_state(model), arrays_of(model)
+    for each in (state, arrays):
+        update = chain.prepare(each, 1)
+        assert update.route == (gallery.manifest_name(0), gallery.manifest_name(1))
+        update.apply()
+    assert state.equals(frozen(builder.models[1]))
+    assert_arrays(arrays, builder.models[1])
 
 
-def test_a_state_changed_behind_the_back_is_refused() -> None:
-    """Arrays are scanned whenever it matters; a lane that changed in memory shows."""
+def test_a_state_that_is_not_the_version_it_remembers_is_refused() -> None:
+    builder = good_chain("packs")
+    state = as_state(gallery.stepped(gallery.Random(5), builder.models[0]))
+    state.sums()
+    state.version, state.chain = 0, gallery.CHAIN
+    before = state.copy()
+    with pytest.raises(td.WrongBaseError) as caught:
+        open_chain(builder).prepare(state, 1)
+    assert caught.value.rule == "TD-RDR-003"
+    assert state.equals(before)
+
+
+def test_a_state_changed_behind_the_back_is_no_base() -> None:
+    """Arrays are scanned whenever it matters; a lane that changed in memory shows, and no delta is put on it."""
     builder = good_chain("packs")
     chain = open_chain(builder)
     arrays = arrays_of(builder.models[0])
+    assert chain.prepare(arrays, 1).route == (gallery.manifest_name(1),)
     arrays["layers.0.b"].view(np.uint32)[3] += 1
-    with pytest.raises(td.WrongBaseError):
-        chain.prepare(arrays, 1)
-    arrays["layers.0.b"].view(np.uint32)[3] -= 1
-    chain.prepare(arrays, 1).apply()
+    update = chain.prepare(arrays, 1)
+    assert update.route == (gallery.manifest_name(0), gallery.manifest_name(1))
+    update.apply()
     assert_arrays(arrays, builder.models[1])
 
 
@@ -297,8 +313,11 @@ def test_the_same_words_under_another_layout_are_another_state() -> None:
     each = model["layers.0.w"]
     model["layers.0.w"] = gallery.Tensor(each.dtype, each.shape[::-1], each.words)
     assert gallery.fingerprint(model) == gallery.fingerprint(builder.models[0])
-    with pytest.raises(td.WrongBaseError):
-        chain.prepare(as_state(model), 1)
+    state = as_state(model)
+    update = chain.prepare(state, 1)
+    assert update.route == (gallery.manifest_name(0), gallery.manifest_name(1))
+    update.apply()
+    assert state.equals(frozen(builder.models[1]))
 
 
 def test_a_base_is_its_layout_and_not_its_number() -> None:
@@ -321,7 +340,7 @@ def test_one_member_is_checked_against_what_is_held() -> None:
     builder = good_chain("packs")
     chain = open_chain(builder)
     edge = Edge(gallery.manifest_name(1), chain.manifest(1))
-    state = as_state(gallery.stepped(np.random.default_rng(5), builder.models[0]))
+    state = as_state(gallery.stepped(gallery.Random(5), builder.models[0]))
     with pytest.raises(td.WrongBaseError) as caught:
         chain._reader.prepare_edge(state, edge)
     assert caught.value.rule == "TD-RDR-003"
@@ -350,7 +369,7 @@ def test_a_read_only_array_is_found_before_anything_is_written() -> None:
 
 
 def test_a_read_only_array_that_stays_as_it_is_does_no_harm() -> None:
-    rng = np.random.default_rng(1)
+    rng = gallery.Random(1)
     builder = Builder()
     model = gallery.small(rng)
     builder.full(0, model)
@@ -375,9 +394,9 @@ def test_a_read_only_array_that_stays_as_it_is_does_no_harm() -> None:
 def test_arrays_that_would_be_copied_are_refused(spoil: Callable[[np.ndarray], object]) -> None:
     """An update of a copy would leave the engine's own array as it was, and say that all is well."""
     builder = Builder()
-    model: Model = {"w": gallery.random_tensor(np.random.default_rng(1), "I64", (4, 6))}
+    model: Model = {"w": gallery.random_tensor(gallery.Random(1), "I64", (4, 6))}
     builder.full(0, model)
-    builder.delta(1, gallery.stepped(np.random.default_rng(2), model), 0)
+    builder.delta(1, gallery.stepped(gallery.Random(2), model), 0)
     arrays = arrays_of(model)
     arrays["w"] = spoil(arrays["w"])  # type: ignore[assignment]
     with pytest.raises(ValueError, match="w"):
@@ -539,7 +558,7 @@ def test_a_full_version_writes_into_the_arrays_that_are_there() -> None:
 
 
 def test_arrays_of_packed_dtypes() -> None:
-    rng = np.random.default_rng(1)
+    rng = gallery.Random(1)
     builder = Builder()
     model: Model = {
         "f4": gallery.random_tensor(rng, "F4", (3, 8)),
@@ -572,7 +591,7 @@ def test_every_tensor_can_be_read_alone(chain: Good) -> None:
 
 
 def chain_of_one_pack_a_tensor() -> Builder:
-    rng = np.random.default_rng(3)
+    rng = gallery.Random(3)
     builder = Builder()
     model: Model = {name: gallery.weights(rng, (30, 10)) for name in "abc"}
     layout = builder.layout(model)
@@ -596,7 +615,7 @@ def test_one_tensor_costs_its_own_packs() -> None:
 def test_one_tensor_is_proven_by_its_own_fingerprint() -> None:
     """A pack that makes other words than the version has, under a chunk fingerprint and digest of its own."""
     builder = chain_of_one_pack_a_tensor()
-    other = {**builder.models[2], "b": gallery.changed(np.random.default_rng(9), builder.models[2]["b"])}
+    other = {**builder.models[2], "b": gallery.changed(gallery.Random(9), builder.models[2]["b"])}
     wrong = gallery.chunk_for(builder.models[1], other, "b")
     entries = [dict(entry) for entry in builder.manifests[2]["packs"]]
     entries[1] = builder.store(gallery.of_chunks([wrong], builder.manifests[2]["layout"]))
@@ -619,7 +638,7 @@ def test_one_tensor_without_fingerprints_costs_the_whole_version() -> None:
 def test_one_tensor_is_found_past_a_lost_pack_and_without_fingerprints() -> None:
     """The cheapest route has lost its pack, the other cannot prove a part: the whole version still can be had."""
     builder = Builder()
-    rng = np.random.default_rng(4)
+    rng = gallery.Random(4)
     model = gallery.small(rng)
     builder.full(0, model, fingerprints=False)
     after = gallery.stepped(rng, model, 0.02)
@@ -669,7 +688,7 @@ def test_reading_one_tensor_keeps_to_the_budget() -> None:
 
 
 def test_a_pack_without_a_path_comes_from_a_folder_of_the_users(tmp_path: Path) -> None:
-    rng = np.random.default_rng(8)
+    rng = gallery.Random(8)
     builder = Builder()
     model = gallery.small(rng)
     source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors"], "name": "sub/model.safetensors"}
@@ -683,13 +702,23 @@ def test_a_pack_without_a_path_comes_from_a_folder_of_the_users(tmp_path: Path) 
     (tmp_path / "wrong.safetensors").write_bytes(bytes(len(shard.data)))
     with pytest.raises(td.UntrustedError):
         open_chain(builder, pack_folders=[tmp_path]).load(0)
-    (tmp_path / "any name.safetensors").write_bytes(shard.data)
+    (tmp_path / "any name").write_bytes(shard.data)
     assert open_chain(builder, pack_folders=[tmp_path / "absent", tmp_path]).load(0).equals(frozen(model))
+
+
+def test_a_source_without_a_scheme_is_passed_over() -> None:
+    builder = Builder()
+    model = gallery.small(gallery.Random(8))
+    source = {"path": None, "sources": ["hf", "hf:org/model@0123abcd/model.safetensors", "x hf://org/model@0/m"]}
+    builder.edge(0, model, [gallery.of_plain(model, model, stored=False, fields=source)])
+    with pytest.raises(td.UntrustedError) as caught:
+        open_chain(builder, allow_sources=["hf"]).load(0)
+    assert caught.value.rule == "TD-MAN-017"
 
 
 def test_an_allowed_source_that_gives_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     builder = Builder()
-    model = gallery.small(np.random.default_rng(8))
+    model = gallery.small(gallery.Random(8))
     source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors", "other://x"]}
     builder.edge(0, model, [gallery.of_plain(model, model, stored=False, fields=source)])
     asked: list[str] = []
@@ -702,7 +731,7 @@ def test_an_allowed_source_that_gives_nothing_is_missing(monkeypatch: pytest.Mon
 
 def test_a_source_is_proven_like_any_other_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     builder = Builder()
-    model = gallery.small(np.random.default_rng(8))
+    model = gallery.small(gallery.Random(8))
     source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors"]}
     shard = gallery.of_plain(model, model, stored=False, fields=source)
     builder.edge(0, model, [shard])
@@ -757,7 +786,7 @@ def test_a_budget_leaves_the_held_state_alone() -> None:
 
 
 def test_versions_are_found_by_annotations() -> None:
-    rng = np.random.default_rng(1)
+    rng = gallery.Random(1)
     builder = Builder()
     model = gallery.small(rng)
     builder.full(0, model, annotations={"step": "10", "run": "a"})
@@ -933,9 +962,10 @@ def test_a_version_of_the_same_number_in_a_copy_that_went_its_own_way(tmp_path: 
     chain.publish({"w": np.full(4, 1, np.float32)})
     copy.publish({"w": np.full(4, 2, np.float32)})
     state = chain.load(1)
-    with pytest.raises(td.WrongBaseError):
-        copy.prepare(state, 1)
-    assert state["w"].tolist() == [1, 1, 1, 1]
+    update = copy.prepare(state, 1)
+    assert update.route == ("manifests/000000000000.json", "manifests/000000000001.json")
+    update.apply()
+    assert state["w"].tolist() == [2, 2, 2, 2]
 
 
 def test_a_listener_may_undo_what_was_applied(tmp_path: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import gallery
-import numpy as np
 import pytest
 from gallery import Builder, as_state, good_chain, manifest_name, open_chain, shortcut_name
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import examples
 
 import tensordelta as td
+from tensordelta import routes
 from tensordelta.errors import TensorDeltaError
 from tensordelta.manifest import Manifest, parse_manifest
+from tensordelta.members import Members
 from tensordelta.objects import ShortcutName
 from tensordelta.routes import Edge, Held, Planner
 
@@ -62,7 +67,7 @@ class Listing:
         self.shortcuts[ShortcutName(version, base, tag)] = manifest(version, base, size, **members)
         return self
 
-    def planner(self) -> Planner:
+    def planner(self, together: object = None) -> Planner:
         def read_manifest(version: int) -> Manifest:
             self.read.append(manifest_name(version))
             return taken(self.manifests[version])
@@ -71,7 +76,8 @@ class Listing:
             self.read.append(shortcut_name(name.version, name.base, name.tag or ""))
             return taken(self.shortcuts[name])
 
-        return Planner(self.manifests, self.shortcuts, read_manifest, read_shortcut)
+        members = Members(self.manifests, self.shortcuts, read_manifest, read_shortcut, together)  # type: ignore[arg-type]
+        return Planner(members)
 
     def plan(self, target: int, **how: object) -> list[str]:
         return [edge.name for edge in self.planner().plan(target, **how)]  # type: ignore[arg-type]
@@ -195,6 +201,173 @@ def test_only_what_lies_on_the_way_is_read() -> None:
     assert len(listing.read) < 60, "a reader that is five versions behind reads no thousand manifests"
 
 
+# -- long chains ----------------------------------------------------------------------------------------------------
+
+
+def joins_up(route: Sequence[Edge], target: int, held: int | None) -> bool:
+    stops = [edge.base for edge in route] + [target]
+    return stops[0] in (None, held) and [edge.manifest.version for edge in route] == stops[1:]
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> tuple[Listing, int, int | None, list[str]]:
+    """A listing with gaps, bases that are gone, members that cannot be read or disagree; a target; what is held."""
+    versions = sorted(draw(st.sets(st.integers(0, 14), min_size=1, max_size=8)))
+    listing = Listing()
+    size = st.integers(0, 40)
+    for version in versions:
+        older = [None, *(each for each in versions if each < version)]
+        start = st.one_of(st.sampled_from(older), st.sampled_from([None, *range(version)]))
+        listing.add(version, draw(start), draw(size))
+        for tag in draw(st.lists(st.sampled_from([None, "a"]), max_size=3)):
+            wrong = {"fingerprint": "f" * 16} if draw(st.integers(0, 9)) == 0 else {}
+            listing.cut(version, draw(start), draw(size), tag, **wrong)
+        if draw(st.integers(0, 9)) == 0:
+            listing.manifests[version] = broken(manifest_name(version))
+    for name in listing.shortcuts:
+        if draw(st.integers(0, 9)) == 0:
+            listing.shortcuts[name] = broken(shortcut_name(name.version, name.base, name.tag or ""))
+    members = [*map(manifest_name, listing.manifests)]
+    members += [shortcut_name(each.version, each.base, each.tag or "") for each in listing.shortcuts]
+    dropped = draw(st.lists(st.sampled_from(members), max_size=2))
+    held = draw(st.one_of(st.none(), st.sampled_from([*versions, *range(14)])))
+    return listing, draw(st.sampled_from(versions)), held, dropped
+
+
+def usable(listing: Listing) -> Listing:
+    """The same without what cannot be read or does not count."""
+    found = Listing()
+    found.manifests = {version: each for version, each in listing.manifests.items() if isinstance(each, Manifest)}
+    for name, each in listing.shortcuts.items():
+        own = found.manifests.get(name.version)
+        if isinstance(each, Manifest) and isinstance(own, Manifest) and each.fingerprint == own.fingerprint:
+            found.shortcuts[name] = each
+    return found
+
+
+@pytest.mark.parametrize("exact", [256, 12, 4, 0])
+@given(graph=graphs())
+@examples(150)
+def test_any_graph_however_little_may_be_read(exact: int, graph: tuple[Listing, int, int | None, list[str]]) -> None:
+    """There is a route where there is one. It is of least cost in a chain of few members; nothing is read twice."""
+    listing, target, held, names_dropped = graph
+    dropped = {name: broken(name) for name in names_dropped}
+    start = None if held is None else Held(held, fingerprint_of(held), LAYOUT)
+    readable = usable(listing)
+    expected = cheapest(readable, target, held, dropped) if target in readable.manifests else None
+    if held == target:
+        expected = 0
+    listing.read.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(routes, "EXACT", exact)
+        if expected is None:
+            with pytest.raises(TensorDeltaError):
+                listing.planner().plan(target, held=start, dropped=dropped)
+            return
+        route = listing.planner().plan(target, held=start, dropped=dropped)
+    cost = sum(edge.manifest.size for edge in route)
+    assert cost >= expected and (not route or joins_up(route, target, held))
+    assert not any(edge.name in names_dropped for edge in route)
+    if len(listing.manifests) + len(listing.shortcuts) <= exact:
+        assert cost == expected
+    assert len(listing.read) == len(set(listing.read))
+
+
+def long_chain(count: int, *, seed: int = 0, full: Callable[[int], bool] = lambda version: False) -> Listing:
+    """Deltas of one version, and skip deltas over 8 and 64, whose sizes vary; full shortcuts where asked for."""
+    rng = random.Random(seed)
+
+    def size(span: int) -> int:
+        return int(1000 * span**0.75 * rng.uniform(0.8, 1.25))
+
+    listing = Listing().add(0, None, 140_000)
+    for version in range(1, count):
+        listing.add(version, version - 1, size(1))
+        for span in (8, 64):
+            if version % span == 0:
+                listing.cut(version, version - span, size(span))
+        if full(version):
+            listing.cut(version, None, int(140_000 * rng.uniform(0.8, 1.25)))
+    return listing
+
+
+def test_a_long_chain_is_planned_on_its_names() -> None:
+    """Few objects are read, and the route is no dearer, or hardly, than that of someone who reads everything."""
+    every_1000 = long_chain(3001, full=lambda version: version % 1000 == 0)
+    for listing, held, most, dearer in [
+        (every_1000, None, 120, 1.02),
+        (every_1000, 2999, 6, 1.0),
+        (every_1000, 2995, 30, 1.0),
+        (every_1000, 2900, 256, 1.0),
+        (every_1000, 500, 120, 1.02),
+        (long_chain(3001, seed=1), None, 300, 1.02),
+        (long_chain(3001, seed=2), 1499, 300, 1.02),
+    ]:
+        listing.read.clear()
+        start = None if held is None else Held(held, fingerprint_of(held), LAYOUT)
+        route = listing.planner().plan(3000, held=start)
+        assert joins_up(route, 3000, held)
+        expected = cheapest(listing, 3000, held, ())
+        assert expected is not None
+        assert sum(edge.manifest.size for edge in route) <= dearer * expected, held
+        assert len(listing.read) <= most, held
+
+
+def test_a_full_version_that_no_name_tells_is_found() -> None:
+    """Without shortcuts every manifest may be the one that starts from nothing; only those on the way are read."""
+    listing = Listing()
+    for version in range(2000):
+        listing.add(version, version - 1 if version % 100 else None, 10 if version % 100 else 500)
+    assert listing.plan(1950) == names(*range(1900, 1951))
+    assert len(listing.read) < 120
+    listing.read.clear()
+    assert listing.plan(1950, held=Held(1940, fingerprint_of(1940), LAYOUT)) == names(*range(1941, 1951))
+    assert len(listing.read) < 80
+
+
+def test_names_that_promise_too_much() -> None:
+    """In a long chain with manifests that start from elsewhere, and shortcuts that cannot be used."""
+    listing = long_chain(1000)
+    for version in range(2, 1000, 2):
+        listing.add(version, version - 2, 1500)
+    for name in list(listing.shortcuts):
+        if name.version % 128 == 0:
+            listing.shortcuts[name] = broken(shortcut_name(name.version, name.base, name.tag or ""))
+    listing.manifests[999] = manifest(999, 996, 1100)
+    listing.manifests[997] = broken(manifest_name(997))
+    listing.manifests[512] = manifest(512, 300, 1500)
+    del listing.manifests[510]
+    route = listing.planner().plan(999)
+    assert joins_up(route, 999, None)
+    expected = cheapest(usable(listing), 999, None, ())
+    assert expected is not None and sum(edge.manifest.size for edge in route) < 1.3 * expected
+
+
+def test_a_long_chain_around_what_failed() -> None:
+    listing = long_chain(1000, full=lambda version: version in (400, 800))
+    first = listing.planner().plan(999)
+    assert first[0].name == shortcut_name(800, None)
+    lost = {shortcut_name(800, None): broken(shortcut_name(800, None))}
+    second = listing.planner().plan(999, dropped=lost)
+    assert second[0].name == shortcut_name(400, None) and joins_up(second, 999, None)
+    lost |= {shortcut_name(400, None): broken("x"), manifest_name(0): broken("y")}
+    with pytest.raises(td.MalformedError) as caught:
+        listing.planner().plan(999, dropped=lost)
+    assert caught.value.object == shortcut_name(800, None), "the first error is told"
+
+
+def test_far_away_several_are_read_at_once() -> None:
+    batches: list[int] = []
+
+    def together(jobs: Sequence[Callable[[], object]]) -> list[object]:
+        batches.append(len(jobs))
+        return [job() for job in jobs]
+
+    listing = long_chain(1000)
+    assert joins_up(listing.planner(together).plan(999), 999, None)
+    assert len(batches) < len(listing.read) / 4
+
+
 # -- what counts ----------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +398,26 @@ def test_a_base_that_disagrees_with_its_own_manifest() -> None:
         with pytest.raises(td.WrongBaseError):
             listing.plan(1, held=held)
         assert listing.cut(1, 0, 50).plan(1) == names(0, (1, 0))
+
+
+def test_what_fails_in_planning_has_its_place_among_the_errors() -> None:
+    """The error of the member that failed first is told, whether planning or following found it out."""
+    lost = td.MissingError("is gone", object="packs/x", rule="TD-MAN-014")
+    unknown = Listing().add(0, None, 10).add(1, 0, 10, features=["not-known"])
+    listing = unknown.cut(1, 0, 20)
+    dropped: dict[str, TensorDeltaError] = {}
+    assert listing.plan(1, dropped=dropped) == names(0, (1, 0))
+    assert list(dropped) == names(1)
+    dropped[shortcut_name(1, 0)] = lost
+    with pytest.raises(td.UnsupportedError):
+        listing.plan(1, dropped=dropped)
+    listing = unknown.cut(1, 0, 5)
+    dropped = {}
+    assert listing.plan(1, dropped=dropped) == names(0, (1, 0))
+    assert not dropped, "a member that is not on the route did not fail"
+    dropped[shortcut_name(1, 0)] = lost
+    with pytest.raises(td.MissingError):
+        listing.plan(1, dropped=dropped)
 
 
 def test_a_base_that_is_not_what_is_held() -> None:
@@ -308,7 +501,7 @@ def test_a_lost_pack_is_gone_around() -> None:
         assert state.equals(as_state(builder.models[6]))
         sizes.append(update.size)
         lost = chain.store.objects[update.route[-1]]
-        remove_packs(chain, gallery.json.loads(lost))
+        remove_packs(chain, json.loads(lost))
     assert sizes == sorted(sizes), "each way around costs no less than the one before"
     assert len(set(sizes)) > 1
 
@@ -319,7 +512,7 @@ def test_the_held_state_survives_a_detour() -> None:
     chain = open_chain(builder)
     state = chain.load(0)
     cheapest_route = chain.prepare(state, 6).route
-    remove_packs(chain, gallery.json.loads(chain.store.objects[cheapest_route[-1]]))
+    remove_packs(chain, json.loads(chain.store.objects[cheapest_route[-1]]))
     update = chain.prepare(state, 6)
     assert update.route != cheapest_route and cheapest_route[-1] not in update.route
     update.apply()
@@ -329,7 +522,7 @@ def test_the_held_state_survives_a_detour() -> None:
 
 
 def test_the_first_error_surfaces_when_all_ways_are_shut() -> None:
-    rng = np.random.default_rng(1)
+    rng = gallery.Random(1)
     builder = Builder()
     model = gallery.small(rng)
     builder.full(0, model)

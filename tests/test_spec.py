@@ -20,13 +20,13 @@ import slow_reader
 from strategies import slow
 
 import tensordelta as td
-from tensordelta import ijson, manifest, objects, pack, schemas
+from tensordelta import ijson, manifest, objects, pack, schemas, signatures
 from tensordelta.errors import ERRORS, TensorDeltaError
 from tensordelta.layout import Layout
 from tensordelta.reader import Reader
 from tensordelta.routes import Edge
 from tensordelta.state import State
-from tensordelta.store import FolderStore
+from tensordelta.stores import FolderStore
 from tensordelta.words import DTYPES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -242,8 +242,19 @@ def parse_table(data: bytes) -> None:
 
 
 def parse_signature(data: bytes) -> None:
-    # The package has no keys yet; the form of the object is the slow reader's to check.
-    ijson.check_version(ijson.parse(data, object="example", limit=objects.MAX_SMALL), object="example")
+    signatures.parse_signature(data, object="example")
+
+
+def parse_pin(data: bytes) -> None:
+    objects.parse_pin(data, object="example")
+
+
+def parse_pin_slowly(data: bytes) -> None:
+    """A pin has the fields of a hint, and one more."""
+    slow_reader.parse_latest(data)
+    seconds = json.loads(data).get("seconds", 0)
+    if type(seconds) is not int or not 0 <= seconds < 2**53:
+        raise slow_reader.Fault("malformed", "TD-RET-009", "seconds")
 
 
 PARSERS: dict[str, tuple[Callable[[bytes], object], Callable[[bytes], object]]] = {
@@ -257,6 +268,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], Callable[[bytes], object]]] 
         lambda data: slow_reader.parse_table(data.decode(), json.loads(data)["layout"]),
     ),
     "signature": (parse_signature, slow_reader.parse_signature),
+    "pin": (parse_pin, parse_pin_slowly),
 }
 
 
@@ -270,8 +282,6 @@ def test_examples(example: Example) -> None:
     with pytest.raises(slow_reader.Fault) as other:
         slowly(example.data)
     assert other.value.name == example.error
-    if example.kind == "signature":
-        return
     with pytest.raises(TensorDeltaError) as caught:
         parse(example.data)
     assert caught.value.name == example.error
@@ -320,7 +330,9 @@ def schema_errors(kind: str, data: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "example", [each for each in EXAMPLES if each.kind != "signature"], ids=lambda each: f"{each.kind}-{each.line}"
+    "example",
+    [each for each in EXAMPLES if each.kind not in ("signature", "pin")],
+    ids=lambda each: f"{each.kind}-{each.line}",
 )
 def test_examples_and_schemas(example: Example) -> None:
     errors = schema_errors(example.kind, example.data)

@@ -49,7 +49,7 @@ def random_array(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def every_dtype() -> State:
-    rng = np.random.default_rng(2)
+    rng = gallery.Random(2)
     return as_state({f"t.{dtype}": gallery.random_tensor(rng, dtype, (3, 5, 8)) for dtype in gallery.DTYPES})
 
 
@@ -267,7 +267,7 @@ def test_a_state_goes_through_a_file(tmp_path: Path) -> None:
 def test_a_saved_state_is_aligned(tmp_path: Path) -> None:
     """Every tensor begins where its dtype may be mapped, whatever the names."""
     path = tmp_path / "state.safetensors"
-    rng = np.random.default_rng(3)
+    rng = gallery.Random(3)
     model = {f"{i:02d}": gallery.random_tensor(rng, dtype, (4, 1)) for i, dtype in enumerate(gallery.DTYPES)}
     as_state(model).save(path)
     data = path.read_bytes()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -29,8 +31,11 @@ _CORE = {
     "chunk": {"codecs", "codecs.compression", "codecs.order", "codecs.positions", "codecs.values"}
     | {"errors", "fingerprint", "ijson", "layout", "objects", "words"},
     "manifest": {"errors", "ijson", "objects", "tables"},
+    "signatures": {"errors", "ijson", "objects"},
+    "trust": {"errors", "manifest", "objects", "signatures"},
     "pack": {"chunk", "container", "errors", "ijson", "layout", "manifest", "objects", "words"},
-    "routes": {"errors", "manifest", "objects"},
+    "members": {"errors", "manifest", "objects"},
+    "routes": {"errors", "manifest", "members", "objects"},
 }
 _FILES = {"os", "pathlib", "io", "mmap", "shutil", "tempfile", "socket", "urllib", "huggingface_hub"}
 
@@ -76,4 +81,19 @@ def test_the_core_knows_only_what_lies_below(name: str) -> None:
 
 
 def test_a_store_knows_nothing_of_deltas() -> None:
-    assert _imports("store")[0] <= {"errors", "objects"}
+    for name in _MODULES:
+        if name.split(".")[0] == "stores":
+            own = {each for each in _imports(name)[0] if each.split(".")[0] != "stores"}
+            assert own <= {"errors", "objects"}, (name, own)
+
+
+_LAZY = {"huggingface_hub": {"fetch", "stores.hub"}, "obstore": {"stores.cloud"}, "pytest": {"stores.testing"}}
+
+
+def test_clients_of_stores_are_imported_where_they_are_needed() -> None:
+    """Each by the module that speaks to it alone, and not before an address needs it."""
+    for package, rooms in _LAZY.items():
+        assert {name for name in _MODULES if package in _imports(name)[1]} == rooms
+    code = f"import sys, tensordelta.cli; print(sorted({set(_LAZY)} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

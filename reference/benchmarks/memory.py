@@ -95,7 +95,7 @@ def peaks(size: int, *, density: float, threads: int, environment: Mapping[str, 
     return found
 
 
-class _Watch:
+class Watch:
     """Follows the process's anonymous memory from a thread of its own."""
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ def _write(folder: Path, size: int, density: float) -> None:
 def _publish(address: Path, threads: int, checkpoint: Path) -> dict[str, Any]:
     import tensordelta as td
 
-    with _Watch() as watch:
+    with Watch() as watch:
         published = td.open(address, create=True, threads=threads).publish(checkpoint)
     return {"peak": watch.peak, "start": watch.start, "changed": published.changed, "seconds": watch.seconds}
 
@@ -165,7 +165,7 @@ def _publish(address: Path, threads: int, checkpoint: Path) -> dict[str, Any]:
 def _pull(address: Path, threads: int, folder: Path, version: int) -> dict[str, Any]:
     import tensordelta as td
 
-    with _Watch() as watch:
+    with Watch() as watch:
         chain = td.open(address, threads=threads)
         chain.pull(folder, version)
     changed = chain.manifest(version).changed

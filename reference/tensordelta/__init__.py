@@ -8,9 +8,11 @@
 The format is specified in SPEC.md; this package is its reference implementation.
 """
 
+from .background import BackgroundPublisher, Ticket
 from .chain import Chain, open
 from .checkout import Checkout, Pulled
 from .difference import Diff, TensorDiff, diff
+from .draft import Draft, Slice
 from .errors import (
     ERRORS,
     ConflictError,
@@ -18,18 +20,21 @@ from .errors import (
     LimitError,
     MalformedError,
     MissingError,
+    StoreError,
     TensorDeltaError,
     UnsupportedError,
     UntrustedError,
     WrongBaseError,
 )
 from .events import Event
+from .follow import Follower
 from .history import History
 from .layout import Layout, Tensor
 from .manifest import Manifest
 from .publish import Published
 from .state import State, read_state
-from .store import FolderStore, Store
+from .stores import FolderStore, Store
+from .transfer import Copied, copy
 from .update import Patch, Update
 from .verify import Verification
 
@@ -37,12 +42,16 @@ __version__ = "1.0.0.dev0"
 
 __all__ = [
     "ERRORS",
+    "BackgroundPublisher",
     "Chain",
     "Checkout",
     "ConflictError",
+    "Copied",
     "Diff",
+    "Draft",
     "Event",
     "FolderStore",
+    "Follower",
     "History",
     "IntegrityError",
     "Layout",
@@ -53,17 +62,21 @@ __all__ = [
     "Patch",
     "Published",
     "Pulled",
+    "Slice",
     "State",
     "Store",
+    "StoreError",
     "Tensor",
     "TensorDeltaError",
     "TensorDiff",
+    "Ticket",
     "UnsupportedError",
     "UntrustedError",
     "Update",
     "Verification",
     "WrongBaseError",
     "__version__",
+    "copy",
     "diff",
     "open",
     "read_state",

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import os
-import time
+import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from . import ijson, objects, partial
+from .background import BackgroundPublisher, Upkeep
 from .checkout import Checkout, Pulled
-from .checkpoint import Checkpoint, open_checkpoint
+from .checkpoint import open_checkpoint
+from .draft import Draft, LayoutLike
 from .encoder import Order, Values
 from .errors import ConflictError, MissingError, UnsupportedError
 from .events import Event
 from .fetch import Sources
+from .follow import Watch, follow, follow_folder, pursue
 from .history import History
+from .keys import PublicKeyLike, SecretKeyLike, secret_key, trusted
 from .layout import Layout
 from .manifest import Manifest
 from .objects import ChainDocument
+from .pins import Pin, pin, read_pins, unpin
+from .plan import Plan, plan
 from .publish import Published, Publisher, checkpoint_files
 from .reader import Reader
+from .retention import GRACE, Collected, Policy, collect
+from .shortcut import make_shortcut
+from .signatures import SecretKey, signature_name
+from .signing import SigningStore, check_signs, sign_chain
 from .state import State
-from .store import FolderStore, Store
+from .stores import Store, has_strangers, open_store
+from .stores.cache import PackCache
+from .trust import Trust
 from .update import Update
 from .verify import Verification, verify
 from .words import to_array
@@ -47,55 +60,103 @@ def open(
     allow_sources: Iterable[str] = (),
     pack_folders: Iterable[str | os.PathLike[str]] = (),
     on_event: Callable[[Event], None] | None = None,
+    store_options: Mapping[str, Any] | None = None,
+    trusted_keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike] | None = None,
+    allow_rollback: bool = False,
+    max_age: float | None = None,
+    key: SecretKeyLike | None = None,
 ) -> Chain:
     """Open a chain.
 
     Args:
-        address: a folder, or a store.
+        address: a folder; `hf://buckets/OWNER/NAME[/PREFIX]`; `s3://BUCKET/PREFIX`, `gs://…` or `az://…`; or a store
+            of your own (see `tensordelta.stores`).
         create: make a new chain where there is none.
         chain: the chain id that is expected there, if you know it.
         memory: bytes that reading may use; by default four fifths of the machine's memory.
         threads: how many chunks are coded at once; by default $TENSORDELTA_THREADS, or all cores.
         allow_sources: schemes of public sources from which packs may be taken, such as "hf".
-        pack_folders: folders whose safetensors files may be taken for packs that have the same bytes.
+        pack_folders: folders whose files, by whatever name, may be taken for packs that have the same bytes.
         on_event: called with each event; all are logged under "tensordelta" as well.
+        store_options: options of the store at an address; see `tensordelta.stores.open_store`.
+        trusted_keys: the Ed25519 public keys that have to have signed what is read (SPEC.md section 14), each as 64 hex
+            digits, the path of a file, or bytes; a mapping where signature objects call them by names of their own.
+            Versions without signature are passed over, and what was held before is never left for something older.
+        allow_rollback: with trusted keys, a version may be older than one that was held before.
+        max_age: with trusted keys, seconds that the newest version may be old.
+        key: an Ed25519 secret key, likewise. What is published is signed, and what this key signed is trusted.
 
     Raises:
         MissingError: there is no chain, and `create` is not set.
-        ConflictError: there is another chain than `chain`, or `create` meets a folder of other contents.
-        ValueError: an address of a kind that this version does not know.
+        ConflictError: there is another chain than `chain`, or `create` meets a place of other contents.
+        UntrustedError: the chain is not signed by a trusted key; `sign` signs what is there.
+        StoreError: the store failed.
+        OSError: the file of a key cannot be read.
+        ImportError: the package that the address, or a signature, needs is not installed.
+        ValueError: an address of a kind that this version does not know, or a key that is none.
     """
-    store = _store(address)
-    if create and store.size(objects.CHAIN) is None:
-        if isinstance(store, FolderStore) and store.is_foreign():
+    secret = None if key is None else secret_key(key)
+    trust = _trust(trusted_keys, secret, allow_rollback=allow_rollback, max_age=max_age)
+    store = open_store(address, options=store_options)
+    absent = (create or secret is not None) and store.size(objects.CHAIN) is None
+    strange = create and absent and has_strangers(store)
+    if secret is not None:
+        store = SigningStore(store, secret)
+        if not absent and store.size(signature_name(objects.CHAIN)) is None:
+            store.settle(objects.CHAIN)
+    made: bytes | None = None
+    if create and absent:
+        if strange:
             raise ConflictError(
                 "has contents, but no chain",
                 object=store.address,
                 rule="TD-STO-010",
-                advice="Name an empty folder, or one that does not exist; a chain has a folder of its own.",
+                advice="Name an empty folder or prefix, or one that does not exist; a chain has a place of its own.",
             )
         document = ChainDocument(ijson.VERSION, chain or str(uuid.uuid4()), objects.now())
-        store.create(objects.CHAIN, ijson.encode(document))  # where another was faster, its chain is opened
+        data = ijson.encode(document)
+        made = data if store.create(objects.CHAIN, data) else None  # where another was faster, its chain is opened
     sources = Sources(allow_sources, map(Path, pack_folders))
-    return Chain(Reader(store, chain=chain, memory=memory, threads=threads, sources=sources, listener=on_event))
+    reader = Reader(store, chain=chain, memory=memory, threads=threads, sources=sources, listener=on_event, trust=trust)
+    return Chain(reader, made=made)
 
 
-def _store(address: str | os.PathLike[str] | Store) -> Store:
-    if isinstance(address, (str, os.PathLike)):
-        text = os.fspath(address)
-        if "://" in text:
-            raise ValueError(f"{text!r}: chains live in folders for now; name a folder")
-        return FolderStore(Path(text).expanduser())
-    return address
+def _trust(
+    keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike] | None,
+    secret: SecretKey | None,
+    *,
+    allow_rollback: bool,
+    max_age: float | None,
+) -> Trust | None:
+    if keys is None and secret is None:
+        if allow_rollback or max_age is not None:
+            raise ValueError("going back and a maximal age go with trusted keys: nothing else proves what a store says")
+        return None
+    if max_age is not None and not max_age >= 0:
+        raise ValueError(f"a version cannot be {max_age} seconds old")
+    found = {} if keys is None else trusted(keys)
+    if secret is not None:
+        found[secret.public.id] = secret.public
+    return Trust(found, allow_rollback=allow_rollback, max_age=max_age)
 
 
 class Chain:
     """A chain of versions: publish to it, load from it, follow it. Made by `open`."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, *, made: bytes | None = None) -> None:
         self._reader = reader
-        self._publisher = Publisher(reader)
+        self._made = made  # chain.json, where this very object has written it
+        self._signers: dict[SecretKey, Publisher] = {}
         self._over_arrays: deque[State] = deque(maxlen=_MAPPINGS)
+
+    @cached_property
+    def _writer(self) -> Reader:
+        """The reader of what is written here, which goes from any version to any other."""
+        return self._reader.unbound()
+
+    @cached_property
+    def _publisher(self) -> Publisher:
+        return Publisher(self._writer)
 
     @property
     def id(self) -> str:
@@ -107,15 +168,28 @@ class Chain:
         """Where it lies."""
         return self._reader.store.address
 
+    @property
+    def allow_rollback(self) -> bool:
+        """Whether a version may be older than one that was held before (TD-SIG-005); without trusted keys it may.
+
+        Set it where a user means to go back; without trusted keys that changes nothing.
+        """
+        return self._reader.trust is None or self._reader.trust.allow_rollback
+
+    @allow_rollback.setter
+    def allow_rollback(self, allowed: bool) -> None:
+        if self._reader.trust is not None:
+            self._reader.trust.allow_rollback = allowed
+
     # -- what there is --------------------------------------------------------------------------------------------
 
     def versions(self) -> list[int]:
-        """The versions that exist, ascending."""
+        """The versions that exist, ascending; with trusted keys, those that are signed."""
         return self._reader.versions()
 
     @property
     def newest(self) -> int | None:
-        """The newest version, or None where there is none yet."""
+        """The newest version, or None where there is none yet; with trusted keys, the newest that is signed."""
         return self._reader.newest()
 
     def manifest(self, version: int | None = None) -> Manifest:
@@ -153,26 +227,40 @@ class Chain:
         Args:
             version: the version waited for; by default the one after the newest.
             timeout: seconds; None waits for ever.
-            poll: seconds between two looks.
+            poll: seconds between two looks, about; up to four times that while nothing comes.
 
         Returns:
             `version`, or the newest version where none was given.
 
         Raises:
             TimeoutError: it did not appear in time.
+            StoreError: the store failed until the time was up.
+            ConflictError, MissingError: another chain has taken this one's place, or it was removed.
         """
-        newest = self.newest
-        least = version if version is not None else -1 if newest is None else newest + 1
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            newest = self.newest
-            if newest is not None and newest >= least:
-                return newest if version is None else version
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"version {least} did not appear within {timeout:g} seconds; the newest is {newest}")
-            time.sleep(poll if deadline is None else max(0.0, min(poll, deadline - time.monotonic())))
+        known = self.newest if version is None else version - 1 if version > 0 else None
+        watch = Watch(self._reader, known)
+        try:
+            newest = next(pursue(watch, int, int, poll=poll, timeout=timeout, until=None, stop=None))
+        except TimeoutError:
+            least = 0 if known is None else known + 1
+            reason = f"did not appear within {timeout:g} seconds; the newest is {self.newest}"
+            raise TimeoutError(f"version {least} {reason}") from None
+        return newest if version is None else version
 
     # -- reading --------------------------------------------------------------------------------------------------
+
+    def plan(self, version: int | None = None, base: int | None = None) -> Plan:
+        """The route that a reader would take, and what it costs; nothing but manifests is read (SPEC.md section 10).
+
+        Args:
+            version: where it ends, by default the newest.
+            base: the version that the reader holds; by default nothing.
+
+        Raises:
+            MissingError: no such version, or no route to it.
+            TensorDeltaError: the error of the route first chosen, when no other is left.
+        """
+        return plan(self._reader, self._reader.target(version), base)
 
     def load(self, version: int | None = None) -> State:
         """A version's state in memory, by default the newest.
@@ -186,12 +274,14 @@ class Chain:
     def prepare(self, state: State | Mapping[str, NDArray[Any]], version: int | None = None) -> Update:
         """Fetch, check and decode the update that takes a state to a version; the state is only read.
 
+        A state that is no version of this chain is made anew, over a route from nothing.
+
         Args:
             state: a `State`, or a mapping of names to contiguous arrays, which `apply` writes into.
             version: the target, by default the newest.
 
         Raises:
-            WrongBaseError: the state is no version of this chain.
+            WrongBaseError: the state is not the version that it remembers to be.
             MissingError: no such version, or no route to it.
             TensorDeltaError: the error of the route first chosen, when no other is left.
             ValueError: an array that is not contiguous and little-endian, or no array at all; or two that share memory.
@@ -238,27 +328,103 @@ class Chain:
         tensor = layout.tensors[layout.index[name]]
         return to_array(words, tensor.kind, tensor.shape)
 
+    def load_part(self, tensors: Iterable[str], version: int | None = None, *, held: State | None = None) -> State:
+        """Some tensors of a version, from the packs that touch them alone, for a reader that holds only these.
+
+        Args:
+            tensors: their names; those that the version lacks are not in the state.
+            version: the version, by default the newest.
+            held: the same tensors of an older version, to start from; it stays as it is.
+
+        Raises:
+            MissingError: no such version, or no route.
+            UnsupportedError: the chain does not tell how to prove these tensors alone, or needs others for them.
+            WrongBaseError: the tensors held are not those of the version that they are said to be.
+            TensorDeltaError: the error of the route first chosen, when no other is left.
+        """
+        return partial.load_part(self._reader, self._reader.target(version), frozenset(tensors), held)
+
     def pull(self, folder: str | os.PathLike[str], version: int | None = None) -> Pulled:
         """Bring a folder that an engine can load to a version, by default the newest (see `Checkout`)."""
         return Checkout(folder).pull(self._reader, version)
 
+    def follow(
+        self,
+        state: State | Mapping[str, NDArray[Any]],
+        *,
+        poll: float = 1.0,
+        timeout: float | None = None,
+        until: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Update]:
+        """Updates to newer versions as they come (SPEC.md sections 4.11 and 9.3); apply one to go on from there.
+
+        Each leads from the state as it is to the newest version of that moment, so that versions are passed over that
+        came in between. A look for a newer one costs one small request. A store that fails is tried again; a reader
+        whose route was collected plans again.
+
+            for update in chain.follow(state):
+                update.apply()
+
+        Args:
+            state: see `prepare`. A state that remembers no version of this chain gets an update to the newest at once.
+            poll: seconds between two looks, about; up to four times that while nothing comes, and up to 30 seconds
+                while the store fails.
+            timeout: seconds without a newer version after which this gives up; None for never.
+            until: the last version of interest; it ends there.
+            stop: ends it when set, from another thread or a signal handler.
+
+        Raises:
+            TimeoutError: nothing came in time.
+            StoreError: the store failed until the time was up.
+            ConflictError: another chain has taken this one's place.
+            WrongBaseError: the state is not the version that it remembers to be.
+            MissingError: the newest version cannot be had, and no newer one came; or the chain was removed.
+            TensorDeltaError: the error of the route first chosen, when no other is left.
+            ValueError: as for `prepare`; or a negative time.
+        """
+        own = state if isinstance(state, State) else self._over(state)
+        return follow(self._reader, own, poll=poll, timeout=timeout, until=until, stop=stop)
+
+    def follow_folder(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        poll: float = 1.0,
+        timeout: float | None = None,
+        until: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Pulled]:
+        """Keep a folder that an engine can load at the newest version; tells of each version that it pulled.
+
+        The first one tells what the folder holds, with an empty route where nothing was to do.
+
+        Args:
+            folder: see `pull`.
+            poll, timeout, until, stop: see `follow`.
+
+        Raises:
+            TimeoutError, StoreError, ConflictError, MissingError, ValueError: see `follow`.
+            TensorDeltaError: see `Checkout.pull`; the folder is as it was.
+        """
+        return follow_folder(self._reader, folder, poll=poll, timeout=timeout, until=until, stop=stop)
+
     def verify(self, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Verification:
         """Check every object of the chain; with `deep`, rebuild every version over every edge as well.
+
+        With trusted keys, missing and bad signatures are faults, and so is a newest version that is too old.
 
         Args:
             deep: decode everything.
             progress: called with the number of checked edges, and of all.
         """
-        own = self._reader  # what it remembers of manifests and layouts may no longer be what the store has
-        fresh = Reader(
-            own.store,
-            chain=own.chain,
-            memory=own.memory,
-            threads=own.threads,
-            sources=own.sources,
-            listener=own.listener,
-        )
-        return verify(fresh, deep=deep, progress=progress)
+        with PackCache.private() as cache:  # the packs of this machine need not be those of the store
+            return verify(self._fresh(cache), deep=deep, progress=progress)
+
+    def _fresh(self, cache: PackCache | None = None) -> Reader:
+        """A reader that remembers nothing: manifests and layouts may no longer be what the store has."""
+        trust = self._reader.trust
+        return self._reader.trusting(None if trust is None else trust.unbound(max_age=trust.max_age), cache=cache)
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -274,6 +440,7 @@ class Chain:
         values: Values = "step",
         order: Order = "natural",
         files: Mapping[str, bytes | Path] | None = None,
+        key: SecretKeyLike | None = None,
     ) -> Published:
         """Publish a state as the chain's next version.
 
@@ -291,16 +458,21 @@ class Chain:
             values: "step" (smallest), or "replace" (applying twice is applying once).
             order: "natural" (fastest), or "exponent" (smallest).
             files: the files to lay beside the weights of a state, by name; by default those of the newest version.
+            key: the secret key to sign with; by default that of `open`. What is there has to be signed by this key, or
+                by a trusted one: a delta to a version that nobody vouches for is worth no signature.
 
         Raises:
             ConflictError: a second writer has published this version.
-            ValueError: arguments that do not go together.
+            UntrustedError: there is a key, and the chain or its newest version is not signed; `sign` signs them.
+            ImportError: there is a key, and the package for signatures is not installed.
+            ValueError: arguments that do not go together, or a key that is none.
         """
+        publisher = self._publisher if key is None else self._publisher_with(secret_key(key))
         annotations = {str(key): str(value) for key, value in (annotations or {}).items()}
         if isinstance(state, (str, os.PathLike)):
             checkpoint = open_checkpoint(state)
             if plain:
-                return self._publish_plain(checkpoint, source, version, annotations)
+                return publisher.publish_plain(checkpoint, source=source, version=version, annotations=annotations)
             state = State(checkpoint.layout, checkpoint.words)
             if files is None and checkpoint.is_folder:
                 files = checkpoint_files(checkpoint)
@@ -308,14 +480,220 @@ class Chain:
             raise ValueError("`plain` publishes a checkpoint's files: name its path; `source` goes with it")
         if not isinstance(state, State):
             state = State.from_arrays(state)
-        return self._publisher.publish(
+        return publisher.publish(
             state, version=version, annotations=annotations, full=full, values=values, order=order, files=files
         )
 
-    def _publish_plain(
-        self, checkpoint: Checkpoint, source: str | None, version: int | None, annotations: Mapping[str, str] | None
+    def publisher(
+        self,
+        *,
+        keep: int | None = None,
+        full_every: int | None = None,
+        skip: Iterable[int] = (8, 64),
+        queue: int = 1,
+        order: Order = "natural",
+        values: Values = "step",
+        files: Mapping[str, bytes | Path] | None = None,
+        grace: float = GRACE,
+    ) -> BackgroundPublisher:
+        """Publish in the background: `submit` copies a state and returns, a thread publishes it.
+
+            with chain.publisher() as publisher:
+                for step in steps:
+                    train()
+                    publisher.submit(weights, annotations={"step": step})
+
+        Shortcuts are made when nothing waits to be published: those asked for, and a full one whenever the deltas since
+        the last full version have come to cost more than a full one. For them the cache folder holds two copies of the
+        model for each length of `skip`, and one for full shortcuts.
+
+        Args:
+            keep: the newest so many versions stay, with what they are rebuilt over; by default all do.
+            full_every: each version whose number this divides gets a full shortcut.
+            skip: each version whose number one of these divides gets a shortcut from so many versions before.
+            queue: how many steps may wait. A newer step takes the place of the one that waits longest, so that versions
+                are left out where the store is slower than the trainer. One state more than these is held in memory.
+            order, values, files: see `publish`.
+            grace: seconds that everything stays after it was written; see `collect`. With less than an hour, publishing
+                and collecting take turns.
+
+        Raises:
+            ValueError: numbers that make no sense; or the chain was opened with trusted keys and no key to sign with.
+        """
+        check_signs(self._writer)
+        upkeep = Upkeep(keep, full_every, tuple(skip), grace)
+        return BackgroundPublisher(
+            self,
+            self._publisher.publish,
+            upkeep,
+            queue=queue,
+            values=values,
+            order=order,
+            files=files,
+            threads=self._reader.threads,
+        )
+
+    def _publisher_with(self, key: SecretKey) -> Publisher:
+        if key not in self._signers:
+            own = self._reader
+            store = SigningStore(own.store, key)
+            if self._made is not None and own.signature(objects.CHAIN) is None:
+                store.sign(objects.CHAIN, self._made)
+            trust = Trust({}) if own.trust is None else own.trust
+            self._signers[key] = Publisher(own.trusting(trust.unbound(key.public), store=store))
+        return self._signers[key]
+
+    def sign(self, key: SecretKeyLike, versions: Iterable[int] | None = None) -> list[str]:
+        """Sign what is there already: the chain, its versions, and the shortcuts to them (SPEC.md section 14).
+
+        Nothing is looked at but these objects themselves; `verify(deep=True)` proves what they name. In a chain opened
+        with trusted keys only what these have signed is signed again, under a new key for instance.
+
+        Args:
+            key: the secret key: 64 hex digits, the path of a file, or bytes.
+            versions: which; by default all.
+
+        Returns:
+            Names of the objects that have this key's signature now and had not.
+
+        Raises:
+            MissingError: no such version.
+            UntrustedError: there are trusted keys, and something is not signed by one of them.
+            TensorDeltaError: an object breaks a rule; nothing was signed.
+            StoreError: the store failed.
+            ImportError: the package for signatures is not installed.
+            ValueError: no key.
+        """
+        return sign_chain(self._reader, secret_key(key), versions)
+
+    def draft(self, layout: LayoutLike | None = None, *, version: int | None = None, full: bool = False) -> Draft:
+        """Open a draft of the next version, which many ranks write together (SPEC.md section 11.3).
+
+        Nothing is put. Give `to_json()` to the ranks: each joins, encodes the words that it owns, and sends back a
+        descriptor; then `commit` all of them here. A collector's grace period has to be longer than that takes.
+
+        Args:
+            layout: the version's tensors: a `Layout`, a state, or a mapping of names to arrays or to pairs such as
+                ("BF16", (4096, 4096)); by default those of the newest version.
+            version: its number; by default the newest plus one. The number of a draft that was committed already opens
+                the same draft again.
+            full: make a full version, not a delta to the newest one.
+
+        Raises:
+            TensorDeltaError: the newest version cannot be read, to which the delta would be made.
+            UnsupportedError: the newest version does not tell the fingerprints of its tensors, and loses some of them.
+            ValueError: a version that is not greater than the newest, or no layout for a chain without versions.
+        """
+        return Draft.open(self._writer, layout, version=version, full=full)
+
+    def join(self, draft: str | bytes) -> Draft:
+        """Join a draft that a coordinator opened, maybe on another machine.
+
+        Args:
+            draft: what its `to_json()` gave.
+
+        Raises:
+            ConflictError: it is for another chain.
+            MissingError: its layout, which is that of the version before, is gone.
+            MalformedError, UnsupportedError: it is no draft of this format.
+        """
+        return Draft.join(self._writer, draft)
+
+    def shortcut(
+        self,
+        base: int | None,
+        version: int,
+        *,
+        order: Order = "natural",
+        values: Values = "step",
+        tag: str = "",
+        work: str | os.PathLike[str] | None = None,
     ) -> Published:
-        return self._publisher.publish_plain(checkpoint, source=source, version=version, annotations=annotations)
+        """Make another way to a version that exists: from an older version, or from nothing (SPEC.md section 11.4).
+
+        The two states are pulled to disk and mapped, so that memory stays bounded. One that is there already with the
+        same states at both ends is a success.
+
+        Args:
+            base: the version that it starts from; None for nothing, which makes the version loadable by itself.
+            version: the version that it leads to.
+            order: "natural" (fastest), or "exponent" (smallest).
+            values: "step" (smallest), or "replace" (applying twice is applying once).
+            tag: up to 16 of a-z and 0-9, to tell encodings of one edge apart.
+            work: a folder that keeps both states, so that a later call has less to fetch; by default a temporary one.
+
+        Raises:
+            MissingError: no such version, or no route to it.
+            ConflictError: another shortcut has the name.
+            UntrustedError: there are trusted keys, and a version, or a shortcut of this name, is not signed.
+            ValueError: a base that is not older, a tag that no name can have, or codecs that do not go together; or the
+                chain was opened with trusted keys and no key to sign with.
+        """
+        check_signs(self._writer)
+        if isinstance(self._writer.store, SigningStore):
+            self._writer.store.settle(objects.shortcut_name(version, base, tag or None))
+        return make_shortcut(self._writer, base, version, order=order, values=values, tag=tag, work=work)
+
+    # -- retention ------------------------------------------------------------------------------------------------
+
+    def collect(
+        self,
+        keep_last: int,
+        *,
+        keep_every: int | None = None,
+        keep: Iterable[int] = (),
+        grace: float = GRACE,
+        dry_run: bool = False,
+    ) -> Collected:
+        """Delete what is no longer wanted; every version that stays can be rebuilt, at any moment (section 13).
+
+        Versions over which others are rebuilt stay as well; a full shortcut to the oldest one that is wanted lets them
+        go. Nothing goes that is younger than the grace period, which has to be longer than a version takes from its
+        first pack to its manifest.
+
+        Args:
+            keep_last: how many of the newest versions stay; at least 1.
+            keep_every: versions that this number divides stay as well.
+            keep: and these.
+            grace: seconds that everything stays after it was written, by the store's clock.
+            dry_run: only tell what would go. Then nothing is written, and ages are by this machine's clock.
+
+        Raises:
+            MissingError: a version that is to be kept does not exist.
+            TensorDeltaError: the manifest of a version that stays cannot be read, or a pin breaks a rule; nothing went.
+            ValueError: nothing would stay, or a negative time.
+        """
+        return collect(self._fresh(), Policy(keep_last, keep_every, frozenset(keep), grace), dry_run=dry_run)
+
+    def pin(self, version: int, name: str, expires: int | None = None) -> Pin:
+        """Have collectors keep a version, until `unpin`, or for some seconds; again renews it (SPEC.md section 13).
+
+        Args:
+            version: the version.
+            name: the pin's: up to 64 letters, digits and `. _ -`; one that is there already is replaced.
+            expires: seconds that it holds from now, by the store's clock.
+
+        Raises:
+            MissingError: there is no such version, or a collector took it in the same moment.
+            ValueError: a name that no pin can have.
+        """
+        return pin(self._reader, version, name, expires)
+
+    def unpin(self, name: str) -> None:
+        """Remove a pin.
+
+        Raises:
+            MissingError: there is none of this name.
+        """
+        unpin(self._reader, name)
+
+    def pins(self) -> list[Pin]:
+        """The pins that are there, by name, expired ones included.
+
+        Raises:
+            MalformedError, UnsupportedError, LimitError: a pin breaks a rule (SPEC.md section 13).
+        """
+        return read_pins(self._reader)
 
     def __repr__(self) -> str:
         return self.log().table(f"chain {self.id} at {self.address}").text()

@@ -44,7 +44,8 @@ from .objects import ChainId, Sha256, Version, is_path
 from .reader import Reader
 from .staging import METADATA, Plan, Staging, sync_file
 from .state import State
-from .store import sync_folder
+from .stores import sync_folder
+from .trust import Applied
 from .update import Update
 from .words import Words
 
@@ -106,6 +107,11 @@ class _Held(msgspec.Struct, frozen=True):
     def fingerprint(self) -> str:
         """Fingerprint of the state."""
         return text(combine(self.tensor_sums))
+
+    @property
+    def applied(self) -> Applied:
+        """What a reader of signed chains remembers of the version (SPEC.md section 14)."""
+        return Applied(self.chain, self.version, self.layout, self.fingerprint)
 
     @property
     def shards(self) -> list[str]:
@@ -511,16 +517,20 @@ class Checkout:
         Raises:
             ConflictError: no checkout, one of another chain, or in use.
             WrongBaseError: someone else changed its files, or the chain's version is another one than it was.
+            UntrustedError: keys are configured, and the version is not signed, or not one to go to from what the folder
+                held before, in whatever process.
             TensorDeltaError: the version cannot be had; the folder is as it was.
         """
         started = time.perf_counter()
         with self.locked():
             held = self._recover()
             target = reader.target(version)
+            reader.admit(target, None if held is None else held.applied)
             state = State.empty() if held is None else self._open(held, reader, scan=False, writable=True)
             manifest = reader.manifest(target)
             if held is not None and held.version == target:
                 self._check_same(held, reader, manifest)
+                reader.remember(target)
                 return Pulled(target, (), 0, time.perf_counter() - started)
             plan = Plan.of(reader, manifest)
             staging = Staging(self._private / "next", plan)
@@ -530,6 +540,7 @@ class Checkout:
                     self._patch(held, update, manifest)
                 else:
                     self._replace(held, staging, reader, update, manifest)
+                reader.remember(target)
             finally:
                 if not (self._private / _NEXT).exists():
                     staging.discard()

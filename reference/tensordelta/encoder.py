@@ -6,11 +6,12 @@ is gathered into chunks of about 2^16 listed words, and chunks into packs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 
@@ -40,8 +41,49 @@ _SPACE_EXPONENT = chunks.MAX_WORDS_EXPONENT
 _PACK = 48 << 20
 
 
+class Stretches:
+    """Words of one tensor, as far as somebody has them.
+
+    Args:
+        stretches: where each begins in the tensor, and its words; ascending, apart, and none of them empty.
+    """
+
+    def __init__(self, stretches: Sequence[tuple[int, Words]]) -> None:
+        self._stretches = stretches
+        self._starts = [start for start, _ in stretches]
+
+    @classmethod
+    def whole(cls, words: Words) -> Self:
+        """All words of a tensor."""
+        return cls([(0, words)] if len(words) else [])
+
+    def __bool__(self) -> bool:
+        return bool(self._stretches)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Where each begins and ends."""
+        return ((start, start + len(words)) for start, words in self._stretches)
+
+    def part(self, start: int, stop: int) -> Words:
+        """Words start … stop - 1: a view, or a copy where they lie in several stretches.
+
+        Raises:
+            ValueError: some of them are not there.
+        """
+        parts: list[Words] = []
+        at = bisect_right(self._starts, start) - 1
+        while start < stop:
+            begin, words = self._stretches[at] if 0 <= at < len(self._stretches) else (stop, None)
+            if words is None or not begin <= start < begin + len(words):
+                raise ValueError(f"word {start} is not there")
+            parts.append(words[start - begin : stop - begin])
+            start += len(parts[-1])
+            at += 1
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 class Encoder:
-    """Encodes the step from a base to a new state.
+    """Encodes the step from a base to a new state, or a part of it.
 
     Args:
         base: the base's state; None for a full version.
@@ -55,7 +97,9 @@ class Encoder:
     After `packs` is exhausted:
 
     Attributes:
-        sums: fingerprint of each tensor of the new state, uint64 in layout order.
+        layout: the new state's layout.
+        sums: fingerprint of each tensor of the new state, uint64 in layout order; of a part of it, what the
+            listed words add to it.
         changed: number of listed words.
         changed_of: the same, for each tensor.
         features: the features that the packs use.
@@ -72,45 +116,77 @@ class Encoder:
         threads: int = 1,
         prove: bool = True,
     ) -> None:
-        if values not in get_args(Values):
-            raise ValueError(f"values is {values!r}, not one of {get_args(Values)}")
-        if order not in get_args(Order):
-            raise ValueError(f"order is {order!r}, not one of {get_args(Order)}")
-        if order == "exponent" and values == "replace":
-            raise ValueError("`replace` is for natural order only")
-        self._new = new
-        self._digest = layout
-        self._values: Values = values
-        self._order: Order = order
-        self._threads = threads
-        self._old: list[Words | None] = [None] * len(new.layout)
-        self.sums: U64 = np.zeros(len(new.layout), np.uint64)
-        self.changed = 0
-        self.changed_of = [0] * len(new.layout)
-        self.features: list[str] = []
+        rows = [Stretches.whole(new.words(index)) for index in range(len(new.layout))]
+        self._start(new.layout, [None] * len(rows), rows, layout, values, order, threads)
         if base is not None:
             sums = base.sums(threads=threads) if prove else np.zeros(len(base.layout), np.uint64)
             for index, tensor in enumerate(new.layout.tensors):
                 old = base.layout.index.get(tensor.name)
                 if old is not None and base.layout.tensors[old] == tensor:
-                    self._old[index] = base.words(old)
+                    self._old[index] = Stretches.whole(base.words(old))
                     self.sums[index] = sums[old]
 
-    @property
-    def layout(self) -> Layout:
-        """The new state's layout."""
-        return self._new.layout
+    @classmethod
+    def of_part(
+        cls,
+        tensors: Layout,
+        base: Sequence[Stretches | None],
+        new: Sequence[Stretches],
+        *,
+        layout: str,
+        values: Values = "step",
+        order: Order = "natural",
+        threads: int = 1,
+    ) -> Self:
+        """An encoder of some words only, for one of several writers (SPEC.md section 11.3).
 
-    def packs(self) -> Iterator[BuiltPack]:
-        """The packs, one by one, so that each can be put away before the next is made."""
+        Args:
+            tensors: the new state's layout.
+            base: for each of its tensors the words before, wherever there are new ones; None where all start as zero.
+            new: for each of its tensors the words after.
+            layout, values, order, threads: as for a whole state.
+        """
+        encoder = cls.__new__(cls)
+        encoder._start(tensors, list(base), new, layout, values, order, threads)
+        return encoder
+
+    def _start(
+        self,
+        tensors: Layout,
+        old: list[Stretches | None],
+        new: Sequence[Stretches],
+        digest: str,
+        values: Values,
+        order: Order,
+        threads: int,
+    ) -> None:
+        check_codecs(values, order)
+        self.layout = tensors
+        self._old = old
+        self._new = new
+        self._digest = digest
+        self._values: Values = values
+        self._order: Order = order
+        self._threads = threads
+        self.sums: U64 = np.zeros(len(tensors), np.uint64)
+        self.changed = 0
+        self.changed_of = [0] * len(tensors)
+        self.features: list[str] = []
+
+    def packs(self, size: int = _PACK) -> Iterator[BuiltPack]:
+        """The packs, one by one, so that each can be put away before the next is made.
+
+        Args:
+            size: bytes of a pack; a chunk more or less.
+        """
         gathered: list[EncodedChunk] = []
-        size = 0
+        room = size
         for encoded in self.chunks():
             gathered.append(encoded)
-            size += encoded.size
-            if size >= _PACK:
+            room -= encoded.size
+            if room <= 0:
                 yield build_pack(gathered, layout=self._digest)
-                gathered, size = [], 0
+                gathered, room = [], size
         if gathered:
             yield build_pack(gathered, layout=self._digest)
 
@@ -134,14 +210,14 @@ class Encoder:
         job: list[Slice] = []
         size = 0
         for _, index in sorted((tensor.dtype, index) for index, tensor in enumerate(tensors)):
-            words = tensors[index].words
-            for start in range(0, words, _JOB):
-                part = Slice(index, start, min(start + _JOB, words))
-                job.append(part)
-                size += part.stop - part.start
-                if size >= _JOB:
-                    yield job
-                    job, size = [], 0
+            for begin, end in self._new[index]:
+                for start in range(begin, end, _JOB):
+                    part = Slice(index, start, min(start + _JOB, end))
+                    job.append(part)
+                    size += part.stop - part.start
+                    if size >= _JOB:
+                        yield job
+                        job, size = [], 0
         if job:
             yield job
 
@@ -150,11 +226,11 @@ class Encoder:
         pieces: list[Piece] = []
         for tensor, start, stop in job:
             base = self._old[tensor]
-            new = self._new.words(tensor)[start:stop]
+            new = self._new[tensor].part(start, stop)
             if base is None and 2 * np.count_nonzero(new) >= len(new):
                 pieces.append(Piece(tensor, start, stop, None, None, new))
                 continue
-            indices, old_words, new_words = changed_words(None if base is None else base[start:stop], new)
+            indices, old_words, new_words = changed_words(None if base is None else base.part(start, stop), new)
             if len(indices) == 0:
                 continue
             if len(indices) == len(new):
@@ -201,7 +277,21 @@ class Encoder:
     def _base(self, part: Slice) -> Words:
         words = self._old[part.tensor]
         assert words is not None
-        return words[part.start : part.stop]
+        return words.part(part.start, part.stop)
+
+
+def check_codecs(values: Values, order: Order) -> None:
+    """Check that values and order are known, and go together.
+
+    Raises:
+        ValueError: they are not, or do not.
+    """
+    if values not in get_args(Values):
+        raise ValueError(f"values is {values!r}, not one of {get_args(Values)}")
+    if order not in get_args(Order):
+        raise ValueError(f"order is {order!r}, not one of {get_args(Order)}")
+    if order == "exponent" and values == "replace":
+        raise ValueError("`replace` is for natural order only")
 
 
 def _split(piece: Piece) -> Iterator[Piece]:

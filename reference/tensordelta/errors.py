@@ -100,6 +100,33 @@ class UntrustedError(TensorDeltaError, PermissionError):
     default_advice = "Allow it explicitly if you trust it."
 
 
+class StoreError(OSError):
+    """The store itself failed, after retries: no network, no permission, or throttled (SPEC.md section 12.1).
+
+    It is outside the closed set: it says nothing of the data, and never that an object does not exist (TD-STO-003).
+
+    Attributes:
+        address: the root, as a user writes it.
+        operation: what was tried, such as ``"read"``.
+        object: the object's name or prefix; several are separated by commas.
+        cause: what the store or its client said.
+        advice: what to do about it.
+    """
+
+    default_advice: ClassVar[str] = "Check the network, the address and your permissions, then try again."
+
+    def __init__(self, address: str, operation: str, object: str, cause: str, advice: str | None = None) -> None:
+        self.address = address
+        self.operation = operation
+        self.object = object
+        self.cause = cause
+        self.advice = self.default_advice if advice is None else advice
+        super().__init__(f"{address}: {operation} of {object or 'the root'} failed: {cause}. {self.advice}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.address, self.operation, self.object, self.cause, self.advice)
+
+
 #: The closed set, by the names that SPEC.md gives.
 ERRORS: dict[str, type[TensorDeltaError]] = {
     kind.name: kind

@@ -15,16 +15,19 @@ class Event:
     """Something that was done for a version.
 
     Attributes:
-        kind: "fetched" (packs are here and proven), "prepared" (an update is ready), "applied" or "published".
+        kind: "downloading" (some bytes of packs are here), "fetched" (packs are here and proven), "prepared" (an update
+            is ready), "applied" or "published".
         version: the version.
-        size: bytes of packs fetched, or put.
-        seconds: how long it took.
+        size: bytes of packs downloaded so far, fetched, or put.
+        seconds: how long it took, or takes so far.
+        total: with "downloading", bytes of all packs that are to be downloaded.
     """
 
-    kind: Literal["fetched", "prepared", "applied", "published"]
+    kind: Literal["downloading", "fetched", "prepared", "applied", "published"]
     version: int
     size: int
     seconds: float
+    total: int | None = None
 
 
 Listener = Callable[[Event], None]
@@ -32,6 +35,8 @@ Listener = Callable[[Event], None]
 
 def emit(event: Event, listener: Listener | None) -> None:
     """Log an event, and call the listener if there is one."""
-    _LOG.info("%s version %d: %d bytes in %.3f s", event.kind, event.version, event.size, event.seconds)
+    level = logging.DEBUG if event.kind == "downloading" else logging.INFO
+    text = "%s version %d: %d bytes in %.3f s"
+    _LOG.log(level, text, event.kind, event.version, event.size, event.seconds)
     if listener is not None:
         listener(event)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from .checkpoint import SUFFIX
+from .downloads import Downloads, Wanted
 from .errors import IntegrityError, MissingError, UntrustedError
 from .manifest import TENSORS, PackEntry
 from .pack import Blob
-from .store import FileBlob, Store, StoredBlob
+from .stores import FileBlob, Store, StoredBlob
+from .stores.cache import CachedBlob
 
 #: Bytes whose digest is kept for later reads.
 _BLOCK = 1 << 18
@@ -88,12 +91,39 @@ def prove(open_blob: Callable[[], StoredBlob], *, sha256: str, size: int, keep: 
     return MemoryBlob(kept) if kept is not None else ProvenBlob(open_blob, size, digests, label)
 
 
+def prove_download(downloads: Downloads, wanted: Wanted, *, keep: bool, label: str) -> Blob:
+    """An object of a far store, here and proven. What turns out damaged is fetched once more.
+
+    Raises:
+        MissingError: it is not in the store.
+        IntegrityError: another size or SHA-256, twice.
+        StoreError: the store failed.
+    """
+    fetched = 0
+    while True:
+        blob: CachedBlob | None = None
+        try:
+            blob = downloads.take(wanted, anew=fetched > 0)
+            return prove(partial(_same, blob), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label)
+        except IntegrityError as fault:
+            # A file of the cache was damaged here; what has just come may have been on its way.
+            fetched += 1 if blob is None or blob.fresh else 0
+            if fetched == 2:
+                downloads.drop(wanted)
+                raise IntegrityError(fault.reason, object=label, rule=fault.rule) from None
+            downloads.drop(wanted)
+
+
+def _same(blob: CachedBlob) -> CachedBlob:
+    return blob
+
+
 class Sources:
     """Places beside the root that may have a pack's bytes, as far as the user allows them.
 
     Args:
         schemes: schemes of `sources` that may be used, such as "hf"; none by default.
-        folders: folders whose safetensors files may be packs of the chain.
+        folders: folders whose files, by whatever name, may be packs of the chain.
     """
 
     def __init__(self, schemes: Iterable[str] = (), folders: Iterable[str | Path] = ()) -> None:
@@ -104,19 +134,38 @@ class Sources:
         for folder in self.folders:
             named = [folder / entry.name] if entry.content == TENSORS and isinstance(entry.name, str) else []
             named += [folder / f"{entry.sha256}{SUFFIX}", folder / "packs" / f"{entry.sha256}{SUFFIX}"]
-            others = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
+            others = sorted(folder.iterdir()) if folder.is_dir() else []
             seen: set[Path] = set()
             for path in (*named, *others):
                 if path not in seen and path.is_file() and path.stat().st_size == entry.size:
                     seen.add(path)
                     yield path
 
+    def _from_folders(self, entry: PackEntry, keep: bool) -> Blob | None:
+        for candidate in self._candidates(entry):
+            try:
+                return _prove_file(candidate, entry, keep)
+            except (IntegrityError, OSError):
+                continue
+        return None
+
     def _allowed(self, entry: PackEntry) -> list[str]:
         sources = entry.sources if isinstance(entry.sources, list) else []
-        return [source for source in sources if source.partition("://")[0] in self.schemes]
+        # A source without a scheme is passed over, also where it reads like one.
+        return [source for source in sources if "://" in source and source.partition("://")[0] in self.schemes]
 
-    def fetch(self, entry: PackEntry, store: Store, *, keep: bool) -> Blob:
+    def has_candidate(self, entry: PackEntry) -> bool:
+        """True where a folder has a file that may be the pack."""
+        return next(self._candidates(entry), None) is not None
+
+    def fetch(self, entry: PackEntry, store: Store, *, keep: bool, downloads: Downloads | None = None) -> Blob:
         """A pack's proven bytes.
+
+        Args:
+            entry: the pack.
+            store: the chain's.
+            keep: keep the bytes in memory.
+            downloads: of a store that is far away; then the folders come first.
 
         Raises:
             IntegrityError: the bytes under the root, or at a source, are not the pack.
@@ -124,19 +173,15 @@ class Sources:
             UntrustedError: only sources that are not allowed have them.
         """
         fault: MissingError | IntegrityError | None = None
+        if downloads is not None and (blob := self._from_folders(entry, keep)) is not None:
+            return blob
         if entry.path is not None:
-            path = entry.path
             try:
-                return prove(
-                    lambda: store.open(path), sha256=entry.sha256, size=entry.size, keep=keep, label=entry.label
-                )
+                return _from_root(entry, entry.path, store, keep, downloads)
             except (MissingError, IntegrityError) as error:
                 fault = error
-        for candidate in self._candidates(entry):
-            try:
-                return _prove_file(candidate, entry, keep)
-            except (IntegrityError, OSError):
-                continue
+        if downloads is None and (blob := self._from_folders(entry, keep)) is not None:
+            return blob
         allowed = self._allowed(entry)
         for source in allowed:
             for anew in (False, True):  # the client's cache may be damaged
@@ -157,6 +202,13 @@ class Sources:
                 advice="Allow the scheme (allow_sources=…, --allow-source), or name a folder that holds the file.",
             )
         raise MissingError(f"could not be had from {allowed}", object=entry.label, rule="TD-MAN-018")
+
+
+def _from_root(entry: PackEntry, path: str, store: Store, keep: bool, downloads: Downloads | None) -> Blob:
+    if downloads is not None:
+        wanted = Wanted(path, entry.sha256, entry.size)
+        return prove_download(downloads, wanted, keep=keep, label=entry.label)
+    return prove(lambda: store.open(path), sha256=entry.sha256, size=entry.size, keep=keep, label=entry.label)
 
 
 def _prove_file(path: Path, entry: PackEntry, keep: bool) -> Blob:

@@ -24,15 +24,13 @@ class History(Sequence[Published]):
 
         A version's size is that of its manifest and of all objects that it is the first to name.
         """
-        seen: set[str] = set()
+        versions = reader.versions()
+        sizes = {entry.name: entry.size for entry in reader.store.entries("")} if versions else {}
         rows: list[Published] = []
-        for version in reader.versions():
+        for version in versions:
             manifest = reader.manifest(version)
-            size = reader.store.size(objects.manifest_name(version)) or 0
-            for name in named_objects(manifest):
-                if name not in seen:
-                    seen.add(name)
-                    size += reader.store.size(name) or 0
+            size = sizes.pop(objects.manifest_name(version), 0)
+            size += sum(sizes.pop(name, 0) for name in named_objects(manifest))
             rows.append(describe(manifest, reader.layout(manifest.layout), size=size, seconds=None))
         return cls(rows)
 

@@ -39,11 +39,20 @@ LATEST = "latest.json"
 MANIFESTS = "manifests/"
 SHORTCUTS = "shortcuts/"
 PACKS = "packs/"
+LAYOUTS = "layouts/"
+FINGERPRINTS = "fingerprints/"
 FILES = "files/"
+PINS = "pins/"
+#: How the name of a signature ends; before that is the name of what it signs.
+SIGNATURE = ".sig"
+#: Folders at a chain's root.
+FOLDERS = frozenset({"layouts", "packs", "manifests", "shortcuts", "fingerprints", "files", "pins"})
 
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _PATH = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
 _MANIFEST = re.compile(r"manifests/([0-9]{12})\.json")
+_PIN_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
+_PIN = re.compile(rf"pins/({_PIN_NAME})\.json")
 _SHORTCUT = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(?:\.([a-z0-9]{1,16}))?\.json")
 
 
@@ -62,6 +71,18 @@ class LatestDocument(msgspec.Struct, frozen=True):
     tensordelta: FormatVersion
     chain: ChainId
     version: Version
+
+
+class PinDocument(msgspec.Struct, frozen=True):
+    """A pin: asks collectors to keep a version (SPEC.md section 13).
+
+    `seconds` after it was written it ends; without them it does not.
+    """
+
+    tensordelta: FormatVersion
+    chain: ChainId
+    version: Version
+    seconds: Integer | msgspec.UnsetType = msgspec.UNSET
 
 
 class ShortcutName(NamedTuple):
@@ -97,9 +118,26 @@ def parse_shortcut_name(name: str) -> ShortcutName | None:
     return ShortcutName(int(match[1]), None if match[2] == "full" else int(match[2]), match[3])
 
 
+def pin_name(name: str) -> str:
+    """Name of the object of a pin.
+
+    Raises:
+        ValueError: the pin's own name is none that the format allows.
+    """
+    if not re.fullmatch(_PIN_NAME, name):
+        raise ValueError(f"{name!r} is no name of a pin: up to 64 letters, digits, and . _ - after the first")
+    return f"{PINS}{name}.json"
+
+
+def parse_pin_name(name: str) -> str | None:
+    """The pin's own name that an object's name gives, or None for any other object."""
+    match = _PIN.fullmatch(name)
+    return match[1] if match else None
+
+
 def layout_name(sha256: str) -> str:
     """Name of a layout."""
-    return f"layouts/{sha256}.json"
+    return f"{LAYOUTS}{sha256}.json"
 
 
 def pack_name(sha256: str) -> str:
@@ -109,7 +147,7 @@ def pack_name(sha256: str) -> str:
 
 def fingerprints_name(sha256: str) -> str:
     """Name of an object of tensor fingerprints."""
-    return f"fingerprints/{sha256}.bin"
+    return f"{FINGERPRINTS}{sha256}.bin"
 
 
 def file_name(sha256: str) -> str:
@@ -172,6 +210,17 @@ def parse_latest(data: bytes) -> LatestDocument:
     value = ijson.parse(data, object=LATEST, limit=MAX_SMALL)
     ijson.check_version(value, object=LATEST)
     return ijson.convert(value, LatestDocument, object=LATEST, rule="TD-OBJ-018")
+
+
+def parse_pin(data: bytes, *, object: str) -> PinDocument:
+    """Parse a pin.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: see SPEC.md section 13.
+    """
+    value = ijson.parse(data, object=object, limit=MAX_SMALL)
+    ijson.check_version(value, object=object)
+    return ijson.convert(value, PinDocument, object=object, rule="TD-RET-009")
 
 
 def now() -> str:

@@ -23,7 +23,7 @@ from .objects import is_path, manifest_name
 from .pack import PlainPack
 from .preparation import Budget, zeros
 from .reader import Reader
-from .store import sync_folder
+from .stores import sync_folder
 from .update import Update
 from .words import Words
 

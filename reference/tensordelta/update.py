@@ -122,6 +122,11 @@ class Update:
         """Fingerprint of each tensor of the new version, uint64 in layout order."""
         return self._sums
 
+    @property
+    def stale(self) -> bool:
+        """True where the state was updated since, by this update or by another, so that `apply` would refuse."""
+        return self._applied or self._state.generation != self._generation
+
     def runs(self) -> Iterator[Piece]:
         """The pieces of tensors that the state holds; `tensor` counts in the new layout."""
         for tensor in sorted(self._sparse):

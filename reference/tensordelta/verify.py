@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from . import fingerprint, objects
 from .errors import IntegrityError, MissingError, TensorDeltaError, WrongBaseError
 from .manifest import Base, check_features
+from .members import check_shortcut
 from .pack import Pack, check_overlap
 from .reader import Reader
-from .routes import Edge, check_shortcut
+from .routes import Edge
 from .state import State
 from .tables import Table
 
@@ -82,8 +83,8 @@ class _Verifier:
         self._held = State.empty()
 
     def run(self) -> Verification:
-        versions = self._reader.versions()
-        shortcuts = sorted(self._reader.shortcuts(), key=lambda each: (each.version, str(each)))
+        versions = self._reader.versions(unsigned=True)
+        shortcuts = sorted(self._reader.shortcuts(unsigned=True), key=lambda each: (each.version, str(each)))
         total, done = len(versions) + len(shortcuts), 0
         members: dict[int, list[str]] = {version: [] for version in versions}
         for version in versions:
@@ -99,6 +100,9 @@ class _Verifier:
                 self._shortcut(shortcut, name, versions)
             done = self._step(done, total)
         self._unreachable(members)
+        if versions:
+            with self._always():
+                self._reader.check_age(versions[-1])
         return Verification(versions, self._faults)
 
     def _step(self, done: int, total: int) -> int:
@@ -167,9 +171,10 @@ class _Verifier:
             with self._noting(edge.name):
                 self._base(edge, manifest.base)
         packs: list[Pack] = []
-        for entry in manifest.packs:
-            with self._noting(edge.name):
-                packs.append(self._reader.pack(entry, manifest, layout, keep=False)[0])
+        with self._reader.ahead((manifest.version, entry) for entry in manifest.packs):
+            for entry in manifest.packs:
+                with self._noting(edge.name):
+                    packs.append(self._reader.pack(entry, manifest, layout, keep=False)[0])
         if edge.name in self._failed or edge.name in self._collected:
             return
         check_overlap(packs, layout, object=edge.name)

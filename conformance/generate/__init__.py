@@ -1,0 +1,1 @@
+"""Writes the vectors of the conformance suite. Nothing here uses the reference implementation."""

@@ -1,0 +1,177 @@
+"""Chains of one delta, or of one full version, over tensors given word by word, for cases at one edge of a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from generate.builder import Builder, Pack, identity, nothing, of_chunks
+from generate.codecs import Chunk, Slice, chunk
+from generate.fingerprint import change_fingerprint
+from generate.frames import zstd
+from generate.model import MASK64, Model, fit, tensor
+
+Build = Callable[[], Builder]
+Frame = Callable[[bytes], bytes]
+Counted = tuple[str, int, int, int]
+"""A word's tensor and number, and what it is before and after."""
+
+
+def one(dtype: str, words: int | Sequence[int], name: str = "w") -> Model:
+    """A state of one tensor: of these words, or of so many zeros."""
+    if isinstance(words, int):
+        return {name: tensor(dtype, (words,))}
+    return {name: tensor(dtype, (len(words),), list(words))}
+
+
+def moved(model: Model, words: Mapping[int, int], name: str = "w") -> Model:
+    """The state with some words of a tensor replaced."""
+    new = model[name].words.copy()
+    for place, word in words.items():
+        new[place] = word
+    return {**model, name: model[name]._replace(words=new)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chunk to be made, and what is done to it.
+
+    Attributes:
+        slices: (name, start, stop); the whole of the only tensor unless given.
+        restate: natural numbers of words to list though they are equal.
+        hand: the streams before compression in hexadecimal digits, as derived by hand; the slow encoder must agree.
+        streams: streams that take the place of the encoder's before compression; None: no such stream.
+        frames: compresses a stream.
+        stored: compresses the streams of these names.
+        new: the state to encode, if it is not the one that the manifest tells.
+        counted: the changes of which `fingerprint` is the sum, if they are not those of the listed words.
+        entry: members of the chunk's entry in the chunk table.
+    """
+
+    slices: Sequence[Slice] = ()
+    order: str = "natural"
+    limit: int | None = None
+    positions: str = "gap"
+    shift: int = 0
+    values: str = "step"
+    compression: str = "none"
+    restate: Sequence[int] = ()
+    hand: Mapping[str, str] = field(default_factory=dict)
+    streams: Mapping[str, bytes | None] = field(default_factory=dict)
+    frames: Frame = zstd
+    stored: Mapping[str, Frame] = field(default_factory=dict)
+    new: Model | None = None
+    counted: Sequence[Counted] | None = None
+    entry: Mapping[str, Any] = field(default_factory=dict)
+
+
+def made(base: Model, new: Model, part: Part) -> Chunk:
+    """The chunk of a part."""
+    encoded = new if part.new is None else part.new
+    slices = part.slices or [(name, 0, len(each.words)) for name, each in encoded.items()]
+    each = chunk(
+        base,
+        encoded,
+        slices,
+        order=part.order,
+        limit=part.limit,
+        positions=part.positions,
+        shift=part.shift,
+        values=part.values,
+        restate=part.restate,
+    )
+    for name, digits in part.hand.items():
+        if each.streams[name] != bytes.fromhex(digits):
+            raise AssertionError(f"{name} is {each.streams[name].hex(' ')}, by hand it was {digits}")
+    for name, data in part.streams.items():
+        if data is None:
+            del each.streams[name]
+        else:
+            each.streams[name] = data
+    default: Frame = part.frames if part.compression == "zstd" else bytes
+    each.streams = {name: part.stored.get(name, default)(data) for name, data in each.streams.items()}
+    each.entry["compression"] = part.compression
+    if part.counted is not None:
+        each.entry["fingerprint"] = total(base, part.counted)
+    each.entry.update(part.entry)
+    return each
+
+
+def total(base: Model, counted: Iterable[Counted]) -> str:
+    """The sum of section 8.3 over some changes."""
+    added = 0
+    for name, place, before, after in counted:
+        kind = base[name].words.dtype
+        added += change_fingerprint(name, np.array([place]), np.array([before], kind), np.array([after], kind))
+    return f"{added & MASK64:016x}"
+
+
+def pair(
+    old: Model | None,
+    new: Model,
+    *parts: Part,
+    table: Callable[[dict[str, Any]], Any] = nothing,
+    table_text: Callable[[bytes], bytes] = identity,
+    header: Callable[[dict[str, Any]], Any] = nothing,
+    header_text: Callable[[bytes], bytes] = identity,
+    pad: bytes | None = None,
+    reverse: bool = False,
+    pack: Callable[[bytes], bytes] = identity,
+    more: Callable[[Builder, str], Sequence[Pack]] = lambda *_: (),
+    fields: Mapping[str, Any] | None = None,
+    entry: Callable[[dict[str, Any]], Any] = nothing,
+    manifest: Callable[[dict[str, Any]], Any] = nothing,
+    features: Sequence[str] | None = None,
+) -> Builder:
+    """Version 0 of the old state and version 1 of the new one; with no old state, version 0 of the new one.
+
+    What is given is done to the last version, at the place that its name says.
+
+    Args:
+        parts: the chunks of the last version, in one pack; none if there are none.
+        more: makes more packs, from the builder and the layout's digest.
+        fields: members of the pack's entry in the manifest.
+        features: by default `exponent-order` if a chunk has that order.
+    """
+    builder = Builder()
+    if old is not None:
+        builder.full(0, old)
+    base = fit(old or {}, new)
+    layout = builder.layout(new)
+    packs: list[Pack] = []
+    if parts:
+        hooks = {"table": table, "table_text": table_text, "header": header, "header_text": header_text}
+        chunks = [made(base, new, part) for part in parts]
+        packs.append(of_chunks(chunks, layout, fields=fields, pad=pad, reverse=reverse, **hooks))
+        packs[0].data = pack(packs[0].data)
+    packs += more(builder, layout)
+    if features is None:
+        features = ["exponent-order"] if any(part.order == "exponent" for part in parts) else []
+    builder.edge(
+        0 if old is None else 1,
+        new,
+        packs,
+        base=None if old is None else 0,
+        layout=layout,
+        features=features,
+        hook=manifest,
+        entry=entry,
+    )
+    return builder
+
+
+def chain(old: Model | None, new: Model, *parts: Part, **how: Any) -> Build:
+    """`pair`, to be made later."""
+    return partial(pair, old, new, *parts, **how)
+
+
+def listed(
+    count: int, places: Iterable[int], part: Part, *, dtype: str = "U8", full: bool = False, **how: Any
+) -> Build:
+    """A tensor `w` of zeros, of which some words become 1; with `full` in a full version."""
+    old = one(dtype, count)
+    return chain(None if full else old, moved(old, dict.fromkeys(places, 1)), part, **how)

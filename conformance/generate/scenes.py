@@ -1,0 +1,271 @@
+"""Cases of several steps, and edges of a given size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from generate.builder import Builder, of_chunks
+from generate.cases import Case, Verify, register, state_file
+from generate.codecs import Chunk, delta_chunks, full_chunks
+from generate.model import Model, Random, random_tensor, stepped, tensor, weights
+
+State = Model | int | None
+"""A state, the version of the chain that has it, or nothing."""
+
+Held = tuple[State, int | None] | int | str | None
+"""A state and the version remembered for it; a version stands for both."""
+
+ABSENT = "absent"
+"""`held` is left out: the reader goes on with what it holds."""
+
+
+class Scene:
+    """The steps of a case, and the files that they name.
+
+    Attributes:
+        builder: the chain as it lies in the case's folder.
+        tensors: the part of the state that the reader holds; None for all.
+    """
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.tensors: Sequence[str] | None = None
+        self.steps: list[dict[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+
+    def state(self, state: State) -> str | None:
+        """The file of a state."""
+        if state is None:
+            return None
+        model = self.builder.models[state] if isinstance(state, int) else state
+        if self.tensors is not None:
+            model = {name: each for name, each in model.items() if name in self.tensors}
+        data = state_file(model)
+        for name, other in self.files.items():
+            if name.startswith("states/") and other == data:
+                return name
+        label = str(state) if isinstance(state, int) else chr(ord("a") + len(self.files))
+        self.files[f"states/{label}.safetensors"] = data
+        return f"states/{label}.safetensors"
+
+    def after(self, state: State, version: int | None = None, error: str | Sequence[str] = ()) -> dict[str, Any]:
+        """What is expected: a version read, or an error; and the state held afterwards."""
+        if error:
+            return {"error": [error] if isinstance(error, str) else list(error), "state": self.state(state)}
+        if version is None and isinstance(state, int):
+            version = state
+        return ({} if version is None else {"version": version}) | {"state": self.state(state)}
+
+    def ask(self, held: Held, to: int | None, **more: Any) -> dict[str, Any]:
+        """The input of a read."""
+        given: dict[str, Any] = {"chain": "chain"}
+        if held is None:
+            given["held"] = None
+        elif not isinstance(held, str):
+            state, version = (held, held) if isinstance(held, int) else held
+            given["held"] = {"state": self.state(state), "version": version}
+        if self.tensors is not None:
+            more = {"tensors": list(self.tensors), **more}
+        return given | {"to": to} | more
+
+    def step(self, op: str, given: Mapping[str, Any], expect: Mapping[str, Any], **more: Any) -> None:
+        """Any request."""
+        self.steps.append({"op": op, "input": dict(given), "expect": dict(expect), **more})
+
+    def read(
+        self,
+        to: int | None,
+        state: State,
+        *,
+        held: Held = ABSENT,
+        version: int | None = None,
+        error: str | Sequence[str] = (),
+        expect: Mapping[str, Any] | None = None,
+        op: str = "read",
+        **given: Any,
+    ) -> None:
+        """A read, and the state held after it.
+
+        Args:
+            version: the version read, if `state` does not tell.
+            error: names under which it may be rejected.
+            expect: more that is expected.
+            given: more members of the input.
+        """
+        self.step(op, self.ask(held, to, **given), self.after(state, version, error) | dict(expect or {}))
+
+    def either(self, to: int | None, *expected: Mapping[str, Any], held: Held = ABSENT, **given: Any) -> None:
+        """A read whose outcome the specification leaves open."""
+        self.step("read", self.ask(held, to, **given), {"any": [dict(each) for each in expected]})
+
+    def apply(self, state: State, error: str | Sequence[str] = (), *, op: str = "apply") -> None:
+        """`apply`, or `undo`."""
+        self.step(op, {}, self.after(state, None, error))
+
+    def put(self, objects: Mapping[str, bytes]) -> None:
+        """Objects appear in the chain, or are overwritten."""
+        stage = f"stage-{sum('put' in step for step in self.steps) + 1}"
+        self.files |= {f"{stage}/{name}": data for name, data in objects.items()}
+        self.steps.append({"put": stage})
+
+    def grow(self, builder: Builder) -> None:
+        """All that another state of the chain has more than the chain had so far."""
+        self.put({name: data for name, data in builder.objects.items() if self.builder.objects.get(name) != data})
+        self.builder = builder
+
+    def remove(self, *names: str) -> None:
+        """Objects disappear."""
+        self.steps.append({"remove": list(names)})
+
+    def link(self, links: Mapping[str, str]) -> None:
+        """Symbolic links appear; each leads to a path relative to its own folder."""
+        self.steps.append({"link": dict(links)})
+
+    def restart(self) -> None:
+        """The reader is killed and started anew."""
+        self.steps.append({"restart": True})
+
+
+def play(
+    slug: str,
+    *,
+    area: str,
+    title: str,
+    requirements: Sequence[str],
+    chain: Callable[[], Builder],
+    scene: Callable[[Scene], None],
+    valid: bool = True,
+    level: str = "chain",
+    kind: str = "scenario",
+    twin: str | None = None,
+    error: str | Sequence[str] = (),
+    verify: Verify = None,
+    needs: Sequence[str] = (),
+    flags: Sequence[str] = (),
+) -> Case:
+    """Register a case whose steps a function makes.
+
+    Args:
+        scene: adds the steps to the scene that it is given.
+        error: what a verifier reports, with verify True.
+    """
+
+    def made(builder: Builder | None) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+        assert builder is not None
+        stage = Scene(builder)
+        scene(stage)
+        return stage.steps, stage.files
+
+    return register(
+        Case(
+            id=slug,
+            area=area,
+            valid=valid,
+            title=title,
+            requirements=tuple(requirements),
+            role="reader",
+            level=level,
+            kind=kind,
+            chain=chain,
+            made=made,
+            errors=(error,) if isinstance(error, str) else tuple(error),
+            twin=twin,
+            verify=verify,
+            needs=tuple(needs),
+            flags=tuple(flags),
+        )
+    )
+
+
+# -- chains ------------------------------------------------------------------------------------------------------------
+
+
+def little(seed: int = 1) -> Model:
+    """A state of three small tensors."""
+    rng = Random(seed)
+    return {
+        "a.weight": weights(rng, (4, 6)),
+        "b.bias": random_tensor(rng, "F32", (5,)),
+        "c.ids": random_tensor(rng, "U8", (7,)),
+    }
+
+
+def walk(count: int, seed: int = 1) -> list[Model]:
+    """States of which each differs from the one before in a few words."""
+    states = [little(seed)]
+    for number in range(1, count):
+        states.append(stepped(Random(f"{seed}/{number}"), states[-1], 0.2))
+    return states
+
+
+def move(
+    builder: Builder,
+    version: int,
+    model: Model,
+    base: int | None = None,
+    *,
+    size: int | None = None,
+    start: Model | None = None,
+    coding: Mapping[str, Any] | None = None,
+    spoil: Callable[[list[Chunk]], Any] | None = None,
+    hooks: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """A manifest or shortcut with one pack.
+
+    Args:
+        size: the bytes of the pack, made up of spaces after its header.
+        start: the state to encode against, if it is not that of `base`.
+        coding: codecs of the chunks.
+        spoil: changes the chunks.
+        hooks: of `chunk_pack`.
+        options: of `Builder.edge`.
+    """
+    if base is None:
+        chunks = full_chunks(model, **(coding or {}))
+    else:
+        chunks = delta_chunks(builder.models[base] if start is None else start, model, **(coding or {}))
+    if spoil:
+        spoil(chunks)
+    layout = options.get("layout") or builder.layout(model)
+    pack = of_chunks(chunks, layout, pad=b"", **(hooks or {}))
+    if size is not None:
+        room = size - len(pack.data)
+        assert room >= 0, f"a pack of {len(pack.data)} bytes does not fit into {size}"
+        pack = of_chunks(chunks, layout, pad=b" " * room, **(hooks or {}))
+    return builder.edge(version, model, [pack], base=base, **options)
+
+
+def line(states: Sequence[Model]) -> Builder:
+    """Version 0, full, and a delta for each state after it."""
+    builder = Builder()
+    builder.full(0, states[0])
+    for version, state in enumerate(states[1:], start=1):
+        builder.delta(version, state, version - 1)
+    return builder
+
+
+# -- states that no fingerprint tells apart ----------------------------------------------------------------------------
+
+#: Differences of the first words of a tensor of 16-bit words that add nothing to any fingerprint: the sum of
+#: d_i * c(name, i) is 0 modulo 2^64, and as c(name, i) has a factor common to all i below 65536, for every name.
+UNSEEN = (-48, 71, -10, -123, -95, -115, -11, 153)
+
+
+def twins(seed: int = 1) -> tuple[Model, Model, Model]:
+    """A state, and two states after it that have the same layout and the same fingerprint.
+
+    A chain has no such states by chance. Here they show which of two edges a reader took.
+    """
+    rng = Random(f"twins/{seed}")
+    before = tensor("U16", (12,), rng.words(16, 12) % 60000 + 1000)
+    after = before.words.copy()
+    after[[1, 4, 9, 11]] += 3
+    other = after.copy()
+    other[: len(UNSEEN)] = after[: len(UNSEEN)].astype(int) + UNSEEN
+    return (
+        {"t": before},
+        {"t": tensor("U16", (12,), after)},
+        {"t": tensor("U16", (12,), other)},
+    )

@@ -1,0 +1,123 @@
+"""Signed chains (SPEC.md section 14)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from generate import ed25519
+from generate.builder import Builder, dumps, manifest_name
+from generate.cases import read, reject
+from generate.scenes import line, walk
+
+AREA = "signatures"
+SECRET = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+"""The first secret key of RFC 8032, section 7.1."""
+SECOND = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+"""The second one."""
+
+
+def keyid(secret: bytes) -> str:
+    """The name of a key, as the specification advises."""
+    return hashlib.sha256(ed25519.public_key(secret)).hexdigest()
+
+
+def trusted(*secrets: bytes) -> dict[str, str]:
+    """`keys` of a request."""
+    return {keyid(secret): ed25519.public_key(secret).hex() for secret in secrets or (SECRET,)}
+
+
+@cache
+def signature(secret: bytes, data: bytes) -> bytes:
+    """The 64 bytes."""
+    return ed25519.sign(secret, data)
+
+
+def document(data: bytes, secret: bytes = SECRET, **members: Any) -> bytes:
+    """The signature object of an object's bytes."""
+    sig = base64.b64encode(signature(secret, data)).decode()
+    return dumps({"tensordelta": "1.0", "keyid": keyid(secret), "sig": sig} | members)
+
+
+def signed(builder: Builder, *but: str, secret: bytes = SECRET) -> Builder:
+    """Sign the chain, all manifests and all shortcuts, but those named."""
+    for name in list(builder.objects):
+        is_signed = name == "chain.json" or name.split("/")[0] in ("manifests", "shortcuts")
+        if is_signed and name not in but and not name.endswith(".sig"):
+            builder.put(f"{name}.sig", document(builder.get(name), secret))
+    return builder
+
+
+CHAIN_SIG = "chain.json.sig"
+FIRST, SECOND_VERSION = manifest_name(1), manifest_name(2)
+
+
+def signed_line(count: int = 2) -> Builder:
+    """A chain of so many versions, signed."""
+    return signed(line(walk(count)))
+
+
+def read_signed(slug: str, title: str, *requirements: str, chain: Callable[[], Builder], **how: Any) -> None:
+    """A valid case; `how` is of `read`, and `keys`."""
+    keys = how.pop("keys", trusted())
+    read(
+        slug,
+        area=AREA,
+        level="signed",
+        title=title,
+        requirements=requirements,
+        chain=chain,
+        input={"keys": keys},
+        **{"verify": None, **how},
+    )
+
+
+def reject_signed(
+    slug: str,
+    title: str,
+    *requirements: str,
+    spoil: Callable[[Builder], Any],
+    error: str = "untrusted",
+    twin: str = "signed-by-the-key",
+    **how: Any,
+) -> None:
+    """An invalid case, by what is done to a signed chain of two versions; `how` is of `reject`, and `keys`."""
+    keys = how.pop("keys", trusted())
+
+    def chain() -> Builder:
+        builder = signed_line()
+        spoil(builder)
+        return builder
+
+    reject(
+        slug,
+        area=AREA,
+        level="signed",
+        title=title,
+        requirements=requirements,
+        chain=how.pop("chain", chain),
+        error=error,
+        twin=twin,
+        input={"keys": keys},
+        **{"verify": None, **how},
+    )
+
+
+def resign(name: str, **members: Any) -> Callable[[Builder], None]:
+    """Another signature object for an object."""
+    return lambda builder: builder.put(f"{name}.sig", document(builder.get(name), **members))
+
+
+def resigned_with(name: str, how: Callable[[bytes], str]) -> Callable[[Builder], None]:
+    """A signature object whose `sig` is made from the true 64 bytes."""
+    return lambda builder: builder.put(
+        f"{name}.sig", document(builder.get(name), sig=how(signature(SECRET, builder.get(name))))
+    )
+
+
+def base64_of(data: bytes) -> str:
+    """As `sig` has it."""
+    return base64.b64encode(data).decode()

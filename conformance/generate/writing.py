@@ -1,0 +1,203 @@
+"""Cases of kind `write`: what is asked of a writer, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from generate.builder import Builder
+from generate.cases import Case, register, state_file
+from generate.model import Model, Random, random_tensor, stepped, weights
+
+ERRORS = ("malformed", "unsupported", "limit", "integrity", "missing", "wrong-base", "conflict", "untrusted")
+"""All names: where the specification asks for a refusal, and for no certain name of it."""
+
+
+class Desk:
+    """The steps of a case, and the files that they name."""
+
+    def __init__(self, builder: Builder | None) -> None:
+        self._builder = builder
+        self.steps: list[dict[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+
+    @property
+    def builder(self) -> Builder:
+        """The chain as it lies in the case's folder."""
+        assert self._builder is not None
+        return self._builder
+
+    def file(self, path: str, data: bytes) -> str:
+        """A file of the case; gives its path."""
+        self.files[path] = data
+        return path
+
+    def state(self, model: Model | bytes) -> str:
+        """The file of a state."""
+        data = model if isinstance(model, bytes) else state_file(model)
+        for name, other in self.files.items():
+            if other == data:
+                return name
+        number = sum(name.startswith("states/") for name in self.files)
+        return self.file(f"states/{number}.safetensors", data)
+
+    def _beside(self, data: bytes) -> str:
+        """A file to publish; it is not called by its name, which may be no good."""
+        for name, other in self.files.items():
+            if other == data:
+                return name
+        return self.file(f"beside/{sum(name.startswith('beside/') for name in self.files)}", data)
+
+    def publish(
+        self,
+        model: Model | bytes,
+        version: int | None = None,
+        *,
+        error: str | Sequence[str] = (),
+        files: Mapping[str, bytes] | None = None,
+        expect: Mapping[str, Any] | None = None,
+        kill: int | None = None,
+        **members: Any,
+    ) -> Desk:
+        """Publish a state; the version then has this state, unless an error is expected.
+
+        Args:
+            version: the number to publish under; the writer chooses without it.
+            error: names under which it may be refused.
+            expect: what is expected, if it is neither this state nor an error.
+        """
+        asked = self._asked(model, version, files, members)
+        if expect is None and error:
+            expect = {"error": [error] if isinstance(error, str) else list(error)}
+        if expect is None:
+            expect = ({} if version is None else {"version": version}) | {"state": asked["state"]}
+        return self._do({"op": "publish", "input": asked, "expect": dict(expect)}, kill)
+
+    def line(self, *models: Model, **members: Any) -> Desk:
+        """Publish states, one version after another, numbered from 0; `members` are asked of each."""
+        for version, model in enumerate(models):
+            self.publish(model, version, **members)
+        return self
+
+    def race(self, models: Sequence[Model], version: int) -> Desk:
+        """Two writers or more publish under one number at the same time."""
+        asked = [self._asked(model, version, None, {}) for model in models]
+        expect = {"any": [{"version": version, "state": each["state"]} for each in asked]}
+        return self._do({"op": "publish", "race": asked, "expect": expect})
+
+    def _asked(
+        self, model: Model | bytes, version: int | None, files: Mapping[str, bytes] | None, members: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        asked: dict[str, Any] = {"chain": "chain", "state": self.state(model)}
+        if version is not None:
+            asked["version"] = version
+        if files is not None:
+            asked["files"] = {name: self._beside(data) for name, data in files.items()}
+        return {**asked, **members}
+
+    def shortcut(
+        self,
+        start: int | None,
+        to: int,
+        *,
+        error: str | Sequence[str] = (),
+        kill: int | None = None,
+        **members: Any,
+    ) -> Desk:
+        """Create a shortcut."""
+        expect = {"error": [error] if isinstance(error, str) else list(error)} if error else {"version": to}
+        asked = {"chain": "chain", "from": start, "to": to} | members
+        return self._do({"op": "shortcut", "input": asked, "expect": expect}, kill)
+
+    def collect(self, keep: Sequence[int], *, grace: float = 0, kill: int | None = None) -> Desk:
+        """Delete what the versions to keep do not need."""
+        asked = {"chain": "chain", "keep": list(keep), "grace": grace}
+        return self._do({"op": "collect", "input": asked, "expect": {}}, kill)
+
+    def restart(self) -> Desk:
+        """The writer is killed between two requests, and started anew."""
+        return self._do({"restart": True})
+
+    def put(self, objects: Mapping[str, bytes]) -> Desk:
+        """Objects of another writer appear."""
+        stage = f"stage-{sum('put' in step for step in self.steps) + 1}"
+        self.files |= {f"{stage}/{name}": data for name, data in objects.items()}
+        return self._do({"put": stage})
+
+    def _do(self, step: dict[str, Any], kill: int | None = None) -> Desk:
+        self.steps.append(step if kill is None else {**step, "kill": kill})
+        return self
+
+
+def write(
+    slug: str,
+    title: str,
+    requirements: str,
+    script: Callable[..., Any],
+    *,
+    chain: Callable[[], Builder] | None = None,
+    level: str = "writer-core",
+    twin: str | None = None,
+    needs: Sequence[str] = (),
+    flags: Sequence[str] = (),
+) -> Case:
+    """Register a case of a writer; with a twin, one in which the writer has to refuse.
+
+    Args:
+        requirements: their ids, between spaces, without `TD-`.
+        script: adds the steps to the desk that it is given.
+    """
+
+    def made(builder: Builder | None) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+        desk = Desk(builder)
+        script(desk)
+        return desk.steps, desk.files
+
+    return register(
+        Case(
+            id=slug,
+            area="writer",
+            valid=twin is None,
+            title=title,
+            requirements=tuple(f"TD-{each}" for each in requirements.split()),
+            role="writer",
+            level=level,
+            kind="write",
+            chain=chain,
+            made=made,
+            twin=twin,
+            verify=None,
+            needs=tuple(needs),
+            flags=tuple(flags),
+        )
+    )
+
+
+# -- states ------------------------------------------------------------------------------------------------------------
+
+
+def base() -> Model:
+    """Two thousand words."""
+    rng = Random("writer")
+    return {"a": weights(rng, (30, 40)), "b": weights(rng, (500,), "F32"), "c": random_tensor(rng, "U8", (300,))}
+
+
+def share(part: float) -> Model:
+    """The state `base` with a share of its words changed."""
+    return stepped(Random(f"writer/{part}"), base(), part)
+
+
+def opposite(model: Model) -> Model:
+    """All bits of all words are others."""
+    return {name: each._replace(words=~each.words) for name, each in model.items()}
+
+
+def large(step: int) -> Model:
+    """A state of some hundred kilobytes, so that there is time to be killed in."""
+    rng = Random("large")
+    first: Model = {
+        "a": random_tensor(rng, "U8", (40_000,)),
+        "b": random_tensor(rng, "BF16", (10_000,)),
+        "c": random_tensor(rng, "F32", (5_000,)),
+    }
+    return stepped(Random(f"large/{step}"), first, 0.3) if step else first

@@ -1,0 +1,165 @@
+#!/usr/bin/env node
+/**
+ * The adapter of the conformance suite (ADAPTER.md, protocol 1): one JSON object a line on standard input, one answer a
+ * line on standard output; or `adapter.js OP REQUEST` once.
+ */
+import { rm } from "node:fs/promises";
+import { createInterface } from "node:readline";
+import { readFileSync } from "node:fs";
+import { DEFAULT_MEMORY, Reader, Rejection, verify } from "./src/index.js";
+import { FolderStore, folderPlace, loadState, nodeDigest, saveState, sourcesFor } from "./src/node.js";
+
+const { version } = JSON.parse(readFileSync(new URL("./package.json", import.meta.url), "utf8"));
+
+const HELLO = {
+  protocol: 1,
+  name: "tensordelta-js",
+  version,
+  spec: "1.0",
+  roles: ["reader", "verifier"],
+  levels: ["reader-core", "reader-exponent", "chain", "partial", "verifier"],
+  capabilities: ["prepare", "memory", "sources", "places", "pin"],
+  limits: { memory: DEFAULT_MEMORY },
+};
+
+class Unsupported extends Error {}
+
+/** What outlives a request in the long-lived form. */
+class Adapter {
+  constructor() {
+    this.held = null;
+    this.prepared = null;
+    /** The chain ids of roots read with the state held now. */
+    this.pins = new Map();
+  }
+
+  /** A Reader for a request, with what is held now. */
+  async reader(request) {
+    if (request.keys) throw new Unsupported("signatures");
+    if (request.held !== undefined) {
+      this.pins.clear();
+      this.held = null;
+      if (request.held) {
+        this.held = await loadState(request.held.state, {
+          version: request.held.version ?? null, only: request.tensors ?? null,
+        });
+      }
+    }
+    return new Reader(new FolderStore(request.chain), {
+      held: this.held,
+      tensors: request.tensors ?? null,
+      memory: request.memory ?? DEFAULT_MEMORY,
+      pin: request.pin ?? this.pins.get(request.chain) ?? null,
+      digest: nodeDigest,
+      places: (request.places ?? []).map(folderPlace),
+      sources: sourcesFor(request.sources ?? []),
+    });
+  }
+
+  async write(out) {
+    if (!out) return;
+    if (this.held) await saveState(this.held, out);
+    else await rm(out, { force: true });
+  }
+
+  hello() {
+    return HELLO;
+  }
+
+  async read(request) {
+    try {
+      const reader = await this.reader(request);
+      const { to } = await reader.read(request.to ?? null);
+      this.held = reader.held;
+      this.pins.set(request.chain, reader.pinned);
+      return { version: to.version };
+    } finally {
+      await this.write(request.out);
+    }
+  }
+
+  async verify(request) {
+    if (request.keys) throw new Unsupported("signatures");
+    const faults = await verify(new FolderStore(request.chain), {
+      digest: nodeDigest, memory: request.memory,
+      places: (request.places ?? []).map(folderPlace), sources: sourcesFor(request.sources ?? []),
+    });
+    return { faults };
+  }
+
+  async prepare(request) {
+    const reader = await this.reader(request);
+    this.prepared = { update: await reader.prepare(request.to ?? null), tensors: request.tensors ?? null };
+    return { version: this.prepared.update.to.version };
+  }
+
+  async apply(request) {
+    return this.switch(request, (reader, update) => reader.apply(update));
+  }
+
+  async undo(request) {
+    return this.switch(request, (reader, update) => reader.undo(update));
+  }
+
+  async switch(request, change) {
+    try {
+      if (!this.prepared) throw new Error("nothing is prepared");
+      const reader = new Reader(null, { held: this.held, tensors: this.prepared.tensors });
+      change(reader, this.prepared.update);
+      this.held = reader.held;
+      return { version: this.held ? this.held.version : null };
+    } finally {
+      await this.write(request.out);
+    }
+  }
+}
+
+const OPERATIONS = new Set(["hello", "read", "verify", "prepare", "apply", "undo"]);
+
+/** @returns {Promise<object>} the answer, without id */
+async function answer(adapter, op, request) {
+  if (!OPERATIONS.has(op)) return { unsupported: `${op} is not built` };
+  try {
+    return { ok: true, ...(await adapter[op](request)) };
+  } catch (e) {
+    if (e instanceof Rejection) return e.toJSON();
+    if (e instanceof Unsupported) return { unsupported: e.message };
+    // No rejection of the format: a name that its table lacks, so that nobody takes it for one.
+    process.stderr.write(`${e.stack}\n`);
+    return { error: "failed", message: e.message };
+  }
+}
+
+async function serve() {
+  const adapter = new Adapter();
+  for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
+    if (line.trim() === "") continue;
+    const request = JSON.parse(line);
+    const out = { id: request.id, ...(await answer(adapter, request.op, request)) };
+    process.stdout.write(`${JSON.stringify(out)}\n`);
+  }
+}
+
+async function once(op, text) {
+  let request;
+  try {
+    request = JSON.parse(text);
+    if (request === null || typeof request !== "object") throw new Error("no object");
+  } catch {
+    process.stderr.write("usage: adapter.js [OP REQUEST], REQUEST being a JSON object\n");
+    return 2;
+  }
+  const out = await answer(new Adapter(), op, request);
+  process.stdout.write(`${JSON.stringify(out)}\n`);
+  if (out.ok) return 0;
+  if (out.unsupported !== undefined) return 3;
+  return out.error === "failed" ? 4 : 1;
+}
+
+const words = process.argv.slice(2);
+if (words.length === 0) await serve();
+else if (words.length === 2) process.exitCode = await once(...words);
+else {
+  process.stderr.write("usage: adapter.js [OP REQUEST], REQUEST being a JSON object\n");
+  process.exitCode = 2;
+}

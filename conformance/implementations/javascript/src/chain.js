@@ -1,0 +1,26 @@
+/** The chain object (section 4.5) and the hint (section 4.11). */
+import { parseJson } from "./json.js";
+import { annotations, checkFormat, optional, required, time, uuid, version } from "./fields.js";
+import { reject } from "./errors.js";
+import { CHAIN, LATEST } from "./names.js";
+
+/** @param {Uint8Array} bytes */
+export function parseChain(bytes, budget) {
+  const map = parseJson(bytes, CHAIN, budget);
+  checkFormat(map, CHAIN);
+  return {
+    chain: required(map, "chain", uuid, CHAIN),
+    created: required(map, "created", time, CHAIN),
+    annotations: optional(map, "annotations", annotations, CHAIN, {}),
+  };
+}
+
+/** The reader leaves the hint unread; this is for those who want to look at it. */
+export function parseLatest(bytes, chain, budget) {
+  const map = parseJson(bytes, LATEST, budget);
+  checkFormat(map, LATEST);
+  const id = required(map, "chain", uuid, LATEST);
+  const number = required(map, "version", version, LATEST);
+  if (chain !== undefined && id !== chain) reject("conflict", "TD-OBJ-018", LATEST, `chain is ${id}, and chain.json's ${chain}`);
+  return { chain: id, version: number };
+}

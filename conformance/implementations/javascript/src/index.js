@@ -1,0 +1,11 @@
+/** The library for Node and browsers; node.js has what only Node can do. */
+export { Rejection, ERROR_NAMES } from "./errors.js";
+export { Reader, DEFAULT_MEMORY } from "./reader.js";
+export { verify } from "./verifier.js";
+export { overview } from "./overview.js";
+export { State } from "./state.js";
+export { Entry, Layout, entryOf } from "./layout.js";
+export { MemoryStore, FileStore, HttpStore, TooLong } from "./store.js";
+export { FEATURES } from "./manifest.js";
+export { DTYPES } from "./dtypes.js";
+export { hex64 } from "./bytes.js";

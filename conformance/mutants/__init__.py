@@ -1,0 +1,1 @@
+"""Readers that are wrong on purpose, by which the suite is tested (see `selftest.py`)."""

@@ -1,0 +1,162 @@
+"""Whether the adapter did what the request asked, and what its answer says (ADAPTER.md)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+from . import ed25519
+from .case import Case, requested_state
+from .documents import parse_signature
+from .faults import Fault
+from .fingerprint import state_fingerprint
+from .manifest import Manifest, manifest_name
+from .model import DTYPES, layout_of
+from .retention import check_kept
+from .violations import PROTOCOL
+
+
+def check_step(case: Case) -> None:
+    """The answer against the folder."""
+    if case.answer is None or not case.request:
+        return
+    if case.operation == "publish":
+        _check_publish(case)
+    if case.operation == "shortcut" and case.succeeded:
+        _check_shortcut(case)
+    if case.operation == "collect":
+        check_kept(case)
+    if case.operation != "publish" and case.new_versions():
+        case.findings.add(PROTOCOL, manifest_name(case.new_versions()[0]), "nobody asked for this version")
+
+
+def _check_publish(case: Case) -> None:
+    assert case.answer is not None
+    new = case.new_versions()
+    if not case.succeeded:
+        if new:
+            case.findings.add(PROTOCOL, manifest_name(new[0]), "the answer is an error, but the version is there")
+        return
+    version = case.answer.get("version")
+    if not isinstance(version, int) or isinstance(version, bool):
+        case.findings.add(PROTOCOL, "", f"the answer's `version` is {version!r}")
+        return
+    asked = case.request.get("version", version)
+    if asked != version:
+        case.findings.add(PROTOCOL, "", f"published under {version}, asked for {asked}")
+    name = manifest_name(version)
+    if name not in case.now.objects:
+        case.findings.add("TD-ERR-004", name, "the answer is ok, but the version does not exist")
+        return
+    for other in set(new) - {version}:
+        case.findings.add(PROTOCOL, manifest_name(other), "nobody asked for this version")
+    try:
+        manifest = case.chain.manifest(name)
+    except Fault:
+        return  # told where edges are read
+    if version in new or case.between:
+        _check_request(case, name, manifest)
+    else:
+        _check_own_success(case, name, manifest)
+
+
+def _check_own_success(case: Case, name: str, manifest: Manifest) -> None:
+    """TD-WRT-006: the manifest that was there may be taken for one's own only if it is the same."""
+    state = requested_state(case.request)
+    if state is None:
+        case.findings.add(PROTOCOL, name, "the answer is ok, but the file to publish holds no state")
+        return
+    mine = (layout_of(state), state_fingerprint(state), _files_asked(case))
+    try:
+        layout = case.chain.layout(manifest.layout)
+    except Fault:
+        return  # it was there before
+    if mine != (layout, manifest.fingerprint, _files_of(manifest)):
+        case.findings.add("TD-WRT-006", name, "another state or other files were there, and the answer is ok")
+
+
+def _check_request(case: Case, name: str, manifest: Manifest) -> None:
+    """What a new manifest has to have of the request."""
+    _check_race(case, name, manifest)
+    older = [None, *case.before.versions()]
+    base = None if manifest.base is None else manifest.base.version
+    wanted = None if case.request.get("full", False) else older[-1]
+    if base != wanted:
+        case.findings.add(PROTOCOL, name, f"its base is {base}, and not {wanted}")
+    if manifest.annotations != case.request.get("annotations", manifest.annotations):
+        case.findings.add(PROTOCOL, name, f"its annotations are {manifest.annotations}")
+    if _files_of(manifest) != _files_asked(case):
+        case.findings.add(PROTOCOL, name, f"its files are {sorted(_files_of(manifest))}")
+    _check_order(case, name)
+    if "key" in case.request:
+        for signed in (name, "chain.json"):
+            if signed == name or signed not in case.before.objects:
+                _check_signature(case, signed)
+
+
+def _check_race(case: Case, name: str, manifest: Manifest) -> None:
+    """TD-WRT-006: the manifest is that of another writer, who published at the same time."""
+    state = requested_state(case.request)
+    if state is None or case.published.get(manifest.version, state) == state:
+        return
+    try:
+        found = (case.chain.layout(manifest.layout), manifest.fingerprint)
+    except Fault:
+        return  # told where edges are read
+    if found != (layout_of(state), state_fingerprint(state)):
+        case.findings.add("TD-WRT-006", name, "another writer published another state, and the answer is ok")
+
+
+def _check_order(case: Case, name: str) -> None:
+    """Order `natural` and `exponent` are asked for so that readers of a level are not surprised."""
+    try:
+        found = case.chain.apply(name, case.chain.base_state(name))
+    except Fault:
+        return  # told where edges are read
+    orders = {chunk.order for chunk in found.chunks}
+    asked = case.request.get("order", "natural")
+    if asked == "natural" and "exponent" in orders:
+        case.findings.add(PROTOCOL, name, "order `exponent` was not asked for")
+    candidates = [
+        chunk
+        for chunk in found.chunks
+        if DTYPES[chunk.dtype].mask and chunk.values == "step" and chunk.positions != "all" and chunk.changed >= 64
+    ]
+    if asked == "exponent" and candidates and "exponent" not in orders:
+        case.findings.add(PROTOCOL, name, "order `exponent` was asked for, and no chunk has it")
+
+
+def _check_signature(case: Case, name: str) -> None:
+    object = f"{name}.sig"
+    if object not in case.folder:
+        case.findings.add(PROTOCOL, object, "the request has a key, and nothing was signed")
+        return
+    try:
+        _, signature = parse_signature(case.folder[object])
+    except Fault:
+        return  # told where objects are read
+    public = ed25519.public_key(bytes.fromhex(case.request["key"]))
+    if not ed25519.verify(public, case.folder[name], base64.b64decode(signature)):
+        case.findings.fault(Fault("untrusted", "TD-SIG-003", "the signature does not verify"), object)
+
+
+def _check_shortcut(case: Case) -> None:
+    base = case.request.get("from")
+    tag = case.request.get("tag")
+    start = "full" if base is None else f"{base:012d}"
+    name = f"shortcuts/{case.request['to']:012d}-{start}{'' if tag is None else '.' + tag}.json"
+    if name not in case.now.objects:
+        case.findings.add("TD-ERR-004", name, "the answer is ok, but the shortcut does not exist")
+
+
+def _files_of(manifest: Manifest) -> set[tuple[str, int, str]]:
+    return {(file.name, file.size, file.sha256) for file in manifest.files}
+
+
+def _files_asked(case: Case) -> set[tuple[str, int, str]]:
+    found = set()
+    for name, path in case.request.get("files", {}).items():
+        data = Path(path).read_bytes()
+        found.add((name, len(data), hashlib.sha256(data).hexdigest()))
+    return found

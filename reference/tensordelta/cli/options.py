@@ -1,0 +1,148 @@
+"""Options that several commands share, and how a command opens its chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from .. import chain, objects
+from ..chain import Chain
+from ..errors import TensorDeltaError
+from ..keys import public_key, secret_key
+from ..signatures import PublicKey, SecretKey
+from ..threads import thread_count
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+K = TypeVar("K", PublicKey, SecretKey)
+
+#: Where a context's `meta` says that facts are wanted as JSON.
+JSON = "tensordelta.json"
+
+
+def _remember_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    context.meta[JSON] = value
+    return value
+
+
+def _scheme(context: click.Context, parameter: click.Parameter, schemes: tuple[str, ...]) -> tuple[str, ...]:
+    for scheme in schemes:
+        if not scheme.isalnum():
+            raise click.BadParameter(f"{scheme!r} is no scheme; write hf, for instance")
+    return schemes
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_remember_json, help="Print the facts as JSON, and nothing else."
+)
+threads_option = click.option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="How many jobs run at once; by default $TENSORDELTA_THREADS, or all cores.",
+)
+VERSION = click.IntRange(min=0, max=objects.MAX_VERSION)
+
+
+def _read_key(read: Callable[[str], K], value: str) -> K:
+    try:
+        with needed():
+            return read(value)
+    except OSError as error:
+        raise click.BadParameter(f"{value}: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+
+
+def _public_keys(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[PublicKey, ...] | None:
+    return tuple(_read_key(public_key, value) for value in values) or None
+
+
+def _secret_key(context: click.Context, parameter: click.Parameter, path: str | None) -> SecretKey | None:
+    # By its file alone: what stands in a command line, others see.
+    return None if path is None else _read_key(lambda value: secret_key(Path(value)), path)
+
+
+def key_option(*, required: bool) -> Callable[[Command], Command]:
+    return click.option(
+        "--key",
+        metavar="FILE",
+        required=required,
+        callback=_secret_key,
+        help="Sign with the Ed25519 secret key in FILE; `keygen` makes one.",
+    )
+
+
+trusted_keys_option = click.option(
+    "--trusted-key",
+    "trusted_keys",
+    metavar="FILE|HEX",
+    multiple=True,
+    callback=_public_keys,
+    help="Read only what this Ed25519 public key has signed; may be repeated.",
+)
+max_age_option = click.option(
+    "--max-age",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    help="With --trusted-key: refuse a newest version that is older.",
+)
+
+
+def trusts(command: Command) -> Command:
+    for option in (max_age_option, trusted_keys_option):
+        command = option(command)
+    return command
+
+
+def reads_packs(command: Command) -> Command:
+    for option in (
+        click.option(
+            "--packs-from",
+            "pack_folders",
+            multiple=True,
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            help="A folder whose safetensors files may stand in for packs that have the same bytes; may be repeated.",
+        ),
+        click.option(
+            "--allow-source",
+            "allow_sources",
+            metavar="SCHEME",
+            multiple=True,
+            callback=_scheme,
+            help="Allow packs to be taken from public sources of this scheme, such as hf; may be repeated.",
+        ),
+        threads_option,
+    ):
+        command = option(command)
+    return command
+
+
+def open_chain(address: str, *, threads: int | None = None, **options: Any) -> Chain:
+    with usage(), needed():
+        return chain.open(address, threads=thread_count(threads), **options)
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """Report a package that an address, or a signature, needs and that is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise click.ClickException(f"{error}.") from None
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Report a `ValueError` of arguments as wrong usage; errors of the data are `ValueError`s of their own kind."""
+    try:
+        yield
+    except TensorDeltaError:
+        raise
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None

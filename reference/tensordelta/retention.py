@@ -1,0 +1,469 @@
+"""Retention: what a collector may delete, and in which order (SPEC.md section 13).
+
+A version that is to stay keeps a route from nothing, and the versions on that route stay with it. Of the edges, those
+between versions that stay keep their packs, since they cost no more than they save. Whatever instant a collector dies
+at, every version that is still listed can be rebuilt: manifests go from the newest to the oldest, before anything that
+they name, and the next collector finds what is left over.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from . import objects
+from .errors import MissingError, TensorDeltaError, UnsupportedError
+from .history import named_objects
+from .manifest import Manifest, check_features
+from .members import Members, member_name
+from .objects import ShortcutName
+from .pins import Pin, is_clock, look, read_pins
+from .reader import Reader
+from .routes import Planner, check_base
+from .stores import Entry
+from .stores.transfer import PARALLEL
+from .tables import Table, bytes_text
+from .threads import ordered_map
+
+#: Seconds that an object stays after it was written, whatever else is said: 24 hours.
+GRACE = 86_400.0
+
+_SHA = "[0-9a-f]{64}"
+#: Names that a writer gives to what manifests name; others are not the collector's to delete.
+_NAMED = re.compile(rf"packs/{_SHA}\.safetensors|layouts/{_SHA}\.json|fingerprints/{_SHA}\.bin|files/{_SHA}")
+_NAMED_FOLDERS = (objects.PACKS, objects.LAYOUTS, objects.FINGERPRINTS, objects.FILES)
+
+
+@dataclass(frozen=True, repr=False)
+class Collected:
+    """What a collector did, or would do.
+
+    Attributes:
+        kept: versions that stay because they were to be kept, pinned and young ones included.
+        young: those of them that stay only because they, or a shortcut to them, are younger than the grace period.
+        pins: pins that hold.
+        supporting: versions that stay only because others are rebuilt over them.
+        leaning: kept versions that need supporting ones.
+        lost: kept versions that could not be rebuilt before either; `verify` tells why.
+        dropped: versions that went.
+        objects: names of the objects that went, in that order.
+        size: their bytes.
+        dry_run: nothing went in fact.
+        seconds: how long it took.
+    """
+
+    kept: Sequence[int]
+    young: Sequence[int]
+    pins: Sequence[Pin]
+    supporting: Sequence[int]
+    leaning: Sequence[int]
+    lost: Sequence[int]
+    dropped: Sequence[int]
+    objects: Sequence[str]
+    size: int
+    dry_run: bool
+    seconds: float
+
+    @property
+    def advice(self) -> str:
+        """What would let supporting versions go; empty where there are none."""
+        if not self.supporting:
+            return ""
+        if not self.leaning:
+            return "they support each other"
+        first, more = self.leaning[0], len(self.leaning) - 1
+        others = f" (and {more} more)" if more else ""
+        return f"a full shortcut to version {first}{others} would let supporting versions go, once it is in place"
+
+    def facts(self) -> dict[str, object]:
+        """The fields that `--json` prints."""
+        return {
+            "kept": list(self.kept),
+            "young": list(self.young),
+            "pins": [pin.facts() for pin in self.pins],
+            "supporting": list(self.supporting),
+            "leaning": list(self.leaning),
+            "lost": list(self.lost),
+            "dropped": list(self.dropped),
+            "objects": list(self.objects),
+            "size": self.size,
+            "dry_run": self.dry_run,
+            "seconds": self.seconds,
+            "advice": self.advice,
+        }
+
+    def table(self) -> Table:
+        """The outcome as a table."""
+        would = "would go" if self.dry_run else "went"
+        rows = [
+            ["dropped", f"{_versions(self.dropped)} {would}"],
+            ["kept", _versions(self.kept)],
+            *([["of these young", _versions(self.young)]] if self.young else []),
+            *([["supporting", f"{_versions(self.supporting)}: {self.advice}"]] if self.supporting else []),
+            *(
+                [["lost", f"{_versions(self.lost)} could not be rebuilt before; `verify` tells why"]]
+                if self.lost
+                else []
+            ),
+            ["objects", f"{len(self.objects):,} {would}, {bytes_text(self.size)}"],
+            *([f"pin {pin.name}", f"version {pin.version}, until {pin.until}"] for pin in self.pins),
+        ]
+        return Table("what a collector would do" if self.dry_run else "collected", ["<", "<"], rows)
+
+    def __repr__(self) -> str:
+        return self.table().text()
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+
+def _versions(versions: Sequence[int]) -> str:
+    """Versions in few words: 3 versions (1, 5 to 6)."""
+    runs: list[tuple[int, int]] = []
+    for version in versions:
+        if runs and runs[-1][1] == version - 1:
+            runs[-1] = (runs[-1][0], version)
+        else:
+            runs.append((version, version))
+    shown = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
+    if len(shown) > 8:
+        shown = [*shown[:4], "…", *shown[-3:]]
+    count = f"{len(versions):,} version{'' if len(versions) == 1 else 's'}"
+    return f"{count} ({', '.join(shown)})" if shown else "no version"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What stays.
+
+    Attributes:
+        keep_last: the newest so many versions.
+        keep_every: and those whose number this divides; None for no more.
+        keep: and these.
+        grace: and whatever is younger than so many seconds.
+    """
+
+    keep_last: int
+    keep_every: int | None = None
+    keep: Collection[int] = ()
+    grace: float = GRACE
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be meant.
+
+        Raises:
+            ValueError: nothing would stay, or a negative time.
+        """
+        if self.keep_last < 1:
+            raise ValueError(f"keep_last is {self.keep_last}: the newest version always stays")
+        if self.keep_every is not None and self.keep_every < 1:
+            raise ValueError(f"keep_every is {self.keep_every}, not a positive number")
+        if not self.grace >= 0:
+            raise ValueError(f"grace is {self.grace} seconds")
+
+
+def collect(reader: Reader, policy: Policy, *, dry_run: bool) -> Collected:
+    """Delete what a policy lets go.
+
+    Args:
+        reader: of the chain; one that has not read anything yet.
+        policy: what stays.
+        dry_run: only tell what would go; ages are by this machine's clock then.
+
+    Raises:
+        MissingError: a version that is to be kept does not exist.
+        TensorDeltaError: the manifest of a version that stays cannot be read, so that what it names is not known; or a
+            pin breaks a rule. Nothing was deleted.
+    """
+    return _Collector(reader, policy, dry_run).run()
+
+
+def _is_member(name: str) -> bool:
+    return objects.parse_manifest_name(name) is not None or objects.parse_shortcut_name(name) is not None
+
+
+def _pinned(pins: Iterable[Pin], now: float | None) -> set[int]:
+    return {pin.version for pin in pins if pin.holds(now)}
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What there was at a moment: objects by name, pins, and the time by the store's clock."""
+
+    entries: dict[str, Entry]
+    pins: list[Pin]
+    now: float | None
+
+    @property
+    def versions(self) -> list[int]:
+        found = map(objects.parse_manifest_name, self.entries)
+        return sorted(version for version in found if version is not None)
+
+    @property
+    def shortcuts(self) -> list[ShortcutName]:
+        found = map(objects.parse_shortcut_name, self.entries)
+        return [shortcut for shortcut in found if shortcut is not None]
+
+    def is_old(self, name: str, grace: float) -> bool:
+        """True where the grace period has passed since an object was written."""
+        modified = self.entries[name].modified
+        if modified is None or self.now is None:
+            return grace == 0
+        return self.now - modified >= grace
+
+
+@dataclass
+class _Choice:
+    """Which versions stay, and why."""
+
+    kept: list[int]
+    young: list[int]
+    stays: set[int] = field(default_factory=set)
+    leaning: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+
+
+class _Collector:
+    def __init__(self, reader: Reader, policy: Policy, dry_run: bool) -> None:
+        self._reader = reader
+        self._store = reader.store
+        self._policy = policy
+        self._dry_run = dry_run
+        self._gone: list[str] = []
+        self._size = 0
+
+    def run(self) -> Collected:
+        started = time.perf_counter()
+        while True:
+            listing = self._list()
+            choice = self._choose(listing)
+            dropped = [version for version in listing.versions if version not in choice.stays]
+            # A pin that came meanwhile; one that comes later still makes sure of its version itself.
+            if self._dry_run or not _pinned(read_pins(self._reader), listing.now) & set(dropped):
+                break
+        for name in self._members_to_go(listing, choice, dropped):
+            self._delete([name], listing.entries)
+        self._collect_named(listing, choice)
+        self._collect_pins(listing)
+        return Collected(
+            kept=choice.kept,
+            young=choice.young,
+            pins=[pin for pin in listing.pins if pin.holds(listing.now)],
+            supporting=sorted(choice.stays.difference(choice.kept)),
+            leaning=choice.leaning,
+            lost=choice.lost,
+            dropped=dropped,
+            objects=self._gone,
+            size=self._size,
+            dry_run=self._dry_run,
+            seconds=time.perf_counter() - started,
+        )
+
+    # -- what there is --------------------------------------------------------------------------------------------
+
+    def _list(self) -> _Listing:
+        if self._dry_run:
+            now: float | None = time.time()
+            pins = list(self._store.entries(objects.PINS))
+        else:
+            now, pins = look(self._store)
+        entries = {entry.name: entry for entry in self._store.entries("")}
+        return _Listing(entries, read_pins(self._reader, pins), now)
+
+    def _is_old(self, listing: _Listing, name: str) -> bool:
+        return listing.is_old(name, self._policy.grace)
+
+    # -- what stays -----------------------------------------------------------------------------------------------
+
+    def _choose(self, listing: _Listing) -> _Choice:
+        versions = listing.versions
+        policy = self._policy
+        for version in policy.keep:
+            if version not in versions:
+                name = objects.manifest_name(version) if 0 <= version <= objects.MAX_VERSION else f"version {version}"
+                raise MissingError(f"no version {version}, which is to be kept", object=name, rule="TD-OBJ-008")
+        wanted = {*versions[-policy.keep_last :], *policy.keep}
+        if policy.keep_every is not None:
+            wanted.update(version for version in versions if version % policy.keep_every == 0)
+        listed = set(versions)
+        wanted |= _pinned(listing.pins, listing.now) & listed
+        fresh = {version for version in versions if not self._is_old(listing, objects.manifest_name(version))}
+        fresh.update(
+            shortcut.version
+            for shortcut in listing.shortcuts
+            if shortcut.version in listed and not self._is_old(listing, objects.shortcut_name(*shortcut))
+        )
+        choice = _Choice(sorted(wanted | fresh), sorted(fresh - wanted))
+        self._keep_routes(listing, choice)
+        return choice
+
+    def _keep_routes(self, listing: _Listing, choice: _Choice) -> None:
+        """Keep for every version a route from nothing: a single edge from what stays anyway, or else the cheapest."""
+        members = self._reader.members(listing.versions, listing.shortcuts)
+        members.read(member for version in choice.kept for member in members.leading_to(version))
+        sound: set[int] = set()
+        for version in choice.kept:
+            members.own(version)  # what it names has to be known
+            if version in sound or self._is_reached(version, members, sound, listing):
+                sound.add(version)
+                continue
+            nodes = self._route(version, members, listing)
+            if nodes is None:
+                choice.lost.append(version)
+                continue
+            sound |= nodes
+            if not nodes <= set(choice.kept):
+                choice.leaning.append(version)
+        choice.stays = sound.union(choice.kept)
+
+    def _is_reached(self, version: int, members: Members, sound: Collection[int], listing: _Listing) -> bool:
+        """True where an edge leads to a version from nothing, or from one that stays."""
+        for member in members.leading_to(version):
+            manifest = members.edge(member)
+            if manifest is None or not self._has_packs(manifest, listing):
+                continue
+            if manifest.base is not None and manifest.base.version not in sound:
+                continue
+            if self._holds(manifest, member_name(member), members):
+                return True
+        return False
+
+    @staticmethod
+    def _holds(manifest: Manifest, name: str, members: Members) -> bool:
+        """True where an edge does not fail, as far as manifests tell."""
+        try:
+            check_features(manifest, object=name)
+            check_base(manifest, members, object=name)
+        except TensorDeltaError:
+            return False
+        return True
+
+    def _route(self, version: int, members: Members, listing: _Listing) -> set[int] | None:
+        """The versions on the cheapest route to a version whose packs are all there; None where there is none."""
+        dropped: dict[str, TensorDeltaError] = {}
+        while True:
+            try:
+                route = Planner(members).plan(version, dropped=dropped)
+            except TensorDeltaError:
+                # Another reader may go where this one cannot, so what it would need is not known to be useless.
+                for fault in (*dropped.values(), *members.faults):
+                    if isinstance(fault, UnsupportedError):
+                        raise fault from None
+                return None
+            lost = {
+                edge.name: MissingError("packs of it are gone", object=edge.name, rule="TD-MAN-014")
+                for edge in route
+                if not self._has_packs(edge.manifest, listing)
+            }
+            if not lost:
+                return {edge.manifest.version for edge in route}
+            dropped |= lost
+
+    @staticmethod
+    def _has_packs(manifest: Manifest, listing: _Listing) -> bool:
+        """True where the packs and the layout of an edge are there, as far as names and sizes tell."""
+        for pack in manifest.packs:
+            if pack.path is not None:
+                entry = listing.entries.get(pack.path)
+                if (entry is None or entry.size != pack.size) and not pack.sources:
+                    return False
+        return objects.layout_name(manifest.layout) in listing.entries
+
+    # -- what goes ------------------------------------------------------------------------------------------------
+
+    def _members_to_go(self, listing: _Listing, choice: _Choice, dropped: Sequence[int]) -> Iterator[str]:
+        """Manifests and shortcuts, each before its signature, in an order that leaves a whole chain at every moment."""
+        shortcuts: dict[int, list[str]] = {}
+        for shortcut in listing.shortcuts:
+            name = objects.shortcut_name(*shortcut)
+            if self._is_old(listing, name) and self._is_useless(shortcut, choice):
+                shortcuts.setdefault(shortcut.version, []).append(name)
+        order = [
+            name
+            for version in sorted({*dropped, *shortcuts}, reverse=True)
+            for name in (
+                *([objects.manifest_name(version)] if version not in choice.stays else []),
+                *sorted(shortcuts.get(version, [])),
+            )
+        ]
+        for name in order:
+            if name in listing.entries:
+                yield name
+            if name + objects.SIGNATURE in listing.entries:
+                yield name + objects.SIGNATURE
+        for name in sorted(listing.entries):
+            signed = name.removesuffix(objects.SIGNATURE)
+            if signed != name and _is_member(signed) and signed not in listing.entries and self._is_old(listing, name):
+                yield name
+
+    @staticmethod
+    def _is_useless(shortcut: ShortcutName, choice: _Choice) -> bool:
+        """True for a shortcut that leads to a version that goes, or from one that does."""
+        if shortcut.version not in choice.stays:
+            return True
+        return shortcut.base is not None and shortcut.base not in choice.stays and shortcut.version not in choice.lost
+
+    def _collect_named(self, listing: _Listing, choice: _Choice) -> None:
+        """Delete packs, layouts, fingerprints objects and files that nothing needs that is listed now."""
+        if self._dry_run:
+            gone = set(self._gone)
+            versions = [version for version in listing.versions if version in choice.stays]
+            shortcuts = [each for each in listing.shortcuts if objects.shortcut_name(*each) not in gone]
+        else:
+            # Versions and shortcuts may have come since.
+            names = [*self._store.names(objects.MANIFESTS), *self._store.names(objects.SHORTCUTS)]
+            now_listed = _Listing({name: Entry(name, 0, None) for name in names}, [], None)
+            versions, shortcuts = now_listed.versions, now_listed.shortcuts
+        needed = self._needed(versions, shortcuts)
+        for folder in _NAMED_FOLDERS:
+            # Listed at the last moment: what was put again meanwhile is young again.
+            entries = listing.entries.values() if self._dry_run else list(self._store.entries(folder))
+            now = _Listing({entry.name: entry for entry in entries if entry.name.startswith(folder)}, [], listing.now)
+            self._delete(
+                [
+                    name
+                    for name in sorted(now.entries)
+                    if _NAMED.fullmatch(name) and name not in needed and self._is_old(now, name)
+                ],
+                now.entries,
+            )
+
+    def _needed(self, versions: Collection[int], shortcuts: Iterable[ShortcutName]) -> set[str]:
+        """Names of the objects that a chain of these manifests and shortcuts needs."""
+        stays = set(versions)
+        # What is not signed leads no reader with keys anywhere, but it may be signed yet: what it names stays as well.
+        reader = self._reader if self._reader.trust is None else self._reader.trusting(None)
+        members = reader.members(versions, shortcuts)
+        everything = [member for version in members.versions for member in members.leading_to(version)]
+        members.read(everything)
+        needed: set[str] = set()
+        for member in everything:
+            manifest = members.own(member) if isinstance(member, int) else members.found(member)
+            if manifest is None:
+                continue
+            packs = {pack.path for pack in manifest.packs if pack.path is not None}
+            needed.update(name for name in named_objects(manifest) if name not in packs)
+            # The packs of a shortcut go when the shortcut does; those of a manifest when its base has gone.
+            if isinstance(member, ShortcutName) or manifest.base is None or manifest.base.version in stays:
+                needed.update(packs)
+        return needed
+
+    def _collect_pins(self, listing: _Listing) -> None:
+        """Remove pins that have expired, and what collectors that died have left."""
+        entries = listing.entries
+        if listing.now is None:
+            return
+        names = [objects.pin_name(pin.name) for pin in listing.pins if not pin.holds(listing.now)]
+        names += [name for name in entries if is_clock(name) and self._is_old(listing, name)]
+        self._delete([name for name in names if name in entries], entries)
+
+    def _delete(self, names: Sequence[str], entries: dict[str, Entry]) -> None:
+        """Delete objects whose order does not matter."""
+        if not self._dry_run:
+            threads = PARALLEL if self._store.remote else 1
+            for _ in ordered_map(self._store.delete, names, threads=threads):
+                pass
+        self._gone += names
+        self._size += sum(entries[name].size for name in names)

@@ -1,0 +1,79 @@
+"""Stores: where a chain's objects lie (SPEC.md section 12)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..objects import FOLDERS
+from .base import Batch, DirectBatch, Entry, Parts, Store, StoredBlob
+from .folder import FileBlob, FolderStore, sync_folder
+from .retries import Retries
+from .spool import cache_root
+
+__all__ = [
+    "Batch",
+    "DirectBatch",
+    "Entry",
+    "FileBlob",
+    "FolderStore",
+    "Parts",
+    "Retries",
+    "Store",
+    "StoredBlob",
+    "cache_root",
+    "has_strangers",
+    "open_store",
+    "sync_folder",
+]
+
+
+def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str, Any] | None = None) -> Store:
+    """The store at an address; a store is its own.
+
+    Args:
+        address: a folder, `hf://buckets/OWNER/NAME[/PREFIX]`, `s3://BUCKET/PREFIX`, `gs://…` or `az://…`.
+        options: for a bucket of the Hugging Face Hub `token` and `endpoint`; for object stores keywords of obstore's
+            `from_url`, such as `endpoint` and `client_options`; for both `retries`, a `Retries`.
+
+    Raises:
+        ImportError: the package that the address needs is not installed.
+        ValueError: an address of no kind that is known, or options that do not go with it.
+    """
+    if not isinstance(address, (str, os.PathLike)):
+        _refuse(options, "a store")
+        return address
+    text = os.fspath(address)
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        _refuse(options, "a folder")
+        return FolderStore(Path(text).expanduser())
+    options = dict(options or {})
+    retries = options.pop("retries", None)
+    if scheme == "hf":
+        from .hub import open_hub
+
+        return open_hub(text, options=options, retries=retries)
+    if scheme in ("s3", "gs", "az"):
+        from .cloud import open_cloud
+
+        return open_cloud(text, options=options, retries=retries)
+    raise ValueError(f"{text!r}: chains live in folders, hf://buckets/…, s3://…, gs://… and az://…")
+
+
+def _refuse(options: Mapping[str, Any] | None, what: str) -> None:
+    if options:
+        raise ValueError(f"{what} has no option {min(options)!r}")
+
+
+def has_strangers(store: Store) -> bool:
+    """True where there is something under the root that no chain has.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    if isinstance(store, FolderStore):
+        return store.is_foreign()
+    return any("/" not in name or name.partition("/")[0] not in FOLDERS for name in store.names(""))

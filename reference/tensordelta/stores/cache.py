@@ -1,0 +1,169 @@
+"""A cache of this machine for packs that come from far away: files named by their digest, shared by its processes.
+
+What lies here is proven by whoever uses it; a file that somebody damaged is dropped and fetched again. A file that is
+evicted stays readable for those who have it open.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from .base import Parts
+from .folder import FileBlob
+from .spool import PRIVATE, STALE, cache_root, sweep
+
+_LOG = logging.getLogger("tensordelta")
+
+VARIABLE = "TENSORDELTA_CACHE_BYTES"
+DEFAULT_LIMIT = 10 << 30
+
+_LOCK = ".lock"
+_TEMPORARY = ".part-"
+
+
+class CachedBlob(FileBlob):
+    """A file of a cache, open for as long as somebody refers to it, evicted or not.
+
+    Attributes:
+        fresh: it has just come from the store.
+    """
+
+    fresh = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # opening failed
+            self._file.close()
+
+
+def cache_limit() -> int:
+    """Bytes that the cache may have: $TENSORDELTA_CACHE_BYTES, else 10 GiB.
+
+    Raises:
+        ValueError: no number of bytes.
+    """
+    text = os.environ.get(VARIABLE)
+    if not text:
+        return DEFAULT_LIMIT
+    if not text.isdecimal():
+        raise ValueError(f"{VARIABLE} is {text!r}, not a number of bytes")
+    return int(text)
+
+
+class PackCache:
+    """Packs by digest in a folder; several processes may use it at once.
+
+    Args:
+        folder: by default `packs` in the cache folder of this user; made when the first pack comes.
+        limit: bytes that may stay, by default `cache_limit()`. With 0 nothing stays, and a pack lives as long as it is
+            open.
+    """
+
+    def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
+        self.folder = cache_root() / "packs" if folder is None else folder
+        self.limit = cache_limit() if limit is None else limit
+
+    def open(self, sha256: str, size: int) -> CachedBlob | None:
+        """The file of a digest, or None where there is none of this size. Its bytes are not proven yet."""
+        path = self.folder / sha256
+        try:
+            blob = CachedBlob(path, object=str(path))
+        except OSError:
+            return None
+        if blob.size != size:
+            self.drop(sha256)
+            return None
+        with suppress(OSError):
+            os.utime(path)  # the last use, for eviction
+        return blob
+
+    def temporary(self) -> Path:
+        """A path in the folder for a file under way."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
+
+    def adopt(self, path: Path, sha256: str) -> CachedBlob:
+        """Take a whole file, and give it for reading; `trim` keeps the bound afterwards."""
+        blob = CachedBlob(path, object=str(self.folder / sha256))
+        blob.fresh = True
+        os.replace(path, self.folder / sha256)
+        return blob
+
+    def put(self, sha256: str, parts: Parts) -> None:
+        """Keep bytes that are at hand, if the machine has room for them."""
+        if not self.limit:
+            return
+        path: Path | None = None
+        try:
+            path = self.temporary()
+            with path.open("xb") as file:
+                for part in parts:
+                    file.write(part)
+            os.replace(path, self.folder / sha256)
+            self.trim()
+        except OSError as error:
+            _LOG.info("a pack was not kept in %s: %s", self.folder, error)
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+    def drop(self, sha256: str) -> None:
+        """Remove the file of a digest, if there is one."""
+        (self.folder / sha256).unlink(missing_ok=True)
+
+    def trim(self) -> None:
+        """Remove the files that were used least recently, until the rest is within the bound."""
+        try:
+            descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._trim()
+        except BlockingIOError:
+            pass  # another process is at it
+        finally:
+            os.close(descriptor)
+
+    def _trim(self) -> None:
+        files: list[tuple[float, int, str]] = []
+        now = time.time()
+        with os.scandir(self.folder) as scan:
+            for entry in scan:
+                with suppress(OSError):  # it has gone meanwhile
+                    status = entry.stat(follow_symlinks=False)
+                    if not entry.name.startswith("."):
+                        files.append((status.st_mtime, status.st_size, entry.path))
+                    elif entry.name.startswith(_TEMPORARY) and status.st_mtime < now - STALE:
+                        os.unlink(entry.path)
+        total = sum(size for _, size, _ in files)
+        # A file without room for itself goes first, so that it does not push all the others out.
+        for _, size, path in sorted(files, key=lambda file: (file[1] <= self.limit, file[0])):
+            if total <= self.limit:
+                return
+            with suppress(OSError):
+                os.unlink(path)
+            total -= size
+
+    @classmethod
+    @contextmanager
+    def private(cls) -> Iterator[PackCache]:
+        """A cache that nobody else has, empty at first and removed at the end."""
+        sweep(cache_root())
+        cache = cls(cache_root() / f"{PRIVATE}{os.getpid()}-{secrets.token_hex(8)}")
+        try:
+            yield cache
+        finally:
+            shutil.rmtree(cache.folder, ignore_errors=True)

@@ -1,0 +1,412 @@
+"""Chains in object stores, through obstore: S3 and its kin, Google Cloud Storage, Azure (SPEC.md section 12.3)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from ..errors import IntegrityError, MissingError, StoreError
+from ..objects import is_path
+from .base import Entry, Parts
+from .retries import PASSING, Retries
+from .spool import Waiting
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+T = TypeVar("T")
+
+SCHEMES = ("s3", "gs", "az")
+
+#: Bytes of an object that come with its size, in one request.
+_HEAD = 1 << 16
+#: Bytes of a part of an upload, parts of one object on their way, and objects of a batch.
+_PART = 8 << 20
+_PARTS = 4
+_OBJECTS = 4
+#: For one request, whose bytes may share a slow link with those of others.
+_TIMEOUT = timedelta(seconds=120)
+_BACKOFF = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2}
+_STATUS = re.compile(r"non-2xx status code: (\d{3})")
+#: What servers say of a bucket, not of an object, in an answer 404.
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist")
+_EXTRA = "chains in object stores need obstore: pip install 'tensordelta[cloud]'"
+
+
+def open_cloud(address: str, *, options: Mapping[str, Any] | None = None, retries: Retries | None = None) -> CloudStore:
+    """The store at an address `s3://BUCKET/PREFIX`, `gs://…` or `az://…`.
+
+    Args:
+        address: the root.
+        options: keywords for obstore's `from_url`, such as `endpoint` and `client_options`; what is not given comes
+            from the environment, as obstore has it.
+        retries: how often to try again.
+
+    Raises:
+        ImportError: obstore is not installed.
+        ValueError: an address or option that obstore refuses.
+    """
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+    except ImportError:
+        raise ImportError(_EXTRA, name="obstore") from None
+    # Trying again is done here, where an answer that got lost can be settled; but for the parts of an upload, of which
+    # one would cost all the others.
+    given = dict(options or {})
+    client = {"timeout": _TIMEOUT, **given.pop("client_options", {})}
+    limits = {"retry_timeout": timedelta(seconds=180), "backoff": _BACKOFF}
+
+    def make(times: int) -> Any:
+        settings: dict[str, Any] = {"retry_config": {"max_retries": times, **limits}, "client_options": client, **given}
+        return from_url(address, **settings)
+
+    try:
+        store, uploads = make(0), make(4)
+    except (BaseError, ValueError, TypeError) as error:
+        raise ValueError(f"{address}: {_first_line(error)}") from None
+    return CloudStore(store, address, uploads=uploads, retries=retries)
+
+
+class CloudStore:
+    """A chain in an object store.
+
+    Args:
+        store: an obstore store, whose prefix is the root. Its own retries should be off.
+        address: the root, as a user writes it.
+        uploads: the same for uploads in parts, with retries of its own for a part; by default `store`.
+        retries: how often to try again.
+    """
+
+    exclusive = True
+    remote = True
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        address: str,
+        *,
+        uploads: ObjectStore | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        self._store: Any = store
+        self._uploads: Any = uploads or store
+        self.address = address
+        self.retries = retries or Retries()
+
+    def __repr__(self) -> str:
+        return f"CloudStore({self.address!r})"
+
+    # -- failures -------------------------------------------------------------------------------------------------
+
+    def _try(self, operation: str, name: str, work: Callable[[], T], *, absent: T | None = None) -> T | None:
+        """Do something, again where it may pass; None where there is no such object.
+
+        Raises:
+            StoreError: it failed.
+        """
+        try:
+            return self.retries.call(work, passing=_passing, what=f"{self.address}: {operation} of {name}")
+        except FileNotFoundError as error:
+            if _NO_BUCKET.search(str(error)):
+                raise self._failed(operation, name, error) from None
+            return absent
+        except StoreError:
+            raise
+        except Exception as error:
+            if not _is_obstore(error):
+                raise
+            raise self._failed(operation, name, error) from None
+
+    def _failed(self, operation: str, name: str, error: Exception) -> StoreError:
+        advice = None
+        text = str(error)
+        if _NO_BUCKET.search(text):
+            advice = "Make the bucket first, or check its name."
+        elif "169.254.169.254" in text or _status(error) in (401, 403):
+            advice = "Check your credentials and what they allow; they come from the environment."
+        elif type(error).__name__ == "InvalidPathError":
+            advice = "Remove the object of this name: its like cannot be listed, and no chain has any."
+        return StoreError(self.address, operation, name, _first_line(error), advice)
+
+    def _missing(self, name: str) -> MissingError:
+        return MissingError(f"is not in {self.address}", object=name, rule="TD-MAN-014")
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> bytes:
+        """An object's bytes. Raises MissingError, StoreError."""
+        with self.open(name) as blob:
+            return bytes(blob.read(0, blob.size))
+
+    def open(self, name: str) -> CloudBlob:
+        """An object, to be read in parts. Raises MissingError, StoreError."""
+        _check(name)
+        found = self._try("read", name, lambda: self._head(name))
+        if found is None:
+            raise self._missing(name)
+        size, head = found
+        return CloudBlob(self, name, size, head)
+
+    def size(self, name: str) -> int | None:
+        """An object's size, or None where there is no such object. Raises StoreError."""
+        _check(name)
+        found = self._try("look", name, lambda: self._head(name, 1))
+        return None if found is None else found[0]
+
+    def _head(self, name: str, length: int = _HEAD) -> tuple[int, memoryview]:
+        """Size and first bytes, in one request. Whether a bucket is missing, only an answer with a body tells."""
+        try:
+            result = self._store.get(name, options={"range": (0, length)})
+        except Exception as error:
+            if _status(error) == 416:  # an empty object has no range
+                return self._store.head(name)["size"], memoryview(b"")
+            raise
+        size = result.meta["size"]
+        head = memoryview(bytes(result.bytes()))
+        if len(head) != min(length, size):
+            raise _ShortError(f"{len(head)} bytes came, not {min(length, size)}")
+        return size, head
+
+    def range(self, name: str, offset: int, length: int) -> memoryview:
+        """Bytes of an object, fewer where it ends before. Raises MissingError, StoreError."""
+        found = self._try(
+            "read", name, lambda: memoryview(self._store.get_range(name, start=offset, length=length)).cast("B")
+        )
+        if found is None:
+            raise self._missing(name)
+        return found
+
+    # -- listing --------------------------------------------------------------------------------------------------
+
+    def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
+        """Names of the objects under a prefix, ascending. Raises StoreError."""
+        return (entry.name for entry in self._list(prefix, after))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """The objects under a prefix, with size and age. Raises StoreError."""
+        return self._list(prefix, None)
+
+    def _list(self, prefix: str, after: str | None) -> Iterator[Entry]:
+        """The objects under a prefix; where a page fails, the listing goes on from the last name that came."""
+        reached = after
+        pages: Iterator[list[dict[str, Any]]] | None = None
+
+        def page() -> list[dict[str, Any]]:
+            nonlocal pages
+            if pages is None:
+                pages = iter(self._store.list(prefix.rstrip("/") or None, offset=reached, chunk_size=1000))
+            try:
+                return next(pages, [])
+            except Exception:
+                pages = None
+                raise
+
+        while True:
+            metas = self._try("listing", prefix, page)
+            if not metas:
+                return
+            for meta in metas:
+                name = reached = meta["path"]
+                # The marker of a folder has the folder's own name here.
+                if name.startswith(prefix) and is_path(name) and (after is None or name > after):
+                    yield Entry(name, meta["size"], meta["last_modified"].timestamp())
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def put(self, name: str, parts: Parts) -> None:
+        """Write an object durably, over one that is there. Raises StoreError."""
+        with Waiting(parts) as waiting:
+            self._send(name, waiting)
+
+    def _send(self, name: str, waiting: Waiting) -> None:
+        _check(name)
+
+        def send() -> bool:
+            multipart = waiting.size > _PART
+            store = self._uploads if multipart else self._store
+            store.put(name, waiting.content, use_multipart=multipart, chunk_size=_PART, max_concurrency=_PARTS)
+            return True
+
+        if self._try("put", name, send) is None:
+            raise StoreError(self.address, "put", name, "the store says that there is no such object")
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object durably if there is none of its name; False if there is. Raises StoreError."""
+        from obstore.exceptions import AlreadyExistsError
+
+        _check(name)
+        doubtful = False
+
+        def create() -> bool:
+            nonlocal doubtful
+            try:
+                self._store.put(name, data, mode="create", use_multipart=False)
+                return True
+            except AlreadyExistsError as error:
+                # 409 of S3 means that another request is under way; then there may be no object in the end.
+                if not doubtful and _status(error) != 409:
+                    return False
+                there = self._there(name)
+                if there is None:
+                    raise
+                return doubtful and there == data
+            except Exception as error:
+                doubtful = doubtful or _is_lost(error)
+                raise
+
+        try:
+            done = self._try("create", name, create)
+        except StoreError:
+            if not doubtful:
+                raise
+            there = self._there(name)  # the last try may have succeeded as well
+            if there is None:
+                raise
+            return there == data
+        if done is None:
+            raise StoreError(self.address, "create", name, "the store says that there is no such object")
+        return done
+
+    def _there(self, name: str) -> bytes | None:
+        try:
+            return self.read(name)
+        except MissingError:
+            return None
+
+    def batch(self) -> CloudBatch:
+        """A batch whose objects are put at the same time, a few at once."""
+        return CloudBatch(self)
+
+    def delete(self, name: str) -> None:
+        """Remove an object; nothing happens where there is none. Raises StoreError."""
+        _check(name)
+        self._try("delete", name, lambda: self._store.delete(name))
+
+
+class CloudBlob:
+    """An object, read by ranges; its first bytes came with its size."""
+
+    def __init__(self, store: CloudStore, name: str, size: int, head: memoryview) -> None:
+        self._store = store
+        self._name = name
+        self._head = head
+        self.size = size
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`. Raises IntegrityError, StoreError."""
+        if offset + length <= len(self._head):
+            return self._head[offset : offset + length]
+        if offset + length > self.size:
+            raise IntegrityError(f"ends at byte {self.size}", object=self._name, rule="TD-MAN-013")
+        if not length:
+            return memoryview(b"")
+        data = self._store.range(self._name, offset, length)
+        if len(data) != length:
+            raise IntegrityError(f"ends at byte {offset + len(data)}", object=self._name, rule="TD-MAN-013")
+        return data
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class CloudBatch:
+    """Puts several objects at once; a context."""
+
+    def __init__(self, store: CloudStore) -> None:
+        self._store = store
+        self._pool = ThreadPoolExecutor(_OBJECTS, thread_name_prefix="tensordelta-put")
+        self._room = threading.Semaphore(2 * _OBJECTS)
+        self._flying: list[tuple[str, Future[None]]] = []
+
+    def put(self, name: str, parts: Parts) -> None:
+        """Take an object and begin to put it. Raises StoreError where an earlier one has failed."""
+        for _, future in list(self._flying):
+            if future.done() and future.exception() is not None:
+                future.result()
+        waiting = Waiting(parts)
+        self._room.acquire()
+        try:
+            self._flying.append((name, self._pool.submit(self._work, name, waiting)))
+        except BaseException:
+            self._room.release()
+            waiting.close()
+            raise
+
+    def _work(self, name: str, waiting: Waiting) -> None:
+        try:
+            with waiting:
+                self._store._send(name, waiting)
+        finally:
+            self._room.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            for _, future in self._flying:
+                future.cancel()
+        self._pool.shutdown(wait=True)
+        if error is None:
+            failed = [(name, fault) for name, future in self._flying if (fault := future.exception()) is not None]
+            if failed:
+                _raise_failed(self._store.address, failed)
+
+
+def _raise_failed(address: str, failed: list[tuple[str, BaseException]]) -> None:
+    """Raise one error for several objects."""
+    first = failed[0][1]
+    if not isinstance(first, StoreError) or len(failed) == 1:
+        raise first
+    raise StoreError(address, "put", ", ".join(name for name, _ in failed), first.cause, first.advice)
+
+
+class _ShortError(Exception):
+    """Fewer bytes came than the server had announced."""
+
+
+def _is_obstore(error: Exception) -> bool:
+    return type(error).__module__.startswith("obstore") or isinstance(error, (OSError, _ShortError))
+
+
+def _status(error: Exception) -> int | None:
+    """The status of the answer, or None where there was none."""
+    match = _STATUS.search(str(error))
+    return int(match[1]) if match else None
+
+
+def _passing(error: Exception) -> bool:
+    if isinstance(error, _ShortError):
+        return True
+    status = _status(error)
+    if status is not None:
+        return status in PASSING
+    return type(error).__name__ == "GenericError" and "169.254.169.254" not in str(error)
+
+
+def _is_lost(error: Exception) -> bool:
+    """True where the store may have done what it was asked, although it did not say so."""
+    status = _status(error)
+    return status is None or status >= 500 or status == 408
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n\nDebug source")[0].replace("\n", " ")
+
+
+def _check(name: str) -> None:
+    if not is_path(name):
+        raise ValueError(f"{name!r} is no name of an object")

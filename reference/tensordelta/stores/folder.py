@@ -1,0 +1,209 @@
+"""Chains in a folder of a POSIX file system (SPEC.md section 12.2)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..errors import IntegrityError, MissingError, UntrustedError
+from ..objects import FOLDERS, is_path
+from .base import DirectBatch, Entry, Parts
+
+
+class FileBlob:
+    """A file, read by position; nothing is mapped, so a file cut short under a reader is an error and no crash."""
+
+    def __init__(self, path: Path, *, object: str | None = None) -> None:
+        # Anything else than a regular file is no object; opening a pipe must not wait for its other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._file = os.fdopen(descriptor, "rb", buffering=0)
+        self._object = object or str(path)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            self._file.close()
+            raise FileNotFoundError(str(path))
+        self.size = status.st_size
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`."""
+        data = bytearray(length)
+        view = memoryview(data)
+        self.read_into(offset, view)
+        return view
+
+    def read_into(self, offset: int, target: memoryview) -> None:
+        """Fill `target` from `offset`."""
+        got = 0
+        while got < len(target):
+            count = os.preadv(self._file.fileno(), [target[got:]], offset + got)
+            if not count:
+                raise IntegrityError(f"ends at byte {offset + got}", object=self._object, rule="TD-MAN-013")
+            got += count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+class FolderStore:
+    """A chain in a folder of a POSIX file system.
+
+    An object appears by an atomic rename or link of a whole, synced file. Links that lead out of the root are refused.
+    A failure of the file system is the `OSError` that it gives.
+
+    Args:
+        root: the folder; made with the first object.
+    """
+
+    exclusive = True
+    remote = False
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    @property
+    def address(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    def is_foreign(self) -> bool:
+        """True where the folder has contents that are no objects of a chain."""
+        if not self.root.is_dir():
+            return self.root.exists()
+        names = {entry.name for entry in self.root.iterdir()}
+        # Hidden names are temporary files, but for a pulled folder's private one.
+        return any(name not in FOLDERS and not name.startswith(".") for name in names) or ".tensordelta" in names
+
+    def _path(self, name: str) -> Path:
+        if not is_path(name):
+            raise ValueError(f"{name!r} is no name of an object")
+        path = self.root / name
+        real, root = os.path.realpath(path), os.path.realpath(self.root)
+        if os.path.commonpath([real, root]) != root:
+            raise UntrustedError(f"is a link out of {self.root}", object=name, rule="TD-STO-006")
+        return path
+
+    def _missing(self, name: str) -> MissingError:
+        return MissingError(f"is not in {self.root}", object=name, rule="TD-MAN-014")
+
+    def read(self, name: str) -> bytes:
+        """An object's bytes. Raises MissingError."""
+        with self.open(name) as blob:
+            return bytes(blob.read(0, blob.size))
+
+    def open(self, name: str) -> FileBlob:
+        """An object, to be read in parts. Raises MissingError."""
+        try:
+            return FileBlob(self._path(name), object=name)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise self._missing(name) from None
+
+    def size(self, name: str) -> int | None:
+        """An object's size, or None where there is no such object."""
+        try:
+            status = self._path(name).stat()
+            return status.st_size if stat.S_ISREG(status.st_mode) else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
+        """Names of the objects under a prefix; files alone, and folders that are links are not followed."""
+        for name, entry in self._walk(prefix):
+            if (after is None or name > after) and is_path(name) and entry.is_file():
+                yield name
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """The objects under a prefix, with size and age."""
+        for name, entry in self._walk(prefix):
+            if not is_path(name):
+                continue
+            with suppress(FileNotFoundError, NotADirectoryError):
+                status = entry.stat()
+                if stat.S_ISREG(status.st_mode):
+                    yield Entry(name, status.st_size, status.st_mtime)
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """What lies under a prefix and is no folder, by name."""
+        waiting = [prefix]
+        while waiting:
+            prefix = waiting.pop()
+            try:
+                with os.scandir(self.root / prefix) as scan:
+                    found = list(scan)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{prefix}{entry.name}/")
+                else:
+                    yield prefix + entry.name, entry
+
+    def put(self, name: str, parts: Parts) -> None:
+        """Write an object durably, over one that is there."""
+        path, temporary = self._write(name, parts)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object durably if there is none of its name; False if there is."""
+        path, temporary = self._write(name, [data])
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
+        sync_folder(path.parent)
+        return True
+
+    def batch(self) -> DirectBatch:
+        """A batch; each object is durable when it was put."""
+        return DirectBatch(self)
+
+    def delete(self, name: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+        path = self._path(name)
+        try:
+            os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        sync_folder(path.parent)
+
+    def _write(self, name: str, parts: Parts) -> tuple[Path, Path]:
+        path = self._path(name)
+        if not path.parent.is_dir():
+            made = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for each in made:
+                sync_folder(each.parent)
+        # A leading dot keeps the name out of the grammar of objects: readers and listings pass it over.
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+        try:
+            with temporary.open("xb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return path, temporary
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,441 @@
+"""Chains in Hugging Face buckets, through huggingface_hub and hf-xet (SPEC.md section 12.4)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote
+
+from ..errors import IntegrityError, MissingError, StoreError
+from ..objects import is_path
+from .base import Entry, Parts
+from .folder import FileBlob
+from .retries import PASSING, Retries
+from .spool import Waiting, scratch
+from .transfer import Target
+
+if TYPE_CHECKING:
+    from huggingface_hub import BucketFile
+
+T = TypeVar("T")
+
+PREFIX = "hf://buckets/"
+
+#: Bytes of an object that come with its size, in one request; larger objects come through hf-xet, whole.
+_HEAD = 1 << 16
+#: Files, and bytes on this machine's disk, of one call.
+_FILES = 500
+_BYTES = 8 << 30
+#: Files with a descriptor open at once.
+_OPEN = 200
+_RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
+_CLIENT_ERROR = re.compile(r"client error \((?!408|429)4\d\d")
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def open_hub(address: str, *, options: Mapping[str, Any] | None = None, retries: Retries | None = None) -> HubStore:
+    """The store at an address `hf://buckets/OWNER/NAME[/PREFIX]`.
+
+    Args:
+        address: the root.
+        options: `token` and `endpoint`, as for `huggingface_hub.HfApi`, which finds them where they are not given.
+        retries: how often to try again.
+
+    Raises:
+        ValueError: no such address.
+    """
+    owner, _, rest = address.removeprefix(PREFIX).partition("/")
+    name, _, root = rest.partition("/")
+    root = root.strip("/")
+    if not address.startswith(PREFIX) or not all(map(_SEGMENT.fullmatch, (owner, name))):
+        raise ValueError(f"{address!r} is no bucket: write {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME/PREFIX")
+    if root and not is_path(root):
+        raise ValueError(f"{address!r}: a prefix has letters, digits, '.', '_' and '-' between slashes")
+    unknown = set(options or {}) - {"token", "endpoint"}
+    if unknown:
+        raise ValueError(f"a bucket has no option {min(unknown)!r}")
+    return HubStore(f"{owner}/{name}", root, retries=retries, **(options or {}))
+
+
+class HubStore:
+    """A chain in a Hugging Face bucket. One writer at a time: a bucket has no create-if-absent.
+
+    Args:
+        bucket: OWNER/NAME.
+        root: the prefix in it, without slashes at its ends; empty for all of it.
+        token, endpoint: as for `huggingface_hub.HfApi`.
+        retries: how often to try again what the client itself does not.
+    """
+
+    exclusive = False
+    remote = True
+
+    def __init__(
+        self,
+        bucket: str,
+        root: str = "",
+        *,
+        token: str | bool | None = None,
+        endpoint: str | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        from huggingface_hub import HfApi
+
+        self._api = HfApi(endpoint=endpoint, token=token, library_name="tensordelta")
+        self._bucket = bucket
+        self._root = f"{root}/" if root else ""
+        self.retries = retries or Retries()
+        self.address = f"{PREFIX}{bucket}" + (f"/{root}" if root else "")
+
+    def __repr__(self) -> str:
+        return f"HubStore({self.address!r})"
+
+    # -- failures -------------------------------------------------------------------------------------------------
+
+    def _try(self, operation: str, name: str, work: Callable[[], T]) -> T:
+        """Do something, again where it may pass.
+
+        Raises:
+            MissingError: the hub says that there is no such file.
+            StoreError: it failed.
+        """
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            return self.retries.call(work, passing=_passing, what=f"{self.address}: {operation} of {name}")
+        except EntryNotFoundError:
+            raise MissingError(f"is not in {self.address}", object=name, rule="TD-MAN-014") from None
+        except (StoreError, MissingError):
+            raise
+        except Exception as error:
+            if not _is_client(error):
+                raise
+            raise self._failed(operation, name, error) from None
+
+    def _failed(self, operation: str, name: str, error: Exception) -> StoreError:
+        from huggingface_hub.errors import BucketNotFoundError, RepositoryNotFoundError
+
+        advice = None
+        text = " ".join(str(error).split())
+        if isinstance(error, (BucketNotFoundError, RepositoryNotFoundError)) or _status(error) == 404:
+            advice = "Make the bucket first (`hf buckets create`), or check its name and your token."
+        elif _status(error) in (401, 403) or type(error).__name__ == "XetAuthenticationError":
+            advice = "Check your token and what it allows (`hf auth login`)."
+        return StoreError(self.address, operation, name, text or type(error).__name__, advice)
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> bytes:
+        """An object's bytes. Raises MissingError, StoreError."""
+        with self.open(name) as blob:
+            return bytes(blob.read(0, blob.size))
+
+    def open(self, name: str) -> HubBlob:
+        """An object, to be read in parts. Raises MissingError, StoreError."""
+        path = self._path(name)
+        size, head = self._try("read", name, lambda: self._head(path))
+        return HubBlob(self, name, size, head)
+
+    def _head(self, path: str) -> tuple[int, memoryview]:
+        """Size and first bytes of a file, in one request."""
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
+
+        headers = build_hf_headers(token=self._api.token, library_name="tensordelta")
+        headers |= {"Range": f"bytes=0-{_HEAD - 1}", "Accept-Encoding": "identity"}
+        url = f"{self._api.endpoint}/buckets/{self._bucket}/resolve/{quote(path, safe='')}"
+        answer = http_backoff("GET", url, headers=headers, follow_redirects=True)
+        total = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        if answer.status_code == 416 and total is not None and not int(total[1]):
+            return 0, memoryview(b"")  # an empty file has no range
+        hf_raise_for_status(answer)
+        size = len(answer.content) if answer.status_code == 200 or total is None else int(total[1])
+        if len(answer.content) < min(size, _HEAD):
+            raise _ShortError(f"{len(answer.content)} bytes came, not {min(size, _HEAD)}")
+        return size, memoryview(answer.content)
+
+    def size(self, name: str) -> int | None:
+        """An object's size, or None where there is no such object. Raises StoreError."""
+        found = self._info([self._path(name)])
+        return found[0].size if found else None
+
+    def _info(self, paths: list[str]) -> list[BucketFile]:
+        names = ", ".join(map(self._name, paths))
+        return self._try("look", names, lambda: list(self._api.get_bucket_paths_info(self._bucket, paths)))
+
+    def download(self, targets: Mapping[str, Target]) -> dict[str, int]:
+        """Bring objects into files of this machine, several at once, unless they have another size than is expected.
+
+        Args:
+            targets: where each object goes, by its name.
+
+        Returns:
+            The size of each object that exists.
+
+        Raises:
+            StoreError: the hub failed, or hf-xet.
+        """
+        where = {self._path(name): target for name, target in targets.items()}
+        found = [file for file in self._info(list(where)) if file.path in where]
+        files: list[tuple[str | BucketFile, str | Path]] = [
+            (file, where[file.path].path) for file in found if where[file.path].size in (None, file.size)
+        ]
+
+        def download() -> None:
+            with _quiet():
+                self._api.download_bucket_files(self._bucket, files)
+
+        try:
+            self._try("download", ", ".join(targets), download)
+        except MissingError as error:  # gone in between
+            raise StoreError(self.address, "download", error.object, error.reason) from None
+        return {self._name(file.path): file.size for file in found}
+
+    # -- listing --------------------------------------------------------------------------------------------------
+
+    def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
+        """Names of the objects under a prefix. Raises StoreError."""
+        return (entry.name for entry in self.entries(prefix) if after is None or entry.name > after)
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """The objects under a prefix, with size and age. Raises StoreError."""
+        from huggingface_hub import BucketFile
+
+        path = f"{self._root}{prefix}"
+
+        def collect() -> list[Entry]:
+            listed = self._api.list_bucket_tree(self._bucket, path.rstrip("/") or None, recursive=True)
+            entries = []
+            for file in listed:
+                if not isinstance(file, BucketFile) or not file.path.startswith(path):
+                    continue
+                name = self._name(file.path)
+                if is_path(name):
+                    # The time of upload is the hub's; `mtime` is what the writer says.
+                    time = file.uploaded_at or file.mtime
+                    entries.append(Entry(name, file.size, None if time is None else time.timestamp()))
+            return entries
+
+        try:
+            return iter(self._try("listing", prefix, collect))
+        except MissingError:  # the hub says so of a folder without files
+            return iter(())
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def put(self, name: str, parts: Parts) -> None:
+        """Write an object durably, over one that is there. Raises StoreError."""
+        with Waiting(parts) as waiting:
+            self._send({name: waiting})
+
+    def _send(self, objects: Mapping[str, Waiting]) -> None:
+        """Put objects in one call, and those that the hub refused in further ones."""
+        from huggingface_hub.errors import BucketBatchError
+
+        left = {self._path(name): waiting for name, waiting in objects.items()}
+
+        def send() -> None:
+            adding: list[tuple[str | Path | bytes, str]] = [(waiting.content, path) for path, waiting in left.items()]
+            try:
+                with _quiet():
+                    self._api.batch_bucket_files(self._bucket, add=adding)
+            except BucketBatchError as error:
+                refused = {failure["path"] for failure in error.failures}
+                for path in left.keys() - refused:
+                    del left[path]
+                raise
+
+        try:
+            self._try("put", ", ".join(objects), send)
+        except StoreError as error:
+            names = ", ".join(map(self._name, left))
+            raise StoreError(self.address, "put", names, error.cause, error.advice) from None
+        except MissingError as error:
+            raise StoreError(self.address, "put", error.object, error.reason) from None
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Look whether the name is free, put, and read back; False if another object has the name. Raises StoreError.
+
+        Where two writers do this at the same time, the one whose bytes are not there in the end gets False.
+        """
+        if self.size(name) is not None:
+            return False
+        self.put(name, [data])
+        for attempt in range(1, self.retries.attempts + 1):
+            try:
+                return self.read(name) == data
+            except MissingError:  # put, but not yet to be seen
+                if attempt < self.retries.attempts:
+                    self.retries.wait(attempt)
+        raise StoreError(self.address, "create", name, "was put, and cannot be read back")
+
+    def batch(self) -> HubBatch:
+        """A batch whose objects wait on this machine's disk, and are put in one call when it ends."""
+        return HubBatch(self)
+
+    def delete(self, name: str) -> None:
+        """Remove an object; nothing happens where there is none. Raises StoreError."""
+        path = self._path(name)
+        try:
+            self._try("delete", name, lambda: self._api.batch_bucket_files(self._bucket, delete=[path]))
+        except MissingError:
+            pass
+        except StoreError:
+            if self.size(name) is not None:
+                raise
+
+    # -- names ----------------------------------------------------------------------------------------------------
+
+    def _path(self, name: str) -> str:
+        if not is_path(name):
+            raise ValueError(f"{name!r} is no name of an object")
+        return f"{self._root}{name}"
+
+    def _name(self, path: str) -> str:
+        return path.removeprefix(self._root)
+
+
+class HubBlob:
+    """A file of a bucket; its first bytes came with its size, the others come when they are asked for, all at once."""
+
+    def __init__(self, store: HubStore, name: str, size: int, head: memoryview) -> None:
+        self._store = store
+        self._name = name
+        self._head = head
+        self._lock = threading.Lock()
+        self._file: FileBlob | None = None
+        self.size = size
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`. Raises IntegrityError, MissingError, StoreError."""
+        if offset + length <= len(self._head):
+            return self._head[offset : offset + length]
+        if offset + length > self.size:
+            raise IntegrityError(f"ends at byte {self.size}", object=self._name, rule="TD-MAN-013")
+        if not length:
+            return memoryview(b"")
+        with self._lock:
+            if self._file is None:
+                with scratch() as path:
+                    size = self._store.download({self._name: Target(path, self.size)}).get(self._name)
+                    if size != self.size:
+                        raise IntegrityError("changed while it was read", object=self._name, rule="TD-SEC-002")
+                    self._file = FileBlob(path, object=self._name)
+        return self._file.read(offset, length)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.__exit__(kind, error, trace)
+
+
+class HubBatch:
+    """Gathers objects for one call; a context. What is too much for this machine's disk goes in earlier calls."""
+
+    def __init__(self, store: HubStore) -> None:
+        self._store = store
+        self._waiting: dict[str, Waiting] = {}
+        self._lock = threading.Lock()
+
+    def put(self, name: str, parts: Parts) -> None:
+        """Take an object. Raises StoreError."""
+        waiting = Waiting(parts)
+        with self._lock:
+            if name in self._waiting:
+                self._waiting.pop(name).close()
+            self._waiting[name] = waiting
+            if (
+                len(self._waiting) >= _FILES
+                or sum(each.size for each in self._waiting.values()) >= _BYTES
+                or sum(each.on_disk for each in self._waiting.values()) >= _OPEN
+            ):
+                self._send()
+
+    def _send(self) -> None:
+        try:
+            if self._waiting:
+                self._store._send(self._waiting)
+        finally:
+            for waiting in self._waiting.values():
+                waiting.close()
+            self._waiting = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            if error is not None:
+                for waiting in self._waiting.values():
+                    waiting.close()
+                self._waiting = {}
+            self._send()
+
+
+class _ShortError(Exception):
+    """Fewer bytes came than the hub had announced."""
+
+
+_quiet_lock = threading.Lock()
+_quiet_users = 0
+_quiet_restore = False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the client's bars off the terminal, which is the caller's."""
+    global _quiet_users, _quiet_restore
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    with _quiet_lock:
+        if not _quiet_users:
+            _quiet_restore = not are_progress_bars_disabled()
+            if _quiet_restore:
+                disable_progress_bars()
+        _quiet_users += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_users -= 1
+            if not _quiet_users and _quiet_restore:
+                enable_progress_bars()
+
+
+def _is_client(error: Exception) -> bool:
+    """True for what the client, its transport or hf-xet raise."""
+    # hf-xet says RuntimeError as well, of whatever it has no name for.
+    return isinstance(error, (OSError, RuntimeError, _ShortError)) or any(
+        kind.__module__.startswith(("huggingface_hub", "hf_xet", "httpx")) for kind in type(error).__mro__
+    )
+
+
+def _status(error: Exception) -> int | None:
+    """The status of the answer, or None where there was none."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _passing(error: Exception) -> bool:
+    """True where another try makes sense that the client has not made itself."""
+    from huggingface_hub.errors import BucketBatchError, HfHubHTTPError
+
+    if isinstance(error, BucketBatchError):
+        return bool(error.failures) or _status(error) in PASSING
+    if isinstance(error, HfHubHTTPError):
+        return False  # the client has tried often enough
+    if type(error).__name__ in ("XetAuthenticationError", "XetObjectNotFoundError"):
+        return False
+    return isinstance(error, (ConnectionError, TimeoutError, RuntimeError, _ShortError)) and not _CLIENT_ERROR.search(
+        str(error)
+    )

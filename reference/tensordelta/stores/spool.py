@@ -1,0 +1,113 @@
+"""Objects on their way to a store: small ones wait in memory, others in files without a name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from .base import Parts
+
+#: Bytes of an object that waits in memory.
+_SMALL = 1 << 18
+_CACHE = "TENSORDELTA_CACHE"
+#: How names of folders begin that are needed for a moment, and seconds after which nobody needs them.
+SCRATCH, PRIVATE = ".scratch-", ".private-"
+STALE = 86_400
+
+
+def cache_root() -> Path:
+    """The cache folder of this user: $TENSORDELTA_CACHE, or `tensordelta` in the user's own cache folder."""
+    named = os.environ.get(_CACHE)
+    root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tensordelta")
+    return root.expanduser()
+
+
+class Waiting:
+    """The bytes of an object that were taken and can be sent, more than once; a context.
+
+    A file has no name, so that nothing is left where the process dies.
+
+    Args:
+        parts: the bytes; read at once.
+
+    Attributes:
+        size: their number.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.size = 0
+        self._small = bytearray()
+        self._file: IO[bytes] | None = None
+        try:
+            for part in parts:
+                self._take(part)
+            if self._file is not None:
+                self._file.flush()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take(self, part: bytes | memoryview) -> None:
+        self.size += len(part)
+        if self._file is None and self.size > _SMALL:
+            root = cache_root()
+            root.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=root)  # noqa: SIM115 - closed by `close`
+            self._file.write(self._small)
+            self._small.clear()
+        if self._file is None:
+            self._small += part
+        else:
+            self._file.write(part)
+
+    @property
+    def content(self) -> bytes | Path:
+        """The bytes, or the path of a file that has them, good for this process until `close`."""
+        return bytes(self._small) if self._file is None else Path(f"/proc/self/fd/{self._file.fileno()}")
+
+    @property
+    def on_disk(self) -> bool:
+        """True where the bytes wait in a file."""
+        return self._file is not None
+
+    def close(self) -> None:
+        """Give the bytes up."""
+        self._small.clear()
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def sweep(root: Path) -> None:
+    """Remove what processes that died have left in the cache folder."""
+    now = time.time()
+    with suppress(FileNotFoundError), os.scandir(root) as scan:
+        for entry in scan:
+            if entry.name.startswith((SCRATCH, PRIVATE)):
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < now - STALE:
+                        shutil.rmtree(entry.path, ignore_errors=True)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A path for a file that is needed for a moment; whoever wants it for longer opens it."""
+    root = cache_root()
+    root.mkdir(parents=True, exist_ok=True)
+    sweep(root)
+    with tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH) as folder:
+        yield Path(folder, "object")

@@ -1,0 +1,846 @@
+"""Retention: what collectors delete and what stays, pins, and that each listed version can be rebuilt at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from clocked_store import ClockedStore, Crash
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from numpy.typing import NDArray
+from strategies import DEEP
+
+import tensordelta as td
+from tensordelta.cli import main
+from tensordelta.objects import manifest_name, shortcut_name
+from tensordelta.retention import Collected
+
+Arrays = dict[str, NDArray[np.generic]]
+DAY = 86_400.0
+
+
+def open_chain(store: ClockedStore, **options: object) -> td.Chain:
+    return td.open(store, threads=1, memory=1 << 28, **options)  # type: ignore[arg-type]
+
+
+class Run:
+    """A chain in memory, and the states that its versions are."""
+
+    def __init__(self, versions: int = 0, *, gap: float = 10.0) -> None:
+        self.store = ClockedStore()
+        self.chain = open_chain(self.store, create=True)
+        self.rng = np.random.default_rng(0)
+        self.arrays: Arrays = {
+            "w": self.rng.integers(0, 1 << 16, 3000, np.uint16),
+            "b": np.arange(20, dtype=np.float32),
+        }
+        self.states: dict[int, Arrays] = {}
+        for _ in range(versions):
+            self.store.now += gap
+            self.publish()
+
+    def publish(self, **how: object) -> int:
+        self.arrays = {name: array.copy() for name, array in self.arrays.items()}
+        self.arrays["w"][self.rng.choice(3000, 30, replace=False)] += np.uint16(1)
+        version = self.chain.publish(self.arrays, **how).version  # type: ignore[arg-type]
+        self.states[version] = self.arrays
+        return version
+
+    def collect(self, keep_last: int, *, grace: float = 0.0, **how: object) -> Collected:
+        self.store.done.clear()
+        return open_chain(self.store).collect(keep_last, grace=grace, **how)  # type: ignore[arg-type]
+
+    def check(self, store: ClockedStore | None = None, *, held: Iterable[int] = ()) -> None:
+        """Every listed version can be rebuilt bit for bit, from nothing and from what is held."""
+        chain = open_chain(store or self.store)
+        for version in chain.versions():
+            for start in (None, *held):
+                state = td.State.empty() if start is None else self.held(start)
+                chain.prepare(state, version).apply()
+                assert equal(state, self.states[version]), (start, version)
+
+    def held(self, version: int) -> td.State:
+        """A version as a reader holds it that loaded it once."""
+        state = td.State.from_arrays(self.states[version]).copy()
+        state.sums()
+        state.version, state.chain = version, self.chain.id
+        return state
+
+
+def equal(state: td.State, arrays: Arrays) -> bool:
+    return state.equals(td.State.from_arrays(arrays))
+
+
+# -- what stays, and what goes ---------------------------------------------------------------------------------------
+
+
+def test_the_newest_stay_and_what_they_are_rebuilt_over() -> None:
+    run = Run(10)
+    done = run.collect(3)
+    assert (done.kept, done.supporting, done.dropped) == ([7, 8, 9], list(range(7)), [])
+    assert done.leaning == [7] and "full shortcut to version 7" in done.advice
+    assert done.objects == [] and run.store.deleted() == []
+
+    run.chain.shortcut(None, 7)
+    done = run.collect(3)
+    assert (done.kept, done.supporting, done.dropped) == ([7, 8, 9], [], list(range(7)))
+    assert done.advice == "" and done.lost == []
+    assert run.chain.versions() == [7, 8, 9]
+    assert sorted(done.objects) == sorted(run.store.deleted())
+    run.check(held=range(10))
+    assert run.chain.verify(deep=True).ok
+
+    left = set(run.store.objects)
+    assert run.collect(3).objects == [] and set(run.store.objects) == left, "nothing is left for another"
+    needed = {name for version in (7, 8, 9) for name in named(run.store, manifest_name(version), packs=version > 7)}
+    needed |= named(run.store, shortcut_name(7, None))
+    members = {manifest_name(version) for version in (7, 8, 9)} | {shortcut_name(7, None)}
+    assert left == needed | members | {"chain.json", "latest.json"}
+
+
+def named(store: ClockedStore, member: str, *, packs: bool = True) -> set[str]:
+    value = json.loads(store.objects[member][0])
+    names = {f"layouts/{value['layout']}.json", f"fingerprints/{value['tensor_fingerprints']}.bin"}
+    return (
+        names | {pack["path"] for pack in value["packs"] if packs} | {file["path"] for file in value.get("files", [])}
+    )
+
+
+def test_size_is_what_is_won() -> None:
+    run = Run(6)
+    run.chain.shortcut(None, 5)
+    before = sum(len(data) for data, _ in run.store.objects.values())
+    done = run.collect(1)
+    assert done.size == before - sum(len(data) for data, _ in run.store.objects.values()) > 0
+
+
+def test_every_so_many_and_named_versions_stay() -> None:
+    run = Run(13)
+    for version in (4, 5, 8, 12):
+        run.chain.shortcut(None, version)
+    done = run.collect(1, keep_every=4, keep=[5])
+    assert done.kept == [0, 4, 5, 8, 12] == run.chain.versions()
+    run.check(held=range(13))
+
+
+def test_a_version_to_keep_that_does_not_exist() -> None:
+    run = Run(3)
+    run.chain.shortcut(None, 2)
+    with pytest.raises(td.MissingError, match="no version 7"):
+        run.collect(1, keep=[7])
+    assert run.store.deleted() == []
+
+
+@pytest.mark.parametrize("how", [{"keep_last": 0}, {"keep_last": 1, "keep_every": 0}, {"keep_last": 1, "grace": -1.0}])
+def test_wrong_use(how: dict[str, float]) -> None:
+    run = Run(2)
+    with pytest.raises(ValueError, match=r"keep|grace"):
+        run.chain.collect(**how)  # type: ignore[arg-type]
+
+
+def test_supporting_versions_go_when_a_skip_delta_passes_them() -> None:
+    run = Run(9)
+    run.chain.shortcut(0, 8)
+    done = run.collect(1)
+    assert (done.kept, done.supporting, done.leaning) == ([8], [0], [8])
+    assert run.chain.versions() == [0, 8]
+    run.check(held=range(9))
+
+
+def test_edges_between_versions_that_stay_keep_their_packs() -> None:
+    """Readers that are behind take the small way, although a full shortcut is there for those that hold nothing."""
+    run = Run(8)
+    run.chain.shortcut(None, 4)
+    run.chain.shortcut(None, 6)
+    run.chain.shortcut(4, 7)
+    run.collect(4)
+    assert run.chain.prepare(run.held(4), 6).route == (manifest_name(5), manifest_name(6))
+    assert run.chain.prepare(run.held(4), 7).route in ((shortcut_name(7, 4),), tuple(map(manifest_name, (5, 6, 7))))
+    assert run.chain.verify(deep=True).ok
+
+
+def test_shortcuts_of_dropped_versions_go() -> None:
+    run = Run(8)
+    run.chain.shortcut(None, 6)
+    run.chain.shortcut(0, 4)
+    run.chain.shortcut(2, 7)
+    run.collect(2)
+    assert [name for name in run.store.objects if name.startswith("shortcuts/")] == [shortcut_name(6, None)]
+    assert run.chain.verify(deep=True).ok
+
+
+def test_objects_of_others_are_left_alone() -> None:
+    run = Run(4)
+    run.chain.shortcut(None, 3)
+    strange = ["notes/x.txt", "packs/mine.safetensors", "files/readme", "layouts/x.json", "manifests/1.json", "x.sig"]
+    strange += [f"packs/{'a' * 64}.bin", "shortcuts/latest.json", "pins/readme.txt"]
+    for name in strange:
+        run.store.objects[name] = b"{}", 0.0
+    run.collect(1)
+    assert run.chain.versions() == [3] and set(strange) <= set(run.store.objects)
+
+
+def test_what_no_manifest_names_goes_in_the_end() -> None:
+    """Packs of a writer that died before its commit, and a shortcut and a signature whose version is gone."""
+    run = Run(2)
+    litter = [f"packs/{'a' * 64}.safetensors", f"layouts/{'b' * 64}.json", f"files/{'c' * 64}"]
+    litter += [f"fingerprints/{'d' * 64}.bin", shortcut_name(7, 0), f"{manifest_name(7)}.sig", "pins/clock-00"]
+    for name in litter:
+        run.store.objects[name] = b"{}", run.store.now
+    run.store.now += 50
+    assert run.collect(9, grace=100).objects == []
+    run.store.now += 50
+    assert set(run.collect(9, grace=100).objects) == set(litter)
+
+
+def test_signatures_go_with_what_they_sign() -> None:
+    run = Run(4)
+    run.chain.shortcut(None, 3)
+    run.chain.shortcut(0, 2)
+    signed = [
+        *(manifest_name(version) for version in range(4)),
+        shortcut_name(3, None),
+        shortcut_name(2, 0),
+        "chain.json",
+    ]
+    for name in signed:
+        run.store.objects[f"{name}.sig"] = b"{}", run.store.now + 1
+    done = run.collect(1)
+    stay = {manifest_name(3), shortcut_name(3, None), "chain.json"}
+    assert {name for name in run.store.objects if name.endswith(".sig")} == {f"{name}.sig" for name in stay}
+    for name in set(signed) - stay:
+        assert done.objects.index(name) + 1 == done.objects.index(f"{name}.sig")
+
+
+def test_a_layout_and_files_that_are_still_named_stay(tmp_path: Path) -> None:
+    run = Run(3)
+    run.arrays["new"] = np.ones(5, np.float16)
+    run.publish(files={"config.json": b"{}", "old.txt": b"old"})
+    run.publish(files={"config.json": b"{}"})
+    run.chain.shortcut(None, 4)
+    run.collect(1)
+    assert len([name for name in run.store.objects if name.startswith("layouts/")]) == 1
+    assert len([name for name in run.store.objects if name.startswith("files/")]) == 1
+    open_chain(run.store).pull(tmp_path / "out")
+    assert (tmp_path / "out/config.json").read_bytes() == b"{}"
+
+
+def test_a_later_writer_goes_on() -> None:
+    run = Run(6)
+    run.chain.shortcut(None, 5)
+    run.collect(1)
+    assert run.publish() == 6 and run.publish() == 7
+    run.chain = open_chain(run.store)
+    assert run.publish() == 8
+    run.check(held=range(9))
+
+
+# -- ages ------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_goes_that_is_young() -> None:
+    """Ages are by the store's clock, which is nowhere near this machine's."""
+    run = Run(10, gap=100.0)  # version v is written at 1100 + 100 v
+    run.chain.shortcut(None, 9)
+    run.store.now += 50
+    done = run.collect(1, grace=460)
+    assert done.young == [5, 6, 7, 8] and done.kept == [5, 6, 7, 8, 9]
+    assert done.dropped == [] and done.supporting == [0, 1, 2, 3, 4], "the young ones lean on them"
+    run.chain.shortcut(None, 5)
+    done = run.collect(1, grace=460)
+    assert done.dropped == [0, 1, 2, 3, 4]
+    assert all(run.store.now - 460 >= 1100 + 100 * version for version in done.dropped)
+    run.check(held=range(10))
+    assert run.collect(1).dropped == [5, 6, 7, 8]
+    run.check(held=range(10))
+
+
+def test_a_young_pack_outlives_its_manifest() -> None:
+    run = Run(4)
+    run.chain.shortcut(None, 3)
+    pack = json.loads(run.store.objects[manifest_name(1)][0])["packs"][0]["path"]
+    run.store.now += DAY
+    run.store.put(pack, [run.store.objects[pack][0]])  # a writer that is about to name it again
+    done = run.collect(1, grace=DAY)
+    assert manifest_name(1) in done.objects and pack not in done.objects and pack in run.store.objects
+    run.store.now += DAY
+    assert run.collect(1, grace=DAY).objects == [pack]
+
+
+def test_a_version_with_a_young_shortcut_stays() -> None:
+    run = Run(6)
+    run.store.now += DAY
+    run.chain.shortcut(None, 2)
+    run.chain.shortcut(None, 5)
+    done = run.collect(1, grace=DAY)
+    assert done.young == [2] and run.chain.versions() == [2, 5]
+    assert run.chain.verify(deep=True).ok
+
+
+def test_where_ages_are_not_told_nothing_goes() -> None:
+    run = Run(4)
+    run.chain.shortcut(None, 3)
+    run.store.tells_ages = False
+    run.store.now += 10 * DAY
+    assert run.collect(1, grace=1).objects == []
+    run.chain.pin(0, "a", expires=0)
+    assert run.collect(1, grace=0).kept == [0, 3], "nor does a pin expire"
+
+
+@pytest.mark.parametrize("skew", [-30 * DAY, 30 * DAY])
+def test_a_folder_whose_clock_is_wrong(tmp_path: Path, skew: float) -> None:
+    """The folder's times are what counts, not those of this machine: as with a file server whose clock is off."""
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    words = np.arange(100, dtype=np.uint16)
+    for _ in range(3):
+        words = words + np.uint16(1)
+        chain.publish({"w": words})
+    chain.shortcut(None, 2)
+
+    class Skewed(td.FolderStore):
+        def entries(self, prefix: str):  # type: ignore[no-untyped-def]
+            return (each._replace(modified=each.modified + skew) for each in super().entries(prefix))
+
+    store = Skewed(tmp_path / "chain")
+    assert td.open(store, threads=1).collect(1, grace=3600).objects == []
+    for path in (tmp_path / "chain").rglob("*"):
+        if path.is_file():
+            os.utime(path, (time.time() - 7200,) * 2)
+    assert td.open(store, threads=1).collect(1, grace=3600).dropped == [0, 1]
+    assert td.open(store).load()["w"].tolist() == words.tolist()
+    assert not (tmp_path / "chain/pins").exists() or not list((tmp_path / "chain/pins").iterdir())
+
+
+def test_a_dry_run_tells_and_does_nothing() -> None:
+    run = Run(8)
+    run.chain.shortcut(None, 6)
+    run.store.now = time.time()
+    before = dict(run.store.objects)
+    told = run.collect(2, dry_run=True)
+    assert run.store.done == [] and run.store.objects == before
+    assert told.dry_run and "would" in repr(told)
+    done = run.collect(2)
+    for name in ("kept", "young", "supporting", "dropped", "objects", "size"):
+        assert getattr(told, name) == getattr(done, name), name
+    assert done.facts() | {"seconds": 0, "dry_run": 0} == told.facts() | {"seconds": 0, "dry_run": 0}
+
+
+# -- order, crashes, others at work ----------------------------------------------------------------------------------
+
+
+def test_manifests_go_first_from_the_newest() -> None:
+    run = Run(6)
+    run.chain.shortcut(1, 4)
+    run.chain.shortcut(None, 5)
+    run.collect(1)
+    order = run.store.deleted()
+    members = [name for name in order if name.startswith(("manifests/", "shortcuts/"))]
+    assert order[: len(members)] == members
+    assert members == [manifest_name(4), shortcut_name(4, 1), *(manifest_name(version) for version in (3, 2, 1, 0))]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_crash_at_any_operation_leaves_a_whole_chain(after: bool) -> None:
+    run = Run(7)
+    run.chain.shortcut(0, 3)
+    run.chain.shortcut(None, 5)
+    run.chain.shortcut(3, 6)
+    run.chain.pin(4, "old", expires=0)
+    whole = run.store
+    finished = False
+    for number in range(100):
+        run.store = whole.copy()
+        run.store.crash_at, run.store.after = number, after
+        try:
+            run.collect(2)
+            finished = True
+        except Crash:
+            pass
+        run.store.crash_at = None
+        run.check(held=(2, 4))
+        versions = open_chain(run.store).versions()
+        assert {5, 6} <= set(versions)
+        again = run.collect(2)
+        assert again.kept == [5, 6] == open_chain(run.store).versions()
+        assert open_chain(run.store).verify(deep=True).ok
+        left = set(run.store.objects)
+        if number == 0:
+            expected = left
+        assert left - {name for name in left if "clock-" in name} == expected
+        if finished:
+            break
+    assert finished and number > 15
+
+
+def test_versions_that_come_while_a_collector_works() -> None:
+    """A writer publishes, and makes a shortcut, between any two deletions."""
+    run = Run(6)
+    run.chain.shortcut(None, 5)
+    at_work = []
+
+    class Busy(ClockedStore):
+        def delete(self, name: str) -> None:
+            super().delete(name)
+            if not at_work:
+                at_work.append(name)
+                run.publish()
+                run.chain.shortcut(None, max(run.states))
+                at_work.clear()
+
+    busy = Busy(run.store.objects, run.store.now)
+    run.store = busy
+    run.chain = open_chain(busy)
+    busy.now += 10
+    assert open_chain(busy).collect(1, grace=5.0).dropped == [0, 1, 2, 3, 4, 5]
+    assert len(run.states) > 10
+    run.check()
+    assert open_chain(busy).verify(deep=True).ok
+
+
+def test_a_damaged_chain_is_no_reason_to_damage_more() -> None:
+    run = Run(5)
+    manifest = json.loads(run.store.objects[manifest_name(4)][0])
+    run.store.objects[manifest_name(4)] = json.dumps(manifest | {"tensordelta": "2.0"}).encode(), run.store.now
+    with pytest.raises(td.UnsupportedError):
+        run.collect(1)
+    assert run.store.deleted() == []
+    run.store.objects[manifest_name(4)] = b"{", run.store.now
+    with pytest.raises(td.MalformedError):
+        run.collect(2)
+    assert run.store.deleted() == []
+
+
+def test_what_another_reader_may_need_is_not_dropped() -> None:
+    """The way to the newest version leads over a feature that this collector does not know."""
+    run = Run(5)
+    manifest = json.loads(run.store.objects[manifest_name(3)][0])
+    run.store.objects[manifest_name(3)] = json.dumps(manifest | {"features": ["later"]}).encode(), run.store.now
+    with pytest.raises(td.UnsupportedError):
+        run.collect(1)
+    assert run.store.deleted() == []
+
+
+def test_a_version_that_could_not_be_rebuilt_before() -> None:
+    run = Run(6)
+    run.chain.shortcut(None, 5)
+    lost = json.loads(run.store.objects[manifest_name(4)][0])["packs"][0]["path"]
+    del run.store.objects[lost]
+    done = run.collect(2)
+    assert done.lost == [4] and done.kept == [4, 5] and done.dropped == [0, 1, 2, 3]
+    assert open_chain(run.store).load(5)["w"].tolist() == run.states[5]["w"].tolist()
+
+
+def test_a_route_is_kept_whose_packs_are_there() -> None:
+    """The cheapest way is not taken for one that can be gone: its packs are lost already."""
+    run = Run(5)
+    run.chain.shortcut(2, 4)
+    run.chain.shortcut(None, 2)
+    lost = json.loads(run.store.objects[shortcut_name(4, 2)][0])["packs"][0]["path"]
+    del run.store.objects[lost]
+    done = run.collect(1)
+    assert done.supporting == [2, 3] and run.chain.versions() == [2, 3, 4]
+    run.check()
+
+
+def test_verify_says_nothing_of_collected_packs() -> None:
+    """The first version that is kept has lost the packs of its own manifest; the full shortcut leads there."""
+    run = Run(6)
+    run.chain.shortcut(None, 4)
+    run.collect(2)
+    pack = json.loads(run.store.objects[manifest_name(4)][0])["packs"][0]["path"]
+    assert pack not in run.store.objects
+    assert run.chain.verify().faults == [] == run.chain.verify(deep=True).faults
+
+
+def test_a_reader_in_the_middle_of_its_way_goes_on() -> None:
+    """Whatever object a reader is about to read, a collector may have been there just before."""
+    for read in range(40):
+        run = Run(6)
+        run.chain.shortcut(None, 5)
+        reading = open_chain(run.store)
+        state = run.held(1)
+        left = [read]
+
+        def collect(name: str, left: list[int] = left, run: Run = run) -> None:
+            left[0] -= 1
+            if left[0] == -1:
+                run.collect(1)
+
+        run.store.before_open = collect
+        reading.prepare(state, 5).apply()
+        run.store.before_open = None
+        assert equal(state, run.states[5]), read
+        if left[0] >= 0:
+            break
+    assert read > 5
+
+
+def test_a_new_way_is_seen_in_the_middle_of_an_old_one() -> None:
+    """The only way from nothing vanishes, and one comes that was not listed when the reader began."""
+    run = Run(5)
+    reading = open_chain(run.store)
+    moved = []
+
+    def replace(name: str) -> None:
+        if name.startswith("packs/") and not moved:
+            moved.append(name)
+            run.chain.shortcut(None, 4)
+            run.collect(1)
+
+    run.store.before_open = replace
+    state = reading.load(4)
+    assert moved and equal(state, run.states[4]) and reading.versions() == [4]
+
+
+# -- pins ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pinned_version_stays() -> None:
+    run = Run(8)
+    run.chain.shortcut(None, 3)
+    run.chain.shortcut(None, 7)
+    assert json.loads(run.store.objects.get("pins/eval.json", (b"{}",))[0]) == {}
+    run.chain.pin(3, "eval")
+    assert json.loads(run.store.objects["pins/eval.json"][0]) == {
+        "tensordelta": "1.0",
+        "chain": run.chain.id,
+        "version": 3,
+    }
+    done = run.collect(1)
+    assert done.kept == [3, 7] == run.chain.versions()
+    assert [(pin.name, pin.version) for pin in done.pins] == [("eval", 3)] and "eval" in repr(done)
+    run.chain.unpin("eval")
+    assert run.collect(1).dropped == [3] and run.chain.pins() == []
+
+
+def test_a_pin_expires_by_the_clock_of_the_store() -> None:
+    run = Run(4)
+    run.chain.shortcut(None, 1)
+    run.chain.shortcut(None, 3)
+    run.chain.pin(1, "a", expires=100)
+    assert json.loads(run.store.objects["pins/a.json"][0])["seconds"] == 100
+    run.store.now += 99
+    assert 1 in run.collect(1).kept
+    run.chain.pin(1, "a", expires=100)
+    run.store.now += 99
+    assert 1 in run.collect(1).kept, "it was renewed"
+    run.store.now += 1
+    done = run.collect(1)
+    assert done.dropped == [1] and done.pins == [] and "pins/a.json" in done.objects
+
+
+def test_a_pin_moves_and_tells() -> None:
+    run = Run(3)
+    run.chain.pin(0, "b", expires=60)
+    run.chain.pin(2, "b")
+    run.chain.pin(1, "a", expires=60)
+    first, second = run.chain.pins()
+    assert (first.name, first.version, first.seconds, first.written) == ("a", 1, 60, run.store.now)
+    assert (second.name, second.version, second.seconds, second.until) == ("b", 2, None, "for ever")
+    assert first.until == "1970-01-01 00:18:10" and first.facts()["expires"] == run.store.now + 60
+
+
+def test_pins_that_cannot_be() -> None:
+    run = Run(3)
+    with pytest.raises(td.MissingError):
+        run.chain.pin(3, "a")
+    for name in ("", "a/b", ".a", "a" * 65, "ä"):
+        with pytest.raises(ValueError, match="no name of a pin"):
+            run.chain.pin(0, name)
+    with pytest.raises(ValueError, match="seconds"):
+        run.chain.pin(0, "a", expires=-1)
+    with pytest.raises(td.MissingError):
+        run.chain.unpin("a")
+    assert run.chain.pins() == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b'{"tensordelta": "1.0"}',
+        b'{"tensordelta": "1.0", "chain": "CHAIN", "version": -1}',
+        b'{"tensordelta": "1.0", "chain": "CHAIN", "version": 0, "seconds": null}',
+        b'{"tensordelta": "1.0", "chain": "CHAIN", "version": 0, "seconds": 1.0}',
+        b'{"tensordelta": "2.0", "chain": "CHAIN", "version": 0}',
+        b'{"tensordelta": "1.0", "chain": "CHAIN", "version": 0, "x": "' + b"y" * 65536 + b'"}',
+    ],
+)
+def test_a_pin_that_cannot_be_read_stops_collectors_but_no_reader(data: bytes, tmp_path: Path) -> None:
+    run = Run(3)
+    run.chain.shortcut(None, 2)
+    run.store.objects["pins/a.json"] = data.replace(b"CHAIN", run.chain.id.encode()), 0.0
+    with pytest.raises(td.TensorDeltaError) as caught:
+        run.collect(1)
+    assert caught.value.object == "pins/a.json" and run.store.deleted() == []
+    run.check(held=(0, 1))
+    assert run.chain.verify(deep=True).ok and len(run.chain.log()) == 3
+    run.publish()
+
+
+def test_pins_of_another_chain_hold_nothing() -> None:
+    run = Run(3)
+    run.chain.shortcut(None, 2)
+    run.chain.pin(0, "a")
+    data, _ = run.store.objects["pins/a.json"]
+    other = data.replace(run.chain.id.encode(), b"00000000-0000-0000-0000-000000000000")
+    run.store.objects["pins/a.json"] = other, 0.0
+    assert run.collect(1).dropped == [0, 1] and "pins/a.json" in run.store.objects
+
+
+def test_a_pin_that_comes_while_a_collector_chooses() -> None:
+    run = Run(5)
+    run.chain.shortcut(None, 2)
+    run.chain.shortcut(None, 4)
+    pinned = []
+
+    def pin(name: str) -> None:
+        if name == manifest_name(4) and not pinned:
+            pinned.append(name)
+            run.chain.pin(2, "late")
+
+    run.store.before_open = pin
+    done = run.collect(1)
+    assert pinned and 2 in done.kept and 2 in run.chain.versions()
+
+
+def test_a_pin_that_comes_too_late_is_told() -> None:
+    run = Run(4)
+    run.chain.shortcut(None, 3)
+
+    class Late(ClockedStore):
+        def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+            super().put(name, parts)
+            self.delete(manifest_name(1))
+
+    late = Late(run.store.objects, run.store.now)
+    with pytest.raises(td.MissingError, match="no version 1"):
+        open_chain(late).pin(1, "a")
+    assert "pins/a.json" not in late.objects
+
+
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_commands(tmp_path: Path) -> None:
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    words = np.arange(1000, dtype=np.uint16)
+    for _ in range(6):
+        words = words + np.uint16(1)
+        chain.publish({"w": words})
+
+    def run(*arguments: object, code: int = 0) -> str:
+        done = CliRunner().invoke(main, [str(each) for each in arguments])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    address = tmp_path / "chain"
+    made = json.loads(run("shortcut", address, "full", 4, "--json"))
+    assert (made["object"], made["base"], made["version"]) == (shortcut_name(4, None), None, 4) and made["size"] > 0
+    assert "it was there already" in run("shortcut", address, "full", 4)
+    run("shortcut", address, 0, 3, "--tag", "exp", "--order", "exponent")
+    assert (address / shortcut_name(3, 0, "exp")).exists()
+    assert json.loads(run("pin", address, 2, "eval", "--expires", 600, "--json"))["seconds"] == 600
+    told = json.loads(run("gc", address, "--keep-last", 2, "--dry-run", "--json"))
+    assert told["young"] == [0, 1, 3] and told["dropped"] == [], "all of it is younger than a day"
+    told = json.loads(run("gc", address, "--keep-last", 2, "--grace", 0, "--json"))
+    assert told["kept"] == [2, 4, 5] and told["supporting"] == [0, 1] and told["dropped"] == [3]
+    assert [pin["name"] for pin in told["pins"]] == ["eval"]
+    shown = run("gc", address, "--keep-last", 2)
+    assert "young" in shown and "pin eval" in shown
+    run("unpin", address, "eval")
+    run("unpin", address, "eval", code=1)
+    assert "3 versions (0 to 2) went" in run("gc", address, "--keep-last", 2, "--grace", 0)
+    assert td.open(address).load(5)["w"].tolist() == words.tolist()
+    run("gc", address, code=2)
+    run("gc", address, "--keep-last", 1, "--keep", 77, code=1)
+    run("pin", address, 5, "a/b", code=2)
+    assert run("verify", address, "--deep")
+
+
+# -- any sequence ----------------------------------------------------------------------------------------------------
+
+_MOST = 9
+
+
+class Chains(RuleBasedStateMachine):
+    """A chain that is written, shortened, collected and pinned, with processes that die; and what its versions are."""
+
+    run: Run
+
+    @initialize()
+    def begin(self) -> None:
+        self.run = Run(1)
+        self.pinned: dict[str, int] = {}
+        self.wanted: set[int] = set()
+        self.whole = True
+
+    def attempt(self, work: str, crash: int | None, after: bool, **how: object) -> object:
+        """Do something, in a process that may die at some operation; then do it again in another."""
+        store = self.run.store
+        if crash is not None:
+            store.crash_at, store.after = crash, after
+            try:
+                done = getattr(self, work)(**how)
+            except Crash:
+                self.whole = False
+                self.run.chain = open_chain(store)
+                store.crash_at = None
+                self.check_from_nothing()
+                done = getattr(self, work)(**how)
+            store.crash_at = None
+            return done
+        return getattr(self, work)(**how)
+
+    crashes = st.one_of(st.none(), st.integers(0, 12))
+
+    def publish_once(self, version: int, full: bool, arrays: Arrays) -> None:
+        if version not in self.run.chain.versions():
+            self.run.states[version] = arrays
+            assert self.run.chain.publish(arrays, full=full, version=version).version == version
+
+    @precondition(lambda self: len(self.run.chain.versions()) < _MOST)
+    @rule(full=st.booleans(), refit=st.booleans(), gap=st.integers(0, 2), crash=crashes, after=st.booleans())
+    def publish(self, full: bool, refit: bool, gap: int, crash: int | None, after: bool) -> None:
+        run = self.run
+        arrays = {name: array.copy() for name, array in run.arrays.items()}
+        arrays["w"][run.rng.choice(3000, 20, replace=False)] += np.uint16(1)
+        if refit:
+            arrays.pop("extra", None) if "extra" in arrays else arrays.update(extra=np.ones(7, np.uint8))
+        run.arrays = arrays
+        version = max(run.states) + 1 + gap
+        self.attempt("publish_once", crash, after, version=version, full=full, arrays=arrays)
+        self.wanted.add(version)
+
+    def shortcut_once(self, base: int | None, version: int, order: str) -> None:
+        self.run.chain.shortcut(base, version, order=order)  # type: ignore[arg-type]
+
+    @rule(data=st.data(), order=st.sampled_from(["natural", "exponent"]), crash=crashes, after=st.booleans())
+    def shortcut(self, data: st.DataObject, order: str, crash: int | None, after: bool) -> None:
+        versions = self.run.chain.versions()
+        version = data.draw(st.sampled_from(versions))
+        base = data.draw(st.sampled_from([None, None, *(each for each in versions if each < version)]))
+        self.attempt("shortcut_once", crash, after, base=base, version=version, order=order)
+
+    def collect_once(self, keep_last: int, keep_every: int | None, grace: float) -> Collected:
+        store = self.run.store
+        times = {name: time for name, (_, time) in store.objects.items()}
+        done = self.run.collect(keep_last, keep_every=keep_every, grace=grace)
+        for name in store.deleted():
+            assert name.endswith(".sig") or store.now - times[name] >= grace or name.startswith("pins/"), name
+        return done
+
+    @rule(
+        keep_last=st.integers(1, 4),
+        keep_every=st.sampled_from([None, 2, 3]),
+        grace=st.sampled_from([0.0, 0.0, 15.0, 40.0]),
+        crash=crashes,
+        after=st.booleans(),
+    )
+    def collect(self, keep_last: int, keep_every: int | None, grace: float, crash: int | None, after: bool) -> None:
+        before = self.run.chain.versions()
+        done = self.attempt("collect_once", crash, after, keep_last=keep_last, keep_every=keep_every, grace=grace)
+        assert isinstance(done, Collected) and not done.lost
+        versions = self.run.chain.versions()
+        assert versions == sorted({*done.kept, *done.supporting})
+        kept = set(before[-keep_last:]) | {version for version in before if keep_every and version % keep_every == 0}
+        assert kept <= set(versions)
+        self.wanted &= set(versions)
+        self.whole = True
+        verified = open_chain(self.run.store).verify(deep=True)
+        assert verified.ok, repr(verified)
+
+    @rule(data=st.data(), name=st.sampled_from("ab"), expires=st.sampled_from([None, 25]))
+    def pin(self, data: st.DataObject, name: str, expires: int | None) -> None:
+        version = data.draw(st.sampled_from(self.run.chain.versions()))
+        self.run.chain.pin(version, name, expires)
+        self.pinned.pop(name, None)
+        if expires is None:
+            self.pinned[name] = version
+
+    @precondition(lambda self: self.pinned)
+    @rule(data=st.data())
+    def unpin(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.pinned)))
+        self.run.chain.unpin(name)
+        del self.pinned[name]
+
+    @rule(seconds=st.sampled_from([1, 10, 30]))
+    def wait(self, seconds: int) -> None:
+        self.run.store.now += seconds
+
+    @rule(data=st.data(), read=st.integers(0, 15), keep_last=st.integers(1, 3))
+    def read_in_the_middle(self, data: st.DataObject, read: int, keep_last: int) -> None:
+        """A reader is on its way to the newest version when a collector comes; it goes on and arrives."""
+        run = self.run
+        held = data.draw(st.sampled_from([None, *run.states]))
+        target = max(run.chain.versions())
+        state = td.State.empty() if held is None else run.held(held)
+        reader = open_chain(run.store)
+        left = [read]
+
+        def collect(_: str) -> None:
+            left[0] -= 1
+            if left[0] == -1:
+                run.collect(keep_last)
+
+        run.store.before_open = collect
+        try:
+            update = reader.prepare(state, target)
+            update.apply()
+        finally:
+            run.store.before_open = None
+        assert equal(state, run.states[target])
+        self.wanted &= set(run.chain.versions())
+
+    def check_from_nothing(self) -> None:
+        self.run.check()
+
+    @invariant()
+    def every_listed_version_loads_from_nothing(self) -> None:
+        if hasattr(self, "run"):
+            self.run.check()
+
+    @rule(data=st.data())
+    def every_listed_version_loads_from_any_held_one(self, data: st.DataObject) -> None:
+        self.run.check(held=[data.draw(st.sampled_from(sorted(self.run.states)))])
+
+    @invariant()
+    def pinned_versions_stay(self) -> None:
+        if hasattr(self, "run"):
+            assert set(self.pinned.values()) <= set(self.run.chain.versions())
+            assert set(self.run.chain.versions()) <= set(self.run.states)
+
+    @invariant()
+    def what_was_not_collected_is_there(self) -> None:
+        if hasattr(self, "run"):
+            assert self.wanted <= set(self.run.chain.versions())
+
+
+@pytest.mark.slow
+def test_any_sequence() -> None:
+    run_state_machine_as_test(
+        Chains,
+        settings=settings(
+            max_examples=1000 if DEEP else 60,
+            stateful_step_count=15,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
