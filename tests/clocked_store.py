@@ -10,7 +10,7 @@ from tensordelta.fetch import MemoryBlob
 from tensordelta.stores import DirectBatch, Entry
 
 
-class Crash(BaseException):  # noqa: N818 - the process dies; nobody is to catch it
+class Crash(BaseException):
     """The process that uses the store dies here."""
 
 

@@ -146,6 +146,14 @@ def test_memory_is_used_again(store: Wrapped, chain: td.Chain) -> None:
         tracemalloc.stop()
         assert 4 << 20 <= peak < 6 << 20  # one state beside the one that is being published
         gate.open()
+        publisher.flush(60)
+        again = Gate(store, "open", objects.CHAIN)  # publishing begins with that, and takes no memory before
+        tracemalloc.start()
+        publisher.submit(model)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 1 << 20
+        again.open()
 
 
 # -- cancelling --------------------------------------------------------------------------------------------------------
@@ -400,8 +408,13 @@ def test_a_version_that_waits_goes_before_a_shortcut(store: Wrapped, chain: td.C
         gate = Gate(store, "create", manifest(2))
         publisher.submit(weights(2))
         gate.reached()
-        publisher.submit(weights(3))
+        last = publisher.submit(weights(3))
+        following = Gate(store, "put", objects.PACKS)
         gate.open()
+        following.reached()
+        assert not last.wait(0.5)  # in which the shortcut would long have been made
+        assert shortcuts(chain) == []
+        following.open()
     made = [name for name in store.done if name.startswith((objects.MANIFESTS, objects.SHORTCUTS))]
     assert made[-3:] == [manifest(2), manifest(3), objects.shortcut_name(2, 0)]
 
@@ -513,6 +526,28 @@ def test_a_process_that_was_killed_is_gone_on_from(
     due = [(version, version - 2) for version in chain.versions() if version and version % 2 == 0]
     assert set(due[-2:]) <= set(shortcuts(chain))
     check_sound(chain)
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs(tmp_path: Path) -> None:
+    program = Path(td.__file__).parents[1] / "benchmarks" / "background.py"
+    target = tmp_path / "figures.json"
+    sizes = ["--size", "1MiB", "--catch-up-size", "256KiB", "--rounds", "1", "--threads", "1"]
+    subprocess.run(
+        [sys.executable, str(program), *sizes, "--folder", str(tmp_path), "--json", str(target)],
+        env=os.environ | {"PYTHONPATH": str(Path(td.__file__).parents[1])},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    facts = json.loads(target.read_text())
+    assert facts["submit"]["peak"] > 0
+    assert all(seconds > 0 for each in facts["submit"]["times"] for seconds in each["seconds"])
+    edges = {(row["behind"], row["chain"]): row["edges"] for row in facts["catch_up"]}
+    assert edges[64, "plain"] == 64
+    assert edges[64, "skip"] == 1
+    assert edges[63, "skip"] == 7 + 7
+    assert len(facts["catch_up"]) == 2 * 2 * 5
 
 
 def test_the_model_of_these_tests_changes_at_each_step() -> None:

@@ -119,6 +119,18 @@ def test_a_chain_without_versions_needs_a_layout(tmp_path: Path) -> None:
     assert json.loads(draft.to_json())["tensors"] == [{"name": "w", "dtype": "F32", "shape": [2, 2]}]
 
 
+def test_halves_of_two_tensors(chain: td.Chain) -> None:
+    """Slices touch where one ends and the other begins only if they are of one tensor."""
+    a, b = np.arange(1, 21, dtype=np.float32), np.arange(31, 51, dtype=np.float32)
+    draft = chain.draft({"a": a, "b": b})
+    one = draft.encode({"a": td.Slice(a[:10], 0), "b": td.Slice(b[10:], 10)})
+    two = draft.encode({"a": [td.Slice(a[15:], 15), td.Slice(a[10:15], 10)], "b": td.Slice(b[:10], 0)})
+    assert [each[:3] for each in one["slices"]] == [[0, 0, 10], [1, 10, 20]]
+    assert [each[:3] for each in two["slices"]] == [[0, 10, 20], [1, 0, 10]]
+    draft.commit([two, one])
+    assert equal(chain.load(), {"a": a, "b": b})
+
+
 def test_annotations_and_files(chain: td.Chain) -> None:
     draft = chain.draft()
     done = draft.commit(encoded(chain, draft, NEW, OLD), annotations={"step": 1}, files={"config.json": b"{}"})
@@ -225,6 +237,10 @@ def drop(found: Descriptors) -> None:
     del found[1]
 
 
+def drop_last(found: Descriptors) -> None:
+    del found[2]
+
+
 def claim_twice(found: Descriptors) -> None:
     """A tensor that two ranks hold, and both name."""
     found[2]["slices"].insert(0, found[0]["slices"][0])
@@ -286,6 +302,7 @@ def next_major(found: Descriptors) -> None:
 #: What is done to three descriptors, the error, its rule, and what it says.
 WRONG: list[tuple[Callable[[Descriptors], None], str, str, str]] = [
     (drop, "missing", "TD-FPR-007", "none claims words 15 to 29 of tensor 'a'"),
+    (drop_last, "missing", "TD-FPR-007", "none claims words 30 to 39 of tensor 'a'"),
     (claim_twice, "malformed", "TD-MAN-019", "claims words 0 to 14 of tensor 'a'; descriptor 0 does too"),
     (reach_over, "malformed", "TD-MAN-019", "claims words 9 to 9 of tensor 'b'; descriptor 0 does too"),
     (leave_out, "missing", "TD-FPR-007", "none claims words 10 to 10 of tensor 'b'"),

@@ -41,9 +41,14 @@ def test_the_first_two_blocks_are_one_line_each() -> None:
 
 
 def test_the_snippet_runs(steps: Path) -> None:
-    (_, snippet) = _blocks("python")
+    (_, snippet, _) = _blocks("python")
     _run(snippet, steps)
     assert td.read_state(steps / "out.safetensors").equals(td.read_state(steps / "step_1.safetensors"))
+
+
+def test_the_loops_run(steps: Path) -> None:
+    (_, _, loops) = _blocks("python")
+    _run(f"{loops}\nassert state.equals(td.read_state('step_1.safetensors'))", steps)
 
 
 def test_the_commands_run(steps: Path) -> None:

@@ -676,7 +676,7 @@ def test_commands(tmp_path: Path) -> None:
 
 # -- any sequence ----------------------------------------------------------------------------------------------------
 
-_MOST = 9
+_MOST = 12
 
 
 class Chains(RuleBasedStateMachine):
@@ -684,11 +684,13 @@ class Chains(RuleBasedStateMachine):
 
     run: Run
 
-    @initialize()
-    def begin(self) -> None:
-        self.run = Run(1)
+    @initialize(versions=st.integers(1, 6), full=st.sets(st.integers(0, 5), max_size=2))
+    def begin(self, versions: int, full: set[int]) -> None:
+        self.run = Run(versions)
+        for version in full & set(range(versions)):
+            self.run.chain.shortcut(None, version)
         self.pinned: dict[str, int] = {}
-        self.wanted: set[int] = set()
+        self.wanted = set(self.run.states)
         self.whole = True
 
     def attempt(self, work: str, crash: int | None, after: bool, **how: object) -> object:
@@ -716,9 +718,16 @@ class Chains(RuleBasedStateMachine):
             assert self.run.chain.publish(arrays, full=full, version=version).version == version
 
     @precondition(lambda self: len(self.run.chain.versions()) < _MOST)
+    @rule(count=st.integers(1, 3))
+    def publish_some(self, count: int) -> None:
+        for _ in range(count):
+            self.publish(full=False, refit=False, gap=0, crash=None, after=False)
+
+    @precondition(lambda self: len(self.run.chain.versions()) < _MOST)
     @rule(full=st.booleans(), refit=st.booleans(), gap=st.integers(0, 2), crash=crashes, after=st.booleans())
     def publish(self, full: bool, refit: bool, gap: int, crash: int | None, after: bool) -> None:
         run = self.run
+        run.store.now += 5
         arrays = {name: array.copy() for name, array in run.arrays.items()}
         arrays["w"][run.rng.choice(3000, 20, replace=False)] += np.uint16(1)
         if refit:
@@ -749,12 +758,19 @@ class Chains(RuleBasedStateMachine):
     @rule(
         keep_last=st.integers(1, 4),
         keep_every=st.sampled_from([None, 2, 3]),
-        grace=st.sampled_from([0.0, 0.0, 15.0, 40.0]),
-        crash=crashes,
+        grace=st.sampled_from([0.0, 0.0, 0.0, 15.0, 40.0]),
+        crash=st.one_of(st.none(), st.integers(2, 8), st.integers(0, 25)),
         after=st.booleans(),
+        advised=st.booleans(),
     )
-    def collect(self, keep_last: int, keep_every: int | None, grace: float, crash: int | None, after: bool) -> None:
+    def collect(
+        self, keep_last: int, keep_every: int | None, grace: float, crash: int | None, after: bool, advised: bool
+    ) -> None:
         before = self.run.chain.versions()
+        if advised:
+            for version in self.run.collect(keep_last, keep_every=keep_every, grace=1e9, dry_run=True).leaning:
+                self.run.chain.shortcut(None, version)
+            self.run.chain.shortcut(None, before[-keep_last:][0])
         done = self.attempt("collect_once", crash, after, keep_last=keep_last, keep_every=keep_every, grace=grace)
         assert isinstance(done, Collected) and not done.lost
         versions = self.run.chain.versions()
@@ -839,7 +855,7 @@ def test_any_sequence() -> None:
         Chains,
         settings=settings(
             max_examples=1000 if DEEP else 60,
-            stateful_step_count=15,
+            stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

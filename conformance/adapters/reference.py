@@ -22,7 +22,7 @@ Request = Mapping[str, Any]
 Answer = dict[str, Any]
 
 LEVELS = "reader-core reader-exponent chain partial verifier checkout writer-core writer-exponent signed".split()
-CAPABILITIES = "prepare memory sources places pin sign".split()
+CAPABILITIES = "prepare memory sources places pin shortcut collect sign".split()
 
 #: What the reference calls an object may say more, such as the number of a chunk.
 _OBJECT = re.compile(r"(chain|latest)\.json|(manifests|shortcuts|layouts|packs|fingerprints|files)/[A-Za-z0-9._/-]+")
@@ -46,6 +46,8 @@ class Adapter:
             "verify": self._verify,
             "pull": self._pull,
             "publish": self._publish,
+            "shortcut": self._shortcut,
+            "collect": self._collect,
         }
 
     def answer(self, request: Request) -> Answer:
@@ -156,19 +158,25 @@ class Adapter:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def _publish(self, request: Request) -> Answer:
+    def _writer(self, request: Request, *, create: bool = False) -> td.Chain:
         # Chains of different cases have one id; each gets a snapshot of its own.
         name = hashlib.sha256(os.fsencode(request["chain"])).hexdigest()
         os.environ["TENSORDELTA_CACHE"] = str(Path(self._cache, name))
-        chain = td.open(request["chain"], create=True, threads=1, key=request.get("key"))
-        try:
-            published = self._published(chain, request)
-        except ValueError as fault:
-            if isinstance(fault, td.TensorDeltaError):
-                raise
-            # To the reference a number that cannot be given is misuse; the protocol has only names of the closed set.
-            raise td.ConflictError(str(fault), object="the request", rule="TD-OBJ-014") from None
-        return {"version": published.version}
+        return td.open(request["chain"], create=create, threads=1, key=request.get("key"))
+
+    def _shortcut(self, request: Request) -> Answer:
+        chain = self._writer(request)
+        order, tag = request.get("order", "natural"), request.get("tag") or ""
+        made = _named(lambda: chain.shortcut(request["from"], request["to"], order=order, tag=tag), "TD-MAN-003")
+        return {"version": made.version}
+
+    def _collect(self, request: Request) -> Answer:
+        self._writer(request).collect(1, keep=request["keep"], grace=request["grace"])
+        return {}
+
+    def _publish(self, request: Request) -> Answer:
+        chain = self._writer(request, create=True)
+        return {"version": _named(lambda: self._published(chain, request), "TD-OBJ-014").version}
 
     def _published(self, chain: td.Chain, request: Request) -> td.Published:
         return chain.publish(
@@ -180,6 +188,16 @@ class Adapter:
             order=request.get("order", "natural"),
             files={name: Path(path) for name, path in request.get("files", {}).items()},
         )
+
+
+def _named(work: Callable[[], td.Published], rule: str) -> td.Published:
+    """What `work` gives. To the reference some requests are misuse; the protocol has only names of the closed set."""
+    try:
+        return work()
+    except td.TensorDeltaError:
+        raise
+    except ValueError as fault:
+        raise td.ConflictError(str(fault), object="the request", rule=rule) from None
 
 
 def _facts(fault: td.TensorDeltaError) -> Answer:

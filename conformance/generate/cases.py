@@ -462,7 +462,9 @@ def write(out: Path, cases: Iterable[Case] | None = None) -> int:
     found += [f"{each.id}: {text}" for each in chosen for text in problems(each, CASES, ids)]
     if found:
         raise ValueError("\n".join(found))
-    shutil.rmtree(out, ignore_errors=True)
+    # Written aside, so that who reads the vectors meanwhile finds the old ones, and a fault leaves them.
+    aside = out.with_name(f".{out.name}")
+    shutil.rmtree(aside, ignore_errors=True)
     wrong = []
     seen: dict[str, str] = {}
     for each in sorted(chosen, key=lambda each: each.folder):
@@ -475,9 +477,12 @@ def write(out: Path, cases: Iterable[Case] | None = None) -> int:
             wrong.append(f"{each.id}: {type(error).__name__}: {error}")
             continue
         for name, data in files.items():
-            path = out / each.folder / name
+            path = aside / each.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     if wrong:
         raise ValueError("\n".join(wrong))
+    aside.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+    aside.rename(out)
     return len(chosen)

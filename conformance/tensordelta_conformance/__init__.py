@@ -17,6 +17,7 @@ from .inprocess import CollectRequest, Held, PublishRequest, ReadRequest, Reject
 from .known import KnownFailure, KnownFailuresError
 from .names import ERRORS, LEVELS, SPEC_VERSION, SUITE_VERSION
 from .protocol import AdapterError
+from .reports import write_reports
 from .results import Check, NonConformance, Report
 from .state import StateError, Tensor, encode_state, parse_state, read_state
 from .suite import Suite, SuiteError
@@ -54,4 +55,5 @@ __all__ = [
     "read_state",
     "run",
     "run_handler",
+    "write_reports",
 ]

@@ -8,6 +8,7 @@ from importlib import resources
 
 from .names import SPEC_VERSION, SUITE_VERSION
 from .results import STATUSES, Check, LevelResult, Report, RequirementResult
+from .wording import plain
 
 WORDS = {
     "pass": "passed",
@@ -24,7 +25,7 @@ WORDS = {
 
 
 def _text(value: object) -> str:
-    return html.escape(str(value))
+    return html.escape(plain(str(value)))
 
 
 def _resource(name: str) -> str:
@@ -146,7 +147,7 @@ def _requirement_row(result: RequirementResult) -> str:
     text = _text(requirement.text)
     if result.failed:
         names = ", ".join(f'<span class="id">{_text(name)}</span>' for name in result.failed)
-        text += f'<br><span class="state failed">{names}</span>'
+        text += f'<br><span class="names failed">{names}</span>'
     cases = _text("\n".join(result.cases))
     return (
         f'<tr id="{requirement.id}" data-status="{result.state}" data-role="{requirement.subject}">'
@@ -176,7 +177,8 @@ def _check_row(check: Check) -> str:
     note = f'<br><span class="none">{_text(check.reason)}</span>' if check.reason else ""
     return (
         f'<tr data-status="{check.status}" data-level="{check.level}"><td><span class="id">{_text(check.name)}</span>'
-        f"<br>{_text(check.case.title)}{note}</td><td>{_text(check.level)}</td><td>{_state(check.status)}</td>"
+        f'<br>{_text(check.case.title)}{note}</td><td class="level">{_text(check.level)}</td>'
+        f"<td>{_state(check.status)}</td>"
         f'<td class="number">{check.seconds * 1000:.0f} ms</td></tr>'
     )
 

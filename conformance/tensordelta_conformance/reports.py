@@ -190,8 +190,9 @@ def as_junit(report: Report) -> bytes:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'.encode()
 
 
-def write_reports(report: Report, folder: Path) -> list[Path]:
+def write_reports(report: Report, folder: Path | str) -> list[Path]:
     """Write report.json, junit.xml and report.html into a folder, which is made if need be; gives their paths."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     document = json.dumps(as_document(report), indent=1, ensure_ascii=False) + "\n"
     files = {

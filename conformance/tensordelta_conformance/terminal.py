@@ -8,6 +8,7 @@ import textwrap
 from typing import TextIO
 
 from .results import STATUSES, Check, Report
+from .wording import plain
 
 _COLOURS = {"good": "32", "bad": "31", "odd": "33", "soft": "2", "strong": "1"}
 _HEADS = {
@@ -23,11 +24,6 @@ _STDERR_LINES = 6
 
 def _uses_colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def _plain(text: str) -> str:
-    """A text without what a terminal would obey: an adapter may say anything."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class Terminal:
@@ -60,7 +56,7 @@ class Terminal:
 
     def _wrapped(self, label: str, text: str) -> None:
         indent = " " * 14
-        for index, line in enumerate(_plain(text.replace("\t", "    ")).split("\n")):
+        for index, line in enumerate(plain(text.replace("\t", "    ")).split("\n")):
             head = f"    {label:<10}" if index == 0 else indent
             for part in textwrap.wrap(line, max(40, self._width - 14), break_on_hyphens=False) or [""]:
                 self._print(f"{head}{part}")
@@ -92,7 +88,7 @@ class Terminal:
         self._levels(report)
         self._print()
         colour = "good" if report.conforms else "odd" if report.clean else "bad"
-        for line in textwrap.wrap(_plain(report.verdict), max(40, self._width), break_on_hyphens=False):
+        for line in textwrap.wrap(plain(report.verdict), max(40, self._width), break_on_hyphens=False):
             self._print(self._paint(line, colour))
 
     def _levels(self, report: Report) -> None:

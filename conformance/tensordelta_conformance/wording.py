@@ -8,6 +8,11 @@ from .case import Expectation, Fault, HugeState, StateRef, Step
 from .protocol import Answer, Declined, Done, Refused, Reported
 
 
+def plain(text: str) -> str:
+    """A text with its control characters written out: an adapter may say anything."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def listing(words: Iterable[str], last: str = "and") -> str:
     """Words as a list in a sentence."""
     items = list(words)

@@ -27,4 +27,4 @@ print(f"version {pulled.version} is in {folder}, {pulled.size:,} bytes were fetc
 
 # %% Packs that were fetched are kept in a cache, so that the same version in memory costs no download.
 state = chain.load()
-print(f"{name}: {state[name].dtype} {state[name].shape}, of {state.nbytes:,} bytes in all")
+print(f"{name}: {state[name].dtype} {state[name].shape}, of {layout.nbytes:,} bytes in all")

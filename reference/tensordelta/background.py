@@ -2,7 +2,8 @@
 
 Two threads work. One publishes: it takes the oldest step that waits, and compares it with what was published last, many
 steps ago perhaps. The other one looks after the chain: it makes shortcuts for readers that are far behind, and lets old
-versions go. It begins nothing while a step waits, so that no version comes later for its sake.
+versions go. It begins when there is nothing to publish, so that no version comes later for its sake; where publishing
+never rests, a few versions go first.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _LOG = logging.getLogger("tensordelta")
 
 #: Bytes that one thread copies at a time.
 _COPY = 1 << 24
-#: Versions that may overtake a shortcut before it is made although publishing never rests.
+#: Versions that overtake each piece of upkeep where publishing never rests.
 _PATIENCE = 4
 #: A grace period, in seconds, from which on collecting cannot meet a version that is being published.
 _LONG = 3600.0
@@ -295,7 +296,7 @@ class BackgroundPublisher:
         self._jobs: deque[_Job] = deque()
         self._overtaken = 0
         self._newest: int | None = None
-        self._resumed = self._abandoned = self._to_collect = False
+        self._abandoned = self._to_collect = False
         self._collect_at = 0.0
         # Bytes of the last full version or shortcut, and of the deltas since, about; None where nobody has looked.
         self._route: tuple[int, int] | None = None
@@ -506,6 +507,8 @@ class BackgroundPublisher:
 
     def _note(self, published: Published) -> None:
         """Note what a version that was published makes due."""
+        if self._newest is None:
+            self._jobs.extend(self._left_over(published.version))
         self._newest = published.version
         self._overtaken += 1
         self._to_collect = self._upkeep.keep is not None
@@ -549,13 +552,10 @@ class BackgroundPublisher:
 
     def _due(self) -> list[Callable[[], None]]:
         """The one thing to do next, if it is time for it; it counts as begun."""
-        if self._abandoned or self._newest is None or self._waiting or self._copying:
+        if self._abandoned or self._newest is None:
             return []
-        if self._current is not None and self._overtaken < _PATIENCE:
+        if not self._is_idle() and self._overtaken < _PATIENCE:
             return []
-        if not self._resumed:
-            self._resumed = True
-            self._jobs.extendleft(self._left_over(self._newest))
         if self._jobs:
             return [partial(self._make_due, self._jobs.popleft())]
         if self._newest != self._looked_at and (self._route is None or self._route[1] > self._route[0]):
@@ -570,7 +570,7 @@ class BackgroundPublisher:
         """The last shortcuts of each kind that were due before `newest`: a process that died may have left them out."""
         every = [*self._upkeep.skip, *([] if self._upkeep.full_every is None else [self._upkeep.full_every])]
         last = {newest - newest % length for length in every} - {newest}
-        return [_Job(version, base) for version in sorted(last, reverse=True) for base in self._upkeep.bases(version)]
+        return [_Job(version, base) for version in sorted(last) for base in self._upkeep.bases(version)]
 
     def _make_due(self, job: _Job) -> None:
         self._make(job)

@@ -376,6 +376,9 @@ class Publisher:
         """The newest version's manifest; a full version does without one that cannot be read."""
         if newest is None:
             return None
+        if not self._store.exclusive:
+            # Another writer may have put its own over one that was read, or even written, here.
+            self._reader.forget(newest)
         try:
             manifest = self._reader.manifest(newest)
             self._reader.layout(manifest.layout)

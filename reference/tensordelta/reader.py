@@ -266,6 +266,10 @@ class Reader:
             self._manifests[version] = self._own(parsed, name)
         return self._manifests[version]
 
+    def forget(self, version: int) -> None:
+        """Read a version's manifest anew when it is wanted next: what the store has now is to be compared."""
+        self._manifests.pop(version, None)
+
     def unverified(self, version: int) -> tuple[Manifest, bytes]:
         """A version's manifest whoever signed it, and its bytes; for a writer that finds its number taken.
 
@@ -544,7 +548,7 @@ class Reader:
         if self.trust is None:
             return
         if self.trust.has_applied(self.chain, target):
-            self._manifests.pop(target, None)  # what the store has now is to be compared with what it had
+            self.forget(target)
         manifest = self.manifest(target)
         if isinstance(held, State):
             held = None if held.version is None or held.chain is None else Applied(held.chain, held.version)

@@ -56,5 +56,5 @@ def test_the_one_shot_form(tmp_path: Path) -> None:
     code, answer = one_shot("read", {"chain": str(chain), "held": None, "to": 99, "out": str(out)})
     assert (code, answer["error"], answer["rule"]) == (1, "missing", "TD-OBJ-008")
     assert not out.exists()
-    code, answer = one_shot("collect", {"chain": str(chain), "keep": [1], "grace": 0})
+    code, answer = one_shot("dance", {"chain": str(chain)})
     assert code == 3 and "unsupported" in answer

@@ -159,7 +159,7 @@ def test_page(report: Report, tmp_path: Path) -> None:
     assert report.verdict in page.text
     for shown in ("from-nothing", "rejected as limit", "The case from nothing", "no <checks> yet", "TD-POS-002"):
         assert shown in page.text
-    assert "<script>alert('hi')</script> &" in page.text
+    assert "<script>alert('hi')</script> & \\x00\\x1b[31m\\ud800 end" in page.text
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert sum("check" in (attrs.get("class") or "").split() for _, attrs in page.tags) == 2
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]

@@ -57,7 +57,7 @@ def test_a_reader_of_the_hub(hub: Hub, bucket: str, tmp_path: Path, monkeypatch:
     address = f"hf://buckets/{bucket}/run"
     hub.token = "token"
     chain = td.open(address, create=True, store_options={"endpoint": hub.address, "token": "token"})
-    weights = {"a": np.arange(50_000, dtype=np.float32), "b": np.zeros((3, 4), np.float16)}
+    weights = {"a": np.random.default_rng(0).normal(size=50_000).astype(np.float32), "b": np.zeros((3, 4), np.float16)}
     for step in range(2):
         weights["a"][::100] += step
         chain.publish(weights, annotations={"step": str(step)})
@@ -76,12 +76,12 @@ def test_a_reader_of_the_hub(hub: Hub, bucket: str, tmp_path: Path, monkeypatch:
         assert tensors["a"][2] == weights["a"].tobytes()
         fetched = re.search(r"([\d,]+) bytes were fetched", output)
         assert fetched is not None
-        assert (int(fetched[1].replace(",", "")) < 10_000) == (step == 1)
+        assert (int(fetched[1].replace(",", "")) < 20_000) == (step == 1)
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_it_says_how_to_run_it(path: Path) -> None:
+@pytest.mark.parametrize("name", ["publish_from_training", "follow_in_engine", "read_from_hub"])
+def test_it_says_how_to_run_it(name: str) -> None:
     """Its first lines have the command, and its cells are marked for editors that run them one by one."""
-    text = path.read_text()
-    assert f"    python {path.name} " in text.split('"""')[1]
+    text = (EXAMPLES / f"{name}.py").read_text()
+    assert f"    python {name}.py " in text.split('"""')[1]
     assert text.count("\n# %% ") >= 3

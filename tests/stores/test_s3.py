@@ -248,9 +248,25 @@ def test_a_bucket_that_does_not_exist(s3: S3) -> None:
             operation()
 
 
-def test_options_that_do_not_exist(s3: S3) -> None:
+@pytest.mark.parametrize("option", [{"endpoimt": "x"}, {"timeout": "7s"}, {"client_options": {"timeout": "soon"}}])
+def test_options_that_do_not_exist(option: dict[str, object], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="s3://bucket"):
-        open_store("s3://bucket/run", options={"endpoimt": "x"})
+        open_store("s3://bucket/run", options=option)
+
+
+def test_options_of_the_environment(s3: S3, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As obstore reads them, those of its HTTP client included; those given come first."""
+    for name, value in (s3.environment | {"AWS_TIMEOUT": "300ms", "AWS_ENDPOINT": proxy.address}).items():
+        monkeypatch.setenv(name, value)
+    store = open_store(f"s3://{bucket}/run", options={"retries": QUICK})
+    store.put("chain.json", [b"{}"])
+    fault = proxy.faults.add("chain.json", delay=0.6)
+    assert store.read("chain.json") == b"{}"
+    assert proxy.faults.count("GET") == 2 and fault.times == 0
+    longer = open_store(f"s3://{bucket}/run", options={"client_options": {"timeout": "20s"}, "retries": QUICK})
+    proxy.faults.clear()
+    proxy.faults.add("chain.json", delay=0.6)
+    assert longer.read("chain.json") == b"{}" and proxy.faults.count("GET") == 1
 
 
 # -- listings ----------------------------------------------------------------------------------------------------------

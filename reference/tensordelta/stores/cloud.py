@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,11 @@ _PARTS = 4
 _OBJECTS = 4
 #: For one request, whose bytes may share a slow link with those of others.
 _TIMEOUT = timedelta(seconds=120)
+_CLIENT = (
+    "allow_http allow_invalid_certificates connect_timeout default_content_type http1_only http2_keep_alive_interval "
+    "http2_keep_alive_timeout http2_keep_alive_while_idle http2_only pool_idle_timeout pool_max_idle_per_host "
+    "proxy_url proxy_ca_certificate proxy_excludes randomize_addresses read_timeout timeout user_agent"
+).split()
 _BACKOFF = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2}
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 #: What servers say of a bucket, not of an object, in an answer 404.
@@ -59,7 +65,7 @@ def open_cloud(address: str, *, options: Mapping[str, Any] | None = None, retrie
     # Trying again is done here, where an answer that got lost can be settled; but for the parts of an upload, of which
     # one would cost all the others.
     given = dict(options or {})
-    client = {"timeout": _TIMEOUT, **given.pop("client_options", {})}
+    client = {"timeout": _TIMEOUT, **_client_of_environment(address), **given.pop("client_options", {})}
     limits = {"retry_timeout": timedelta(seconds=180), "backoff": _BACKOFF}
 
     def make(times: int) -> Any:
@@ -70,7 +76,18 @@ def open_cloud(address: str, *, options: Mapping[str, Any] | None = None, retrie
         store, uploads = make(0), make(4)
     except (BaseError, ValueError, TypeError) as error:
         raise ValueError(f"{address}: {_first_line(error)}") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # obstore's answer to options of a client among those of a store
+            raise
+        raise ValueError(f"{address}: an option that belongs into `client_options`: {error}") from None
     return CloudStore(store, address, uploads=uploads, retries=retries)
+
+
+def _client_of_environment(address: str) -> dict[str, str]:
+    """The options of obstore's HTTP client that the environment sets; it forgets them where it is given any other."""
+    prefix = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}[address.partition("://")[0]]
+    named = {key: os.environ.get(f"{prefix}_{key.upper()}") for key in _CLIENT}
+    return {key: value for key, value in named.items() if value is not None}
 
 
 class CloudStore:
