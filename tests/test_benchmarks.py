@@ -144,3 +144,20 @@ def test_many_writers_and_readers(tmp_path: Path) -> None:
         assert facts["bytes"] / 4 < row["full_sent"] < facts["bytes"] and 0 < row["sent"] < row["full_sent"]
     one, two = facts["readers"]
     assert two["got"] == 2 * one["got"] > 0 and all(len(row["seconds"]) == 2 for row in (one, two))
+
+
+def test_metadata_at_scale(tmp_path: Path) -> None:
+    """What is read does not grow with the chain, and the routes are the cheapest there are, or hardly dearer."""
+    target = tmp_path / "figures.json"
+    environment = {**os.environ, "PYTHONPATH": str(Path(td.__file__).parents[1]), "PYTHONWARNINGS": "error"}
+    command = [sys.executable, str(RUN.with_name("metadata.py")), "--versions", "1500", "--tensors", "100"]
+    done = subprocess.run(
+        [*command, "--json", str(target)], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(target.read_text())
+    for row in facts["rows"]:
+        assert row["reads"] < 300 and row["least"] <= row["size"] <= 1.02 * row["least"] and row["seconds"] > 0
+    assert {(row["case"], row["reads"]) for row in facts["rows"] if row["case"] == "1 behind"} == {("1 behind", 3)}
+    nothing, some = facts["poll"]
+    assert nothing == {"read": 1} and some["listed name"] < 10

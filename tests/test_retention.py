@@ -457,6 +457,16 @@ def test_a_route_is_kept_whose_packs_are_there() -> None:
     run.check()
 
 
+def test_an_edge_that_lost_its_packs_is_no_way() -> None:
+    run = Run(4)
+    run.chain.shortcut(None, 2)
+    run.chain.shortcut(0, 3)
+    del run.store.objects[json.loads(run.store.objects[manifest_name(3)][0])["packs"][0]["path"]]
+    done = run.collect(2)
+    assert done.supporting == [0] and run.chain.versions() == [0, 2, 3]
+    run.check()
+
+
 def test_verify_says_nothing_of_collected_packs() -> None:
     """The first version that is kept has lost the packs of its own manifest; the full shortcut leads there."""
     run = Run(6)
@@ -490,14 +500,15 @@ def test_a_reader_in_the_middle_of_its_way_goes_on() -> None:
     assert read > 5
 
 
-def test_a_new_way_is_seen_in_the_middle_of_an_old_one() -> None:
+@pytest.mark.parametrize("moment", ["packs/", manifest_name(3)])
+def test_a_new_way_is_seen_in_the_middle_of_an_old_one(moment: str) -> None:
     """The only way from nothing vanishes, and one comes that was not listed when the reader began."""
     run = Run(5)
     reading = open_chain(run.store)
     moved = []
 
     def replace(name: str) -> None:
-        if name.startswith("packs/") and not moved:
+        if name.startswith(moment) and not moved:
             moved.append(name)
             run.chain.shortcut(None, 4)
             run.collect(1)
@@ -505,6 +516,27 @@ def test_a_new_way_is_seen_in_the_middle_of_an_old_one() -> None:
     run.store.before_open = replace
     state = reading.load(4)
     assert moved and equal(state, run.states[4]) and reading.versions() == [4]
+
+
+def test_ways_that_a_collector_took_are_not_tried_one_by_one() -> None:
+    run = Run(6)
+    for base, version in ((0, 2), (0, 3), (1, 4), (2, 5), (3, 5)):
+        run.chain.shortcut(base, version)
+    run.chain.shortcut(None, 5)
+    reading = open_chain(run.store)
+    missed = []
+
+    def collect(name: str) -> None:
+        if name.startswith("packs/") and not missed:
+            missed.append(name)
+            run.collect(1)
+        elif name not in run.store.objects:
+            missed.append(name)
+
+    run.store.before_open = collect
+    state = run.held(0)
+    reading.prepare(state, 5).apply()
+    assert equal(state, run.states[5]) and len(missed) == 1, "the pack that it was about to read"
 
 
 # -- pins ------------------------------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import gallery
+import numpy as np
 import pytest
+from clocked_store import ClockedStore
 from gallery import Builder, as_state, good_chain, manifest_name, open_chain, shortcut_name
 from hypothesis import given
 from hypothesis import strategies as st
@@ -554,3 +556,46 @@ def test_a_new_shortcut_is_seen_by_an_open_chain() -> None:
     assert slow.route == tuple(names(3, 4, 5, 6))
     objects.update(later)
     assert chain.prepare(state, 6).size < slow.size
+
+
+def test_a_follower_of_a_long_chain_lists_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensordelta.reader.EXACT", 8)
+    listed: list[str] = []
+
+    class Counting(ClockedStore):
+        def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
+            for name in super().names(prefix, after):
+                listed.append(name)
+                yield name
+
+    store = Counting()
+    chain = td.open(store, create=True, threads=1)
+    words = np.arange(50, dtype=np.uint16)
+    states = []
+    for _ in range(12):
+        words = words + np.uint16(1)
+        states.append(words)
+        chain.publish({"w": words})
+    reading = td.open(store, threads=1)
+    state = reading.load(9)
+    chain.shortcut(9, 11)
+    listed.clear()
+    update = reading.prepare(state, 11)
+    assert listed == [manifest_name(10), manifest_name(11), shortcut_name(11, 9)]
+    assert update.route == (shortcut_name(11, 9),)
+    update.apply()
+    assert state["w"].tolist() == states[11].tolist()
+    listed.clear()
+    assert len(reading.prepare(state, 4).route) == 5 and len(listed) == 13, "on the way back it looks at all"
+
+    # What it remembers of older versions may be gone.
+    chain.shortcut(None, 11)
+    chain.collect(1, grace=0)
+    chain.publish({"w": words + np.uint16(1)})
+    assert reading.load(12)["w"].tolist() == (words + np.uint16(1)).tolist()
+    with pytest.raises(td.MissingError):
+        reading.prepare(state, 4)
+    stale = reading.load(11)
+    stale.forget()
+    reading.prepare(stale, 12).apply()
+    assert stale["w"].tolist() == (words + np.uint16(1)).tolist()

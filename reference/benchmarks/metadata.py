@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from typing import Self
 import tensordelta as td
 from tensordelta import ijson, objects
 from tensordelta.errors import MissingError
+from tensordelta.follow import Watch
 from tensordelta.layout import Layout, Tensor
 from tensordelta.objects import ChainDocument, LatestDocument
 from tensordelta.routes import EXACT
@@ -39,6 +40,8 @@ FULL = 1400 * 10**9
 PACK = 10**9
 SKIP = (8, 64)
 GROWTH = 0.75
+#: Versions that are new to a follower.
+NEW = 3
 
 
 class _Blob:
@@ -89,7 +92,10 @@ class SimulatedStore:
 
     def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
         self.requests["list"] += 1
-        return (name for name in list(self.objects) if name.startswith(prefix) and (after is None or name > after))
+        for name in list(self.objects):
+            if name.startswith(prefix) and (after is None or name > after):
+                self.requests["listed name"] += 1
+                yield name
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         return (Entry(name, len(self.objects[name]), None) for name in self.names(prefix))
@@ -193,8 +199,9 @@ def least_cost(store: SimulatedStore, target: int, held: int | None) -> int:
 def measure(store: SimulatedStore, case: str, full_every: int, target: int, base: int | None) -> Row:
     """Open the chain anew and plan a route."""
     started = time.perf_counter()
-    list(store.names(objects.MANIFESTS)), list(store.names(objects.SHORTCUTS))
+    names = [*store.names(objects.MANIFESTS), *store.names(objects.SHORTCUTS)]
     listing = time.perf_counter() - started
+    assert names
     store.requests.clear()
     started = time.perf_counter()
     chain = td.open(store, threads=1)
@@ -204,15 +211,39 @@ def measure(store: SimulatedStore, case: str, full_every: int, target: int, base
     return Row(case, full_every, listing, seconds, reads, len(plan.edges), plan.size, least_cost(store, target, base))
 
 
-def poll(store: SimulatedStore) -> dict[str, int]:
-    """Requests of one look for a newer version."""
+def poll(store: SimulatedStore, new: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Requests of a follower that looks for a newer version, where there is none, and where some are new.
+
+    With new versions, what it takes to plan the route to the newest one is counted as well.
+    """
+    target = max(filter(None, map(objects.parse_manifest_name, store.objects)))
+    floor = target - new
+    hidden = {name: data for name, data in store.objects.items() if _leads_beyond(name, floor)}
+    for name in hidden:
+        del store.objects[name]
+    store.objects[objects.LATEST] = ijson.encode(LatestDocument(ijson.VERSION, CHAIN, floor))
     chain = td.open(store, threads=1)
-    newest = chain.newest
-    assert newest is not None
+    watch = Watch(chain._reader, floor)
+    watch.look()
+    chain.plan(floor, floor - 1)
     store.requests.clear()
-    with suppress(TimeoutError):
-        chain.wait(newest + 1, timeout=0)
-    return dict(store.requests)
+    watch.look()
+    nothing = dict(store.requests)
+    store.objects |= hidden
+    store.objects[objects.LATEST] = ijson.encode(LatestDocument(ijson.VERSION, CHAIN, target))
+    store.requests.clear()
+    chain.plan(watch.look()[-1], floor)
+    return nothing, dict(store.requests)
+
+
+def _leads_beyond(name: str, version: int) -> bool:
+    shortcut = objects.parse_shortcut_name(name)
+    found = objects.parse_manifest_name(name) if shortcut is None else shortcut.version
+    return found is not None and found > version
+
+
+def _text(requests: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in requests.items()) or "no request"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -235,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
     chain = td.open(store, threads=1)
     tensors = len(chain.layout())
     layout = time.perf_counter() - started
-    requests = poll(store)
+    nothing, some = poll(store, NEW)
     print(f"{options.versions:,} versions, skip deltas over {SKIP[0]} and {SKIP[1]}, {tensors:,} tensors")
     print(f"exact within {EXACT} reads; the layout takes {layout:.2f} s, once\n")
     print("fulls       reader          listing  open+plan   objects read   edges   bytes against the least")
@@ -245,9 +276,15 @@ def main(arguments: list[str] | None = None) -> int:
             f"{fulls:<12}{row.case:<15}{row.list_seconds:>7.3f} s {row.seconds:>8.3f} s "
             f"{row.reads:>14,} {row.edges:>7,} {row.size / row.least:>12.3f}"
         )
-    print(f"\none poll: {', '.join(f'{count} {kind}' for kind, count in requests.items())}")
+    print(f"\none poll, nothing new: {_text(nothing)}")
+    print(f"one poll, {NEW} new versions, and the plan to the newest: {_text(some)}")
     if options.json:
-        facts = {"rows": [asdict(row) for row in rows], "layout_seconds": layout, "poll": requests, "tensors": tensors}
+        facts = {
+            "rows": [asdict(row) for row in rows],
+            "layout_seconds": layout,
+            "poll": [nothing, some],
+            "tensors": tensors,
+        }
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
     return 0
 

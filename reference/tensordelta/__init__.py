@@ -31,7 +31,10 @@ from .follow import Follower
 from .history import History
 from .layout import Layout, Tensor
 from .manifest import Manifest
+from .pins import Pin
+from .plan import Plan
 from .publish import Published
+from .retention import Collected
 from .state import State, read_state
 from .stores import FolderStore, Store
 from .transfer import Copied, copy
@@ -45,6 +48,7 @@ __all__ = [
     "BackgroundPublisher",
     "Chain",
     "Checkout",
+    "Collected",
     "ConflictError",
     "Copied",
     "Diff",
@@ -60,6 +64,8 @@ __all__ = [
     "Manifest",
     "MissingError",
     "Patch",
+    "Pin",
+    "Plan",
     "Published",
     "Pulled",
     "Slice",

@@ -98,4 +98,5 @@ def plan(reader: Reader, version: int, base: int | None) -> Plan:
                 return Plan(version, base, ())
         except TensorDeltaError:  # it may be held although its manifest is gone
             held = Held(base)
-    return Plan(version, base, tuple(reader.planner().plan(version, held=held)))
+    ahead = held if held is not None and held.version < version else None
+    return Plan(version, base, tuple(reader.planner(ahead).plan(version, held=held)))

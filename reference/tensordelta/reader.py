@@ -39,7 +39,7 @@ from .members import Members, Together
 from .objects import ChainDocument, ShortcutName
 from .pack import Blob, Pack
 from .preparation import Allocate, Arena, Budget, Preparation, zeros
-from .routes import Edge, Held, Planner
+from .routes import EXACT, Edge, Held, Planner
 from .signatures import signature_name
 from .state import State
 from .stores import Parts, Store
@@ -115,6 +115,8 @@ class Reader:
         self.chain = self.document.chain
         self._manifests: dict[int, Manifest] = {}
         self._layouts: dict[str, Layout] = {}
+        #: What was listed last.
+        self._names: tuple[list[int], list[ShortcutName]] = [], []
 
     # -- objects --------------------------------------------------------------------------------------------------
 
@@ -233,14 +235,17 @@ class Reader:
         found = (objects.parse_manifest_name(name) for name in names)
         return sorted(version for version in found if version is not None)
 
-    def shortcuts(self, *, unsigned: bool = False) -> list[ShortcutName]:
+    def shortcuts(self, *, unsigned: bool = False, after: int | None = None) -> list[ShortcutName]:
         """The shortcuts that are listed; where keys are configured, those that have a signature (TD-SIG-004).
 
         Args:
             unsigned: all shortcuts in any case.
+            after: only those to versions greater than this one; a long chain is listed in part then.
         """
-        found = (objects.parse_shortcut_name(name) for name in self._listed(objects.SHORTCUTS, unsigned=unsigned))
-        return [shortcut for shortcut in found if shortcut is not None]
+        start = None if after is None else objects.shortcut_name(after, None)
+        names = self._listed(objects.SHORTCUTS, unsigned=unsigned, after=start)
+        found = (objects.parse_shortcut_name(name) for name in names)
+        return [each for each in found if each is not None and (after is None or each.version > after)]
 
     def newest(self) -> int | None:
         """The newest version, or None where the chain has none."""
@@ -421,9 +426,22 @@ class Reader:
             together,
         )
 
-    def planner(self) -> Planner:
-        """A planner over the present listing."""
-        return Planner(self.members())
+    def planner(self, held: Held | None = None) -> Planner:
+        """A planner over the present listing.
+
+        Args:
+            held: what the reader has, if it is on its way to a newer version. Of a long chain that was listed before,
+                only what leads to versions after the held one is listed anew then: a follower asks for what is new.
+        """
+        versions, shortcuts = self._names
+        if held is not None and len(versions) + len(shortcuts) > EXACT:
+            after = held.version
+            versions = [version for version in versions if version <= after] + self.versions(after=after)
+            shortcuts = [each for each in shortcuts if each.version <= after] + self.shortcuts(after=after)
+        else:
+            versions, shortcuts = self.versions(), self.shortcuts()
+        self._names = versions, shortcuts
+        return Planner(self.members(versions, shortcuts))
 
     def prepare(
         self, state: State, version: int | None = None, *, allocate: Allocate = zeros, arena: Arena | None = None
@@ -572,7 +590,7 @@ class Reader:
         """
         dropped: dict[str, TensorDeltaError] = {}
         followed = 0
-        planner = self.planner()
+        planner = self.planner(held if held is not None and held.version < target else None)
         while True:
             try:
                 route = planner.plan(target, held=held, dropped=dropped)

@@ -229,3 +229,23 @@ def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     with pytest.raises(ImportError, match=r"pip install 'tensordelta\[cloud\]'"):
         td.open("s3://bucket/chain")
+
+
+def test_retention(place: Place, steps: list[Path]) -> None:
+    """Ages come from the store's own clock; what is kept loads, also for who holds what went."""
+    chain = place.open(create=True)
+    for step in steps:
+        chain.publish(step)
+    held = chain.load(0)
+    chain.shortcut(None, 2)
+    chain.pin(1, "eval")
+    assert [(pin.name, pin.version, pin.written is not None) for pin in chain.pins()] == [("eval", 1, True)]
+    assert chain.collect(1, grace=3600).objects == []
+    assert place.open().collect(1, grace=0).kept == [1, 2]
+    chain.unpin("eval")
+    done = json.loads(place.run("gc", place.address, "--keep-last", "1", "--grace", "0", "--json").stdout)
+    assert done["dropped"] == [0, 1] and done["supporting"] == []
+    reader = place.open()
+    assert reader.versions() == [2] and reader.verify(deep=True).ok
+    reader.prepare(held).apply()
+    assert held.equals(td.read_state(steps[2]))

@@ -19,8 +19,12 @@ _LOADED: dict[str, dict[str, Case]] = {}
 
 def load(chosen: Iterable[str] | None = None) -> dict[str, Case]:
     """The cases of some modules, or of all, by id."""
+    if chosen is None:
+        for name in names():
+            importlib.import_module(f"{__name__}.{name}")
+        return dict(CASES)
     found: dict[str, Case] = {}
-    for name in names() if chosen is None else chosen:
+    for name in chosen:
         if name not in _LOADED:
             before = set(CASES)
             importlib.import_module(f"{__name__}.{name}")
