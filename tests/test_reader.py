@@ -989,3 +989,34 @@ def test_a_listener_may_undo_what_was_applied(tmp_path: Path) -> None:
     assert not thread.is_alive()
     assert state.version == 0
     assert state["w"].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 600_000])
+def test_many_hops_that_change_much(tmp_path: Path, memory: int) -> None:
+    """Hops add up to a large part of a tensor, and tensors come and go on the way; with much memory and little."""
+    rng = np.random.default_rng(11)
+    arrays = {"a": rng.integers(0, 9, 20_000, np.uint16), "b": rng.integers(0, 9, 3_000, np.uint8)}
+    chain = td.open(tmp_path / "chain", create=True, threads=2)
+    steps = []
+    for step in range(9):
+        arrays = {name: array.copy() for name, array in arrays.items()}
+        arrays["a"][rng.random(len(arrays["a"])) < 0.05] += 1
+        arrays["b"][:] = steps[0]["b"] if step == 5 else arrays["b"] + (rng.random(3_000) < 0.3)
+        if step == 3:
+            arrays["c"] = rng.normal(size=500).astype(np.float32)
+        if step == 6:
+            arrays["a"] = arrays["a"][:9_000]
+        steps.append(arrays)
+        chain.publish(arrays)
+    reader = td.open(tmp_path / "chain", memory=memory, threads=2)
+    for start, end in ((0, 8), (0, 5), (2, 5), (3, 4), (0, 2)):
+        held = td.State.from_arrays({name: array.copy() for name, array in steps[start].items()})
+        before = held.copy()
+        update = reader.prepare(held, end)
+        assert held.equals(before)
+        update.apply()
+        assert held.equals(td.State.from_arrays(steps[end]))
+        for patch in update.patches():
+            assert np.all(np.diff(patch.indices) > 0)
+        update.undo()
+        assert held.equals(before)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from . import chunk as chunks
 from . import fingerprint
 from .chunk import Indices, Piece
+from .comparison import changed_words
 from .errors import IntegrityError, LimitError, WrongBaseError
 from .fingerprint import U64
 from .layout import Layout, Tensor
@@ -37,6 +38,8 @@ Number = TypeVar("Number", bound=np.generic)
 _ALIGN = 8
 #: Words of a plain tensor that are read at once.
 _PLAIN = 1 << 22
+#: A listed word takes at least this much: its index, and the old and the new word behind it.
+_BYTES_A_CHANGE = 16
 
 
 class Budget:
@@ -113,6 +116,8 @@ class Preparation:
         # For each tensor: its index in the state held, or None where it was built here.
         self._origin: list[int | None] = list(range(len(state.layout)))
         self._built: dict[int, Words] = {}
+        # Of tensors that the hops so far changed much: their present words, a copy.
+        self._copied: dict[int, Words] = {}
         self._overlay: dict[int, list[Piece]] = {}
         self._zero: frozenset[int] = frozenset()
 
@@ -154,6 +159,7 @@ class Preparation:
         before = self.layout
         origin: list[int | None] = []
         built: dict[int, Words] = {}
+        copied: dict[int, Words] = {}
         overlay: dict[int, list[Piece]] = {}
         sums = np.zeros(len(layout), np.uint64)
         kept: set[int] = set()
@@ -165,16 +171,19 @@ class Preparation:
                 if old in self._built:
                     built[index] = self._built[old]
                     kept.add(index)
+                if old in self._copied:
+                    copied[index] = self._copied[old]
                 if old in self._overlay:
                     overlay[index] = [replace(piece, tensor=index) for piece in self._overlay[old]]
             else:
                 origin.append(None)
                 built[index] = self._allocate(tensor, self._budget)
-        self.layout, self._origin, self._built, self._overlay, self.sums = layout, origin, built, overlay, sums
+        self.layout, self._origin, self.sums = layout, origin, sums
+        self._built, self._copied, self._overlay = built, copied, overlay
         self._zero = frozenset(index for index in built if index not in kept)
 
     def _drop_all(self) -> None:
-        self.layout, self._origin, self._built, self._overlay = Layout(()), [], {}, {}
+        self.layout, self._origin, self._built, self._copied, self._overlay = Layout(()), [], {}, {}, {}
         self.sums = np.zeros(0, np.uint64)
 
     def decode(self, packs: Sequence[tuple[Pack, Blob]], manifest: Manifest, *, object: str) -> None:
@@ -223,18 +232,45 @@ class Preparation:
             pieces.sort(key=lambda piece: piece.start)
             held = self._overlay.get(tensor)
             self._overlay[tensor] = pieces if held is None else [self._merged(tensor, held, pieces)]
+            if held is not None:
+                self._copy(tensor)
+
+    def _copy(self, tensor: int) -> None:
+        """Give a tensor a copy of its own where several hops changed so much that this takes no more memory.
+
+        Merging costs what all hops before have changed, again at each hop; writing into a copy what the hop changes.
+        """
+        (piece,) = self._overlay[tensor]
+        origin = self._origin[tensor]
+        assert origin is not None
+        words = self._state.words(origin)
+        if words.nbytes > _BYTES_A_CHANGE * len(piece.new):
+            return
+        try:
+            self._budget.take(words.nbytes, object=f"tensor {self.layout.tensors[tensor].name!r}")
+        except LimitError:  # merging goes on without
+            return
+        copy = words.copy()
+        copy[piece.places] = piece.new
+        self._copied[tensor] = copy
+        del self._overlay[tensor]
+
+    def _own(self, tensor: int) -> Words | None:
+        """The tensor's present words, where they lie in memory of this preparation's own."""
+        built = self._built.get(tensor)
+        return self._copied.get(tensor) if built is None else built
 
     def _reserve(self, packs: Sequence[tuple[Pack, Blob]]) -> None:
         """Ask for the memory that the decoded words will take, and for that of the greatest chunk in flight."""
         total = 0
         for pack, _ in packs:
             if isinstance(pack, PlainPack):
-                for tensor in pack.tensors.keys() - self._built.keys():
+                for tensor in pack.tensors.keys() - self._built.keys() - self._copied.keys():
                     total += self._take(self.layout.tensors[tensor].nbytes, 1, object=pack.label)
                 continue
             for index, chunk in enumerate(pack.chunks):
                 object = pack.chunk_label(index)
-                if any(tensor not in self._built for tensor, _, _ in chunk.slices):
+                if any(self._own(tensor) is None for tensor, _, _ in chunk.slices):
                     held = chunk.changed * (8 + 2 * chunk.kind.word.itemsize)
                     total += self._take(held, len(chunk.slices), object=object)
                 self._budget.check(chunk.memory, object=object)
@@ -271,18 +307,17 @@ class Preparation:
 
     def _kept(self, piece: Piece) -> Piece | None:
         """Write a piece at once where nobody uses the tensor yet; else keep it."""
-        built = self._built.get(piece.tensor)
-        if built is None:
+        own = self._own(piece.tensor)
+        if own is None:
             if piece.indices is None:
                 # A dense piece is exchanged with the words in use, so it needs no copy of them, but memory to write to.
                 new = piece.new if piece.new.flags.writeable or self._room else piece.new.copy()
                 piece = Piece(piece.tensor, piece.start, piece.stop, None, None, new)
             return self._room.move(piece) if self._room else piece
-        part = built[piece.start : piece.stop]
         if piece.indices is None:
-            part[:] = piece.new
+            own[piece.start : piece.stop] = piece.new
         else:
-            built[piece.indices] = piece.new
+            own[piece.indices] = piece.new
         return None
 
     def _merged(self, tensor: int, held: list[Piece], fresh: list[Piece]) -> Piece:
@@ -303,8 +338,9 @@ class Preparation:
 
     def take(self, tensor: int, indices: Indices) -> Words:
         """The present words at these indices."""
-        if tensor in self._built:
-            return self._built[tensor].take(indices)
+        own = self._own(tensor)
+        if own is not None:
+            return own.take(indices)
         origin = self._origin[tensor]
         assert origin is not None
         words = self._state.words(origin).take(indices)
@@ -322,8 +358,9 @@ class Preparation:
 
     def part(self, tensor: int, start: int, stop: int) -> Words:
         """The present words from `start` to `stop`; a copy where hops changed them."""
-        if tensor in self._built:
-            return self._built[tensor][start:stop]
+        own = self._own(tensor)
+        if own is not None:
+            return own[start:stop]
         origin = self._origin[tensor]
         assert origin is not None
         words = self._state.words(origin)[start:stop]
@@ -354,6 +391,12 @@ class Preparation:
         on_applied: Callable[[Update, float], None] | None = None,
     ) -> Update:
         """The update that takes the state held to the last hop's version."""
+        for tensor in list(self._copied):
+            words, origin = self._copied.pop(tensor), self._origin[tensor]
+            assert origin is not None
+            indices, old, new = changed_words(self._state.words(origin), words)
+            if len(indices):
+                self._overlay[tensor] = [Piece(tensor, 0, len(words), indices, old, new)]
         return Update(
             self._state,
             layout=self.layout,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from places import S3
 
 import tensordelta as td
 
+README = Path(__file__).parents[2] / "README.md"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
 
@@ -121,6 +123,20 @@ def test_python(place: Place, steps: list[Path], tmp_path: Path, remember: Calla
 def remember(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Take the cache folder of another machine."""
     return lambda machine: monkeypatch.setenv("TENSORDELTA_CACHE", str(tmp_path / machine))
+
+
+def test_the_first_example_of_readme(place: Place, tmp_path: Path) -> None:
+    """It runs as it stands, with another address."""
+    make, example = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)[:2]
+    assert example.count('td.open("run-1", create=True)') == 1
+    code = make + example.replace('"run-1"', repr(place.address))
+    environment = os.environ | place.environment
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert td.read_state(tmp_path / "out.safetensors").equals(td.read_state(tmp_path / "step_1.safetensors"))
+    assert [row.version for row in place.open().log()] == [0, 1]
 
 
 def test_plain_files(place: Place, steps: list[Path], tmp_path: Path) -> None:
