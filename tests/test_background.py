@@ -428,7 +428,7 @@ def test_shortcuts_are_made_although_publishing_never_rests(store: Wrapped, chai
             assert submitted.acquire(timeout=60)
 
     store.before = before
-    with chain.publisher(skip=(2,)) as publisher:
+    with chain.publisher(skip=(2,), queue=2) as publisher:
         ticket = publisher.submit(weights(0))
         for step in range(1, 40):
             following = publisher.submit(weights(step % 10))

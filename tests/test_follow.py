@@ -448,6 +448,24 @@ def test_an_update_is_prepared_again_where_another_was_applied_meanwhile(
         assert same(state, 2)
 
 
+def test_an_update_that_could_not_be_applied_is_prepared_again(
+    chain: td.Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError("the engine's memory is gone")
+
+    state = chain.load(0)
+    with td.Follower(chain, state, poll=POLL) as follower:
+        update = follower.wait(30)
+        assert update is not None
+        monkeypatch.setattr(update, "apply", fail)
+        with pytest.raises(OSError, match="gone"):
+            follower.apply()
+        assert follower.wait(30)
+        assert follower.apply()
+        assert same(state, 1)
+
+
 def test_an_engine_may_decide_when_to_apply(chain: td.Chain) -> None:
     state = chain.load(0)
     willing = [False]

@@ -17,6 +17,7 @@ from gallery import GOOD, Builder, Good, Model, as_state, good_chain, open_chain
 
 import tensordelta as td
 from tensordelta import fetch, reader
+from tensordelta.preparation import Preparation
 from tensordelta.routes import Edge
 from tensordelta.state import State
 from tensordelta.update import Update
@@ -1020,3 +1021,30 @@ def test_many_hops_that_change_much(tmp_path: Path, memory: int) -> None:
             assert np.all(np.diff(patch.indices) > 0)
         update.undo()
         assert held.equals(before)
+
+
+def test_a_state_that_was_elsewhere_while_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another update is applied and taken back during a prepare: nothing is made of the words of that moment."""
+    rng = np.random.default_rng(3)
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    words = rng.integers(0, 9, 4_000, np.uint16)
+    for step in range(4):
+        words = words.copy()
+        words[step::8] += np.uint16(1)
+        chain.publish({"w": words})
+    state = chain.load(0).copy()
+    state.version, state.chain = 0, chain.id
+    away = chain.prepare(state, 3)
+    copy = Preparation._copy
+
+    def while_away(preparation: Preparation, tensor: int) -> None:
+        away.apply()
+        copy(preparation, tensor)
+        away.undo()
+
+    monkeypatch.setattr(Preparation, "_copy", while_away)
+    with pytest.raises(td.WrongBaseError):
+        chain.prepare(state, 2)
+    monkeypatch.undo()
+    chain.prepare(state, 2).apply()
+    assert state.equals(chain.load(2))

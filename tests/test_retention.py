@@ -441,8 +441,54 @@ def test_a_version_that_could_not_be_rebuilt_before() -> None:
     lost = json.loads(run.store.objects[manifest_name(4)][0])["packs"][0]["path"]
     del run.store.objects[lost]
     done = run.collect(2)
-    assert done.lost == [4] and done.kept == [4, 5] and done.dropped == [0, 1, 2, 3]
-    assert open_chain(run.store).load(5)["w"].tolist() == run.states[5]["w"].tolist()
+    assert done.lost == [4] and done.kept == [4, 5] and done.dropped == [] == run.store.deleted()
+    for version in (0, 1, 2, 3, 5):
+        assert open_chain(run.store).load(version)["w"].tolist() == run.states[version]["w"].tolist()
+
+
+def test_an_unsigned_way_is_none_in_a_signed_chain() -> None:
+    """A collector without keys counts no edge that a reader with keys would pass over."""
+    run = Run(4)
+    run.chain.shortcut(None, 3)
+    run.chain.sign("11" * 32)
+    del run.store.objects[shortcut_name(3, None) + ".sig"]
+    assert run.collect(1).dropped == []
+    run.chain.sign("11" * 32)
+    assert run.collect(1).dropped == [0, 1, 2]
+
+
+def test_a_pin_that_comes_while_versions_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions go newest first; the one that is pinned meanwhile stays, and what it is rebuilt over."""
+    run = Run(6)
+    run.chain.shortcut(None, 5)
+    delete, pinned = run.store.delete, []
+
+    def delete_and_pin(name: str) -> None:
+        delete(name)
+        if not pinned and name.startswith("manifests/"):
+            pinned.append(run.chain.pin(1, "eval"))
+
+    monkeypatch.setattr(run.store, "delete", delete_and_pin)
+    run.collect(1)
+    assert pinned and run.chain.versions() == [0, 1, 5]
+    run.check()
+
+
+def test_a_pin_that_is_renewed_while_versions_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(6)
+    run.chain.shortcut(None, 5)
+    run.chain.pin(5, "replica", expires=0)
+    run.store.now += 1
+    delete, renewed = run.store.delete, []
+
+    def delete_and_renew(name: str) -> None:
+        delete(name)
+        if not renewed and name.startswith("packs/"):
+            renewed.append(run.chain.pin(5, "replica", expires=10**6))
+
+    monkeypatch.setattr(run.store, "delete", delete_and_renew)
+    run.collect(1)
+    assert renewed and [pin.name for pin in run.chain.pins()] == ["replica"]
 
 
 def test_a_route_is_kept_whose_packs_are_there() -> None:

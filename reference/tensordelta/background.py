@@ -291,7 +291,7 @@ class BackgroundPublisher:
         self._current: _Step | None = None
         self._copying = False
         self._closing = False
-        self._error: Exception | None = None
+        self._errors: deque[Exception] = deque()  # that nobody was told of yet
         # Of the upkeep: what is due, how often publishing went before it, and the version that was published last.
         self._jobs: deque[_Job] = deque()
         self._overtaken = 0
@@ -411,14 +411,13 @@ class BackgroundPublisher:
                 raise RuntimeError("the publisher is closed")
 
     def _raise(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        if self._errors:
+            raise self._errors.popleft()
 
     def _surfaced(self, error: Exception) -> None:
         with self._changed:
-            if self._error is error:
-                self._error = None
+            if error in self._errors:
+                self._errors.remove(error)
 
     def _is_idle(self) -> bool:
         return not self._waiting and self._current is None and not self._copying
@@ -501,7 +500,7 @@ class BackgroundPublisher:
         _LOG.warning("a step could not be published: %s", error)
         ticket._error = error
         ticket._progress = "failed"
-        self._error = self._error or error
+        self._errors.append(error)
 
     # -- upkeep ---------------------------------------------------------------------------------------------------
 

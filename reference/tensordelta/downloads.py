@@ -22,6 +22,8 @@ from .stores.transfer import PART, Target, Transfer, transfer
 _GROUP = 64 << 20
 _OBJECTS = 64
 _WAITING = 2 * _GROUP
+#: And so many objects, of which each is an open file.
+_OBJECTS_WAITING = 64
 #: Seconds between two events of progress.
 _TICK = 0.2
 #: Seconds to wait for what is under way, at the end.
@@ -93,6 +95,7 @@ class Downloads:
         self._transfer = Transfer()
         self._moved = threading.Condition()
         self._waiting = 0  # bytes that have arrived, or are on their way, and were not taken
+        self._objects_waiting = 0
         self._urgent = 0  # threads that wait for something that has not arrived
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="tensordelta-downloads", daemon=True)
@@ -158,9 +161,13 @@ class Downloads:
             with self._moved:
                 self._urgent -= 1
                 self._waiting -= job.wanted.size
+                self._objects_waiting -= 1
                 self._moved.notify_all()
 
     # -- fetching -------------------------------------------------------------------------------------------------
+
+    def _has_room(self, size: int) -> bool:
+        return self._waiting + size <= _WAITING and self._objects_waiting < _OBJECTS_WAITING
 
     def _run(self) -> None:
         jobs = list(self._jobs.values())
@@ -169,11 +176,12 @@ class Downloads:
             del jobs[: len(group)]
             size = sum(job.wanted.size for job in group)
             with self._moved:
-                while not (self._stopped or self._urgent or not self._waiting or self._waiting + size <= _WAITING):
+                while not (self._stopped or self._urgent or not self._objects_waiting or self._has_room(size)):
                     self._moved.wait()
                 if self._stopped:
                     return
                 self._waiting += size
+                self._objects_waiting += len(group)
             self._fetch(group, self._transfer)
             with self._moved:
                 self._arrived += self._transfer.done

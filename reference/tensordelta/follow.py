@@ -331,6 +331,7 @@ class Follower:
         self._on_prepared = on_prepared
         self._apply_when = apply_when
         self._stop = threading.Event()
+        self._again = threading.Event()  # begin anew, from the state as it is
         self._changed = threading.Condition()
         self._ready: Update | None = None
         self._error: Exception | None = None
@@ -385,13 +386,18 @@ class Follower:
                 return None
             self._ready = None
             # Under the lock, so that the thread sees which of its updates is stale.
-            update.apply(threads=threads)
+            try:
+                update.apply(threads=threads)
+            except BaseException:
+                self._again.set()  # the version is still to come
+                raise
         return update
 
     def close(self) -> None:
         """Stop following; waits for what is being prepared. What is ready can still be applied."""
         self._stop.set()
         with self._changed:
+            self._again.set()
             self._changed.notify_all()
         if self._thread is not threading.current_thread():
             self._thread.join()
@@ -405,9 +411,13 @@ class Follower:
         self.close()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while True:
+            with self._changed:
+                if self._stop.is_set():
+                    return
+                self._again.clear()
             try:
-                for update in self._chain.follow(self._state, poll=self._poll, stop=self._stop):
+                for update in self._chain.follow(self._state, poll=self._poll, stop=self._again):
                     self._take(update)
                     del update
             except Exception as error:

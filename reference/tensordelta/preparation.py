@@ -254,6 +254,8 @@ class Preparation:
         copy[piece.places] = piece.new
         self._copied[tensor] = copy
         del self._overlay[tensor]
+        if self._arena is None:
+            self._budget.used -= len(piece.new) * (8 + 2 * words.itemsize)
 
     def _own(self, tensor: int) -> Words | None:
         """The tensor's present words, where they lie in memory of this preparation's own."""
@@ -394,9 +396,23 @@ class Preparation:
         for tensor in list(self._copied):
             words, origin = self._copied.pop(tensor), self._origin[tensor]
             assert origin is not None
-            indices, old, new = changed_words(self._state.words(origin), words)
+            info = self.layout.tensors[tensor]
+            held = self._state.words(origin)
+            count = int(np.count_nonzero(held != words))
+            self._budget.take(count * (8 + 2 * words.itemsize), object=f"tensor {info.name!r}")
+            indices, old, new = changed_words(held, words)
+            piece = Piece(tensor, 0, len(words), indices, old, new)
+            # The copy holds words that no hop listed: the state must still be the one that it was made of.
+            proven = fingerprint.text(int(self._sums_before[origin]) + piece.sum(info.name))
+            if proven != fingerprint.text(int(self.sums[tensor])):
+                raise WrongBaseError(
+                    f"tensor {info.name!r} was written to while the update was prepared",
+                    object="the state",
+                    rule="TD-APP-001",
+                    advice="Prepare the update again.",
+                )
             if len(indices):
-                self._overlay[tensor] = [Piece(tensor, 0, len(words), indices, old, new)]
+                self._overlay[tensor] = [piece]
         return Update(
             self._state,
             layout=self.layout,

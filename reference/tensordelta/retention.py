@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from . import objects
-from .errors import MissingError, TensorDeltaError, UnsupportedError
+from .errors import MissingError, TensorDeltaError, UnsupportedError, UntrustedError
 from .history import named_objects
 from .manifest import Manifest, check_features
 from .members import Members, member_name
@@ -33,6 +33,8 @@ GRACE = 86_400.0
 _SHA = "[0-9a-f]{64}"
 #: Names that a writer gives to what manifests name; others are not the collector's to delete.
 _NAMED = re.compile(rf"packs/{_SHA}\.safetensors|layouts/{_SHA}\.json|fingerprints/{_SHA}\.bin|files/{_SHA}")
+#: Objects that are deleted before ages are looked at again.
+_AT_ONCE = 256
 _NAMED_FOLDERS = (objects.PACKS, objects.LAYOUTS, objects.FINGERPRINTS, objects.FILES)
 
 
@@ -46,7 +48,8 @@ class Collected:
         pins: pins that hold.
         supporting: versions that stay only because others are rebuilt over them.
         leaning: kept versions that need supporting ones.
-        lost: kept versions that could not be rebuilt before either; `verify` tells why.
+        lost: kept versions that could not be rebuilt before either (`verify` tells why). No version goes then, since
+            what these would need is not known to be useless.
         dropped: versions that went.
         objects: names of the objects that went, in that order.
         size: their bytes.
@@ -103,7 +106,12 @@ class Collected:
             *([["of these young", _versions(self.young)]] if self.young else []),
             *([["supporting", f"{_versions(self.supporting)}: {self.advice}"]] if self.supporting else []),
             *(
-                [["lost", f"{_versions(self.lost)} could not be rebuilt before; `verify` tells why"]]
+                [
+                    [
+                        "lost",
+                        f"{_versions(self.lost)} could not be rebuilt, so no version goes; `verify` tells why",
+                    ]
+                ]
                 if self.lost
                 else []
             ),
@@ -240,10 +248,13 @@ class _Collector:
             listing = self._list()
             choice = self._choose(listing)
             dropped = [version for version in listing.versions if version not in choice.stays]
-            # A pin that came meanwhile; one that comes later still makes sure of its version itself.
-            if self._dry_run or not _pinned(read_pins(self._reader), listing.now) & set(dropped):
+            # A pin may have come meanwhile.
+            if self._dry_run or not self._pinned_now(listing) & set(dropped):
                 break
         for name in self._members_to_go(listing, choice, dropped):
+            if not self._dry_run and objects.parse_manifest_name(name) in self._pinned_now(listing):
+                # What has gone are newer versions, so that those that are left can still be rebuilt.
+                return self.run()
             self._delete([name], listing.entries)
         self._collect_named(listing, choice)
         self._collect_pins(listing)
@@ -260,6 +271,9 @@ class _Collector:
             dry_run=self._dry_run,
             seconds=time.perf_counter() - started,
         )
+
+    def _pinned_now(self, listing: _Listing) -> set[int]:
+        return _pinned(read_pins(self._reader), listing.now)
 
     # -- what there is --------------------------------------------------------------------------------------------
 
@@ -302,25 +316,39 @@ class _Collector:
     def _keep_routes(self, listing: _Listing, choice: _Choice) -> None:
         """Keep for every version a route from nothing: a single edge from what stays anyway, or else the cheapest."""
         members = self._reader.members(listing.versions, listing.shortcuts)
+        unsigned = self._unsigned(listing)
         members.read(member for version in choice.kept for member in members.leading_to(version))
         sound: set[int] = set()
         for version in choice.kept:
             members.own(version)  # what it names has to be known
-            if version in sound or self._is_reached(version, members, sound, listing):
+            if version in sound or self._is_reached(version, members, sound, listing, unsigned):
                 sound.add(version)
                 continue
-            nodes = self._route(version, members, listing)
+            nodes = self._route(version, members, listing, unsigned)
             if nodes is None:
                 choice.lost.append(version)
                 continue
             sound |= nodes
             if not nodes <= set(choice.kept):
                 choice.leaning.append(version)
-        choice.stays = sound.union(choice.kept)
+        # While a version that is to stay cannot be rebuilt, what it would need is not known to be useless.
+        choice.stays = set(listing.versions) if choice.lost else sound.union(choice.kept)
 
-    def _is_reached(self, version: int, members: Members, sound: Collection[int], listing: _Listing) -> bool:
+    def _unsigned(self, listing: _Listing) -> set[str]:
+        """Members of a signed chain that lead no reader with keys anywhere, also where this reader has none."""
+        if objects.CHAIN + objects.SIGNATURE not in listing.entries:
+            return set()
+        return {
+            name for name in listing.entries if _is_member(name) and name + objects.SIGNATURE not in listing.entries
+        }
+
+    def _is_reached(
+        self, version: int, members: Members, sound: Collection[int], listing: _Listing, unsigned: set[str]
+    ) -> bool:
         """True where an edge leads to a version from nothing, or from one that stays."""
         for member in members.leading_to(version):
+            if member_name(member) in unsigned:
+                continue
             manifest = members.edge(member)
             if manifest is None or not self._has_packs(manifest, listing):
                 continue
@@ -340,9 +368,11 @@ class _Collector:
             return False
         return True
 
-    def _route(self, version: int, members: Members, listing: _Listing) -> set[int] | None:
+    def _route(self, version: int, members: Members, listing: _Listing, unsigned: set[str]) -> set[int] | None:
         """The versions on the cheapest route to a version whose packs are all there; None where there is none."""
-        dropped: dict[str, TensorDeltaError] = {}
+        dropped: dict[str, TensorDeltaError] = {
+            name: UntrustedError("has no signature", object=name, rule="TD-SIG-004") for name in unsigned
+        }
         while True:
             try:
                 route = Planner(members).plan(version, dropped=dropped)
@@ -421,14 +451,16 @@ class _Collector:
             # Listed at the last moment: what was put again meanwhile is young again.
             entries = listing.entries.values() if self._dry_run else list(self._store.entries(folder))
             now = _Listing({entry.name: entry for entry in entries if entry.name.startswith(folder)}, [], listing.now)
-            self._delete(
-                [
-                    name
-                    for name in sorted(now.entries)
-                    if _NAMED.fullmatch(name) and name not in needed and self._is_old(now, name)
-                ],
-                now.entries,
-            )
+            names = [
+                name
+                for name in sorted(now.entries)
+                if _NAMED.fullmatch(name) and name not in needed and self._is_old(now, name)
+            ]
+            for start in range(0, len(names), _AT_ONCE):
+                if start:
+                    now = _Listing({entry.name: entry for entry in self._store.entries(folder)}, [], listing.now)
+                part = names[start : start + _AT_ONCE]
+                self._delete([name for name in part if name in now.entries and self._is_old(now, name)], now.entries)
 
     def _needed(self, versions: Collection[int], shortcuts: Iterable[ShortcutName]) -> set[str]:
         """Names of the objects that a chain of these manifests and shortcuts needs."""
@@ -455,7 +487,9 @@ class _Collector:
         entries = listing.entries
         if listing.now is None:
             return
-        names = [objects.pin_name(pin.name) for pin in listing.pins if not pin.holds(listing.now)]
+        # Read at the last moment: one may have been renewed.
+        pins = listing.pins if self._dry_run else read_pins(self._reader)
+        names = [objects.pin_name(pin.name) for pin in pins if not pin.holds(listing.now)]
         names += [name for name in entries if is_clock(name) and self._is_old(listing, name)]
         self._delete([name for name in names if name in entries], entries)
 

@@ -173,7 +173,10 @@ def _states(
         old = None if base is None else _pulled(stack, reader, folder / "base", base)
         if old is not None and not (folder / "new").exists() and _leads_on(reader, old, version):
             # What the way there has in common with the way to the base is not fetched and decoded again.
-            shutil.copytree(folder / "base", folder / "new")
+            # It appears whole or not at all: half a copy would be taken for somebody else's folder.
+            shutil.rmtree(folder / ".new", ignore_errors=True)
+            shutil.copytree(folder / "base", folder / ".new")
+            (folder / ".new").rename(folder / "new")
         new = _pulled(stack, reader, folder / "new", version)
         yield old, new
 

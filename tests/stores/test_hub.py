@@ -74,6 +74,17 @@ def test_an_answer_that_is_lost(hub: Hub, store: HubStore) -> None:
     assert fault.times == 0 and chain.versions() == [0] and chain.verify(deep=True).ok
 
 
+def test_every_answer_to_a_create_is_lost(hub: Hub, store: HubStore) -> None:
+    """The object is there: what was put is read back before anybody is told that it failed."""
+    fault = hub.faults.add("batch", drop="after", times=100)
+    assert store.create("chain.json", b"{}")
+    assert fault.times < 100
+    hub.faults.clear()
+    hub.faults.add("batch", status=503, times=100)
+    with pytest.raises(td.StoreError):
+        store.create("manifests/000000000000.json", b"{}")
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_batch_that_is_done_in_part(hub: Hub, store: HubStore, times: int) -> None:
     """The files that the hub refused are put again, and only these."""

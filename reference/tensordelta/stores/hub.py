@@ -264,11 +264,17 @@ class HubStore:
         """
         if self.size(name) is not None:
             return False
-        self.put(name, [data])
+        failed: StoreError | None = None
+        try:
+            self.put(name, [data])
+        except StoreError as error:  # the answer may have got lost, and not the object
+            failed = error
         for attempt in range(1, self.retries.attempts + 1):
             try:
                 return self.read(name) == data
             except MissingError:  # put, but not yet to be seen
+                if failed is not None:
+                    raise failed from None
                 if attempt < self.retries.attempts:
                     self.retries.wait(attempt)
         raise StoreError(self.address, "create", name, "was put, and cannot be read back")
