@@ -530,7 +530,7 @@ def test_a_process_that_was_killed_is_gone_on_from(
 
 @pytest.mark.slow
 def test_the_benchmark_runs(tmp_path: Path) -> None:
-    program = Path(td.__file__).parents[1] / "benchmarks" / "background.py"
+    program = Path(__file__).parents[1] / "reference" / "benchmarks" / "background.py"
     target = tmp_path / "figures.json"
     sizes = ["--size", "1MiB", "--catch-up-size", "256KiB", "--rounds", "1", "--threads", "1"]
     subprocess.run(

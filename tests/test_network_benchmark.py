@@ -14,7 +14,7 @@ import pytest
 
 import tensordelta as td
 
-BENCHMARKS = Path(td.__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[1] / "reference" / "benchmarks"
 NAMES = {"tensordelta, natural order", "tensordelta, exponent order", "int32+bf16", "xor+zstd-1"}
 
 

@@ -16,7 +16,7 @@ from places import S3
 
 import tensordelta as td
 
-EXAMPLES = Path(td.__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "reference" / "examples"
 
 
 def start(name: str, *arguments: object, cache: Path, **environment: str) -> subprocess.Popen[str]:
