@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import tensordelta as td
-
 BENCHMARKS = Path(__file__).parents[1] / "reference" / "benchmarks"
 NAMES = {"tensordelta, natural order", "tensordelta, exponent order", "int32+bf16", "xor+zstd-1"}
 
