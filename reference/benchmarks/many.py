@@ -309,7 +309,7 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"([0-9]+)([kKMGT]?)(i?)B?", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size")
-    return int(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")
+    return int(match[1]) * int((1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " "))
 
 
 def counts(text: str) -> list[int]:

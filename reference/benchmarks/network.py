@@ -324,7 +324,7 @@ def _joined(encoded: peers.Encoded) -> list[bytes | memoryview]:
     for name, payloads in encoded.items():
         header[name] = []
         for payload in payloads:
-            data = payload if isinstance(payload, bytes) else memoryview(payload).cast("B")
+            data = payload if isinstance(payload, bytes) else payload.data.cast("B")
             kind = "" if isinstance(payload, bytes) else payload.dtype.str
             header[name].append((kind, len(data)))
             parts.append(data)
@@ -364,7 +364,7 @@ class Row:
     rounds: Sequence[Step]
 
     def median(self, column: str) -> float:
-        return statistics.median(getattr(each, column) for each in self.rounds)
+        return float(statistics.median(getattr(each, column) for each in self.rounds))
 
     def facts(self) -> dict[str, object]:
         """What the JSON holds."""
@@ -492,7 +492,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.write_text(text + "\n")
     print(
-        f"{bytes_text(model['bytes'])} of bf16, {percent_text(model['density'])} of the words changed; "
+        f"{bytes_text(float(str(model['bytes'])))} of bf16, "
+        f"{percent_text(float(str(model['density'])))} of the words changed; "
         f"{options.latency:g} ms for each request; medians of {options.rounds}\n"
     )
     print("\n\n".join(table(rows, mbit).text() for mbit in options.mbit))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
@@ -170,7 +171,7 @@ class Members:
         wanted = self.unread(members)
         if not wanted:
             return
-        found = self._together([lambda member=member: self._load(member) for member in wanted])  # type: ignore[misc]
+        found = self._together([partial(self._load, member) for member in wanted])
         for member, each in zip(wanted, found, strict=True):
             self._take(member, each)
 
