@@ -32,6 +32,8 @@ try:
     print(json.dumps({"version": chain.pull(sys.argv[2]).version}))
 except td.TensorDeltaError as fault:
     print(json.dumps({"error": fault.name, "rule": fault.rule, "reason": fault.reason}))
+except td.StoreError as fault:
+    print(json.dumps({"error": "store", "object": fault.object, "advice": fault.advice}))
 """
 
 
@@ -125,17 +127,20 @@ def test_a_damaged_cache_of_the_client_is_fetched_again(hub: Hub, published: td.
     assert all_tensors(tmp_path / "out") == all_tensors(tmp_path / "1")
 
 
-# The client itself tries several times to reach a server.
-@pytest.mark.parametrize("lost", ["file", pytest.param("server", marks=pytest.mark.slow)])
-def test_weights_that_cannot_be_had(hub: Hub, published: td.Chain, tmp_path: Path, lost: str) -> None:
-    address = hub.address
-    if lost == "file":
-        hub.files.pop(f"{REPOSITORY}/resolve/{COMMIT}/{SECOND}")
-    else:
-        with Hub() as gone:
-            address = gone.address
-    result = pull(published, tmp_path, address)
+def test_weights_that_are_gone(hub: Hub, published: td.Chain, tmp_path: Path) -> None:
+    hub.files.pop(f"{REPOSITORY}/resolve/{COMMIT}/{SECOND}")
+    result = pull(published, tmp_path, hub.address)
     assert (result["error"], result["rule"]) == ("missing", "TD-MAN-018")
+    assert contents(tmp_path / "out") == {}
+
+
+@pytest.mark.slow  # the client itself tries several times to reach a server
+def test_a_hub_that_does_not_answer(published: td.Chain, tmp_path: Path) -> None:
+    """It says nothing of what it has: no version is missing, and another place may have the weights."""
+    with Hub() as gone:
+        address = gone.address
+    result = pull(published, tmp_path, address)
+    assert result["error"] == "store" and "--packs-from" in str(result["advice"])
     assert contents(tmp_path / "out") == {}
 
 

@@ -594,6 +594,9 @@ def test_a_version_that_is_another_than_it_was(other: str, tmp_path: Path) -> No
         lambda: chain.prepare(held, 1),
         lambda: chain.pull(tmp_path / "out"),
         lambda: trusting(store).pull(tmp_path / "out"),  # another process
+        lambda: trusting(store).prepare(held, 1),  # a reader that is new, and a state that remembers
+        lambda: trusting(store).prepare(held.copy(), 1),
+        lambda: trusting(store, allow_rollback=True).prepare(held, 1),
         lambda: trusting(store, allow_rollback=True).pull(tmp_path / "out", 1),
     ):
         with pytest.raises(td.UntrustedError) as caught:

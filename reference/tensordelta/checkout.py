@@ -458,7 +458,7 @@ class Checkout:
                 raise self._altered(f"tensor {tensor.name!r} is not there as it was pulled")
             words.append(tensor_words(maps[name], headers[name], tensor))
         state = State(Layout(held.tensors), words)
-        state.version, state.chain = held.version, held.chain
+        state.version, state.chain, state.version_digests = held.version, held.chain, (held.layout, held.fingerprint)
         return state
 
     def _scan(self, held: _Held, state: State, *, threads: int) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from .checkpoint import SUFFIX
 from .downloads import Downloads, Wanted
-from .errors import IntegrityError, MissingError, UntrustedError
+from .errors import IntegrityError, MissingError, StoreError, UntrustedError
 from .manifest import TENSORS, PackEntry
 from .pack import Blob
 from .stores import FileBlob, Store, StoredBlob
 from .stores.cache import CachedBlob
+from .stores.hub import is_client_error
 
 #: Bytes whose digest is kept for later reads.
 _BLOCK = 1 << 18
@@ -171,6 +172,7 @@ class Sources:
             IntegrityError: the bytes under the root, or at a source, are not the pack.
             MissingError: no place has them.
             UntrustedError: only sources that are not allowed have them.
+            StoreError: no other place has them, and a source did not answer.
         """
         fault: MissingError | IntegrityError | None = None
         if downloads is not None and (blob := self._from_folders(entry, keep)) is not None:
@@ -183,15 +185,24 @@ class Sources:
         if downloads is None and (blob := self._from_folders(entry, keep)) is not None:
             return blob
         allowed = self._allowed(entry)
+        failed: StoreError | None = None
         for source in allowed:
             for anew in (False, True):  # the client's cache may be damaged
-                downloaded = _download(source, anew=anew)
+                try:
+                    downloaded = _download(source, anew=anew)
+                except StoreError as error:
+                    failed = failed or error
+                    break
                 if downloaded is None:
                     break
                 try:
                     return _prove_file(downloaded, entry, keep)
                 except IntegrityError as error:
                     fault = fault or error
+        if isinstance(fault, IntegrityError):
+            raise fault
+        if failed is not None:  # it may have what the root has not (TD-STO-003)
+            raise failed
         if fault is not None:
             raise fault
         if not allowed:
@@ -216,11 +227,14 @@ def _prove_file(path: Path, entry: PackEntry, keep: bool) -> Blob:
 
 
 def _download(source: str, *, anew: bool) -> Path | None:
-    """A source's file in the local cache of its own client, or None where it cannot be had.
+    """A source's file in the local cache of its own client, or None where there is no such file.
 
     Args:
         source: such as "hf://org/model@commit/file".
         anew: download it again, whatever the cache has.
+
+    Raises:
+        StoreError: the source did not answer, or refused.
     """
     scheme, _, rest = source.partition("://")
     if scheme != "hf":
@@ -230,9 +244,24 @@ def _download(source: str, *, anew: bool) -> Path | None:
     if not (repository and revision and filename):
         return None
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision, force_download=anew))
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError):
+    except (LocalEntryNotFoundError, GatedRepoError) as error:  # of the classes below, but no answer, and a refusal
+        cause: Exception = error
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
         return None
+    except Exception as error:
+        if not is_client_error(error):
+            raise
+        cause = error
+    advice = "Check the network, HF_ENDPOINT and your token, or name a folder that holds the file (--packs-from)."
+    raise StoreError(source, "read", filename, " ".join(str(cause).split()) or type(cause).__name__, advice) from None

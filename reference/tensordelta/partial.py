@@ -96,6 +96,7 @@ def load_part(reader: Reader, version: int, names: Collection[str], held: State 
     layout = Layout(tuple(each for each in reader.layout(manifest.layout).tensors if each.name in words))
     state = State(layout, [words[tensor.name] for tensor in layout.tensors])
     state.version, state.chain = version, reader.chain
+    state.version_digests = manifest.layout, manifest.fingerprint
     reader.remember(version)
     return state
 

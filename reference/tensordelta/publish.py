@@ -511,12 +511,19 @@ class Publisher:
             self._vouch(manifest, other, found, state, before)
             manifest = other
         self._put += len(data)
-        latest = LatestDocument(ijson.VERSION, manifest.chain, manifest.version)
-        self._store.put(objects.LATEST, [ijson.encode(latest)])
+        self._hint(manifest)
         self._after(manifest.version)
         seconds = time.perf_counter() - started
         emit(Event("published", manifest.version, self._put, seconds), self._reader.listener)
         return describe(manifest, state.layout, size=self._put, seconds=seconds)
+
+    def _hint(self, manifest: Manifest) -> None:
+        """Put latest.json; where that fails, the version is published all the same, and found by listing."""
+        latest = LatestDocument(ijson.VERSION, manifest.chain, manifest.version)
+        try:
+            self._store.put(objects.LATEST, [ijson.encode(latest)])
+        except OSError as fault:
+            _LOG.warning("version %d is published, but %s was not put: %s", manifest.version, objects.LATEST, fault)
 
     def _after(self, version: int) -> None:
         """Bring the snapshot to what was published; if that fails, it is rebuilt before the next delta."""

@@ -507,6 +507,7 @@ class Reader:
         return preparation.finish(
             version=target,
             chain=self.chain,
+            layout_digest=(route[-1].manifest if route else self.manifest(target)).layout,
             route=[edge.name for edge in route],
             size=size,
             seconds=seconds,
@@ -569,7 +570,8 @@ class Reader:
             self.forget(target)
         manifest = self.manifest(target)
         if isinstance(held, State):
-            held = None if held.version is None or held.chain is None else Applied(held.chain, held.version)
+            known = None if held.version is None or held.chain is None else (held.chain, held.version)
+            held = None if known is None else Applied(*known, *(held.version_digests or ()))
         self.trust.check_target(manifest, held)
 
     def remember(self, version: int) -> None:

@@ -34,6 +34,8 @@ class State(Mapping[str, NDArray[Any]]):
         layout: the tensors, sorted by name.
         version: the version of a chain that this state is known to be, if it is.
         chain: that chain's id.
+        version_digests: the digest of that version's layout, and its fingerprint, as its manifest had them when it was
+            applied; None where no manifest was seen.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class State(Mapping[str, NDArray[Any]]):
         self.layout = layout
         self.version: int | None = None
         self.chain: str | None = None
+        self.version_digests: tuple[str, str] | None = None
         self._words = list(words)
         self._owned = owned
         self._arrays = arrays
@@ -202,7 +205,7 @@ class State(Mapping[str, NDArray[Any]]):
         other = State(self.layout, [words.copy() for words in self._words])
         if self.known:
             other._sums = self._sums
-        other.version, other.chain = self.version, self.chain
+        other.version, other.chain, other.version_digests = self.version, self.chain, self.version_digests
         return other
 
     def equals(self, other: State) -> bool:

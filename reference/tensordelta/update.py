@@ -19,6 +19,9 @@ from .state import State
 from .threads import ordered_map
 from .words import Words, to_array
 
+#: What a state is known to be: its version, chain, and the version's digests.
+_Name = tuple[int | None, str | None, tuple[str, str] | None]
+
 #: Words that are exchanged at once.
 _EXCHANGE = 1 << 16
 #: Words from which on threads gain more than it costs to start them.
@@ -72,6 +75,7 @@ class Update:
         sums_before: U64,
         version: int,
         chain: str,
+        layout_digest: str,
         route: tuple[str, ...],
         size: int,
         seconds: float,
@@ -85,6 +89,7 @@ class Update:
         self._sparse = sparse
         self._sums = sums
         self._chain = chain
+        self._layout_digest = layout_digest
         self._generation = self._generation_applied = state.generation
         self._applied = False
         self._threads = threads
@@ -92,8 +97,7 @@ class Update:
         self._before = (
             state.layout,
             [state.words(index) for index in range(len(state.layout))],
-            state.version,
-            state.chain,
+            (state.version, state.chain, state.version_digests),
         )
         self._sums_before = sums_before
         self.version = version
@@ -209,7 +213,8 @@ class Update:
         self._check_unaltered(targets)
         self._scatter(targets, threads, forward=True)
         words = [self._built[tensor] if target is None else target for tensor, target in enumerate(targets)]
-        self._swap_in(self._layout, words, self._sums, self.version, self._chain)
+        digests = (self._layout_digest, self.fingerprint)
+        self._swap_in(self._layout, words, self._sums, (self.version, self._chain, digests))
         self._applied = True
         self._generation_applied = self._state.generation
 
@@ -225,8 +230,8 @@ class Update:
         with self._state.lock:
             self._check_last()
             self._scatter(self._targets(), threads, forward=False)
-            layout, words, version, chain = self._before
-            self._swap_in(layout, words, self._sums_before, version, chain)
+            layout, words, name = self._before
+            self._swap_in(layout, words, self._sums_before, name)
             self._applied = False
             # The words are those of before, so what was made for them fits again.
             self._state.generation = self._generation
@@ -242,7 +247,7 @@ class Update:
 
     def _targets(self) -> list[Words | None]:
         """For each tensor of the new layout the memory that the state has for it, or None where it has none."""
-        layout, words, _, _ = self._before
+        layout, words, _ = self._before
         targets: list[Words | None] = []
         for tensor, info in enumerate(self._layout.tensors):
             origin = self._origin[tensor]
@@ -309,9 +314,7 @@ class Update:
                 write.take_back()
             raise
 
-    def _swap_in(
-        self, layout: Layout, words: Sequence[Words], sums: U64, version: int | None, chain: str | None
-    ) -> None:
+    def _swap_in(self, layout: Layout, words: Sequence[Words], sums: U64, name: _Name) -> None:
         arrays = self._state.arrays
         if arrays is not None and layout != self._state.layout:
             old, new = set(self._state.layout.tensors), set(layout.tensors)
@@ -321,7 +324,7 @@ class Update:
                 if tensor not in old:
                     arrays[tensor.name] = to_array(words[index], tensor.kind, tensor.shape)
         self._state.remember(layout, words, sums)
-        self._state.version, self._state.chain = version, chain
+        self._state.version, self._state.chain, self._state.version_digests = name
 
     def __repr__(self) -> str:
         return (

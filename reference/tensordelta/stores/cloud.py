@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -30,6 +31,8 @@ _HEAD = 1 << 16
 _PART = 8 << 20
 _PARTS = 4
 _OBJECTS = 4
+#: Operations after which an object can turn out to be absent.
+_READ, _LOOK, _DELETE = "read", "look", "delete"
 #: For one request, whose bytes may share a slow link with those of others.
 _TIMEOUT = timedelta(seconds=120)
 _CLIENT = (
@@ -39,7 +42,8 @@ _CLIENT = (
 ).split()
 _BACKOFF = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2}
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
-#: What servers say of a bucket, not of an object, in an answer 404.
+#: What servers say in an answer 404 of an object, and of a bucket.
+_NO_OBJECT = re.compile(r"NoSuchKey|BlobNotFound")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist")
 _EXTRA = "chains in object stores need obstore: pip install 'tensordelta[cloud]'"
 
@@ -121,24 +125,36 @@ class CloudStore:
 
     # -- failures -------------------------------------------------------------------------------------------------
 
-    def _try(self, operation: str, name: str, work: Callable[[], T], *, absent: T | None = None) -> T | None:
-        """Do something, again where it may pass; None where there is no such object.
+    def _try(self, operation: str, name: str, work: Callable[[], T]) -> T:
+        """Do something, again where it may pass.
 
         Raises:
+            MissingError: there is no such object.
             StoreError: it failed.
         """
         try:
             return self.retries.call(work, passing=_passing, what=f"{self.address}: {operation} of {name}")
         except FileNotFoundError as error:
-            if _NO_BUCKET.search(str(error)):
-                raise self._failed(operation, name, error) from None
-            return absent
-        except StoreError:
+            if self._says_absent(operation, name, error):
+                raise self._missing(name) from None
+            raise self._failed(operation, name, error) from None
+        except (StoreError, MissingError):
             raise
         except Exception as error:
             if not _is_obstore(error):
                 raise
             raise self._failed(operation, name, error) from None
+
+    def _says_absent(self, operation: str, name: str, error: FileNotFoundError) -> bool:
+        """True where an answer 404 is about the object: a wrong endpoint, or what stands before it, says it as well."""
+        text = str(error)
+        if operation not in (_READ, _LOOK, _DELETE) or _NO_BUCKET.search(text):
+            return False
+        if _NO_OBJECT.search(text):
+            return True
+        # Not every server says of what. One that is none has no listing.
+        folder = name.rpartition("/")[0]
+        return all(entry.name != name for entry in self._list(folder and f"{folder}/", None))
 
     def _failed(self, operation: str, name: str, error: Exception) -> StoreError:
         advice = None
@@ -164,17 +180,16 @@ class CloudStore:
     def open(self, name: str) -> CloudBlob:
         """An object, to be read in parts. Raises MissingError, StoreError."""
         _check(name)
-        found = self._try("read", name, lambda: self._head(name))
-        if found is None:
-            raise self._missing(name)
-        size, head = found
+        size, head = self._try(_READ, name, lambda: self._head(name))
         return CloudBlob(self, name, size, head)
 
     def size(self, name: str) -> int | None:
         """An object's size, or None where there is no such object. Raises StoreError."""
         _check(name)
-        found = self._try("look", name, lambda: self._head(name, 1))
-        return None if found is None else found[0]
+        try:
+            return self._try(_LOOK, name, lambda: self._head(name, 1))[0]
+        except MissingError:
+            return None
 
     def _head(self, name: str, length: int = _HEAD) -> tuple[int, memoryview]:
         """Size and first bytes, in one request. Whether a bucket is missing, only an answer with a body tells."""
@@ -192,12 +207,9 @@ class CloudStore:
 
     def range(self, name: str, offset: int, length: int) -> memoryview:
         """Bytes of an object, fewer where it ends before. Raises MissingError, StoreError."""
-        found = self._try(
-            "read", name, lambda: memoryview(self._store.get_range(name, start=offset, length=length)).cast("B")
+        return self._try(
+            _READ, name, lambda: memoryview(self._store.get_range(name, start=offset, length=length)).cast("B")
         )
-        if found is None:
-            raise self._missing(name)
-        return found
 
     # -- listing --------------------------------------------------------------------------------------------------
 
@@ -244,14 +256,12 @@ class CloudStore:
     def _send(self, name: str, waiting: Waiting) -> None:
         _check(name)
 
-        def send() -> bool:
+        def send() -> None:
             multipart = waiting.size > _PART
             store = self._uploads if multipart else self._store
             store.put(name, waiting.content, use_multipart=multipart, chunk_size=_PART, max_concurrency=_PARTS)
-            return True
 
-        if self._try("put", name, send) is None:
-            raise StoreError(self.address, "put", name, "the store says that there is no such object")
+        self._try("put", name, send)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write an object durably if there is none of its name; False if there is. Raises StoreError."""
@@ -278,7 +288,7 @@ class CloudStore:
                 raise
 
         try:
-            done = self._try("create", name, create)
+            return self._try("create", name, create)
         except StoreError:
             if not doubtful:
                 raise
@@ -286,9 +296,6 @@ class CloudStore:
             if there is None:
                 raise
             return there == data
-        if done is None:
-            raise StoreError(self.address, "create", name, "the store says that there is no such object")
-        return done
 
     def _there(self, name: str) -> bytes | None:
         try:
@@ -303,7 +310,8 @@ class CloudStore:
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens where there is none. Raises StoreError."""
         _check(name)
-        self._try("delete", name, lambda: self._store.delete(name))
+        with suppress(MissingError):
+            self._try(_DELETE, name, lambda: self._store.delete(name))
 
 
 class CloudBlob:

@@ -113,7 +113,7 @@ class HubStore:
         except (StoreError, MissingError):
             raise
         except Exception as error:
-            if not _is_client(error):
+            if not is_client_error(error):
                 raise
             raise self._failed(operation, name, error) from None
 
@@ -418,7 +418,7 @@ def _quiet() -> Iterator[None]:
                 enable_progress_bars()
 
 
-def _is_client(error: Exception) -> bool:
+def is_client_error(error: Exception) -> bool:
     """True for what the client, its transport or hf-xet raise."""
     # hf-xet says RuntimeError as well, of whatever it has no name for.
     return isinstance(error, (OSError, RuntimeError, _ShortError)) or any(
