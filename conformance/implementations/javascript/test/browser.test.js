@@ -1,0 +1,126 @@
+/** The same files in a real browser: the page, and the library over HTTP. Where there is no Chromium, it is skipped. */
+import { test } from "node:test";
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { createServer } from "node:http";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { verify } from "../src/index.js";
+import { FolderStore, nodeDigest } from "../src/node.js";
+
+const HERE = fileURLToPath(new URL("..", import.meta.url));
+const VECTORS = fileURLToPath(new URL("../../../vectors/", import.meta.url));
+const AREAS = ["chains", "frames", "order", "packs", "positions", "shortcuts", "values"];
+const TYPES = { html: "text/html", js: "text/javascript", json: "application/json" };
+
+function browser() {
+  for (const name of [process.env.CHROMIUM, "chromium", "chromium-browser", "google-chrome"]) {
+    try {
+      if (name && execFileSync(name, ["--version"], { stdio: "pipe" })) return name;
+    } catch {
+      continue;
+    }
+  }
+  return null;
+}
+
+/** Cases whose chain a verifier can judge without anything beside it. */
+function cases() {
+  const found = [];
+  for (const area of AREAS) {
+    for (const side of ["valid", "invalid"]) {
+      const slugs = existsSync(join(VECTORS, area, side)) ? readdirSync(join(VECTORS, area, side)) : [];
+      for (const slug of slugs) {
+        const folder = join(area, side, slug);
+        const { id, verify, needs, flags } = JSON.parse(readFileSync(join(VECTORS, folder, "case.json"), "utf8"));
+        if (!verify || needs.length > 0 || flags.length > 0) continue;
+        const files = readdirSync(join(VECTORS, folder, "chain"), { recursive: true, withFileTypes: true });
+        const base = join(VECTORS, folder, "chain");
+        const names = files.filter((file) => file.isFile()).map((file) => join(file.parentPath ?? file.path, file.name).slice(base.length + 1));
+        if (names.length > 0 && names.every((name) => /^[\w./-]+$/.test(name))) {
+          found.push({ id, root: `/vectors/${folder}/chain/`, names, faults: verify.faults });
+        }
+      }
+    }
+  }
+  return found;
+}
+
+function serve(work, done) {
+  const server = createServer((request, response) => {
+    const { pathname } = new URL(request.url, "http://localhost");
+    if (request.method === "POST") {
+      const parts = [];
+      request.on("data", (part) => parts.push(part));
+      request.on("end", () => {
+        response.end();
+        done(JSON.parse(Buffer.concat(parts).toString("utf8")));
+      });
+      return;
+    }
+    try {
+      const body = pathname === "/work.json" ? JSON.stringify(work)
+        : readFileSync(pathname.startsWith("/vectors/") ? join(VECTORS, pathname.slice(9)) : join(HERE, pathname));
+      response.setHeader("content-type", TYPES[pathname.split(".").pop()] ?? "application/octet-stream");
+      response.end(body);
+    } catch {
+      response.statusCode = 404;
+      response.end();
+    }
+  });
+  return new Promise((ready) => server.listen(0, "127.0.0.1", () => ready(server)));
+}
+
+async function run(command, work) {
+  const profile = mkdtempSync(join(tmpdir(), "tensordelta-browser-"));
+  let child;
+  let server;
+  try {
+    return await new Promise((resolve, reject) => {
+      serve(work, resolve).then((listening) => {
+        server = listening;
+        const address = `http://127.0.0.1:${server.address().port}/test/browser.html`;
+        const options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", `--user-data-dir=${profile}`];
+        child = spawn(command, [...options, address], { stdio: "ignore" });
+        child.on("error", reject);
+        child.on("exit", (code) => reject(new Error(`the browser ended with ${code}`)));
+        setTimeout(() => reject(new Error("the browser has not answered")), 240_000).unref();
+      }, reject);
+    });
+  } finally {
+    if (child && child.exitCode === null) {
+      await new Promise((ended) => {
+        child.removeAllListeners("exit").on("exit", ended);
+        child.kill("SIGKILL");
+      });
+    }
+    server?.closeAllConnections();
+    server?.close();
+    rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  }
+}
+
+const command = browser();
+test("a browser verifies chains, and shows them on the page", { skip: command === null && "no Chromium here" }, async () => {
+  const all = cases();
+  const good = all.find(({ id }) => id === "standard");
+  const bad = all.find(({ root, faults }) => root.startsWith("/vectors/frames/invalid/") && faults.length === 1 && faults[0].error.length === 1);
+  assert.ok(all.length > 300);
+  const result = await run(command, { chains: all, pages: [good, bad] });
+  assert.equal(result.error, undefined);
+  // What Node says is judged by the suite.
+  for (const { id, root, faults } of all) {
+    const here = await verify(new FolderStore(join(VECTORS, root.slice(9))), { digest: nodeDigest });
+    assert.deepEqual(result.faults[id], here.map(({ error, object }) => ({ error, object })), id);
+    assert.equal(here.length === 0, faults.length === 0, id);
+  }
+  const [one, two] = result.pages;
+  assert.match(one.opened, /^Chain .*3 versions, 0 shortcuts\.$/);
+  assert.equal(one.rows, 3);
+  assert.equal(one.verified, "No fault found.");
+  assert.equal(two.verified, "1 faults.");
+  const [{ error, object }] = result.faults[bad.id];
+  assert.ok(two.faults.startsWith(`${error}${object}`), two.faults);
+});
