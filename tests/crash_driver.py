@@ -34,7 +34,7 @@ import numpy as np
 from folders import PRIVATE, contents
 
 import tensordelta as td
-from tensordelta import checkout, staging
+from tensordelta import holding, staging, undo
 from tensordelta.checkout import Checkout
 
 _CALLS = ("replace", "link", "unlink", "mkdir", "rmdir", "utime", "fsync", "posix_fallocate", "ftruncate")
@@ -62,7 +62,7 @@ class Steps:
         opened = io.open
         for module in (io, builtins):
             module.open = lambda *args, **more: self._open(opened, *args, **more)
-        for module in (checkout, staging):
+        for module in (holding, staging, undo):
             module.map_words = self._map(module.map_words)
 
     def _call(self, name: str) -> Callable[..., object]:

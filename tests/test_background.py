@@ -19,7 +19,7 @@ from wrapped import WORDS, Gate, Wrapped, same, weights
 
 import tensordelta as td
 from tensordelta import objects
-from tensordelta.publish import snapshot_folder
+from tensordelta.snapshot import snapshot_folder
 
 QUIET: dict[str, Any] = {"skip": ()}  # no shortcuts by number
 

@@ -24,6 +24,7 @@ from safetensors.numpy import load_file
 import tensordelta as td
 from tensordelta import staging
 from tensordelta.checkout import Checkout
+from tensordelta.holding import Holding
 from tensordelta.update import Update
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -353,8 +354,8 @@ def test_a_touched_folder_is_scanned_once(chain: td.Chain, tmp_path: Path, monke
     for name in (FIRST, SECOND, "config.json"):
         os.utime(folder / name, ns=(past, past))
     scans: list[int] = []
-    scan = Checkout._scan
-    monkeypatch.setattr(Checkout, "_scan", lambda *args, **more: scans.append(1) or scan(*args, **more))
+    scan = Holding.scan
+    monkeypatch.setattr(Holding, "scan", lambda *args, **more: scans.append(1) or scan(*args, **more))
     assert chain.pull(folder, 0).route == ()
     assert len(scans) == 1
     assert chain.pull(folder, 0).route == ()

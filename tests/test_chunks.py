@@ -25,10 +25,12 @@ from strategies import CHAIN, MemoryStore, Pair, examples, generators, pairs, ra
 import tensordelta as td
 from tensordelta import chunk as chunks
 from tensordelta import encoder as encoders
-from tensordelta.chunk import Chunk, Piece
+from tensordelta import pieces
+from tensordelta.chunk import Chunk
 from tensordelta.encoder import Encoder
 from tensordelta.errors import TensorDeltaError
 from tensordelta.layout import Layout, Tensor
+from tensordelta.pieces import Piece
 from tensordelta.state import State
 from tensordelta.words import DTYPES
 
@@ -895,7 +897,7 @@ def test_the_largest_gap_chunk_decodes() -> None:
     layout = Layout([Tensor("w", "U8", (count,))])
     old = np.zeros(count, np.uint8)
     piece = Piece(0, 0, count, np.array([count - 1]), old[-1:], np.array([200], np.uint8))
-    encoded = chunks.encode([piece], layout)
+    encoded = pieces.encode([piece], layout)
     chunks.check(encoded.chunk, layout, object="chunk")
 
     class Base:
@@ -912,7 +914,7 @@ def test_the_largest_gap_chunk_decodes() -> None:
         found = encoded.streams.get(name)
         return None if found is None else memoryview(found)
 
-    (decoded,) = chunks.decode(encoded.chunk, layout, read, Base(), object="chunk").pieces
+    (decoded,) = pieces.decode(encoded.chunk, layout, read, Base(), object="chunk").pieces
     assert (decoded.indices.tolist(), decoded.new.tolist()) == ([count - 1], [200])
 
 
@@ -1140,7 +1142,7 @@ def test_encode_joins_stretches_that_touch() -> None:
     def piece(start: int, stop: int, *at: int) -> Piece:
         return Piece(0, start, stop, np.array(at), old[list(at)], new[list(at)])
 
-    encoded = chunks.encode([piece(0, 50, 5), piece(50, 70, 60), piece(80, 100, 99)], layout)
+    encoded = pieces.encode([piece(0, 50, 5), piece(50, 70, 60), piece(80, 100, 99)], layout)
     assert encoded.chunk.slices == [(0, 0, 70), (0, 80, 100)]
     assert encoded.chunk.changed == 3
     assert isinstance(encoded.chunk, Chunk)

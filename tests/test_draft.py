@@ -23,7 +23,7 @@ from strategies import MemoryStore, Pair, examples, generators, pairs, slow
 import tensordelta as td
 from tensordelta import draft as drafts
 from tensordelta.keys import secret_key
-from tensordelta.publish import snapshot_folder
+from tensordelta.snapshot import snapshot_folder
 
 Descriptors = list[dict[str, Any]]
 

@@ -19,9 +19,9 @@ NAMES = {"tensordelta, natural order", "tensordelta, exponent order", "int32+bf1
 def test_the_link_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes take their time, and those of several requests at once take as long as all of them one after the other."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import network
+    from link import Link
 
-    link = network.Link()
+    link = Link()
     link.throttle(80, 0.0)  # 10 MB/s
     started = time.perf_counter()
     senders = [threading.Thread(target=link.up.send, args=(500_000,)) for _ in range(4)]

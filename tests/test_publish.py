@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 import tensordelta as td
 from tensordelta import State
 from tensordelta.encoder import Encoder
-from tensordelta.publish import snapshot_folder
+from tensordelta.snapshot import snapshot_folder
 from tensordelta.stores import FolderStore
 
 ONE = {"w": np.arange(8, dtype=np.float32)}
@@ -518,7 +518,7 @@ def meddled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Meddling, 
     other = td.open(tmp_path / "chain", threads=1)
     with monkeypatch.context() as patch:
         patch.setenv("TENSORDELTA_CACHE", str(tmp_path / "cache of the other"))
-        assert str(other._publisher._checkout.folder).startswith(str(tmp_path / "cache of the other"))
+        assert str(other._publisher._snapshot.checkout.folder).startswith(str(tmp_path / "cache of the other"))
     return store, mine, other
 
 
@@ -740,7 +740,7 @@ def test_copies_of_a_chain_that_go_separate_ways(chain: td.Chain, tmp_path: Path
 def test_a_snapshot_that_another_process_uses(chain: td.Chain) -> None:
     chain.publish(ONE)
     other = td.open(chain.address)
-    with other._publisher._checkout.locked(), pytest.raises(td.ConflictError, match="another process"):
+    with other._publisher._snapshot.checkout.locked(), pytest.raises(td.ConflictError, match="another process"):
         chain.publish({"w": ONE["w"] + 1})
     assert chain.versions() == [0]
     assert chain.publish({"w": ONE["w"] + 1}).version == 1
@@ -901,7 +901,7 @@ def blank(path: Path, dtype: str, words: int, itemsize: int) -> tuple[Path, int]
 def test_memory_stays_small_for_a_large_checkpoint(tmp_path: Path) -> None:
     mib = 1 << 20
     rng = np.random.default_rng(0)
-    words = 128 * mib
+    words = 64 * mib
     paths = [blank(tmp_path / "checkpoint" / f"{name}.safetensors", "BF16", words, 2) for name in "abcd"]
     for name, (path, _) in zip("abcd", paths, strict=True):
         path.write_bytes(path.read_bytes().replace(b'"w"', f'"{name}"'.encode(), 1))

@@ -16,7 +16,7 @@ import pytest
 from gallery import GOOD, Builder, Good, Model, as_state, good_chain, open_chain
 
 import tensordelta as td
-from tensordelta import fetch, reader
+from tensordelta import fetch, packs
 from tensordelta.preparation import Preparation
 from tensordelta.routes import Edge
 from tensordelta.state import State
@@ -142,14 +142,14 @@ def test_folders_and_threads_make_no_difference(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["packs", "plain", "frames"])
 def test_packs_too_large_for_memory_are_read_block_by_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "KEPT", 0)
+    monkeypatch.setattr(packs, "KEPT", 0)
     monkeypatch.setattr(fetch, "_BLOCK", 64)
     for version, model in good_chain(name).models.items():
         assert open_chain(good_chain(name)).load(version).equals(frozen(model))
 
 
 def test_a_pack_that_changes_after_it_was_proven_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "KEPT", 0)
+    monkeypatch.setattr(packs, "KEPT", 0)
     builder = good_chain("packs")
     chain = open_chain(builder)
     first = builder.pack_names(0)[0]

@@ -28,12 +28,13 @@ _CORE = {
     "codecs.compression": {"codecs.fault"},
     "comparison": {"flags", "words"},
     "container": {"errors", "ijson", "objects", "words"},
-    "chunk": {"codecs", "codecs.compression", "codecs.order", "codecs.positions", "codecs.values"}
-    | {"errors", "fingerprint", "ijson", "layout", "objects", "words"},
+    "chunk": {"codecs.compression", "codecs.positions", "errors", "ijson", "layout", "objects", "words"},
+    "pieces": {"codecs", "codecs.compression", "codecs.order", "codecs.positions", "codecs.values"}
+    | {"chunk", "errors", "fingerprint", "layout", "words"},
     "manifest": {"errors", "ijson", "objects", "tables"},
     "signatures": {"errors", "ijson", "objects"},
     "trust": {"errors", "manifest", "objects", "signatures"},
-    "pack": {"chunk", "container", "errors", "ijson", "layout", "manifest", "objects", "words"},
+    "pack": {"chunk", "container", "errors", "ijson", "layout", "manifest", "objects", "pieces", "words"},
     "members": {"errors", "manifest", "objects"},
     "routes": {"errors", "manifest", "members", "objects"},
 }

@@ -31,8 +31,10 @@ from typing import Any, get_args
 import memory
 import ml_dtypes
 import simulate
-from measure import Bench, Case, Sizes, Speed, copy_steps, figures_table, in_memory, owned, publish, store_folder
+from cases import Case, in_memory, owned
 from simulate import Regime
+from sizes import Sizes, copy_steps, publish
+from speed import Bench, Speed, figures_table, store_folder
 from timing import Figure, cores, machine, note
 
 import tensordelta as td

@@ -12,7 +12,7 @@ from .background import BackgroundPublisher, Ticket
 from .chain import Chain, open
 from .checkout import Checkout, Pulled
 from .difference import Diff, TensorDiff, diff
-from .draft import Draft, Slice
+from .draft import Draft
 from .errors import (
     ERRORS,
     ConflictError,
@@ -33,8 +33,9 @@ from .layout import Layout, Tensor
 from .manifest import Manifest
 from .pins import Pin
 from .plan import Plan
-from .publish import Published
+from .published import Published
 from .retention import Collected
+from .shards import Slice
 from .state import State, read_state
 from .stores import FolderStore, Store
 from .transfer import Copied, copy

@@ -1,9 +1,7 @@
 """Publishing in the background: the trainer goes on while its step is compared, encoded and put (SPEC.md section 11).
 
 Two threads work. One publishes: it takes the oldest step that waits, and compares it with what was published last, many
-steps ago perhaps. The other one looks after the chain: it makes shortcuts for readers that are far behind, and lets old
-versions go. It begins when there is nothing to publish, so that no version comes later for its sake; where publishing
-never rests, a few versions go first.
+steps ago perhaps. The other one looks after the chain (`upkeep`).
 """
 
 from __future__ import annotations
@@ -13,11 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
@@ -25,52 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encoder import Order, Values, check_codecs
-from .errors import MissingError
 from .layout import Layout
-from .plan import Plan
-from .publish import Published
-from .retention import GRACE, Collected
+from .published import Published
 from .state import State
-from .stores import cache_root
 from .threads import ordered_map, thread_count
+from .upkeep import Caretaker, Maintained, Upkeep
 from .words import Words
 
 _LOG = logging.getLogger("tensordelta")
 
 #: Bytes that one thread copies at a time.
 _COPY = 1 << 24
-#: Versions that overtake each piece of upkeep where publishing never rests.
-_PATIENCE = 4
-#: A grace period, in seconds, from which on collecting cannot meet a version that is being published.
-_LONG = 3600.0
-#: Times the last collection took that pass before the next one.
-_RARELY = 20
 
 Progress = Literal["waiting", "publishing", "committing", "published", "superseded", "cancelled", "failed"]
 _DONE = frozenset({"published", "superseded", "cancelled", "failed"})
-
-
-class Maintained(Protocol):
-    """What a publisher needs of a chain for its upkeep."""
-
-    @property
-    def id(self) -> str:
-        """The chain id."""
-
-    @property
-    def newest(self) -> int | None:
-        """The newest version."""
-
-    def plan(self, version: int | None = None, base: int | None = None) -> Plan:
-        """The cheapest route."""
-
-    def shortcut(
-        self, base: int | None, version: int, *, order: Order, values: Values, work: str | Path | None
-    ) -> Published:
-        """Make a shortcut."""
-
-    def collect(self, keep_last: int, *, grace: float) -> Collected:
-        """Let old versions go."""
 
 
 class Publish(Protocol):
@@ -86,46 +49,6 @@ class Publish(Protocol):
         files: Mapping[str, bytes | Path] | None,
         go_on: Callable[[bool], None],
     ) -> Published: ...
-
-
-@dataclass(frozen=True)
-class Upkeep:
-    """What a publisher does for its chain beside publishing.
-
-    Attributes:
-        keep: the newest so many versions stay, and older ones go; None lets all stay.
-        full_every: versions whose number this divides get a full shortcut; None for none by number.
-        skip: a version whose number one of these divides gets a shortcut from so many versions before.
-        grace: seconds that everything stays after it was written; see `Chain.collect`.
-
-    Raises:
-        ValueError: a number that makes no sense.
-    """
-
-    keep: int | None = None
-    full_every: int | None = None
-    skip: tuple[int, ...] = (8, 64)
-    grace: float = GRACE
-
-    def __post_init__(self) -> None:
-        """Refuse what could not be meant."""
-        if self.keep is not None and self.keep < 1:
-            raise ValueError(f"keep is {self.keep}: the newest version always stays")
-        if self.full_every is not None and self.full_every < 1:
-            raise ValueError(f"full_every is {self.full_every}, not a positive number")
-        if any(length < 2 for length in self.skip):
-            raise ValueError(f"skip is {self.skip}: a delta leads from the version before anyway")
-        if not self.grace >= 0:
-            raise ValueError(f"grace is {self.grace} seconds")
-
-    def bases(self, version: int) -> list[int | None]:
-        """Where the shortcuts to a version start, by its number; None for a full one."""
-        bases: list[int | None] = [
-            version - length for length in sorted(set(self.skip)) if version >= length and version % length == 0
-        ]
-        if self.full_every is not None and version and version % self.full_every == 0:
-            bases.append(None)
-        return bases
 
 
 class _AbandonedError(Exception):
@@ -234,14 +157,6 @@ class _Step:
     buffer: _Buffer
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A shortcut to make."""
-
-    version: int
-    base: int | None
-
-
 class BackgroundPublisher:
     """Publishes states while their trainer goes on. Made by `Chain.publisher`; a context.
 
@@ -276,9 +191,7 @@ class BackgroundPublisher:
         if queue < 1:
             raise ValueError(f"queue is {queue}, not a positive number")
         check_codecs(values, order)
-        self._chain = chain
         self._publish_state = publish
-        self._upkeep = upkeep
         self._queue = queue
         self._values: Values = values
         self._order: Order = order
@@ -292,22 +205,12 @@ class BackgroundPublisher:
         self._copying = False
         self._closing = False
         self._errors: deque[Exception] = deque()  # that nobody was told of yet
-        # Of the upkeep: what is due, how often publishing went before it, and the version that was published last.
-        self._jobs: deque[_Job] = deque()
-        self._overtaken = 0
-        self._newest: int | None = None
-        self._abandoned = self._to_collect = False
-        self._collect_at = 0.0
-        # Bytes of the last full version or shortcut, and of the deltas since, about; None where nobody has looked.
-        self._route: tuple[int, int] | None = None
-        self._looked_at: int | None = None
-        self._trouble: Exception | None = None
-        # With a short grace period a collector must not meet packs of a version whose manifest is not there yet.
-        short = upkeep.keep is not None and upkeep.grace < _LONG
-        self._turns: AbstractContextManager[Any] = threading.Lock() if short else nullcontext()
+        self._caretaker = Caretaker(
+            chain, upkeep, values=values, order=order, changed=self._changed, is_idle=self._is_idle
+        )
         self._workers = [
             threading.Thread(target=work, name=f"tensordelta-{name}", daemon=True)
-            for name, work in (("publisher", self._publish_all), ("upkeep", self._look_after))
+            for name, work in (("publisher", self._publish_all), ("upkeep", self._caretaker.run))
         ]
         for worker in self._workers:
             worker.start()
@@ -377,7 +280,7 @@ class BackgroundPublisher:
         """
         with self._submitting, self._changed:
             self._closing = True
-            self._abandoned = self._abandoned or not upkeep
+            self._caretaker.close(abandon=not upkeep)
             self._changed.notify_all()
         for worker in self._workers:
             worker.join()
@@ -388,7 +291,7 @@ class BackgroundPublisher:
     @property
     def trouble(self) -> Exception | None:
         """Why the last shortcut or collection failed, if it did; versions do not suffer from it."""
-        return self._trouble
+        return self._caretaker.trouble
 
     def __enter__(self) -> Self:
         return self
@@ -475,7 +378,7 @@ class BackgroundPublisher:
                     ticket._progress = "committing"
 
         try:
-            with self._turns:
+            with self._caretaker.turns:
                 published = self._publish_state(
                     State(step.buffer.layout, step.buffer.words),
                     annotations=ticket.annotations,
@@ -494,108 +397,10 @@ class BackgroundPublisher:
         with self._changed:
             ticket._published = published
             ticket._progress = "published"
-            self._note(published)
+            self._caretaker.note(published)
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
         _LOG.warning("a step could not be published: %s", error)
         ticket._error = error
         ticket._progress = "failed"
         self._errors.append(error)
-
-    # -- upkeep ---------------------------------------------------------------------------------------------------
-
-    def _note(self, published: Published) -> None:
-        """Note what a version that was published makes due."""
-        if self._newest is None:
-            self._jobs.extend(self._left_over(published.version))
-        self._newest = published.version
-        self._overtaken += 1
-        self._to_collect = self._upkeep.keep is not None
-        if published.base is None:
-            self._route = published.size, 0
-        elif self._route is not None:
-            full, rest = self._route
-            self._route = full, rest + published.size
-        for base in self._upkeep.bases(published.version):
-            if base is not None or published.base is not None:
-                self._jobs.append(_Job(published.version, base))
-
-    def _look_after(self) -> None:
-        """Do what is due, one thing after another."""
-        while True:
-            with self._changed:
-                due: deque[Callable[[], None]] = deque()
-
-                def ready(due: deque[Callable[[], None]] = due) -> bool:
-                    due.extend(self._due())
-                    return bool(due) or (self._closing and self._is_idle())
-
-                pause = self._collect_at - monotonic()
-                self._changed.wait_for(ready, pause if pause > 0 else None)
-                if not due:
-                    if self._closing and self._is_idle():
-                        return
-                    continue
-                self._overtaken = 0
-            try:
-                due[0]()
-            except (
-                MissingError
-            ) as error:  # where a shortcut starts or ends was dropped, or there never was such a version
-                _LOG.info("upkeep: %s", error)
-            except Exception as error:
-                _LOG.warning("upkeep: %s", error)
-                self._trouble = error
-            else:
-                self._trouble = None
-
-    def _due(self) -> list[Callable[[], None]]:
-        """The one thing to do next, if it is time for it; it counts as begun."""
-        if self._abandoned or self._newest is None:
-            return []
-        if not self._is_idle() and self._overtaken < _PATIENCE:
-            return []
-        if self._jobs:
-            return [partial(self._make_due, self._jobs.popleft())]
-        if self._newest != self._looked_at and (self._route is None or self._route[1] > self._route[0]):
-            self._looked_at = self._newest
-            return [partial(self._shorten, self._newest)]
-        if self._to_collect and (self._closing or monotonic() >= self._collect_at):
-            self._to_collect = False
-            return [self._collect]
-        return []
-
-    def _left_over(self, newest: int) -> list[_Job]:
-        """The last shortcuts of each kind that were due before `newest`: a process that died may have left them out."""
-        every = [*self._upkeep.skip, *([] if self._upkeep.full_every is None else [self._upkeep.full_every])]
-        last = {newest - newest % length for length in every} - {newest}
-        return [_Job(version, base) for version in sorted(last) for base in self._upkeep.bases(version)]
-
-    def _make_due(self, job: _Job) -> None:
-        self._make(job)
-
-    def _make(self, job: _Job) -> Published | None:
-        """Make a shortcut, unless the version is a full one anyway."""
-        if job.base is None and len(self._chain.plan(job.version).edges) == 1:
-            return None
-        kind = "full" if job.base is None else str(job.version - job.base)
-        work = cache_root() / "shortcuts" / self._chain.id / kind
-        return self._chain.shortcut(job.base, job.version, order=self._order, values=self._values, work=work)
-
-    def _shorten(self, version: int) -> None:
-        """Make a full shortcut where readers that hold nothing would read more deltas than a full version takes."""
-        edges = self._chain.plan(version).edges
-        full = edges[0].manifest.size if edges else 0
-        rest = sum(edge.manifest.size for edge in edges[1:])
-        made = self._make(_Job(version, None)) if rest > full else None
-        with self._changed:
-            self._route = (full, rest) if made is None else (made.size or full, 0)
-
-    def _collect(self) -> None:
-        assert self._upkeep.keep is not None
-        started = monotonic()
-        try:
-            with self._turns:
-                self._chain.collect(self._upkeep.keep, grace=self._upkeep.grace)
-        finally:
-            self._collect_at = monotonic() + _RARELY * (monotonic() - started)

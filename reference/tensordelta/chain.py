@@ -14,10 +14,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from . import ijson, objects, partial
-from .background import BackgroundPublisher, Upkeep
+from .background import BackgroundPublisher
 from .checkout import Checkout, Pulled
 from .checkpoint import open_checkpoint
-from .draft import Draft, LayoutLike
+from .draft import Draft
 from .encoder import Order, Values
 from .errors import ConflictError, MissingError, UnsupportedError
 from .events import Event
@@ -29,10 +29,14 @@ from .layout import Layout
 from .manifest import Manifest
 from .objects import ChainDocument
 from .pins import Pin, pin, read_pins, unpin
+from .plain import checkpoint_files
 from .plan import Plan, plan
-from .publish import Published, Publisher, checkpoint_files
+from .policy import GRACE, Policy
+from .publish import Publisher
+from .published import Published
 from .reader import Reader
-from .retention import GRACE, Collected, Policy, collect
+from .retention import Collected, collect
+from .shards import LayoutLike
 from .shortcut import make_shortcut
 from .signatures import SecretKey, signature_name
 from .signing import SigningStore, check_signs, sign_chain
@@ -41,6 +45,7 @@ from .stores import Store, has_strangers, open_store
 from .stores.cache import PackCache
 from .trust import Trust
 from .update import Update
+from .upkeep import Upkeep
 from .verify import Verification, verify
 from .words import to_array
 

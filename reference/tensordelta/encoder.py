@@ -15,13 +15,13 @@ from typing import Literal, Self, get_args
 
 import numpy as np
 
-from . import chunk as chunks
-from .chunk import EncodedChunk, Piece, Slice
+from .chunk import MAX_WORDS_EXPONENT, Exponent, Slice
 from .comparison import changed_words
 from .fingerprint import U64, add_to
 from .layout import Layout
 from .manifest import EXPONENT_ORDER
 from .pack import BuiltPack, build_pack
+from .pieces import EncodedChunk, Piece, encode
 from .state import State
 from .threads import ordered_map
 from .words import Words
@@ -36,7 +36,7 @@ _LISTED = 1 << 16
 _LISTED_DENSE = 1 << 20
 #: Words of a chunk's space: more cost no reader anything in natural order, and save tables.
 _SPACE = 1 << 26
-_SPACE_EXPONENT = chunks.MAX_WORDS_EXPONENT
+_SPACE_EXPONENT = MAX_WORDS_EXPONENT
 #: Bytes of a pack.
 _PACK = 48 << 20
 
@@ -200,7 +200,7 @@ class Encoder:
                     self.changed_of[tensor] += listed
                     add_to(self.sums, tensor, each)
                 self.changed += encoded.chunk.changed
-                if isinstance(encoded.chunk.order, chunks.Exponent) and not self.features:
+                if isinstance(encoded.chunk.order, Exponent) and not self.features:
                     self.features = [EXPONENT_ORDER]
                 yield encoded
 
@@ -266,7 +266,7 @@ class Encoder:
     def _encode(self, pieces: list[Piece]) -> EncodedChunk:
         fresh = self._old[pieces[0].tensor] is None
         kind = self.layout.tensors[pieces[0].tensor].kind
-        return chunks.encode(
+        return encode(
             pieces,
             self.layout,
             order="natural" if fresh or kind.exponent is None else self._order,

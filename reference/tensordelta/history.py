@@ -7,7 +7,7 @@ from typing import overload
 
 from . import objects
 from .manifest import Manifest
-from .publish import Published, describe, versions_table
+from .published import Published, describe, versions_table
 from .reader import Reader
 from .tables import Table
 

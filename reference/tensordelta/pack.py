@@ -16,11 +16,12 @@ import msgspec
 
 from . import chunk as chunks
 from . import container, ijson
-from .chunk import Chunk, EncodedChunk
+from .chunk import Chunk
 from .errors import MalformedError, UnsupportedError
 from .layout import Layout
 from .manifest import CHUNKS, EXPONENT_ORDER, Manifest, PackEntry
 from .objects import FormatVersion, Sha256, pack_name
+from .pieces import EncodedChunk
 from .words import DTYPES
 
 METADATA_KEY = "tensordelta"

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from . import chunk as chunks
 from . import fingerprint
-from .chunk import Chunk, Exponent, Indices
+from .chunk import Chunk, Exponent
 from .errors import IntegrityError, MissingError, TensorDeltaError, UnsupportedError, WrongBaseError
 from .fingerprint import U64
 from .layout import Layout
 from .manifest import Base, Manifest, PackEntry
 from .pack import Blob, ChunkPack, Pack, check_overlap
+from .pieces import Indices, decode
 from .preparation import Budget, zeros
 from .reader import EdgeFault, Reader
 from .routes import Edge, Held
@@ -312,7 +312,7 @@ def _hop(reader: Reader, hop: _Hop, before: Layout, held: _Part) -> dict[str, Wo
                     budget.check(chunk.memory, object=label)
                     whole = hop.is_whole(chunk, base_words)
                     streams = pack.reader(number, blob)
-                    decoded = chunks.decode(chunk, hop.layout, streams, base, object=label, prove=whole)
+                    decoded = decode(chunk, hop.layout, streams, base, object=label, prove=whole)
                     for piece in decoded.pieces:
                         target = words.get(hop.layout.tensors[piece.tensor].name)
                         if target is not None:

@@ -15,15 +15,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import chunk as chunks
 from . import fingerprint
-from .chunk import Indices, Piece
 from .comparison import changed_words
 from .errors import IntegrityError, LimitError, WrongBaseError
 from .fingerprint import U64
 from .layout import Layout, Tensor
 from .manifest import Base, Manifest
 from .pack import Blob, ChunkPack, Pack, PlainPack
+from .pieces import Indices, Piece, decode
 from .state import State
 from .threads import ordered_map
 from .update import Update
@@ -287,7 +286,7 @@ class Preparation:
     def _decode_chunk(
         self, pack: ChunkPack, blob: Blob, index: int, base: _Base
     ) -> list[tuple[int, int, Piece | None]]:
-        decoded = chunks.decode(
+        decoded = decode(
             pack.chunks[index], self.layout, pack.reader(index, blob), base, object=pack.chunk_label(index)
         )
         return [

@@ -1,8 +1,6 @@
 """The writer's procedure: from a state to a durable version (SPEC.md sections 11 and 12).
 
-Steps of section 11.1: 1 and 2 `Publisher._base` and the encoder, 3 `_put…`, 4 `_commit`, 5 and 6 `_after`. The
-snapshot is a checkout of the chain in a cache folder of this machine. It moves by pulling what was just published, so
-that it is never ahead of the chain, and every version was decoded once before the next is made of it.
+Steps of section 11.1: 1 `Snapshot.at`, 2 `Encoder`, 3 `Publisher._write`, 4 `_commit`, 5 `_after`, 6 `_hint`.
 """
 
 from __future__ import annotations
@@ -10,145 +8,35 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from . import ijson, objects
-from .checkout import Checkout
-from .checkpoint import DEFAULT_SHARD, INDEX, INDEX_SUFFIX, Checkpoint, Shard, build_index, read_index
-from .chunk import Piece
+from .checkpoint import INDEX_SUFFIX, Checkpoint, Shard
 from .encoder import Encoder, Order, Values
-from .errors import ConflictError, IntegrityError, MalformedError, TensorDeltaError, UntrustedError, WrongBaseError
+from .errors import ConflictError, TensorDeltaError, UntrustedError
 from .events import Event, emit
 from .fetch import Sources
 from .fingerprint import U64, combine, text
 from .layout import Layout
-from .manifest import TENSORS, Base, FileEntry, Manifest, PackEntry, check_features, parse_manifest
+from .manifest import Base, FileEntry, Manifest, PackEntry, check_features, parse_manifest
 from .objects import LatestDocument
+from .pieces import Piece
+from .plain import check_source, checkpoint_files, file_stamps, plain_entry, same_parts
+from .published import Published, describe
 from .reader import Reader
 from .routes import Edge
 from .signing import SigningStore, check_signs
+from .snapshot import Snapshot
 from .state import State
-from .stores import Batch, FileBlob, cache_root
-from .tables import Table, bytes_text, percent_text, ratio_text
+from .stores import Batch, FileBlob
 from .update import Update
 
 _LOG = logging.getLogger("tensordelta")
-_READ = 1 << 22
-
-
-@dataclass(frozen=True, repr=False)
-class Published:
-    """A version that was published.
-
-    Attributes:
-        version, base: the version, and the one that it is a delta to (None for a full version).
-        size: bytes of all objects put for it.
-        changed: number of listed words.
-        words: number of words of the state.
-        nbytes: bytes of the state.
-        seconds: how long publishing took; None for a version that was read back from a chain.
-        fingerprint: of the state.
-        packs: number of packs.
-        created: when, as the manifest says.
-        annotations: as given.
-    """
-
-    version: int
-    base: int | None
-    size: int
-    changed: int
-    words: int
-    nbytes: int
-    seconds: float | None
-    fingerprint: str
-    packs: int
-    created: str
-    annotations: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def density(self) -> float:
-        """Share of the words that are listed."""
-        return self.changed / self.words if self.words else 0.0
-
-    @property
-    def ratio(self) -> float:
-        """How many times smaller than the whole state."""
-        return self.nbytes / self.size if self.size else 0.0
-
-    @property
-    def bits_per_change(self) -> float:
-        """Bits put for each listed word."""
-        return self.size * 8 / self.changed if self.changed else 0.0
-
-    def facts(self) -> dict[str, object]:
-        """The fields that `--json` prints."""
-        return {
-            "version": self.version,
-            "base": self.base,
-            "size": self.size,
-            "changed": self.changed,
-            "words": self.words,
-            "density": self.density,
-            "ratio": self.ratio,
-            "seconds": self.seconds,
-            "fingerprint": self.fingerprint,
-            "packs": self.packs,
-            "created": self.created,
-            "annotations": dict(self.annotations),
-        }
-
-    def __repr__(self) -> str:
-        return versions_table([self], f"published version {self.version}").text()
-
-    def _repr_html_(self) -> str:
-        return versions_table([self], f"published version {self.version}").html()
-
-
-def versions_table(rows: Sequence[Published], title: str) -> Table:
-    """Versions as a table."""
-    columns = [
-        "version",
-        "base",
-        "changed",
-        "density",
-        "size",
-        "ratio",
-        "bits/change",
-        "<created (UTC)",
-        "<annotations",
-    ]
-    cells = [
-        [
-            str(row.version),
-            "full" if row.base is None else str(row.base),
-            f"{row.changed:,}",
-            percent_text(row.density),
-            bytes_text(row.size),
-            ratio_text(row.ratio),
-            f"{row.bits_per_change:.2f}" if row.changed else "-",
-            row.created[:19].replace("T", " "),
-            annotations_text(row.annotations),
-        ]
-        for row in rows
-    ]
-    return Table(title, columns, cells)
-
-
-def annotations_text(annotations: Mapping[str, str]) -> str:
-    """Annotations in words: step=420, run=a."""
-    return ", ".join(f"{key}={value}" for key, value in annotations.items())
-
-
-def snapshot_folder(chain: str) -> Path:
-    """Where the writer keeps its copy of the last published state: $TENSORDELTA_CACHE, or the user's cache folder."""
-    return cache_root() / chain
 
 
 class Publisher:
@@ -162,13 +50,9 @@ class Publisher:
         self._reader = reader
         self._store = reader.store
         self._signer = reader.store if isinstance(reader.store, SigningStore) else None
-        self._proven = False
+        self._snapshot = Snapshot(reader)
         self._put = 0
         self._open_batch: Batch | None = None
-
-    @cached_property
-    def _checkout(self) -> Checkout:
-        return Checkout(snapshot_folder(self._reader.chain))
 
     def publish(
         self,
@@ -213,8 +97,8 @@ class Publisher:
             base = None
             if base_manifest is not None:
                 # Another process of this machine must not move the snapshot while words are compared with it.
-                stack.enter_context(self._checkout.locked())
-                base = self._base(base_manifest)
+                stack.enter_context(self._snapshot.checkout.locked())
+                base = self._snapshot.at(base_manifest)
             with self._batch():
                 layout = self._layout(state.layout, before)
                 encoder = Encoder(base, state, layout=layout, values=values, order=order, threads=self._reader.threads)
@@ -259,13 +143,11 @@ class Publisher:
         if taken:
             files = checkpoint_files(checkpoint)
             return self._again(number, before, state, started, full=True, files=files, annotations=annotations or {})
-        stamps = _stamps(checkpoint)
+        stamps = file_stamps(checkpoint)
         with self._batch():
             layout = self._layout(checkpoint.layout, before)
             sums = state.sums(threads=self._reader.threads)
-            entries = [
-                self._plain(shard, checkpoint, layout, source) for shard in checkpoint.shards if shard.header.entries
-            ]
+            entries = [self._plain(shard, checkpoint, source) for shard in checkpoint.shards if shard.header.entries]
             # The snapshot follows from these very files, also where the chain holds none of their bytes.
             folders = {shard.path.parent for shard in checkpoint.shards}
             self._reader.sources = Sources(
@@ -274,7 +156,7 @@ class Publisher:
             manifest = self._manifest(
                 number, layout, sums, entries, before, checkpoint_files(checkpoint), annotations or {}
             )
-            if _stamps(checkpoint) != stamps:
+            if file_stamps(checkpoint) != stamps:
                 raise ValueError("the checkpoint's files changed while they were published; nothing was")
         return self._commit(manifest, state, before, started)
 
@@ -365,8 +247,8 @@ class Publisher:
             base = State.empty()
             if other.base is not None:
                 assert before is not None
-                stack.enter_context(self._checkout.locked())
-                base = self._base(before)
+                stack.enter_context(self._snapshot.checkout.locked())
+                base = self._snapshot.at(before)
             update = self._reader.prepare_edge(base, Edge(name, other))
             if not _makes(update, state):
                 raise _conflict(other.version)
@@ -387,30 +269,6 @@ class Publisher:
                 raise
             return None
         return manifest
-
-    def _base(self, manifest: Manifest) -> State:
-        """The snapshot, brought to the newest version and proven; rebuilt where it is damaged."""
-        folder = str(self._checkout.folder)
-        try:
-            state = self._snapshot(manifest)
-        except TensorDeltaError as fault:
-            # A fault of the chain is no reason to lose the snapshot, and would come again.
-            if not isinstance(fault, WrongBaseError) and not fault.object.startswith(folder):
-                raise
-            _LOG.warning("the snapshot in %s is rebuilt: %s", folder, fault)
-            self._checkout.clear()
-            state = self._snapshot(manifest)
-        self._proven = True
-        return state
-
-    def _snapshot(self, manifest: Manifest) -> State:
-        # The first use in a process proves every word; after that, only proven updates wrote them.
-        if not self._proven:
-            self._checkout.open(self._reader, scan=True)
-        self._checkout.pull(self._reader, manifest.version)
-        state = self._checkout.open(self._reader)
-        assert state is not None
-        return state
 
     def _layout(self, layout: Layout, before: Manifest | None) -> str:
         """The digest of the layout, put unless the version before has the same."""
@@ -439,28 +297,12 @@ class Publisher:
         assert self._open_batch is not None
         self._open_batch.put(name, parts)
 
-    def _plain(self, shard: Shard, checkpoint: Checkpoint, layout: str, source: str | None) -> PackEntry:
-        digest = hashlib.sha256()
-        with FileBlob(shard.path) as blob:
-            size = blob.size
-            for part in _parts(blob):
-                digest.update(part)
-        sha256 = digest.hexdigest()
-        held = [checkpoint.layout.index[name] for name in shard.header.entries]
-        entry = PackEntry(
-            sha256=sha256,
-            size=size,
-            path=None if source else objects.pack_name(sha256),
-            content=TENSORS,
-            tensors=(min(held, default=0), max(held, default=0) + 1),
-            changed=sum(checkpoint.layout.tensors[index].words for index in held),
-            sources=[f"{source.rstrip('/')}/{shard.name}"] if source else UNSET,
-            name=shard.name if checkpoint.is_folder else DEFAULT_SHARD,
-        )
+    def _plain(self, shard: Shard, checkpoint: Checkpoint, source: str | None) -> PackEntry:
+        entry = plain_entry(shard, checkpoint, source)
         if not source:
             with FileBlob(shard.path) as blob:
-                self._send(objects.pack_name(sha256), _same_parts(blob, sha256))
-            self._put += size
+                self._send(objects.pack_name(entry.sha256), same_parts(blob, entry.sha256))
+            self._put += entry.size
         return entry
 
     def _manifest(
@@ -526,22 +368,8 @@ class Publisher:
             _LOG.warning("version %d is published, but %s was not put: %s", manifest.version, objects.LATEST, fault)
 
     def _after(self, version: int) -> None:
-        """Bring the snapshot to what was published; if that fails, it is rebuilt before the next delta."""
-        try:
-            self._checkout.pull(self._reader, version)
-        except (IntegrityError, MalformedError) as fault:
-            # What was put does not make what was published: the arrays were written to meanwhile, or the store lies.
-            self._proven = False
-            advice = "Publish a full version after it, from arrays that nobody writes to."
-            raise type(fault)(
-                f"version {version} cannot be read back: {fault.reason}",
-                object=fault.object,
-                rule=fault.rule,
-                advice=advice,
-            ) from None
-        except (TensorDeltaError, OSError) as fault:
-            _LOG.warning("the snapshot in %s did not follow and will be rebuilt: %s", self._checkout.folder, fault)
-            self._proven = False
+        """Move the snapshot."""
+        self._snapshot.follow(version)
 
 
 def _file_entries(
@@ -603,70 +431,3 @@ def _makes(update: Update, state: State) -> bool:
         if not np.array_equal(words, state.words(tensor)):
             return False
     return True
-
-
-def check_source(source: str) -> None:
-    """Check that a source says which bytes it means.
-
-    Raises:
-        ValueError: no URI with a commit.
-    """
-    if "://" not in source or "@" not in source:
-        raise ValueError(f"the source {source!r} names no commit: write hf://ORG/MODEL@COMMIT")
-
-
-def describe(manifest: Manifest, layout: Layout, *, size: int, seconds: float | None) -> Published:
-    """What a manifest says of its version."""
-    return Published(
-        version=manifest.version,
-        base=None if manifest.base is None else manifest.base.version,
-        size=size,
-        changed=manifest.changed,
-        words=layout.words,
-        nbytes=layout.nbytes,
-        seconds=seconds,
-        fingerprint=manifest.fingerprint,
-        packs=len(manifest.packs),
-        created=manifest.created,
-        annotations=dict(manifest.annotations),
-    )
-
-
-def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes | Path] | None:
-    """The files to lay beside a checkpoint; None for a single file, which says nothing of them.
-
-    There is an index among them where file names do not follow from the tensors.
-    """
-    if not checkpoint.is_folder:
-        return None
-    files: dict[str, bytes | Path] = {
-        name: path for name, path in checkpoint.files.items() if not name.endswith(INDEX_SUFFIX)
-    }
-    if {shard.name for shard in checkpoint.shards} != {DEFAULT_SHARD}:
-        name, shard_of = checkpoint.index or INDEX, checkpoint.shard_of
-        path = checkpoint.files.get(name)
-        # Readers lay tensors out by the index, so one that does not agree with the files is written anew.
-        kept = path is not None and read_index(path.read_bytes(), object=str(path)) == shard_of
-        files[name] = path if path is not None and kept else build_index(shard_of, checkpoint.layout.nbytes)
-    return files
-
-
-def _stamps(checkpoint: Checkpoint) -> list[tuple[int, int, int]]:
-    """What tells whether a checkpoint's files are still the same."""
-    status = [shard.path.stat() for shard in checkpoint.shards]
-    return [(each.st_ino, each.st_size, each.st_mtime_ns) for each in status]
-
-
-def _same_parts(blob: FileBlob, sha256: str) -> Iterator[memoryview]:
-    """A file's bytes, which end with an error where they are no longer those of the digest."""
-    digest = hashlib.sha256()
-    for part in _parts(blob):
-        digest.update(part)
-        yield part
-    if digest.hexdigest() != sha256:
-        raise ValueError("the checkpoint's files changed while they were published; nothing was")
-
-
-def _parts(blob: FileBlob) -> Iterator[memoryview]:
-    for offset in range(0, blob.size, _READ):
-        yield blob.read(offset, min(_READ, blob.size - offset))

@@ -1,66 +1,41 @@
 """The reader's procedure: from objects under a root to a prepared update (SPEC.md sections 9 and 10).
 
-Each step of section 9.1 is one call here: 1 `Reader.open`, 2 `plan`, 4 `manifest`, 5 `layout`, 6 `check_base`, 7 and 8
-`_packs`, 9 to 11 `Preparation.decode`, and 12 is `Update.apply`. Step 3, where keys are configured, is `_verified`. A
-member of a route that fails is dropped and the route planned again; the state is not touched before `apply`.
+Each step of section 9.1 is one call: 1 the making of a `Reader`, 2 `Planner.plan`, 4 `manifest`, 5 `layout`, 6
+`Preparation.check_base`, 7 and 8 `packs`, 9 to 11 `Preparation.decode`, and 12 is `Update.apply`. Step 3, where keys
+are configured, is within those that read what is signed. A member of a route that fails is dropped and the route
+planned again; the state is not touched before `apply`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
-
-from . import objects, pack
-from .downloads import Downloads, Wanted
-from .errors import (
-    ConflictError,
-    IntegrityError,
-    LimitError,
-    MalformedError,
-    MissingError,
-    TensorDeltaError,
-    UntrustedError,
-    WrongBaseError,
-)
+from . import objects
+from .errors import MissingError, TensorDeltaError, WrongBaseError
 from .events import Event, Listener, emit
-from .fetch import KEPT, Sources, prove, prove_download
+from .fetch import Sources
 from .fingerprint import U64, combine, text
-from .layout import MAX_LAYOUT, Layout
-from .manifest import MAX_MANIFEST, Base, FileEntry, Manifest, PackEntry, parse_manifest
+from .manifest import Base, Manifest
 from .members import Members, Together
-from .objects import ChainDocument, ShortcutName
-from .pack import Blob, Pack
+from .objects import ShortcutName
+from .packs import PackReader
 from .preparation import Allocate, Arena, Budget, Preparation, zeros
 from .routes import EXACT, Edge, Held, Planner
-from .signatures import signature_name
 from .state import State
-from .stores import Parts, Store
+from .stores import Store
 from .stores.cache import PackCache
 from .stores.transfer import PARALLEL, part_size
 from .threads import ordered_map, thread_count
-from .trust import Applied, Trust
+from .trust import Trust
 from .update import Update
 
 T = TypeVar("T")
 
 #: Members of routes that may fail before a read gives up (TD-RTE-009).
 _MAX_FAILED = 128
-
-
-def default_memory() -> int:
-    """The memory budget where none is given: four fifths of the machine's memory."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 4 // 5
-    except (ValueError, OSError, AttributeError):
-        return 8 << 30
 
 
 class EdgeFault(Exception):
@@ -72,7 +47,7 @@ class EdgeFault(Exception):
         self.fault = fault
 
 
-class Reader:
+class Reader(PackReader):
     """Reads one chain.
 
     Args:
@@ -103,50 +78,12 @@ class Reader:
         cache: PackCache | None = None,
         trust: Trust | None = None,
     ) -> None:
-        self.store = store
-        self.trust = trust
-        self.memory = default_memory() if memory is None else memory
         self.threads = thread_count(threads)
-        self.sources = sources or Sources()
-        self.listener = listener
-        self._cache = (cache or PackCache()) if store.remote else None
-        self._local = threading.local()
-        self.document = self._open(chain)
-        self.chain = self.document.chain
-        self._manifests: dict[int, Manifest] = {}
-        self._layouts: dict[str, Layout] = {}
+        super().__init__(
+            store, chain=chain, memory=memory, sources=sources, listener=listener, cache=cache, trust=trust
+        )
         #: What was listed last.
         self._names: tuple[list[int], list[ShortcutName]] = [], []
-
-    # -- objects --------------------------------------------------------------------------------------------------
-
-    def _open(self, pinned: str | None) -> ChainDocument:
-        try:
-            document = self._signed(objects.CHAIN, objects.MAX_SMALL, objects.parse_chain)
-        except MissingError:
-            raise MissingError(
-                f"there is no chain at {self.store.address}",
-                object=objects.CHAIN,
-                rule="TD-OBJ-009",
-                advice="Check the address, or publish a first version there.",
-            ) from None
-        if pinned is not None and document.chain != pinned:
-            raise ConflictError(
-                f"is chain {document.chain}, not {pinned}",
-                object=objects.CHAIN,
-                rule="TD-OBJ-010",
-                advice="Another run lies at this address: use a folder of its own for each run.",
-            )
-        return document
-
-    def check_chain(self) -> None:
-        """Check that the same chain still lies at the address.
-
-        Raises:
-            MissingError, ConflictError: it was removed, or replaced by another run's.
-            UntrustedError: it is no longer signed by a trusted key.
-        """
-        self._open(self.chain)
 
     def trusting(self, trust: Trust | None, *, store: Store | None = None, cache: PackCache | None = None) -> Reader:
         """A reader of the same chain that trusts otherwise, and has verified nothing yet.
@@ -173,184 +110,6 @@ class Reader:
     def unbound(self) -> Reader:
         """A reader of the same chain for a writer's own use: it may go from any version to any other (TD-SIG-005)."""
         return self if self.trust is None else self.trusting(self.trust.unbound())
-
-    def _read(self, name: str, limit: int) -> bytes:
-        with self.store.open(name) as blob:
-            if blob.size > limit:
-                raise LimitError(f"{blob.size} bytes, more than {limit}", object=name, rule="TD-LIM-004")
-            return bytes(blob.read(0, blob.size))
-
-    def _parsed(self, name: str, limit: int, parse: Callable[[bytes], T]) -> T:
-        """Read an object and parse it; from far away once more where it is no good, since it may be so on its way."""
-        try:
-            return parse(self._read(name, limit))
-        except (IntegrityError, MalformedError, UntrustedError):
-            if not self.store.remote:
-                raise
-        return parse(self._read(name, limit))
-
-    def _signed(self, name: str, limit: int, parse: Callable[[bytes], T]) -> T:
-        """Read and parse chain.json, a manifest or a shortcut; verify it first where keys are configured."""
-        if self.trust is None:
-            return self._parsed(name, limit, parse)
-        return self._parsed(name, limit, lambda data: parse(self._verified(name, data)))
-
-    def _verified(self, name: str, data: bytes) -> bytes:
-        assert self.trust is not None
-        self.trust.verify(data, self.signature(name), object=name)
-        return data
-
-    def checked(self, name: str, limit: int) -> bytes:
-        """The bytes of chain.json, a manifest or a shortcut; not parsed, but verified where keys are configured.
-
-        Raises:
-            MissingError, LimitError: there is none, or one of more bytes than `limit`.
-            UntrustedError: no trusted key has signed it.
-        """
-        return self._signed(name, limit, bytes)
-
-    def signature(self, name: str) -> bytes | None:
-        """The signature object of an object, as it stands; None where there is none."""
-        try:
-            return self._read(signature_name(name), objects.MAX_SMALL)
-        except MissingError:
-            return None
-
-    def _listed(self, prefix: str, *, unsigned: bool, after: str | None = None) -> Iterable[str]:
-        """Names under a prefix; where keys are configured, those without signature only if `unsigned`."""
-        if self.trust is None or unsigned:
-            return self.store.names(prefix, after)
-        names = set(self.store.names(prefix, after))
-        return (name for name in names if signature_name(name) in names)
-
-    def versions(self, *, unsigned: bool = False, after: int | None = None) -> list[int]:
-        """The versions that exist, ascending; where keys are configured, those that have a signature (TD-SIG-004).
-
-        Args:
-            unsigned: all versions in any case.
-            after: only versions greater than this one; a long chain is listed in part then.
-        """
-        start = None if after is None else objects.manifest_name(after)
-        names = self._listed(objects.MANIFESTS, unsigned=unsigned, after=start)
-        found = (objects.parse_manifest_name(name) for name in names)
-        return sorted(version for version in found if version is not None)
-
-    def shortcuts(self, *, unsigned: bool = False, after: int | None = None) -> list[ShortcutName]:
-        """The shortcuts that are listed; where keys are configured, those that have a signature (TD-SIG-004).
-
-        Args:
-            unsigned: all shortcuts in any case.
-            after: only those to versions greater than this one; a long chain is listed in part then.
-        """
-        start = None if after is None else objects.shortcut_name(after, None)
-        names = self._listed(objects.SHORTCUTS, unsigned=unsigned, after=start)
-        found = (objects.parse_shortcut_name(name) for name in names)
-        return [each for each in found if each is not None and (after is None or each.version > after)]
-
-    def newest(self) -> int | None:
-        """The newest version, or None where the chain has none."""
-        versions = self.versions()
-        return versions[-1] if versions else None
-
-    def manifest(self, version: int) -> Manifest:
-        """A version's manifest.
-
-        Raises:
-            MissingError: no such version.
-            UntrustedError: keys are configured, and none of them has signed it.
-            TensorDeltaError: the manifest breaks a rule.
-        """
-        if version not in self._manifests:
-            name = objects.manifest_name(version) if 0 <= version <= objects.MAX_VERSION else f"version {version}"
-            try:
-                if not 0 <= version <= objects.MAX_VERSION:
-                    raise MissingError("no number of a version", object=name, rule="TD-OBJ-008")
-                parsed = self._signed(name, MAX_MANIFEST, partial(parse_manifest, version=version))
-            except MissingError:
-                raise MissingError(f"no version {version}", object=name, rule="TD-OBJ-008") from None
-            self._manifests[version] = self._own(parsed, name)
-        return self._manifests[version]
-
-    def forget(self, version: int) -> None:
-        """Read a version's manifest anew when it is wanted next: what the store has now is to be compared."""
-        self._manifests.pop(version, None)
-
-    def unverified(self, version: int) -> tuple[Manifest, bytes]:
-        """A version's manifest whoever signed it, and its bytes; for a writer that finds its number taken.
-
-        Raises:
-            MissingError: no such version.
-            TensorDeltaError: the manifest breaks a rule.
-        """
-        name = objects.manifest_name(version)
-        data = self._read(name, MAX_MANIFEST)
-        return self._own(parse_manifest(data, version=version), name), data
-
-    def shortcut(self, shortcut: ShortcutName) -> Manifest:
-        """A shortcut.
-
-        Raises:
-            TensorDeltaError: it is gone, or breaks a rule.
-        """
-        name = objects.shortcut_name(*shortcut)
-        parse = partial(parse_manifest, version=shortcut.version, base=shortcut.base, tag=shortcut.tag)
-        return self._own(self._signed(name, MAX_MANIFEST, parse), name)
-
-    def _own(self, manifest: Manifest, name: str) -> Manifest:
-        if manifest.chain != self.chain:
-            raise ConflictError(f"belongs to chain {manifest.chain}", object=name, rule="TD-OBJ-011")
-        return manifest
-
-    def layout(self, sha256: str) -> Layout:
-        """A layout by its digest.
-
-        Raises:
-            MissingError, IntegrityError, MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.6.
-        """
-        if sha256 not in self._layouts:
-            name = objects.layout_name(sha256)
-            try:
-                self._layouts[sha256] = self._parsed(name, MAX_LAYOUT, partial(Layout.parse, sha256=sha256))
-            except MissingError as error:
-                raise MissingError(error.reason, object=name, rule="TD-LAY-009") from None
-        return self._layouts[sha256]
-
-    def tensor_fingerprints(self, manifest: Manifest) -> U64 | None:
-        """The sums of a version's tensors, uint64 in layout order; None where its manifest names none.
-
-        Raises:
-            MissingError, IntegrityError, MalformedError: see SPEC.md section 4.12.
-        """
-        if not isinstance(manifest.tensor_fingerprints, str):
-            return None
-        sha256 = manifest.tensor_fingerprints
-        name = objects.fingerprints_name(sha256)
-        tensors = len(self.layout(manifest.layout))
-
-        def parse(data: bytes) -> U64:
-            if len(data) != 8 * tensors:
-                raise MalformedError(f"{len(data)} bytes for {tensors} tensors", object=name, rule="TD-FPR-002")
-            if hashlib.sha256(data).hexdigest() != sha256:
-                raise IntegrityError("SHA-256 differs from its name", object=name, rule="TD-FPR-001")
-            return np.frombuffer(data, "<u8").astype(np.uint64)
-
-        try:
-            return self._parsed(name, 8 * tensors, parse)
-        except LimitError:
-            raise MalformedError(f"more than {8 * tensors} bytes", object=name, rule="TD-FPR-002") from None
-
-    def file(self, entry: FileEntry) -> Blob:
-        """A file that lies beside the checkpoint, proven.
-
-        Raises:
-            MissingError, IntegrityError: see SPEC.md section 4.9.
-        """
-        keep, label = entry.size <= KEPT, f"{entry.path} ({entry.name})"
-        with self._downloads() as downloads:
-            if downloads is not None:
-                wanted = Wanted(entry.path, entry.sha256, entry.size)
-                return prove_download(downloads, wanted, keep=keep, label=label)
-        return prove(lambda: self.store.open(entry.path), sha256=entry.sha256, size=entry.size, keep=keep, label=label)
 
     # -- routes and updates ---------------------------------------------------------------------------------------
 
@@ -540,45 +299,6 @@ class Reader:
         self.check_age(newest)
         return newest
 
-    # -- trust ----------------------------------------------------------------------------------------------------
-
-    def check_age(self, newest: int) -> None:
-        """Check that the newest version is not older than it may be, where a maximal age is set (TD-SIG-008).
-
-        Raises:
-            UntrustedError: it is.
-        """
-        if self.trust is not None and self.trust.max_age is not None:
-            self.trust.check_age(self.manifest(newest))
-
-    def admit(self, target: int, held: State | Applied | None = None) -> None:
-        """Check that a read may end at a version; without keys it may (SPEC.md section 14).
-
-        Args:
-            target: the version.
-            held: what is held, as far as it remembers a version.
-
-        Raises:
-            UntrustedError: it has no signature of a trusted key, is older than one that was held, or is another than
-                it was when it was held.
-            MissingError: no such version.
-            TensorDeltaError: its manifest cannot be read.
-        """
-        if self.trust is None:
-            return
-        if self.trust.has_applied(self.chain, target):
-            self.forget(target)
-        manifest = self.manifest(target)
-        if isinstance(held, State):
-            known = None if held.version is None or held.chain is None else (held.chain, held.version)
-            held = None if known is None else Applied(*known, *(held.version_digests or ()))
-        self.trust.check_target(manifest, held)
-
-    def remember(self, version: int) -> None:
-        """Keep that a version was applied, where keys are configured, so that no read leads back (TD-SIG-005)."""
-        if self.trust is not None:
-            self.trust.remember(self.manifest(version))
-
     def along(self, target: int, held: Held | None, follow: Callable[[Sequence[Edge]], T]) -> tuple[Sequence[Edge], T]:
         """Follow the cheapest route to a version; where a member fails, the next cheapest without it.
 
@@ -640,78 +360,6 @@ class Reader:
         preparation.fit(layout, full=base is None)
         preparation.decode(packs, manifest, object=edge.name)
         return manifest.layout
-
-    def packs(self, manifest: Manifest, layout: Layout, *, object: str) -> list[tuple[Pack, Blob]]:
-        """A manifest's packs: fetched, proven, their tables checked."""
-        self.check_ranges(manifest, layout, object=object)
-        packs: list[tuple[Pack, Blob]] = []
-        room = KEPT
-        for entry in manifest.packs:
-            keep = entry.size <= room
-            room -= entry.size if keep else 0
-            packs.append(self.pack(entry, manifest, layout, keep=keep))
-        pack.check_overlap([each for each, _ in packs], layout, object=object)
-        return packs
-
-    def check_ranges(self, manifest: Manifest, layout: Layout, *, object: str) -> None:
-        """Check that no pack entry passes the end of the layout.
-
-        Raises:
-            MalformedError: one does.
-        """
-        for entry in manifest.packs:
-            if entry.tensors[1] > len(layout):
-                raise MalformedError(
-                    f"`tensors` is {list(entry.tensors)}, the layout has {len(layout)}",
-                    object=object,
-                    rule="TD-MAN-010",
-                )
-
-    def pack(self, entry: PackEntry, manifest: Manifest, layout: Layout, *, keep: bool) -> tuple[Pack, Blob]:
-        """One pack, fetched, proven, its table checked."""
-        with self._downloads() as downloads:
-            blob = self.sources.fetch(entry, self.store, keep=keep, downloads=downloads)
-        return pack.read_pack(blob, entry, layout, manifest), blob
-
-    # -- downloads ------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def ahead(self, entries: Iterable[tuple[int, PackEntry]]) -> Iterator[None]:
-        """Have packs of a far store on their way while the block runs; whatever this thread reads comes from them.
-
-        Args:
-            entries: packs in the order in which they will be read, each with the version that needs it.
-        """
-        if self._cache is None:
-            yield
-            return
-        wanted = [
-            Wanted(entry.path, entry.sha256, entry.size, version)
-            for version, entry in entries
-            if entry.path is not None and not self.sources.has_candidate(entry)
-        ]
-        outer = getattr(self._local, "downloads", None)
-        part = part_size(self.memory)
-        with Downloads(self.store, self._cache, wanted, part=part, listener=self.listener) as downloads:
-            self._local.downloads = downloads
-            try:
-                yield
-            finally:
-                self._local.downloads = outer
-
-    def keep(self, sha256: str, parts: Parts) -> None:
-        """Keep a pack that was put into a far store, so that it need not come back."""
-        if self._cache is not None:
-            self._cache.put(sha256, parts)
-
-    @contextmanager
-    def _downloads(self) -> Iterator[Downloads | None]:
-        """This thread's downloads; None where the store is near."""
-        if self._cache is None or getattr(self._local, "downloads", None) is not None:
-            yield getattr(self._local, "downloads", None)
-            return
-        with self.ahead(()):
-            yield self._local.downloads
 
     def _budget(self) -> Budget:
         """The memory budget, less what is in flight from a far store."""

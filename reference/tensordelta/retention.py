@@ -1,9 +1,8 @@
 """Retention: what a collector may delete, and in which order (SPEC.md section 13).
 
-A version that is to stay keeps a route from nothing, and the versions on that route stay with it. Of the edges, those
-between versions that stay keep their packs, since they cost no more than they save. Whatever instant a collector dies
-at, every version that is still listed can be rebuilt: manifests go from the newest to the oldest, before anything that
-they name, and the next collector finds what is left over.
+Which versions stay, a policy says. Of the edges, those between versions that stay keep their packs, since they cost no
+more than they save. Whatever instant a collector dies at, every version that is still listed can be rebuilt: manifests
+go from the newest to the oldest, before anything that they name, and the next collector finds what is left over.
 """
 
 from __future__ import annotations
@@ -11,24 +10,18 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from . import objects
-from .errors import MissingError, TensorDeltaError, UnsupportedError, UntrustedError
 from .history import named_objects
-from .manifest import Manifest, check_features
-from .members import Members, member_name
 from .objects import ShortcutName
 from .pins import Pin, is_clock, look, read_pins
+from .policy import Choice, Listing, Policy, choose, is_member, pinned
 from .reader import Reader
-from .routes import Planner, check_base
 from .stores import Entry
 from .stores.transfer import PARALLEL
 from .tables import Table, bytes_text
 from .threads import ordered_map
-
-#: Seconds that an object stays after it was written, whatever else is said: 24 hours.
-GRACE = 86_400.0
 
 _SHA = "[0-9a-f]{64}"
 #: Names that a writer gives to what manifests name; others are not the collector's to delete.
@@ -142,36 +135,6 @@ def _versions(versions: Sequence[int]) -> str:
     return f"{count} ({', '.join(shown)})" if shown else "no version"
 
 
-@dataclass(frozen=True)
-class Policy:
-    """What stays.
-
-    Attributes:
-        keep_last: the newest so many versions.
-        keep_every: and those whose number this divides; None for no more.
-        keep: and these.
-        grace: and whatever is younger than so many seconds.
-    """
-
-    keep_last: int
-    keep_every: int | None = None
-    keep: Collection[int] = ()
-    grace: float = GRACE
-
-    def __post_init__(self) -> None:
-        """Refuse what could not be meant.
-
-        Raises:
-            ValueError: nothing would stay, or a negative time.
-        """
-        if self.keep_last < 1:
-            raise ValueError(f"keep_last is {self.keep_last}: the newest version always stays")
-        if self.keep_every is not None and self.keep_every < 1:
-            raise ValueError(f"keep_every is {self.keep_every}, not a positive number")
-        if not self.grace >= 0:
-            raise ValueError(f"grace is {self.grace} seconds")
-
-
 def collect(reader: Reader, policy: Policy, *, dry_run: bool) -> Collected:
     """Delete what a policy lets go.
 
@@ -188,51 +151,6 @@ def collect(reader: Reader, policy: Policy, *, dry_run: bool) -> Collected:
     return _Collector(reader, policy, dry_run).run()
 
 
-def _is_member(name: str) -> bool:
-    return objects.parse_manifest_name(name) is not None or objects.parse_shortcut_name(name) is not None
-
-
-def _pinned(pins: Iterable[Pin], now: float | None) -> set[int]:
-    return {pin.version for pin in pins if pin.holds(now)}
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """What there was at a moment: objects by name, pins, and the time by the store's clock."""
-
-    entries: dict[str, Entry]
-    pins: list[Pin]
-    now: float | None
-
-    @property
-    def versions(self) -> list[int]:
-        found = map(objects.parse_manifest_name, self.entries)
-        return sorted(version for version in found if version is not None)
-
-    @property
-    def shortcuts(self) -> list[ShortcutName]:
-        found = map(objects.parse_shortcut_name, self.entries)
-        return [shortcut for shortcut in found if shortcut is not None]
-
-    def is_old(self, name: str, grace: float) -> bool:
-        """True where the grace period has passed since an object was written."""
-        modified = self.entries[name].modified
-        if modified is None or self.now is None:
-            return grace == 0
-        return self.now - modified >= grace
-
-
-@dataclass
-class _Choice:
-    """Which versions stay, and why."""
-
-    kept: list[int]
-    young: list[int]
-    stays: set[int] = field(default_factory=set)
-    leaning: list[int] = field(default_factory=list)
-    lost: list[int] = field(default_factory=list)
-
-
 class _Collector:
     def __init__(self, reader: Reader, policy: Policy, dry_run: bool) -> None:
         self._reader = reader
@@ -246,7 +164,7 @@ class _Collector:
         started = time.perf_counter()
         while True:
             listing = self._list()
-            choice = self._choose(listing)
+            choice = choose(self._reader, self._policy, listing)
             dropped = [version for version in listing.versions if version not in choice.stays]
             # A pin may have come meanwhile.
             if self._dry_run or not self._pinned_now(listing) & set(dropped):
@@ -272,138 +190,28 @@ class _Collector:
             seconds=time.perf_counter() - started,
         )
 
-    def _pinned_now(self, listing: _Listing) -> set[int]:
-        return _pinned(read_pins(self._reader), listing.now)
+    def _pinned_now(self, listing: Listing) -> set[int]:
+        return pinned(read_pins(self._reader), listing.now)
 
     # -- what there is --------------------------------------------------------------------------------------------
 
-    def _list(self) -> _Listing:
+    def _list(self) -> Listing:
         if self._dry_run:
             now: float | None = time.time()
             pins = list(self._store.entries(objects.PINS))
         else:
             now, pins = look(self._store)
         entries = {entry.name: entry for entry in self._store.entries("")}
-        return _Listing(entries, read_pins(self._reader, pins), now)
+        return Listing(entries, read_pins(self._reader, pins), now)
 
-    def _is_old(self, listing: _Listing, name: str) -> bool:
+    def _is_old(self, listing: Listing, name: str) -> bool:
         return listing.is_old(name, self._policy.grace)
 
     # -- what stays -----------------------------------------------------------------------------------------------
 
-    def _choose(self, listing: _Listing) -> _Choice:
-        versions = listing.versions
-        policy = self._policy
-        for version in policy.keep:
-            if version not in versions:
-                name = objects.manifest_name(version) if 0 <= version <= objects.MAX_VERSION else f"version {version}"
-                raise MissingError(f"no version {version}, which is to be kept", object=name, rule="TD-OBJ-008")
-        wanted = {*versions[-policy.keep_last :], *policy.keep}
-        if policy.keep_every is not None:
-            wanted.update(version for version in versions if version % policy.keep_every == 0)
-        listed = set(versions)
-        wanted |= _pinned(listing.pins, listing.now) & listed
-        fresh = {version for version in versions if not self._is_old(listing, objects.manifest_name(version))}
-        fresh.update(
-            shortcut.version
-            for shortcut in listing.shortcuts
-            if shortcut.version in listed and not self._is_old(listing, objects.shortcut_name(*shortcut))
-        )
-        choice = _Choice(sorted(wanted | fresh), sorted(fresh - wanted))
-        self._keep_routes(listing, choice)
-        return choice
-
-    def _keep_routes(self, listing: _Listing, choice: _Choice) -> None:
-        """Keep for every version a route from nothing: a single edge from what stays anyway, or else the cheapest."""
-        members = self._reader.members(listing.versions, listing.shortcuts)
-        unsigned = self._unsigned(listing)
-        members.read(member for version in choice.kept for member in members.leading_to(version))
-        sound: set[int] = set()
-        for version in choice.kept:
-            members.own(version)  # what it names has to be known
-            if version in sound or self._is_reached(version, members, sound, listing, unsigned):
-                sound.add(version)
-                continue
-            nodes = self._route(version, members, listing, unsigned)
-            if nodes is None:
-                choice.lost.append(version)
-                continue
-            sound |= nodes
-            if not nodes <= set(choice.kept):
-                choice.leaning.append(version)
-        # While a version that is to stay cannot be rebuilt, what it would need is not known to be useless.
-        choice.stays = set(listing.versions) if choice.lost else sound.union(choice.kept)
-
-    def _unsigned(self, listing: _Listing) -> set[str]:
-        """Members of a signed chain that lead no reader with keys anywhere, also where this reader has none."""
-        if objects.CHAIN + objects.SIGNATURE not in listing.entries:
-            return set()
-        return {
-            name for name in listing.entries if _is_member(name) and name + objects.SIGNATURE not in listing.entries
-        }
-
-    def _is_reached(
-        self, version: int, members: Members, sound: Collection[int], listing: _Listing, unsigned: set[str]
-    ) -> bool:
-        """True where an edge leads to a version from nothing, or from one that stays."""
-        for member in members.leading_to(version):
-            if member_name(member) in unsigned:
-                continue
-            manifest = members.edge(member)
-            if manifest is None or not self._has_packs(manifest, listing):
-                continue
-            if manifest.base is not None and manifest.base.version not in sound:
-                continue
-            if self._holds(manifest, member_name(member), members):
-                return True
-        return False
-
-    @staticmethod
-    def _holds(manifest: Manifest, name: str, members: Members) -> bool:
-        """True where an edge does not fail, as far as manifests tell."""
-        try:
-            check_features(manifest, object=name)
-            check_base(manifest, members, object=name)
-        except TensorDeltaError:
-            return False
-        return True
-
-    def _route(self, version: int, members: Members, listing: _Listing, unsigned: set[str]) -> set[int] | None:
-        """The versions on the cheapest route to a version whose packs are all there; None where there is none."""
-        dropped: dict[str, TensorDeltaError] = {
-            name: UntrustedError("has no signature", object=name, rule="TD-SIG-004") for name in unsigned
-        }
-        while True:
-            try:
-                route = Planner(members).plan(version, dropped=dropped)
-            except TensorDeltaError:
-                # Another reader may go where this one cannot, so what it would need is not known to be useless.
-                for fault in (*dropped.values(), *members.faults):
-                    if isinstance(fault, UnsupportedError):
-                        raise fault from None
-                return None
-            lost = {
-                edge.name: MissingError("packs of it are gone", object=edge.name, rule="TD-MAN-014")
-                for edge in route
-                if not self._has_packs(edge.manifest, listing)
-            }
-            if not lost:
-                return {edge.manifest.version for edge in route}
-            dropped |= lost
-
-    @staticmethod
-    def _has_packs(manifest: Manifest, listing: _Listing) -> bool:
-        """True where the packs and the layout of an edge are there, as far as names and sizes tell."""
-        for pack in manifest.packs:
-            if pack.path is not None:
-                entry = listing.entries.get(pack.path)
-                if (entry is None or entry.size != pack.size) and not pack.sources:
-                    return False
-        return objects.layout_name(manifest.layout) in listing.entries
-
     # -- what goes ------------------------------------------------------------------------------------------------
 
-    def _members_to_go(self, listing: _Listing, choice: _Choice, dropped: Sequence[int]) -> Iterator[str]:
+    def _members_to_go(self, listing: Listing, choice: Choice, dropped: Sequence[int]) -> Iterator[str]:
         """Manifests and shortcuts, each before its signature, in an order that leaves a whole chain at every moment."""
         shortcuts: dict[int, list[str]] = {}
         for shortcut in listing.shortcuts:
@@ -425,17 +233,17 @@ class _Collector:
                 yield name + objects.SIGNATURE
         for name in sorted(listing.entries):
             signed = name.removesuffix(objects.SIGNATURE)
-            if signed != name and _is_member(signed) and signed not in listing.entries and self._is_old(listing, name):
+            if signed != name and is_member(signed) and signed not in listing.entries and self._is_old(listing, name):
                 yield name
 
     @staticmethod
-    def _is_useless(shortcut: ShortcutName, choice: _Choice) -> bool:
+    def _is_useless(shortcut: ShortcutName, choice: Choice) -> bool:
         """True for a shortcut that leads to a version that goes, or from one that does."""
         if shortcut.version not in choice.stays:
             return True
         return shortcut.base is not None and shortcut.base not in choice.stays and shortcut.version not in choice.lost
 
-    def _collect_named(self, listing: _Listing, choice: _Choice) -> None:
+    def _collect_named(self, listing: Listing, choice: Choice) -> None:
         """Delete packs, layouts, fingerprints objects and files that nothing needs that is listed now."""
         if self._dry_run:
             gone = set(self._gone)
@@ -444,13 +252,13 @@ class _Collector:
         else:
             # Versions and shortcuts may have come since.
             names = [*self._store.names(objects.MANIFESTS), *self._store.names(objects.SHORTCUTS)]
-            now_listed = _Listing({name: Entry(name, 0, None) for name in names}, [], None)
+            now_listed = Listing({name: Entry(name, 0, None) for name in names}, [], None)
             versions, shortcuts = now_listed.versions, now_listed.shortcuts
         needed = self._needed(versions, shortcuts)
         for folder in _NAMED_FOLDERS:
             # Listed at the last moment: what was put again meanwhile is young again.
             entries = listing.entries.values() if self._dry_run else list(self._store.entries(folder))
-            now = _Listing({entry.name: entry for entry in entries if entry.name.startswith(folder)}, [], listing.now)
+            now = Listing({entry.name: entry for entry in entries if entry.name.startswith(folder)}, [], listing.now)
             names = [
                 name
                 for name in sorted(now.entries)
@@ -458,7 +266,7 @@ class _Collector:
             ]
             for start in range(0, len(names), _AT_ONCE):
                 if start:
-                    now = _Listing({entry.name: entry for entry in self._store.entries(folder)}, [], listing.now)
+                    now = Listing({entry.name: entry for entry in self._store.entries(folder)}, [], listing.now)
                 part = names[start : start + _AT_ONCE]
                 self._delete([name for name in part if name in now.entries and self._is_old(now, name)], now.entries)
 
@@ -482,7 +290,7 @@ class _Collector:
                 needed.update(packs)
         return needed
 
-    def _collect_pins(self, listing: _Listing) -> None:
+    def _collect_pins(self, listing: Listing) -> None:
         """Remove pins that have expired, and what collectors that died have left."""
         entries = listing.entries
         if listing.now is None:

@@ -21,7 +21,7 @@ from .fingerprint import combine, text
 from .manifest import Base, Manifest, PackEntry, parse_manifest
 from .objects import ShortcutName
 from .plan import plan
-from .publish import Published, describe
+from .published import Published, describe
 from .reader import Reader
 from .state import State
 from .stores.spool import SCRATCH, cache_root, sweep

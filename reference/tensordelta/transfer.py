@@ -13,19 +13,19 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from . import ijson, objects
-from .errors import ConflictError, IntegrityError, MissingError, TensorDeltaError
+from .errors import ConflictError, IntegrityError, MissingError
 from .keys import PublicKeyLike, trusted
-from .manifest import MAX_MANIFEST, Base, Manifest, parse_manifest
-from .members import Member, Members, member_name
-from .objects import ChainDocument, LatestDocument, ShortcutName
+from .manifest import MAX_MANIFEST, Manifest, parse_manifest
+from .members import Member, member_name
+from .objects import ChainDocument, LatestDocument
 from .reader import Reader
-from .routes import Edge, Planner, check_base
+from .selection import NamedObject, Selected, Selection, Target, conflict, is_same
 from .signatures import signature_name
-from .stores import Batch, Store, has_strangers, open_store
+from .stores import Batch, Store, open_store
 from .stores.transfer import PARALLEL
 from .tables import Table, bytes_text
 from .threads import ordered_map
@@ -144,125 +144,6 @@ def copy(
     return _Copier(reader, open_store(target, options=target_options), quick, progress).run(versions)
 
 
-class _Object(NamedTuple):
-    """An object that a manifest names by its digest.
-
-    Attributes:
-        size: its bytes, where the manifest tells.
-        altered, missing: the rules that are broken where it is another, or gone.
-    """
-
-    name: str
-    sha256: str
-    size: int | None
-    altered: str
-    missing: str
-
-
-class _Version(NamedTuple):
-    """A version to copy: its own manifest, shortcuts to it by name, and the objects that they name."""
-
-    manifest: Manifest
-    shortcuts: Mapping[ShortcutName, Manifest]
-    objects: Sequence[_Object]
-
-
-def _is_whole(manifest: Manifest, listed: Container[str]) -> bool:
-    """True where the packs of an edge are listed, but for those that lie elsewhere."""
-    return all(pack.path is None or pack.path in listed for pack in manifest.packs)
-
-
-def _route(members: Members, version: int, listed: Container[str]) -> Sequence[Edge]:
-    """The cheapest route from nothing whose packs are listed.
-
-    Raises:
-        TensorDeltaError: there is none.
-    """
-    dropped: dict[str, TensorDeltaError] = {}
-    while True:
-        route = Planner(members).plan(version, dropped=dropped)
-        gone = {
-            edge.name: MissingError("packs of it are gone", object=edge.name, rule="TD-MAN-014")
-            for edge in route
-            if not _is_whole(edge.manifest, listed)
-        }
-        if not gone:
-            return route
-        dropped |= gone
-
-
-class _Target:
-    """What there is of the copy.
-
-    Args:
-        store: where it lies.
-        chain: the chain that is to be there.
-
-    Attributes:
-        sizes: bytes of each object.
-
-    Raises:
-        ConflictError: something else is there.
-    """
-
-    def __init__(self, store: Store, chain: str) -> None:
-        self.store = store
-        self.sizes: dict[str, int] = {}
-        self.reader: Reader | None = None
-        self._sound: dict[int, bool] = {}
-        if store.size(objects.CHAIN) is not None:
-            self.reader = Reader(store, chain=chain)
-            self.sizes = {entry.name: entry.size for entry in store.entries("")}
-        elif has_strangers(store):
-            raise ConflictError(
-                "has contents, but no chain",
-                object=store.address,
-                rule="TD-STO-010",
-                advice="Name an empty folder or prefix, or one that does not exist; a chain has a place of its own.",
-            )
-
-    @cached_property
-    def _members(self) -> Members:
-        assert self.reader is not None
-        return self.reader.members(
-            self.versions, (name for name in map(objects.parse_shortcut_name, self.sizes) if name)
-        )
-
-    @property
-    def versions(self) -> list[int]:
-        """The versions that are there, ascending."""
-        found = map(objects.parse_manifest_name, self.sizes)
-        return sorted(version for version in found if version is not None)
-
-    def edge(self, member: Member) -> Manifest | None:
-        """A version's manifest, or a shortcut; None where there is none.
-
-        Raises:
-            TensorDeltaError: it breaks a rule.
-        """
-        if self.reader is None or member_name(member) not in self.sizes:
-            return None
-        return self.reader.shortcut(member) if isinstance(member, ShortcutName) else self.reader.manifest(member)
-
-    def is_base(self, base: Base) -> bool:
-        """True where a delta's base is there, and can be rebuilt.
-
-        Raises:
-            ConflictError: the version is there, and is another.
-        """
-        own = self.edge(base.version)
-        if own is None:
-            return False
-        if (own.layout, own.fingerprint) != (base.layout, base.fingerprint):
-            raise _conflict(objects.manifest_name(base.version))
-        if base.version not in self._sound:
-            try:
-                self._sound[base.version] = bool(_route(self._members, base.version, self.sizes))
-            except TensorDeltaError:
-                self._sound[base.version] = False
-        return self._sound[base.version]
-
-
 class _Copier:
     def __init__(self, reader: Reader, target: Store, quick: bool, progress: Callable[[int, int], None] | None) -> None:
         self._reader = reader
@@ -271,18 +152,16 @@ class _Copier:
         self._quick = quick
         self._progress = progress
         self._lock = threading.Lock()
-        self._listed: dict[str, int] = {}
-        self._named: set[str] = set()  # what manifests of the copy name, so that no collector takes it (TD-RET-005)
-        self._proven: set[_Object] = set()
-        self._left_out: list[str] = []
+        self._proven: set[NamedObject] = set()
         self._put = self._there = self._size = self._done = self._total = 0
 
     def run(self, versions: Container[int] | None) -> Copied:
         started = time.perf_counter()
         document = self._reader.checked(objects.CHAIN, objects.MAX_SMALL)
         self._check_id(objects.parse_chain(document))
-        self._target = _Target(self._store, self._reader.chain)
-        wanted, chosen = self._choose(versions)
+        self._target = Target(self._store, self._reader.chain)
+        self._selection = Selection(self._reader, self._target, versions)
+        wanted, chosen = self._selection.wanted, self._selection.chosen
         self._total = sum(each.size or 0 for each in {each for version in chosen for each in version.objects})
         self._create(objects.CHAIN, document, lambda other: self._check_id(objects.parse_chain(other)))
         for group in self._groups(chosen):
@@ -298,7 +177,7 @@ class _Copier:
             versions=wanted,
             supporting=sorted({version.manifest.version for version in chosen}.difference(wanted)),
             shortcuts=sum(len(version.shortcuts) for version in chosen),
-            left_out=sorted(self._left_out),
+            left_out=sorted(self._selection.left_out),
             put=self._put,
             there=self._there,
             size=self._size,
@@ -311,94 +190,12 @@ class _Copier:
                 f"is chain {document.chain}, not {self._reader.chain}", object=objects.CHAIN, rule="TD-OBJ-010"
             )
 
-    # -- what is copied -------------------------------------------------------------------------------------------
-
-    def _choose(self, versions: Container[int] | None) -> tuple[list[int], list[_Version]]:
-        """The versions asked for, and all that are copied, ascending."""
-        listed, shortcuts = self._reader.versions(), self._reader.shortcuts()
-        self._listed = {entry.name: entry.size for entry in self._source.entries("")}
-        wanted = [version for version in listed if versions is None or version in versions]
-        if not wanted and versions is not None:
-            raise MissingError("none of the versions asked for exists", object=objects.MANIFESTS, rule="TD-OBJ-008")
-        members = self._reader.members(listed, shortcuts)
-        members.read(member for version in wanted for member in members.leading_to(version))
-        stays: set[int] = set()
-        for version in wanted:
-            members.own(version)
-            if self._is_reached(version, members, stays):
-                stays.add(version)
-            else:
-                stays.update(edge.manifest.version for edge in _route(members, version, self._listed))
-        members.read(member for version in sorted(stays) for member in members.leading_to(version))
-        return wanted, [self._version(version, members, stays, versions is None) for version in sorted(stays)]
-
-    def _is_reached(self, version: int, members: Members, stays: Container[int]) -> bool:
-        """True where an edge leads to a version from nothing, or from one that is in the copy."""
-        for member in members.leading_to(version):
-            manifest = members.edge(member)
-            if manifest is None or not _is_whole(manifest, self._listed):
-                continue
-            if manifest.base is None:
-                return True
-            if manifest.base.version in stays:
-                check_base(manifest, members, object=member_name(member))
-                return True
-            if self._target.is_base(manifest.base):
-                return True
-        return False
-
-    def _version(self, version: int, members: Members, stays: Container[int], everything: bool) -> _Version:
-        own = members.own(version)
-        self._compare(version, own)
-        shortcuts: dict[ShortcutName, Manifest] = {}
-        for member in members.leading_to(version):
-            if not isinstance(member, ShortcutName):
-                continue
-            if not (everything or member.base is None or member.base in stays):
-                continue
-            shortcut = members.edge(member)
-            if shortcut is None or not _is_whole(shortcut, self._listed):
-                self._left_out.append(member_name(member))
-            else:
-                shortcuts[member] = shortcut
-                self._compare(member, shortcut)
-        named = [*self._named_by(version, own)]
-        for member, shortcut in shortcuts.items():
-            named += self._named_by(member, shortcut)
-        return _Version(own, shortcuts, list(dict.fromkeys(named)))
-
-    def _compare(self, member: Member, manifest: Manifest) -> None:
-        """Compare a manifest or shortcut with what the copy has under its name.
-
-        Raises:
-            ConflictError: that is another.
-        """
-        there = self._target.edge(member)
-        if there is None:
-            return
-        if not _is_same(member, manifest, there):
-            raise _conflict(member_name(member))
-        if there == manifest:
-            self._named.update(each.name for each in self._named_by(member, manifest))
-
-    def _named_by(self, member: Member, manifest: Manifest) -> Iterator[_Object]:
-        """What a manifest or shortcut names by its digest under the root; packs only where all of them are there."""
-        layout = manifest.layout
-        yield _Object(objects.layout_name(layout), layout, None, "TD-LAY-008", "TD-LAY-009")
-        sums = manifest.tensor_fingerprints
-        if isinstance(sums, str):
-            yield _Object(objects.fingerprints_name(sums), sums, None, "TD-FPR-001", "TD-FPR-010")
-        if _is_whole(manifest, self._listed):
-            for pack in manifest.packs:
-                if pack.path is not None:
-                    yield _Object(pack.path, pack.sha256, pack.size, "TD-MAN-013", "TD-MAN-014")
-        for file in () if isinstance(member, ShortcutName) else manifest.files:
-            yield _Object(file.path, file.sha256, file.size, "TD-MAN-022", "TD-MAN-029")
+    # -- objects --------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _groups(versions: Iterable[_Version]) -> Iterator[list[_Version]]:
+    def _groups(versions: Iterable[Selected]) -> Iterator[list[Selected]]:
         """Versions whose objects are put together: few enough that little is lost where the copy breaks off."""
-        group: list[_Version] = []
+        group: list[Selected] = []
         size = count = 0
         for version in versions:
             size += sum(each.size or 0 for each in version.objects)
@@ -411,9 +208,7 @@ class _Copier:
         if group:
             yield group
 
-    # -- objects --------------------------------------------------------------------------------------------------
-
-    def _objects(self, group: Iterable[_Version]) -> None:
+    def _objects(self, group: Iterable[Selected]) -> None:
         """Have the objects of some versions in the copy, durable and proven."""
         wanted = dict.fromkeys(each for version in group for each in version.objects)
         needed = [each for each in wanted if each not in self._proven]
@@ -422,8 +217,8 @@ class _Copier:
                 pass
         self._proven.update(needed)
 
-    def _bring(self, batch: Batch, wanted: _Object) -> None:
-        if wanted.name in self._named and self._is_there(wanted):
+    def _bring(self, batch: Batch, wanted: NamedObject) -> None:
+        if wanted.name in self._target.named and self._is_there(wanted):
             with self._lock:
                 self._there += 1
                 self._step(wanted.size or 0)
@@ -439,7 +234,7 @@ class _Copier:
         with self._lock:
             self._put += 1
 
-    def _is_there(self, wanted: _Object) -> bool:
+    def _is_there(self, wanted: NamedObject) -> bool:
         """True where the copy has an object already."""
         size = self._target.sizes.get(wanted.name)
         if size is None or wanted.size not in (None, size):
@@ -453,7 +248,7 @@ class _Copier:
             return False
         return True
 
-    def _counted(self, wanted: _Object) -> Iterator[memoryview]:
+    def _counted(self, wanted: NamedObject) -> Iterator[memoryview]:
         """An object's bytes, proven, counted, and told as progress."""
         done = 0
         try:
@@ -476,7 +271,7 @@ class _Copier:
 
     # -- commits --------------------------------------------------------------------------------------------------
 
-    def _commit(self, version: _Version) -> None:
+    def _commit(self, version: Selected) -> None:
         """Have a version's manifest in the copy, and then the shortcuts to it."""
         number = version.manifest.version
         self._member(number, version.manifest, partial(parse_manifest, version=number))
@@ -491,11 +286,11 @@ class _Copier:
             raise IntegrityError("changed while the chain was copied", object=name, rule="TD-OBJ-003")
 
         def check(other: bytes) -> None:
-            if not _is_same(member, manifest, parse(other)):
-                raise _conflict(name)
+            if not is_same(member, manifest, parse(other)):
+                raise conflict(name)
 
         self._create(name, data, check)
-        self._named.update(each.name for each in self._named_by(member, manifest))
+        self._target.named.update(each.name for each in self._selection.named_by(member, manifest))
 
     def _create(self, name: str, data: bytes, check: Callable[[bytes], None]) -> None:
         """Create an object and put its signature, unless there is one that `check` accepts."""
@@ -513,7 +308,7 @@ class _Copier:
     def _sign(self, name: str) -> None:
         """Have an object's signature in the copy, where it has one."""
         name = signature_name(name)
-        if name not in self._listed:
+        if name not in self._selection.listed:
             return
         signature = self._source.read(name)
         if name in self._target.sizes and self._store.read(name) == signature:
@@ -524,14 +319,7 @@ class _Copier:
         self._size += len(signature)
 
 
-def _is_same(member: Member, mine: Manifest, other: Manifest) -> bool:
-    """True where two manifests, or shortcuts, are the same to whoever reads them (SPEC.md section 11.2)."""
-    if isinstance(member, ShortcutName):
-        return (mine.layout, mine.fingerprint, mine.base) == (other.layout, other.fingerprint, other.base)
-    return mine.same_version(other)
-
-
-def _proven_parts(store: Store, wanted: _Object) -> Iterator[memoryview]:
+def _proven_parts(store: Store, wanted: NamedObject) -> Iterator[memoryview]:
     """An object's bytes, which end with an error where they are not those of its digest.
 
     Raises:
@@ -560,12 +348,3 @@ def _proven_parts(store: Store, wanted: _Object) -> Iterator[memoryview]:
             yield part
     if digest.hexdigest() != wanted.sha256:
         raise IntegrityError(f"its SHA-256 is {digest.hexdigest()}", object=wanted.name, rule=wanted.altered)
-
-
-def _conflict(name: str) -> ConflictError:
-    return ConflictError(
-        "is in the copy already, with other contents",
-        object=name,
-        rule="TD-WRT-006",
-        advice="Somebody else has written to the copy: choose another place for it.",
-    )

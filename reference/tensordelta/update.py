@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import fingerprint
-from .chunk import Indices, Piece
 from .errors import WrongBaseError
 from .fingerprint import U64
 from .layout import Layout, Tensor
+from .pieces import Indices, Piece
 from .state import State
 from .threads import ordered_map
 from .words import Words, to_array

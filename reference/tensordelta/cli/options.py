@@ -123,6 +123,35 @@ def reads_packs(command: Command) -> Command:
     return command
 
 
+def encodes(command: Command) -> Command:
+    """How changed words are written."""
+    for option in (
+        click.option(
+            "--order",
+            type=click.Choice(["natural", "exponent"]),
+            default="natural",
+            show_default=True,
+            help="natural is fastest; exponent is smallest.",
+        ),
+        click.option(
+            "--values",
+            type=click.Choice(["step", "replace"]),
+            default="step",
+            show_default=True,
+            help="step is smallest; replace may be applied twice.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def writes(command: Command) -> Command:
+    """How what is written is signed, and what of the chain may be read for it."""
+    for option in (reads_packs, trusted_keys_option, key_option(required=False)):
+        command = option(command)
+    return command
+
+
 def open_chain(address: str, *, threads: int | None = None, **options: Any) -> Chain:
     with usage(), needed():
         return chain.open(address, threads=thread_count(threads), **options)

@@ -15,7 +15,7 @@ from ..difference import Diff, TensorDiff
 from ..difference import diff as compare
 from ..layout import Layout
 from ..manifest import Manifest
-from ..publish import annotations_text
+from ..published import annotations_text
 from ..signatures import PublicKey
 from ..tables import Table, bytes_text
 from ..threads import thread_count

@@ -9,10 +9,10 @@ import click
 
 from .. import objects
 from ..encoder import Order, Values
-from ..retention import GRACE
+from ..policy import GRACE
 from ..signatures import PublicKey, SecretKey
 from ..tables import bytes_text
-from .options import VERSION, json_option, key_option, open_chain, reads_packs, trusted_keys_option, usage
+from .options import VERSION, encodes, json_option, open_chain, trusted_keys_option, usage, writes
 from .terminal import Working, fields, print_json, print_table
 
 
@@ -65,24 +65,9 @@ def plan(
 @click.argument("address", metavar="CHAIN")
 @click.argument("base", metavar="FROM|full", callback=_start("full"))
 @click.argument("version", metavar="TO", type=VERSION)
-@click.option(
-    "--values",
-    type=click.Choice(["step", "replace"]),
-    default="step",
-    show_default=True,
-    help="step is smallest; replace may be applied twice.",
-)
-@click.option(
-    "--order",
-    type=click.Choice(["natural", "exponent"]),
-    default="natural",
-    show_default=True,
-    help="natural is fastest; exponent is smallest.",
-)
+@encodes
 @click.option("--tag", default="", metavar="TAG", help="Tells encodings of one edge apart: up to 16 of a-z and 0-9.")
-@key_option(required=False)
-@trusted_keys_option
-@reads_packs
+@writes
 @json_option
 def shortcut(
     address: str,

@@ -11,10 +11,11 @@ import click
 from .. import objects
 from ..checkpoint import open_checkpoint
 from ..encoder import Order, Values
-from ..publish import Published, annotations_text, check_source
+from ..plain import check_source
+from ..published import Published, annotations_text
 from ..signatures import PublicKey, SecretKey
 from ..tables import Table, bytes_text, percent_text, ratio_text
-from .options import json_option, key_option, open_chain, reads_packs, trusted_keys_option, usage
+from .options import encodes, json_option, open_chain, usage, writes
 from .terminal import Working, fields, print_json, print_table
 
 
@@ -60,23 +61,8 @@ def demo(folder: Path, steps: int) -> None:
 @click.option("--full", is_flag=True, help="Publish the whole state, not a delta.")
 @click.option("--plain", is_flag=True, help="Publish the whole state as its safetensors files stand.")
 @click.option("--source", metavar="URI", help="With --plain: where these files lie publicly (hf://ORG/MODEL@COMMIT).")
-@click.option(
-    "--values",
-    type=click.Choice(["step", "replace"]),
-    default="step",
-    show_default=True,
-    help="step is smallest; replace may be applied twice.",
-)
-@click.option(
-    "--order",
-    type=click.Choice(["natural", "exponent"]),
-    default="natural",
-    show_default=True,
-    help="natural is fastest; exponent is smallest.",
-)
-@key_option(required=False)
-@trusted_keys_option
-@reads_packs
+@encodes
+@writes
 @json_option
 def publish(
     address: str,

@@ -23,7 +23,7 @@ from safetensors import deserialize
 from .. import chain, objects
 from ..chain import Chain
 from ..errors import IntegrityError
-from ..publish import snapshot_folder
+from ..snapshot import snapshot_folder
 from ..state import State
 from ..tables import Table, bytes_text, percent_text, ratio_text
 from . import training

@@ -1,7 +1,6 @@
-"""What is measured on one model: what its deltas cost to send, and how fast they are made and applied.
+"""How fast a case's first step is encoded, decoded and applied, and its states scanned.
 
-`publish` puts a case into a real chain, whose objects give the sizes and are what `Bench` decodes. Everything timed is
-checked once to have done its work.
+Everything timed is checked once to have done its work.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import peers
+from cases import Case, arrays
 from numpy.typing import NDArray
+from sizes import Step
 from timing import Contestant, Figure, Times, in_turn, note
 
 import tensordelta as td
 from tensordelta.encoder import Encoder, Order
 from tensordelta.state import State
-from tensordelta.tables import Table, bytes_text, percent_text
+from tensordelta.tables import Table
 from tensordelta.words import Words
 
-ORDERS: tuple[Order, ...] = ("natural", "exponent")
 XOR = "xor+zstd-1"
 #: The bare comparison of two models: `np.flatnonzero(base != new)`, tensor by tensor.
 BARE = "bare: numpy finds the words"
@@ -43,220 +42,6 @@ _SHM_ROOM = 256 << 20
 _BLOCK = 1 << 17
 #: Lanes that a thread takes at a time.
 _STRETCH = 1 << 21
-
-
-# -- what is measured -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Change:
-    """The changed words of one tensor."""
-
-    tensor: int
-    indices: NDArray[np.int64]
-    old: Words
-    new: Words
-
-
-@dataclass(frozen=True)
-class Case:
-    """Consecutive states of one model.
-
-    Attributes:
-        label: how tables call it.
-        source: what the JSON says of where it comes from.
-        states: at least two, of one layout.
-    """
-
-    label: str
-    source: Mapping[str, object]
-    states: Sequence[State]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the model."""
-        return self.states[0].layout.nbytes
-
-    @cached_property
-    def changes(self) -> list[Change]:
-        """The step from the first state to the second, tensor by tensor."""
-        base, new = self.states[:2]
-        found: list[Change] = []
-        for tensor in range(len(new.layout)):
-            old_words, new_words = base.words(tensor), new.words(tensor)
-            indices = np.flatnonzero(old_words != new_words)
-            if len(indices):
-                found.append(Change(tensor, indices, old_words[indices], new_words[indices]))
-        return found
-
-    @cached_property
-    def changed(self) -> int:
-        """Number of words that the first step changes."""
-        return sum(len(change.indices) for change in self.changes)
-
-    @property
-    def density(self) -> float:
-        """Share of the words that the first step changes."""
-        return self.changed / self.states[0].layout.words
-
-    def near(self, density: float) -> bool:
-        """Whether a target set for this density is one for this case."""
-        return density / 2 <= self.density <= 2 * density
-
-    def facts(self) -> dict[str, object]:
-        """What the JSON holds."""
-        return {
-            "label": self.label,
-            "source": dict(self.source),
-            "words": self.states[0].layout.words,
-            "bytes": self.nbytes,
-            "tensors": len(self.states[0].layout),
-            "changed": self.changed,
-            "density": self.density,
-        }
-
-
-def owned(state: State) -> State:
-    """The same memory as a state that remembers its fingerprint, since nobody else writes it."""
-    return State(state.layout, [state.words(tensor) for tensor in range(len(state.layout))])
-
-
-def in_memory(case: Case) -> Case:
-    """The first step of a case, its states in memory and their fingerprints known."""
-    states = [state if case.source["kind"] == "synthetic" else state.copy() for state in case.states[:2]]
-    for state in states:
-        state.sums()
-    return Case(case.label, case.source, states)
-
-
-def arrays(state: State) -> dict[str, Words]:
-    """A state as the other encodings take it."""
-    return {tensor.name: state.words(index) for index, tensor in enumerate(state.layout.tensors)}
-
-
-# -- publishing, and sizes --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What a case costs to send.
-
-    Attributes:
-        full: the full version.
-        deltas: the deltas of all steps, by order.
-        packs: bytes of their packs alone, by order.
-        elsewhere: bytes of all steps, by the encoding's name.
-        changed: words changed by all steps.
-    """
-
-    full: td.Published
-    deltas: Mapping[Order, Sequence[td.Published]]
-    packs: Mapping[Order, int]
-    elsewhere: Mapping[str, int]
-    changed: int
-
-    def rows(self) -> list[tuple[str, int]]:
-        """Encodings, and the bytes of all steps."""
-        ours = [
-            (f"tensordelta, {order} order", sum(each.size for each in deltas)) for order, deltas in self.deltas.items()
-        ]
-        return ours + list(self.elsewhere.items())
-
-    def bits(self, size: int) -> float:
-        """Bits for each changed word."""
-        return 8 * size / self.changed if self.changed else 0.0
-
-    def facts(self, nbytes: int) -> dict[str, object]:
-        """What the JSON holds."""
-        steps = len(self.deltas["natural"])
-        return {
-            "full": {"bytes": self.full.size, "share_of_model": self.full.size / nbytes},
-            "steps": steps,
-            "encodings": [
-                {
-                    "name": name,
-                    "bytes": size,
-                    "bits_per_changed_word": self.bits(size),
-                    "share_of_model": size / steps / nbytes,
-                }
-                for name, size in self.rows()
-            ],
-            "packs_alone": {order: {"bytes": size, "bits": self.bits(size)} for order, size in self.packs.items()},
-        }
-
-    def table(self, nbytes: int) -> Table:
-        steps = len(self.deltas["natural"])
-        rows = [
-            [name, f"{self.bits(size):.2f}", bytes_text(size / steps), percent_text(size / steps / nbytes)]
-            for name, size in self.rows()
-        ]
-        rows.append(
-            ["tensordelta, full version", "", bytes_text(self.full.size), percent_text(self.full.size / nbytes)]
-        )
-        return Table(
-            "SIZES, everything that is put counted (packs, manifest, fingerprints; the others: payload alone)",
-            ["<", "bits/change", "bytes/step", "of the model"],
-            rows,
-        )
-
-
-@dataclass(frozen=True)
-class Step:
-    """The first step of a case as it lies in the chain: from one version to another."""
-
-    base: int
-    version: int
-
-
-def publish(case: Case, folder: Path, threads: int) -> tuple[Sizes, dict[Order, Step]]:
-    """Publish a case to a chain in `folder`: all states in natural order, then from the first again in exponent order.
-
-    Returns:
-        The sizes, and where the first step lies in the chain by order.
-    """
-    states = case.states
-    with _environment("TENSORDELTA_CACHE", str(folder / "cache")):
-        chain = td.open(folder / "chain", create=True, threads=threads)
-        full = chain.publish(states[0])
-        deltas: dict[Order, list[td.Published]] = {"natural": [chain.publish(state) for state in states[1:]]}
-        again = chain.publish(states[0])
-        deltas["exponent"] = [chain.publish(state, order="exponent") for state in states[1:]]
-    packs = {order: sum(chain.manifest(each.version).size for each in published) for order, published in deltas.items()}
-    others = {peer.name: 0 for peer in peers.peers()}
-    for peer in peers.peers():
-        for old, new in pairwise(states):
-            others[peer.name] += peer.size(peer.encode(arrays(old), arrays(new)))
-    changed = sum(each.changed for each in deltas["natural"])
-    bases: dict[Order, int] = {"natural": full.version, "exponent": again.version}
-    steps = {order: Step(bases[order], deltas[order][0].version) for order in ORDERS}
-    return Sizes(full, deltas, packs, others, changed), steps
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def copy_steps(source: Path, target: Path, steps: Mapping[Order, Step]) -> None:
-    """Copy a chain, of the packs only those of these steps."""
-    chain = td.open(source)
-    kept = {pack.path for step in steps.values() for pack in chain.manifest(step.version).packs}
-    for path in source.rglob("*"):
-        name = path.relative_to(source).as_posix()
-        if path.is_file() and (not name.startswith("packs/") or name in kept):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target / name)
-
-
-# -- speed ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
