@@ -19,7 +19,7 @@ Indices = NDArray[np.int64]
 Changed = tuple[Indices, Words | None, Words]
 
 #: Bytes compared in one numpy call.
-_BLOCK = 1 << 21
+_BLOCK = 1 << 23
 _LANE = np.dtype(np.uint64)
 
 

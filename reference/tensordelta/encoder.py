@@ -1,15 +1,13 @@
 """The writer's encoder: from two states to packs (SPEC.md section 11).
 
-Jobs compare stretches of a few million words, so that threads share the work and memory stays bounded; what they find
-is gathered into chunks of about 2^16 listed words, and chunks into packs.
+A job compares a stretch of the state, part by part, and encodes what it finds in chunks of about 2^16 listed words. Jobs
+know nothing of each other, so that threads hand over little; chunks are gathered into packs.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from itertools import pairwise
 from typing import Literal, Self, get_args
 
@@ -29,8 +27,11 @@ from .words import Words
 Order = Literal["natural", "exponent"]
 Values = Literal["step", "replace"]
 
-#: Words that one job compares.
-_JOB = 1 << 21
+#: Bytes of the state that one job takes, and of those that are all listed.
+_JOB = 64 << 20
+_JOB_FRESH = 4 << 20
+#: Words that are compared before what they gave is put away.
+_PART = 1 << 22
 #: Listed words of a chunk, and of one that lists whole stretches.
 _LISTED = 1 << 16
 _LISTED_DENSE = 1 << 20
@@ -192,10 +193,10 @@ class Encoder:
 
     def chunks(self) -> Iterator[EncodedChunk]:
         """The chunks, one by one."""
-        workers = nullcontext() if self._threads == 1 else ThreadPoolExecutor(self._threads)
-        with workers as pool:
-            found = ordered_map(self._compare, self._jobs(), threads=self._threads, pool=pool)
-            for encoded in ordered_map(self._encode, self._gather(found), threads=self._threads, pool=pool):
+        # In the worst case a job's chunks are as large as the job.
+        room = (self._threads + 1) * _JOB
+        for made in ordered_map(self._work, self._jobs(), threads=self._threads, cost=self._cost, budget=room):
+            for encoded in made:
                 for tensor, listed, each in encoded.sums:
                     self.changed_of[tensor] += listed
                     add_to(self.sums, tensor, each)
@@ -205,48 +206,54 @@ class Encoder:
                 yield encoded
 
     def _jobs(self) -> Iterator[list[Slice]]:
-        """Stretches of about `_JOB` words; tensors of one dtype follow one another."""
+        """Parts for each job; tensors of one dtype follow one another."""
         tensors = self.layout.tensors
         job: list[Slice] = []
-        size = 0
+        share = 0.0
         for _, index in sorted((tensor.dtype, index) for index, tensor in enumerate(tensors)):
+            most = _JOB_FRESH if self._old[index] is None else _JOB
             for begin, end in self._new[index]:
-                for start in range(begin, end, _JOB):
-                    part = Slice(index, start, min(start + _JOB, end))
+                for start in range(begin, end, _PART):
+                    part = Slice(index, start, min(start + _PART, end))
                     job.append(part)
-                    size += part.stop - part.start
-                    if size >= _JOB:
+                    share += self._bytes(part) / most
+                    if share >= 1:
                         yield job
-                        job, size = [], 0
+                        job, share = [], 0.0
         if job:
             yield job
 
-    def _compare(self, job: list[Slice]) -> list[Piece]:
-        """The changed words of a job's stretches; stretches without any are left out."""
-        pieces: list[Piece] = []
-        for tensor, start, stop in job:
-            base = self._old[tensor]
-            new = self._new[tensor].part(start, stop)
-            if base is None and 2 * np.count_nonzero(new) >= len(new):
-                pieces.append(Piece(tensor, start, stop, None, None, new))
-                continue
-            indices, old_words, new_words = changed_words(None if base is None else base.part(start, stop), new)
-            if len(indices) == 0:
-                continue
-            if len(indices) == len(new):
-                pieces.append(Piece(tensor, start, stop, None, old_words, new_words))
-                continue
-            indices += start
-            pieces.append(Piece(tensor, start, stop, indices, old_words, new_words))
-        return pieces
+    def _bytes(self, part: Slice) -> int:
+        return (part.stop - part.start) * self.layout.tensors[part.tensor].kind.word.itemsize
 
-    def _gather(self, found: Iterable[list[Piece]]) -> Iterator[list[Piece]]:
+    def _cost(self, job: list[Slice]) -> int:
+        return sum(map(self._bytes, job))
+
+    def _work(self, job: list[Slice]) -> list[EncodedChunk]:
+        return list(map(self._encode, self._gather(map(self._compare, job))))
+
+    def _compare(self, part: Slice) -> Piece | None:
+        """The changed words of a part, if there are any."""
+        tensor, start, stop = part
+        base = self._old[tensor]
+        new = self._new[tensor].part(start, stop)
+        if base is None and 2 * np.count_nonzero(new) >= len(new):
+            return Piece(tensor, start, stop, None, None, new)
+        indices, old_words, new_words = changed_words(None if base is None else base.part(start, stop), new)
+        if len(indices) == 0:
+            return None
+        if len(indices) == len(new):
+            return Piece(tensor, start, stop, None, old_words, new_words)
+        indices += start
+        return Piece(tensor, start, stop, indices, old_words, new_words)
+
+    def _gather(self, found: Iterable[Piece | None]) -> Iterator[list[Piece]]:
         """Pieces of one kind, as many as make a chunk."""
         space = _SPACE_EXPONENT if self._order == "exponent" else _SPACE
         waiting: list[Piece] = []
         kind: tuple[str, bool, bool] | None = None
         listed = words = 0
-        for piece in (part for pieces in found for each in pieces for part in _split(each)):
+        for piece in (part for each in found if each is not None for part in _split(each)):
             mine = (self.layout.tensors[piece.tensor].dtype, self._old[piece.tensor] is None, piece.indices is None)
             size, count = piece.stop - piece.start, len(piece.new)
             full = _LISTED_DENSE if mine[2] else _LISTED
