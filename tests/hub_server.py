@@ -312,7 +312,10 @@ class Hub:
 
             def _file(self, path: str) -> None:
                 data = hub.files.get(path)
-                if data is None:
+                if hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
+                    # The Hub does not tell strangers which repositories there are.
+                    self._send(401, b"", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no such repository"})
+                elif data is None:
                     self._send(404, b"", _MISSING)
                 else:
                     self._send(200, data, {"ETag": f'"{hub._tags[path]}"', "X-Repo-Commit": path.split("/")[3]})

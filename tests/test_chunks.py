@@ -424,9 +424,7 @@ def test_written_deltas_in_many_small_chunks(values: str, order: str, pair: Pair
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoders, "_LISTED", small)
         patch.setattr(encoders, "_LISTED_DENSE", small * 2)
-        patch.setattr(encoders, "_PART", small * 5)
-        patch.setattr(encoders, "_JOB", small * 20)
-        patch.setattr(encoders, "_JOB_FRESH", small * 10)
+        patch.setattr(encoders, "_JOB", small * 5)
         patch.setattr(encoders, "_SPACE", small * 8)
         patch.setattr(encoders, "_PACK", 60)
         store = chain_of(pair.old, pair.new, values=values, order=order)

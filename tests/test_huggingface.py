@@ -134,6 +134,14 @@ def test_weights_that_are_gone(hub: Hub, published: td.Chain, tmp_path: Path) ->
     assert contents(tmp_path / "out") == {}
 
 
+def test_a_hub_that_refuses(hub: Hub, published: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a private repository the Hub says to strangers that there is none."""
+    monkeypatch.setattr(hub, "token", "secret")
+    result = pull(published, tmp_path, hub.address)
+    assert result["error"] == "store" and "your token" in str(result["advice"])
+    assert contents(tmp_path / "out") == {}
+
+
 @pytest.mark.slow  # the client itself tries several times to reach a server
 def test_a_hub_that_does_not_answer(published: td.Chain, tmp_path: Path) -> None:
     """It says nothing of what it has: no version is missing, and another place may have the weights."""
@@ -144,7 +152,12 @@ def test_a_hub_that_does_not_answer(published: td.Chain, tmp_path: Path) -> None
     assert contents(tmp_path / "out") == {}
 
 
-@pytest.mark.parametrize("source", ["hf://org/model/file", "hf://org/model@0123abc", "hf://@0123abc/file", "s3://b/x"])
+@pytest.mark.parametrize(
+    "source",
+    ["hf://org/model/file", "hf://org/model@0123abc", "hf://@0123abc/file", "s3://b/x"]
+    + [f"hf://org/model@0123abc/{name}" for name in ("../x", "a/../x", "/x", "a//x", "")]
+    + ["hf://a/b/c@0123abc/file"],
+)
 def test_sources_that_name_no_file_are_passed_over(published: td.Chain, source: str) -> None:
     entry = published.manifest(0).packs[0]
     wrong = type(entry)(entry.sha256, entry.size, None, entry.content, entry.tensors, entry.changed, [source])

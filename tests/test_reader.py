@@ -730,6 +730,50 @@ def test_an_allowed_source_that_gives_nothing_is_missing(monkeypatch: pytest.Mon
     assert asked == ["hf://org/model@0123abcd/model.safetensors"]
 
 
+def silent(source: str, **_: object) -> None:
+    raise td.StoreError(source, "read", "model.safetensors", "no answer")
+
+
+def test_a_source_that_does_not_answer_is_gone_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another route is taken; where there is none, the source's failure is told, and no version is missing."""
+    builder = Builder()
+    model = gallery.small(gallery.Random(8))
+    source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors"]}
+    builder.edge(0, model, [gallery.of_plain(model, model, stored=False, fields=source)])
+    monkeypatch.setattr(fetch, "_download", silent)
+    alone = open_chain(builder, allow_sources=["hf"])
+    state = td.State.empty()
+    for read in (
+        alone.load,
+        lambda: alone.prepare(state),
+        lambda: alone.read(0, min(model)),
+        lambda: alone.load_part([min(model)], 0),
+        lambda: alone.verify(deep=True),
+    ):
+        with pytest.raises(td.StoreError, match="no answer"):
+            read()
+    builder.edge(0, model, [gallery.of_plain(model, model)], shortcut="")
+    assert open_chain(builder, allow_sources=["hf"]).load(0).equals(frozen(model))
+
+
+def test_bytes_of_a_source_that_are_others_are_told_before_its_silence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    builder = Builder()
+    model = gallery.small(gallery.Random(8))
+    shard = gallery.of_plain(model, model, stored=False, fields={"path": None, "sources": ["hf://o/m@0a/x"]})
+    builder.edge(0, model, [shard])
+    file = tmp_path / "downloaded"
+    file.write_bytes(gallery.flipped(-1)(shard.data))
+
+    def download(source: str, *, anew: bool) -> Path:
+        return silent(source) if anew else file
+
+    monkeypatch.setattr(fetch, "_download", download)
+    with pytest.raises(td.IntegrityError):
+        open_chain(builder, allow_sources=["hf"]).load(0)
+
+
 def test_a_source_is_proven_like_any_other_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     builder = Builder()
     model = gallery.small(gallery.Random(8))

@@ -1,8 +1,8 @@
 """Finding the changed words of two states (SPEC.md section 11).
 
-Each byte of both states is read once, in blocks that stay in cache; everything after the comparison costs only the
-changed words. Words are compared eight bytes at a time where they lie on such borders, and few of these lanes differ:
-only they are looked at word by word.
+Each byte of both states is read once, in blocks of a few megabytes: large ones, because threads hand the interpreter
+over at each numpy call. Everything after the comparison costs only the changed words. Words are compared eight bytes at
+a time where they lie on such borders, and few of these lanes differ: only they are looked at word by word.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Indices = NDArray[np.int64]
 Changed = tuple[Indices, Words | None, Words]
 
 #: Bytes compared in one numpy call.
-_BLOCK = 1 << 23
+_BLOCK = 1 << 22
 _LANE = np.dtype(np.uint64)
 
 

@@ -1,13 +1,15 @@
 """The writer's encoder: from two states to packs (SPEC.md section 11).
 
-A job compares a stretch of the state, part by part, and encodes what it finds in chunks of about 2^16 listed words. Jobs
-know nothing of each other, so that threads hand over little; chunks are gathered into packs.
+Jobs compare stretches of a few million words, so that threads share the work and memory stays bounded; what they find
+is gathered into chunks of about 2^16 listed words, and chunks into packs.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Literal, Self, get_args
 
@@ -27,11 +29,9 @@ from .words import Words
 Order = Literal["natural", "exponent"]
 Values = Literal["step", "replace"]
 
-#: Bytes of the state that one job takes, and of those that are all listed.
-_JOB = 64 << 20
-_JOB_FRESH = 4 << 20
-#: Words that are compared before what they gave is put away.
-_PART = 1 << 22
+#: Words that one job compares, and bytes.
+_JOB = 1 << 22
+_JOB_BYTES = 8 << 20
 #: Listed words of a chunk, and of one that lists whole stretches.
 _LISTED = 1 << 16
 _LISTED_DENSE = 1 << 20
@@ -193,10 +193,10 @@ class Encoder:
 
     def chunks(self) -> Iterator[EncodedChunk]:
         """The chunks, one by one."""
-        # In the worst case a job's chunks are as large as the job.
-        room = (self._threads + 1) * _JOB
-        for made in ordered_map(self._work, self._jobs(), threads=self._threads, cost=self._cost, budget=room):
-            for encoded in made:
+        workers = nullcontext() if self._threads == 1 else ThreadPoolExecutor(self._threads)
+        with workers as pool:
+            found = ordered_map(self._compare, self._jobs(), threads=self._threads, pool=pool)
+            for encoded in ordered_map(self._encode, self._gather(found), threads=self._threads, pool=pool):
                 for tensor, listed, each in encoded.sums:
                     self.changed_of[tensor] += listed
                     add_to(self.sums, tensor, each)
@@ -206,54 +206,49 @@ class Encoder:
                 yield encoded
 
     def _jobs(self) -> Iterator[list[Slice]]:
-        """Parts for each job; tensors of one dtype follow one another."""
+        """Stretches of about `_JOB` words or `_JOB_BYTES`; tensors of one dtype follow one another."""
         tensors = self.layout.tensors
         job: list[Slice] = []
-        share = 0.0
+        left = 1.0
         for _, index in sorted((tensor.dtype, index) for index, tensor in enumerate(tensors)):
-            most = _JOB_FRESH if self._old[index] is None else _JOB
+            most = min(_JOB, _JOB_BYTES // tensors[index].kind.word.itemsize)
             for begin, end in self._new[index]:
-                for start in range(begin, end, _PART):
-                    part = Slice(index, start, min(start + _PART, end))
+                for start in range(begin, end, most):
+                    part = Slice(index, start, min(start + most, end))
                     job.append(part)
-                    share += self._bytes(part) / most
-                    if share >= 1:
+                    left -= (part.stop - part.start) / most
+                    if left <= 0:
                         yield job
-                        job, share = [], 0.0
+                        job, left = [], 1.0
         if job:
             yield job
 
-    def _bytes(self, part: Slice) -> int:
-        return (part.stop - part.start) * self.layout.tensors[part.tensor].kind.word.itemsize
+    def _compare(self, job: list[Slice]) -> list[Piece]:
+        """The changed words of a job's stretches; stretches without any are left out."""
+        pieces: list[Piece] = []
+        for tensor, start, stop in job:
+            base = self._old[tensor]
+            new = self._new[tensor].part(start, stop)
+            if base is None and 2 * np.count_nonzero(new) >= len(new):
+                pieces.append(Piece(tensor, start, stop, None, None, new))
+                continue
+            indices, old_words, new_words = changed_words(None if base is None else base.part(start, stop), new)
+            if len(indices) == 0:
+                continue
+            if len(indices) == len(new):
+                pieces.append(Piece(tensor, start, stop, None, old_words, new_words))
+                continue
+            indices += start
+            pieces.append(Piece(tensor, start, stop, indices, old_words, new_words))
+        return pieces
 
-    def _cost(self, job: list[Slice]) -> int:
-        return sum(map(self._bytes, job))
-
-    def _work(self, job: list[Slice]) -> list[EncodedChunk]:
-        return list(map(self._encode, self._gather(map(self._compare, job))))
-
-    def _compare(self, part: Slice) -> Piece | None:
-        """The changed words of a part, if there are any."""
-        tensor, start, stop = part
-        base = self._old[tensor]
-        new = self._new[tensor].part(start, stop)
-        if base is None and 2 * np.count_nonzero(new) >= len(new):
-            return Piece(tensor, start, stop, None, None, new)
-        indices, old_words, new_words = changed_words(None if base is None else base.part(start, stop), new)
-        if len(indices) == 0:
-            return None
-        if len(indices) == len(new):
-            return Piece(tensor, start, stop, None, old_words, new_words)
-        indices += start
-        return Piece(tensor, start, stop, indices, old_words, new_words)
-
-    def _gather(self, found: Iterable[Piece | None]) -> Iterator[list[Piece]]:
+    def _gather(self, found: Iterable[list[Piece]]) -> Iterator[list[Piece]]:
         """Pieces of one kind, as many as make a chunk."""
         space = _SPACE_EXPONENT if self._order == "exponent" else _SPACE
         waiting: list[Piece] = []
         kind: tuple[str, bool, bool] | None = None
         listed = words = 0
-        for piece in (part for each in found if each is not None for part in _split(each)):
+        for piece in (part for pieces in found for each in pieces for part in _split(each)):
             mine = (self.layout.tensors[piece.tensor].dtype, self._old[piece.tensor] is None, piece.indices is None)
             size, count = piece.stop - piece.start, len(piece.new)
             full = _LISTED_DENSE if mine[2] else _LISTED

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from .checkpoint import SUFFIX
 from .downloads import Downloads, Wanted
-from .errors import IntegrityError, MissingError, StoreError, UntrustedError
+from .errors import IntegrityError, MissingError, StoreError, TensorDeltaError, UntrustedError
 from .manifest import TENSORS, PackEntry
+from .objects import is_path
 from .pack import Blob
 from .stores import FileBlob, Store, StoredBlob
 from .stores.cache import CachedBlob
@@ -24,6 +25,30 @@ from .stores.hub import is_client_error
 _BLOCK = 1 << 18
 #: Bytes of packs that one update keeps in memory.
 KEPT = 64 << 20
+
+
+class UnansweredError(MissingError):
+    """A pack is in no place that answered: a route around it may be found, but nobody is told that it is missing.
+
+    Attributes:
+        failure: that of the source, which is told in the end (TD-STO-003).
+    """
+
+    def __init__(self, failure: StoreError, *, object: str) -> None:
+        super().__init__(f"a source did not answer: {failure.cause}", object=object, rule="TD-MAN-018")
+        self.failure = failure
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unanswered, (self.failure, self.object)
+
+
+def told(fault: TensorDeltaError) -> TensorDeltaError | StoreError:
+    """What is told of a fault: of a source that did not answer, just that."""
+    return fault.failure if isinstance(fault, UnansweredError) else fault
+
+
+def _unanswered(failure: StoreError, object: str) -> UnansweredError:
+    return UnansweredError(failure, object=object)
 
 
 class MemoryBlob:
@@ -172,7 +197,7 @@ class Sources:
             IntegrityError: the bytes under the root, or at a source, are not the pack.
             MissingError: no place has them.
             UntrustedError: only sources that are not allowed have them.
-            StoreError: no other place has them, and a source did not answer.
+            UnansweredError: no other place has them, and a source did not answer.
         """
         fault: MissingError | IntegrityError | None = None
         if downloads is not None and (blob := self._from_folders(entry, keep)) is not None:
@@ -198,11 +223,9 @@ class Sources:
                 try:
                     return _prove_file(downloaded, entry, keep)
                 except IntegrityError as error:
-                    fault = fault or error
-        if isinstance(fault, IntegrityError):
-            raise fault
-        if failed is not None:  # it may have what the root has not (TD-STO-003)
-            raise failed
+                    fault = fault if isinstance(fault, IntegrityError) else error
+        if failed is not None and not isinstance(fault, IntegrityError):
+            raise UnansweredError(failed, object=entry.label)
         if fault is not None:
             raise fault
         if not allowed:
@@ -241,12 +264,11 @@ def _download(source: str, *, anew: bool) -> Path | None:
         return None
     repository, _, tail = rest.partition("@")
     revision, _, filename = tail.partition("/")
-    if not (repository and revision and filename):
+    if not (repository and revision and is_path(filename)):
         return None
     import huggingface_hub
     from huggingface_hub.errors import (
         EntryNotFoundError,
-        GatedRepoError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -255,12 +277,16 @@ def _download(source: str, *, anew: bool) -> Path | None:
 
     try:
         return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision, force_download=anew))
-    except (LocalEntryNotFoundError, GatedRepoError) as error:  # of the classes below, but no answer, and a refusal
+    except LocalEntryNotFoundError as error:  # of a class below, but no answer
         cause: Exception = error
-    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+    except RepositoryNotFoundError as error:
+        if error.response.status_code == 404:
+            return None
+        cause = error  # to whom it does not know, the Hub says so of what is private as well
+    except (EntryNotFoundError, RevisionNotFoundError, HFValidationError):
         return None
     except Exception as error:
-        if not is_client_error(error):
+        if not is_client_error(error) and not isinstance(error, ValueError):
             raise
         cause = error
     advice = "Check the network, HF_ENDPOINT and your token, or name a folder that holds the file (--packs-from)."

@@ -1,8 +1,8 @@
 """Preparations: a state on its way to another version (SPEC.md section 9, steps 6 and 8 to 11).
 
-A `Preparation` carries a state through the hops of a route without touching it: tensors that the reader holds stay as
-they are under a sparse overlay, tensors that start as zero words are built beside them. Each hop proves its base before
-it is decoded and its fingerprint after. What comes out is an `Update`.
+A `Preparation` carries a state through the edges of a route without touching it: tensors that the reader holds stay as
+they are under a sparse overlay, tensors that start as zero words are built beside them. Each edge proves its base
+before it is decoded and its fingerprint after. What comes out is an `Update`.
 """
 
 from __future__ import annotations
@@ -115,12 +115,12 @@ class Preparation:
         # For each tensor: its index in the state held, or None where it was built here.
         self._origin: list[int | None] = list(range(len(state.layout)))
         self._built: dict[int, Words] = {}
-        # Of tensors that the hops so far changed much: their present words, a copy.
+        # Of tensors that the edges so far changed much: their present words, a copy.
         self._copied: dict[int, Words] = {}
         self._overlay: dict[int, list[Piece]] = {}
         self._zero: frozenset[int] = frozenset()
 
-    # -- one hop -------------------------------------------------------------------------------------------------
+    # -- one edge -------------------------------------------------------------------------------------------------
 
     def check_base(self, base: Base | None, layout: Layout | None, *, object: str) -> None:
         """Prove that the present state is the base that a manifest starts from.
@@ -186,7 +186,7 @@ class Preparation:
         self.sums = np.zeros(0, np.uint64)
 
     def decode(self, packs: Sequence[tuple[Pack, Blob]], manifest: Manifest, *, object: str) -> None:
-        """Decode a hop's packs over the fitted base, and prove the manifest's fingerprint.
+        """Decode a edge's packs over the fitted base, and prove the manifest's fingerprint.
 
         Raises:
             MalformedError, IntegrityError, LimitError: see SPEC.md sections 7 and 9.
@@ -235,9 +235,9 @@ class Preparation:
                 self._copy(tensor)
 
     def _copy(self, tensor: int) -> None:
-        """Give a tensor a copy of its own where several hops changed so much that this takes no more memory.
+        """Give a tensor a copy of its own where several edges changed so much that this takes no more memory.
 
-        Merging costs what all hops before have changed, again at each hop; writing into a copy what the hop changes.
+        Merging costs what all edges before have changed, again at each edge; writing into a copy what the edge changes.
         """
         (piece,) = self._overlay[tensor]
         origin = self._origin[tensor]
@@ -322,20 +322,20 @@ class Preparation:
         return None
 
     def _merged(self, tensor: int, held: list[Piece], fresh: list[Piece]) -> Piece:
-        """One run of what several hops did to a tensor; its old words are those of the state held."""
+        """One run of what several edges did to a tensor; its old words are those of the state held."""
         at = np.concatenate([piece.places for piece in (*held, *fresh)])
         new = np.concatenate([*(piece.new for piece in held), *(piece.new for piece in fresh)])
         order = np.argsort(at, kind="stable")
         at = at[order]
         last = np.ones(len(at), np.bool_)
-        np.not_equal(at[1:], at[:-1], out=last[:-1])  # of two writes to a word, the later hop's counts
+        np.not_equal(at[1:], at[:-1], out=last[:-1])  # of two writes to a word, the later edge's counts
         at, new = at[last], new[order[last]]
         origin = self._origin[tensor]
         assert origin is not None
         words = self._state.words(origin)
         return Piece(tensor, 0, len(words), at, words[at], new)
 
-    # -- what the hops read ---------------------------------------------------------------------------------------
+    # -- what the edges read ---------------------------------------------------------------------------------------
 
     def take(self, tensor: int, indices: Indices) -> Words:
         """The present words at these indices."""
@@ -358,7 +358,7 @@ class Preparation:
         return words
 
     def part(self, tensor: int, start: int, stop: int) -> Words:
-        """The present words from `start` to `stop`; a copy where hops changed them."""
+        """The present words from `start` to `stop`; a copy where edges changed them."""
         own = self._own(tensor)
         if own is not None:
             return own[start:stop]
@@ -392,7 +392,7 @@ class Preparation:
         seconds: float,
         on_applied: Callable[[Update, float], None] | None = None,
     ) -> Update:
-        """The update that takes the state held to the last hop's version."""
+        """The update that takes the state held to the last edge's version."""
         for tensor in list(self._copied):
             words, origin = self._copied.pop(tensor), self._origin[tensor]
             assert origin is not None
@@ -402,7 +402,7 @@ class Preparation:
             self._budget.take(count * (8 + 2 * words.itemsize), object=f"tensor {info.name!r}")
             indices, old, new = changed_words(held, words)
             piece = Piece(tensor, 0, len(words), indices, old, new)
-            # The copy holds words that no hop listed: the state must still be the one that it was made of.
+            # The copy holds words that no edge listed: the state must still be the one that it was made of.
             proven = fingerprint.text(int(self._sums_before[origin]) + piece.sum(info.name))
             if proven != fingerprint.text(int(self.sums[tensor])):
                 raise WrongBaseError(
@@ -456,7 +456,7 @@ class _Room:
 
 
 class _Base:
-    """The fitted base of one hop, as chunks see it."""
+    """The fitted base of one edge, as chunks see it."""
 
     def __init__(self, preparation: Preparation, zero: frozenset[int]) -> None:
         self.take = preparation.take

@@ -16,7 +16,7 @@ from typing import TypeVar
 from . import objects
 from .errors import MissingError, TensorDeltaError, WrongBaseError
 from .events import Event, Listener, emit
-from .fetch import Sources
+from .fetch import Sources, told
 from .fingerprint import U64, combine, text
 from .manifest import Base, Manifest
 from .members import Members, Together
@@ -309,6 +309,7 @@ class Reader(PackReader):
 
         Raises:
             TensorDeltaError: the error of the route first chosen, when no other is left.
+            StoreError: where that is a source that did not answer.
         """
         dropped: dict[str, TensorDeltaError] = {}
         followed = 0
@@ -316,10 +317,10 @@ class Reader(PackReader):
         while True:
             try:
                 route = planner.plan(target, held=held, dropped=dropped)
-            except TensorDeltaError:
+            except TensorDeltaError as fault:
                 again = self._again(planner)
                 if again is planner:
-                    raise
+                    raise told(fault) from None
                 planner = again
                 continue
             try:
@@ -328,7 +329,7 @@ class Reader(PackReader):
                 dropped[fault.edge.name] = fault.fault
                 followed += 1
                 if followed == _MAX_FAILED:
-                    raise next(iter(dropped.values())) from None
+                    raise told(next(iter(dropped.values()))) from None
                 if isinstance(fault.fault, MissingError):
                     planner = self._again(planner)
 

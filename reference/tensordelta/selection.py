@@ -256,7 +256,6 @@ def is_same(member: Member, mine: Manifest, other: Manifest) -> bool:
 
 def conflict(name: str) -> ConflictError:
     """The error for an object of the copy that is not the chain's."""
-    """The error for an object of the copy that is not the chain's."""
     return ConflictError(
         "is in the copy already, with other contents",
         object=name,

@@ -20,7 +20,7 @@ from .threads import ordered_map
 from .words import Words, to_array
 
 #: What a state is known to be: its version, chain, and the version's digests.
-_Name = tuple[int | None, str | None, tuple[str, str] | None]
+_Identity = tuple[int | None, str | None, tuple[str, str] | None]
 
 #: Words that are exchanged at once.
 _EXCHANGE = 1 << 16
@@ -314,7 +314,7 @@ class Update:
                 write.take_back()
             raise
 
-    def _swap_in(self, layout: Layout, words: Sequence[Words], sums: U64, name: _Name) -> None:
+    def _swap_in(self, layout: Layout, words: Sequence[Words], sums: U64, name: _Identity) -> None:
         arrays = self._state.arrays
         if arrays is not None and layout != self._state.layout:
             old, new = set(self._state.layout.tensors), set(layout.tensors)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from . import fingerprint, objects
 from .errors import IntegrityError, MissingError, TensorDeltaError, WrongBaseError
+from .fetch import UnansweredError
 from .manifest import Base, check_features
 from .members import check_shortcut
 from .pack import Pack, check_overlap
@@ -122,6 +123,8 @@ class _Verifier:
         """Take what is wrong with a member of a route."""
         try:
             yield
+        except UnansweredError as fault:
+            raise fault.failure from None
         except MissingError as fault:
             # Retention may take the packs of a member while another leads to its version.
             self._collected.setdefault(name, fault)

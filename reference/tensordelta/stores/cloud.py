@@ -154,7 +154,7 @@ class CloudStore:
             return True
         # Not every server says of what. One that is none has no listing.
         folder = name.rpartition("/")[0]
-        return all(entry.name != name for entry in self._list(folder and f"{folder}/", None))
+        return all(entry.name != name for entry in self._list(folder and f"{folder}/", name[:-1]))
 
     def _failed(self, operation: str, name: str, error: Exception) -> StoreError:
         advice = None
