@@ -16,6 +16,8 @@ Contents = dict[str, str]
 
 _IN_MEMORY = Path("/dev/shm")
 _ROOM = 1 << 30
+#: Bytes of a file that is read at once.
+_SMALL = 1 << 20
 
 
 def temporary_folder(huge: bool = False) -> tempfile.TemporaryDirectory[str]:
@@ -35,6 +37,13 @@ def copy_files(source: Path, target: Path) -> None:
     shutil.copytree(source, target, symlinks=True, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
 
+def _digest(entry: os.DirEntry[str]) -> str:
+    with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 (tens of thousands of small files)
+        if entry.stat(follow_symlinks=False).st_size > _SMALL:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(file.readall()).hexdigest()
+
+
 def contents(root: Path, skip: Collection[str] = ()) -> Contents:
     """Everything below a folder, `skip` (relative paths, with all below them) left out. Links are not followed."""
     found: Contents = {}
@@ -51,8 +60,7 @@ def contents(root: Path, skip: Collection[str] = ()) -> Contents:
                     found[name] = "folder"
                     walk(entry.path, name + "/")
                 elif stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-                    with Path(entry.path).open("rb") as file:
-                        found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+                    found[name] = _digest(entry)
                 else:
                     found[name] = "special"
 

@@ -7,46 +7,17 @@ from functools import partial
 from typing import Any
 
 from generate.builder import Builder, digest, dumps, manifest_name
-from generate.cases import read, reject
+from generate.cases import read
 from generate.chains.contents import no_tensor_fingerprints
 from generate.model import CHAIN, FOREIGN
+from generate.spoiled import bad, good
 from generate.standard import flipped, replaced, standard
 
 AREA = "objects"
 
 
-def _bad(
-    slug: str,
-    rule: str | Sequence[str],
-    title: str,
-    error: str,
-    after: Callable[[Builder], Any] | None = None,
-    twin: str = "standard-of-two",
-    how: dict[str, Any] | None = None,
-    **more: Any,
-) -> None:
-    given = {"last": False} | (how or {}) | ({"after": after} if after else {})
-    reject(
-        slug,
-        area=AREA,
-        title=title,
-        requirements=[rule] if isinstance(rule, str) else rule,
-        chain=lambda: standard(**given),
-        error=error,
-        twin=twin,
-        **more,
-    )
-
-
-def _good(slug: str, rules: list[str], title: str, after: Callable[[Builder], Any], **more: Any) -> None:
-    read(
-        slug,
-        area=AREA,
-        title=title,
-        requirements=rules,
-        chain=lambda: standard(last=False, after=after),
-        **more,
-    )
+_bad = partial(bad, AREA)
+_good = partial(good, AREA)
 
 
 def _hint(**members: Any) -> Callable[[Builder], Any]:

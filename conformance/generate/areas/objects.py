@@ -5,49 +5,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from generate.builder import Builder, manifest_name
 from generate.cases import read, reject
 from generate.chains.contents import empty_deltas_and_gaps, shared_objects
 from generate.model import CHAIN, FOREIGN
+from generate.spoiled import bad, good
 from generate.standard import flipped, replaced, setting, standard, without
 
 AREA = "objects"
 
 
-def _bad(
-    slug: str,
-    rule: str,
-    title: str,
-    error: str,
-    after: Callable[[Builder], Any] | None = None,
-    twin: str = "standard-of-two",
-    how: dict[str, Any] | None = None,
-    **more: Any,
-) -> None:
-    given = {"last": False} | (how or {}) | ({"after": after} if after else {})
-    reject(
-        slug,
-        area=AREA,
-        title=title,
-        requirements=[rule],
-        chain=lambda: standard(**given),
-        error=error,
-        twin=twin,
-        **more,
-    )
-
-
-def _good(slug: str, rules: list[str], title: str, after: Callable[[Builder], Any], **more: Any) -> None:
-    read(
-        slug,
-        area=AREA,
-        title=title,
-        requirements=rules,
-        chain=lambda: standard(last=False, after=after),
-        **more,
-    )
+_bad = partial(bad, AREA)
+_good = partial(good, AREA)
 
 
 def _first(builder: Builder) -> str:

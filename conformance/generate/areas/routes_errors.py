@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from generate.builder import Builder, manifest_name, shortcut_name
-from generate.cases import Verify, read, reject
+from generate.cases import read
+from generate.routing import rejected
 from generate.scenes import line, little, move, walk
 from generate.standard import flipped
 
@@ -58,33 +59,6 @@ def _all(*spoils: Spoil) -> Spoil:
     return spoil
 
 
-def _rejected(
-    slug: str,
-    title: str,
-    error: str,
-    chain: Callable[[], Builder],
-    twin: str,
-    requirements: Sequence[str] = ("TD-RTE-005", "TD-RTE-001"),
-    *,
-    to: int = 1,
-    verify: Verify = None,
-    **how: Any,
-) -> None:
-    reject(
-        slug,
-        area=AREA,
-        level="chain",
-        title=title,
-        requirements=requirements,
-        chain=chain,
-        error=error,
-        twin=twin,
-        to=to,
-        verify=verify,
-        **how,
-    )
-
-
 for slug, title, size in (
     ("route-two-ways", "Two ways from version 0 to 1, of which the manifest's has fewer bytes", 2500),
     ("route-two-ways-shortcut-first", "Two ways from version 0 to 1, of which the shortcut's has fewer bytes", 1900),
@@ -101,35 +75,35 @@ read(
 
 # -- the cheapest fails first ------------------------------------------------------------------------------------------
 
-_rejected(
+rejected(
     "first-error-is-missing",
     "The pack of the cheapest edge is gone, that of the other is altered",
     "missing",
     _ways(2500, _all(_gone, _other_altered)),
     "route-two-ways",
 )
-_rejected(
+rejected(
     "first-error-is-integrity",
     "The pack of the cheapest edge is altered, that of the other is gone",
     "integrity",
     _ways(2500, _all(_altered, _other_gone)),
     "route-two-ways",
 )
-_rejected(
+rejected(
     "first-error-is-the-shortcuts",
     "The pack of the shortcut, which is the cheapest edge, is altered, and that of the manifest is gone",
     "integrity",
     _ways(1900, _all(_gone, _other_altered)),
     "route-two-ways-shortcut-first",
 )
-_rejected(
+rejected(
     "first-error-is-of-the-edge-from-held",
     "The delta from the state held lost its pack, the full shortcut, which costs more, has an altered one",
     "missing",
     _ways(2500, _all(_gone, _other_altered), base=None),
     "route-full-shortcut-after-the-delta",
 )
-_rejected(
+rejected(
     "first-error-is-of-the-full-shortcut",
     "With nothing held the full shortcut is the cheapest, and is altered; the delta lost its pack",
     "integrity",
@@ -137,21 +111,21 @@ _rejected(
     "route-full-shortcut-after-the-delta",
     held=None,
 )
-_rejected(
+rejected(
     "first-error-is-a-feature",
     "The cheapest edge lists an unknown feature, the pack of the other is gone",
     "unsupported",
     _ways(2500, _other_gone, features=["strided-slices"]),
     "route-two-ways",
 )
-_rejected(
+rejected(
     "first-error-is-not-a-feature",
     "The pack of the cheapest edge is gone, the other, which costs more, lists an unknown feature",
     "missing",
     _ways(1900, _other_gone, features=["strided-slices"]),
     "route-two-ways-shortcut-first",
 )
-_rejected(
+rejected(
     "first-error-is-wrong-base",
     "The cheapest edge starts from another fingerprint than its base has, the pack of the other is gone",
     "wrong-base",
@@ -172,7 +146,7 @@ def _uncounted(**members: Any) -> Callable[[], Builder]:
     return chain
 
 
-_rejected(
+rejected(
     "first-error-is-not-of-a-shortcut-that-disagrees",
     "A shortcut to another fingerprint than the version's does not count, and its error is not reported",
     "integrity",
@@ -181,7 +155,7 @@ _rejected(
     ["TD-RTE-005", "TD-MAN-025"],
     verify=[{"error": ["conflict"], "object": [shortcut_name(1, None)]}],
 )
-_rejected(
+rejected(
     "first-error-is-not-of-a-shortcut-that-cannot-be-read",
     "A shortcut that is no JSON was part of no route, and its error is not reported",
     "integrity",
@@ -225,7 +199,7 @@ read(
     chain=_on_the_way(),
     to=2,
 )
-_rejected(
+rejected(
     "first-error-is-of-the-edge-in-the-middle",
     "The first of two edges lost its pack, and the skip delta has an altered one",
     "missing",
@@ -252,7 +226,7 @@ def _base(**members: Any) -> Callable[[], Builder]:
 
 
 for held, what in ((None, "with nothing held"), (0, "with the true base held")):
-    _rejected(
+    rejected(
         f"base-of-another-fingerprint-{'held' if held == 0 else 'rebuilt'}",
         f"The base has another fingerprint than its own manifest, {what}",
         "wrong-base",
@@ -282,7 +256,7 @@ def _spaced_base() -> Builder:
     return builder
 
 
-_rejected(
+rejected(
     "base-of-another-layout-digest",
     "The base names a layout of the same list under another digest than its own manifest",
     "wrong-base",
@@ -303,7 +277,7 @@ def _replaced_base() -> Builder:
     return builder
 
 
-_rejected(
+rejected(
     "base-that-is-held-but-not-its-manifests",
     "The delta starts from the state held, and the base's own manifest has another fingerprint",
     "wrong-base",

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from generate.builder import Builder, manifest_name
-from generate.cases import Verify, read, reject
+from generate.cases import read
 from generate.model import FOREIGN
+from generate.routing import rejected
 from generate.scenes import line, walk
 
 AREA = "routes"
-
-
-def _rejected(
-    slug: str,
-    title: str,
-    error: str,
-    chain: Callable[[], Builder],
-    twin: str,
-    requirements: Sequence[str] = ("TD-RTE-005", "TD-RTE-001"),
-    *,
-    to: int = 1,
-    verify: Verify = None,
-    **how: Any,
-) -> None:
-    reject(
-        slug,
-        area=AREA,
-        level="chain",
-        title=title,
-        requirements=requirements,
-        chain=chain,
-        error=error,
-        twin=twin,
-        to=to,
-        verify=verify,
-        **how,
-    )
 
 
 # -- no route ----------------------------------------------------------------------------------------------------------
@@ -70,7 +44,7 @@ read(
 
 
 def _unreached(slug: str, title: str, error: str, chain: Callable[[], Builder], *requirements: str) -> None:
-    _rejected(slug, title, error, chain, "route-of-three", requirements or ["TD-RTE-006"], to=2, verify=None)
+    rejected(slug, title, error, chain, "route-of-three", requirements or ["TD-RTE-006"], to=2, verify=None)
 
 
 _unreached(
@@ -135,7 +109,7 @@ for slug, title, members in (
     ("cannot-be-read", "is no JSON", {"text": lambda data: data[:-1]}),
     ("is-of-another-chain", "names another chain", {"chain": FOREIGN}),
 ):
-    _rejected(
+    rejected(
         f"no-route-by-a-shortcut-that-{slug}",
         f"The only edge from nothing is a shortcut that {title}",
         "missing",
@@ -175,7 +149,7 @@ for slug, title, error, members in (
     ("is-of-a-later-format", "is of a later format", "unsupported", {"tensordelta": "2.0"}),
     ("is-of-another-chain", "names another chain", "conflict", {"chain": FOREIGN}),
 ):
-    _rejected(
+    rejected(
         f"target-whose-manifest-{slug}",
         f"The target's own manifest {title}, so that no shortcut to it counts, and its error is reported",
         error,
@@ -187,7 +161,7 @@ for slug, title, error, members in (
 
 # -- shortcuts make no version -----------------------------------------------------------------------------------------
 
-_rejected(
+rejected(
     "shortcut-to-a-version-that-is-gone",
     "The target's manifest is gone, and a shortcut to it is still there",
     "missing",
@@ -227,7 +201,7 @@ read(
     to=2,
     verify=None,
 )
-_rejected(
+rejected(
     "route-through-a-version-that-is-gone",
     "A version on the way has lost its manifest, and a shortcut to it makes no version of it",
     "missing",

@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from generate.builder import Builder, nothing
-from generate.cases import read, reject
 from generate.model import FOREIGN
-from generate.standard import flipped, setting, standard, without
+from generate.spoiled import bad, good
+from generate.standard import flipped, setting, without
 
 AREA = "shortcuts"
 
 
-def _bad(
-    slug: str,
-    rule: str,
-    title: str,
-    error: str,
-    after: Callable[[Builder], Any] | None = None,
-    twin: str = "standard-of-two",
-    how: dict[str, Any] | None = None,
-    **more: Any,
-) -> None:
-    given = {"last": False} | (how or {}) | ({"after": after} if after else {})
-    reject(
-        slug,
-        area=AREA,
-        title=title,
-        requirements=[rule],
-        chain=lambda: standard(**given),
-        error=error,
-        twin=twin,
-        **more,
-    )
-
-
-def _good(slug: str, rules: list[str], title: str, after: Callable[[Builder], Any], **more: Any) -> None:
-    read(
-        slug,
-        area=AREA,
-        title=title,
-        requirements=rules,
-        chain=lambda: standard(last=False, after=after),
-        **more,
-    )
+_bad = partial(bad, AREA)
+_good = partial(good, AREA)
 
 
 def _unseen(slug: str, rule: str, title: str, error: str, after: Callable[[Builder], Any], **more: Any) -> None:
