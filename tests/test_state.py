@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import gallery
@@ -357,6 +360,20 @@ def test_no_file_at_all(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.safetensors", tmp_path):
         with pytest.raises(td.MissingError):
             td.read_state(path)
+
+
+# -- states that travel ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("travel", [copy.deepcopy, lambda state: pickle.loads(pickle.dumps(state))])
+def test_a_state_travels_with_what_it_knows(travel: Callable[[State], State]) -> None:
+    """To another process, for instance: it is still the version that it was, and updates go on from there."""
+    chain = gallery.open_chain(gallery.good_chain("packs"))
+    held = chain.load(0)
+    other = travel(held)
+    assert other.equals(held) and (other.version, other.chain) == (held.version, held.chain)
+    chain.prepare(other, 1).apply()
+    assert other.equals(chain.load(1)) and held.equals(chain.load(0))
 
 
 # -- how a state shows itself ---------------------------------------------------------------------------------------

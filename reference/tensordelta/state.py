@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import itertools
 import os
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -60,7 +59,7 @@ class State(Mapping[str, NDArray[Any]]):
         self.copies: frozenset[str] = frozenset()
         #: Names the words as they stand; a prepared update is bound to the number that it saw.
         self.generation = 0
-        self._generations = itertools.count(1)
+        self._generations = 0
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, dtypes: Mapping[str, str] | None = None) -> State:
@@ -181,7 +180,8 @@ class State(Mapping[str, NDArray[Any]]):
     def remember(self, layout: Layout, words: Sequence[Words], sums: U64) -> None:
         """Take over new tensors and their sums: how an update changes a state."""
         self.layout, self._words, self._sums = layout, list(words), sums
-        self.generation = next(self._generations)
+        self._generations += 1
+        self.generation = self._generations
 
     def assume(self, sums: U64) -> None:
         """Take over sums that are known from elsewhere, so that no scan is needed."""
