@@ -46,7 +46,7 @@ class Hub:
         batches: the paths that each batch named.
         strangers: requests for bytes at an address of another host, and whether they bore a token.
         elsewhere: have bytes fetched from an address of another host, as the Hub does.
-        token: what requests about buckets have to bear, if anything.
+        token: what requests have to bear, if anything.
         page: how many files a page of a listing has.
         backwards: list in descending order.
         processes: several processes use it at the same time.

@@ -95,6 +95,17 @@ def test_weights_come_from_the_hub(hub: Hub, published: td.Chain, tmp_path: Path
     assert sorted(got) == [f"GET {REPOSITORY}/resolve/{COMMIT}/{name}" for name in (FIRST, SECOND)]
 
 
+def test_files_of_a_repository_have_any_name(hub: Hub, tmp_path: Path) -> None:
+    weights = {"w": np.arange(6, dtype=np.float32)}
+    file = tmp_path / "my model+é.safetensors"
+    td.State.from_arrays(weights).save(file)
+    chain = td.open(tmp_path / "chain", create=True)
+    chain.publish(file, plain=True, source=f"hf://{REPOSITORY}@{COMMIT}")
+    hub.add(REPOSITORY, COMMIT, file.name, file.read_bytes())
+    assert pull(chain, tmp_path, hub.address) == {"version": 0}
+    assert td.read_state(tmp_path / "out" / "model.safetensors").equals(td.State.from_arrays(weights))
+
+
 def test_the_hub_is_not_asked_without_permission(hub: Hub, published: td.Chain, tmp_path: Path) -> None:
     for schemes in ([], ["https"]):
         result = pull(published, tmp_path, hub.address, schemes)

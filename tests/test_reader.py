@@ -756,6 +756,25 @@ def test_a_source_that_does_not_answer_is_gone_around(monkeypatch: pytest.Monkey
     assert open_chain(builder, allow_sources=["hf"]).load(0).equals(frozen(model))
 
 
+def test_a_host_that_is_silent_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time may take as long as the client waits, so a few are enough."""
+    builder = Builder()
+    model = gallery.small(gallery.Random(8))
+    source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors"]}
+    for tag in (None, *"abcdefgh"):
+        builder.edge(0, model, [gallery.of_plain(model, model, stored=False, fields=source)], shortcut=tag)
+    asked: list[str] = []
+
+    def download(each: str, **_: object) -> None:
+        asked.append(each)
+        silent(each)
+
+    monkeypatch.setattr(fetch, "_download", download)
+    with pytest.raises(td.StoreError, match="no answer"):
+        open_chain(builder, allow_sources=["hf"]).load(0)
+    assert len(asked) == 3
+
+
 def test_bytes_of_a_source_that_are_others_are_told_before_its_silence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -15,7 +15,6 @@ from .checkpoint import SUFFIX
 from .downloads import Downloads, Wanted
 from .errors import IntegrityError, MissingError, StoreError, TensorDeltaError, UntrustedError
 from .manifest import TENSORS, PackEntry
-from .objects import is_path
 from .pack import Blob
 from .stores import FileBlob, Store, StoredBlob
 from .stores.cache import CachedBlob
@@ -264,7 +263,7 @@ def _download(source: str, *, anew: bool) -> Path | None:
         return None
     repository, _, tail = rest.partition("@")
     revision, _, filename = tail.partition("/")
-    if not (repository and revision and is_path(filename)):
+    if not (repository and revision) or any(part in ("", ".", "..") for part in filename.split("/")):
         return None
     import huggingface_hub
     from huggingface_hub.errors import (
@@ -277,12 +276,9 @@ def _download(source: str, *, anew: bool) -> Path | None:
 
     try:
         return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision, force_download=anew))
-    except LocalEntryNotFoundError as error:  # of a class below, but no answer
+    except (LocalEntryNotFoundError, RepositoryNotFoundError) as error:
+        # No answer; or what the Hub says of private repositories to those who may not see them.
         cause: Exception = error
-    except RepositoryNotFoundError as error:
-        if error.response.status_code == 404:
-            return None
-        cause = error  # to whom it does not know, the Hub says so of what is private as well
     except (EntryNotFoundError, RevisionNotFoundError, HFValidationError):
         return None
     except Exception as error:

@@ -186,7 +186,7 @@ class Preparation:
         self.sums = np.zeros(0, np.uint64)
 
     def decode(self, packs: Sequence[tuple[Pack, Blob]], manifest: Manifest, *, object: str) -> None:
-        """Decode a edge's packs over the fitted base, and prove the manifest's fingerprint.
+        """Decode an edge's packs over the fitted base, and prove the manifest's fingerprint.
 
         Raises:
             MalformedError, IntegrityError, LimitError: see SPEC.md sections 7 and 9.

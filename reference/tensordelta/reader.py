@@ -16,7 +16,7 @@ from typing import TypeVar
 from . import objects
 from .errors import MissingError, TensorDeltaError, WrongBaseError
 from .events import Event, Listener, emit
-from .fetch import Sources, told
+from .fetch import Sources, UnansweredError, told
 from .fingerprint import U64, combine, text
 from .manifest import Base, Manifest
 from .members import Members, Together
@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 #: Members of routes that may fail before a read gives up (TD-RTE-009).
 _MAX_FAILED = 128
+#: Members whose sources did not answer, each after some time, before it gives up as well.
+_MAX_UNANSWERED = 3
 
 
 class EdgeFault(Exception):
@@ -312,7 +314,7 @@ class Reader(PackReader):
             StoreError: where that is a source that did not answer.
         """
         dropped: dict[str, TensorDeltaError] = {}
-        followed = 0
+        followed = unanswered = 0
         planner = self.planner(held if held is not None and held.version < target else None)
         while True:
             try:
@@ -328,9 +330,10 @@ class Reader(PackReader):
             except EdgeFault as fault:
                 dropped[fault.edge.name] = fault.fault
                 followed += 1
-                if followed == _MAX_FAILED:
+                unanswered += isinstance(fault.fault, UnansweredError)
+                if followed == _MAX_FAILED or unanswered == _MAX_UNANSWERED:
                     raise told(next(iter(dropped.values()))) from None
-                if isinstance(fault.fault, MissingError):
+                if isinstance(fault.fault, MissingError) and not isinstance(fault.fault, UnansweredError):
                     planner = self._again(planner)
 
     def _again(self, planner: Planner) -> Planner:
