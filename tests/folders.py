@@ -56,7 +56,7 @@ def contents(folder: Path, *, private: bool = False) -> dict[str, bytes | None]:
 
 
 def _bytes(path: Path) -> bytes | None:
-    return None if path.is_dir() else path.read_bytes()
+    return path.read_bytes() if path.is_file() else None
 
 
 def tensors(path: Path) -> dict[str, tuple[str, list[int], bytes]]:

@@ -10,6 +10,7 @@ import mmap
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,17 @@ class Checkpoint:
         return {name: shard.name for shard in self.shards for name in shard.header.entries}
 
 
-def map_words(path: Path, *, writable: bool = False) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A file's bytes, mapped."""
-    with path.open("r+b" if writable else "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return np.empty(0, np.uint8)
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+def map_words(file: BufferedIOBase, *, writable: bool = False) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The bytes of an open file, mapped; the map stays when the file is closed."""
+    if not os.fstat(file.fileno()).st_size:
+        return np.empty(0, np.uint8)
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
     return np.frombuffer(mapped, np.uint8)
+
+
+def _mapped(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    with path.open("rb") as file:
+        return map_words(file)
 
 
 def read_header(path: Path) -> container.Header:
@@ -94,21 +99,25 @@ def read_header(path: Path) -> container.Header:
         MissingError: no such file.
         MalformedError, LimitError: safetensors would not read it.
     """
-    return read_raw_header(path)[1]
-
-
-def read_raw_header(path: Path) -> tuple[bytes, container.Header]:
-    """The bytes of a safetensors file before its words, and what they say; errors as of `read_header`."""
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            prefix = file.read(8)
-            raw = file.read(container.header_size(prefix, size=size, object=str(path)))
-        return prefix + raw, container.parse_plain(raw, size=size, object=str(path))
+            return read_raw_header(file, object=str(path))[1]
     except (FileNotFoundError, IsADirectoryError):
         raise MissingError(
             "no such file", object=str(path), rule="TD-PCK-014", advice="Name a safetensors file, or a folder of them."
         ) from None
+
+
+def read_raw_header(file: BufferedIOBase, *, object: str) -> tuple[bytes, container.Header]:
+    """The bytes of an open safetensors file before its words, and what they say.
+
+    Raises:
+        MalformedError, LimitError: safetensors would not read it.
+    """
+    size = os.fstat(file.fileno()).st_size
+    prefix = file.read(8)
+    raw = file.read(container.header_size(prefix, size=size, object=object))
+    return prefix + raw, container.parse_plain(raw, size=size, object=object)
 
 
 def tensor_words(mapped: np.ndarray[Any, np.dtype[np.uint8]], header: container.Header, tensor: Tensor) -> Words:
@@ -166,7 +175,7 @@ def _open(
                 )
             held[name] = Tensor(name, entry.dtype, entry.shape), shard
     layout = Layout.of((tensor for tensor, _ in held.values()), object=str(path))
-    maps = {shard.name: map_words(shard.path) for shard in shards}
+    maps = {shard.name: _mapped(shard.path) for shard in shards}
     words = []
     for tensor in layout.tensors:
         shard = held[tensor.name][1]

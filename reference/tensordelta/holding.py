@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
-from . import checkpoint
-from .checkpoint import map_words, tensor_words
+from .anchored import Folder, IrregularError
+from .checkpoint import map_words, read_raw_header, tensor_words
 from .container import Header
-from .errors import IntegrityError, TensorDeltaError, WrongBaseError
+from .errors import IntegrityError, LimitError, MalformedError, TensorDeltaError, WrongBaseError
 from .fingerprint import U64, combine, text
 from .layout import Layout, Tensor
 from .manifest import Manifest
@@ -26,21 +26,25 @@ from .update import Update
 from .words import Words
 
 STATE = "state.json"
+NEXT = "next.json"
+#: Bytes of state.json: twice those of a layout object, for the sums of its tensors and its files.
+_MAX = 1 << 29
+_Nanoseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
-class HeldFile(msgspec.Struct, frozen=True):
+class HeldFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of the folder.
 
     Of a shard, `sha256` is that of the bytes before the words, which the fingerprints do not cover.
     """
 
-    size: Annotated[int, Meta(ge=0)]
-    mtime_ns: int
+    size: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    mtime_ns: _Nanoseconds
     sha256: Sha256
     shard: bool = False
 
 
-class Holding(msgspec.Struct, frozen=True):
+class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """state.json: which version the folder holds, and how to know that it still does."""
 
     chain: ChainId
@@ -63,18 +67,27 @@ class Holding(msgspec.Struct, frozen=True):
                 raise ValueError(f"{name!r} is no name of a file")
 
     @classmethod
-    def read(cls, path: Path) -> Holding | None:
+    def read(cls, private: Folder, name: str) -> Holding | None:
         """Read state.json, or next.json, which says the same of a version under way; None where there is none.
 
         Raises:
             IntegrityError: no pull wrote it.
         """
+        path = private.path / name
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
+            data = private.read(name, limit=_MAX)
+            if len(data) > _MAX:
+                raise garbled(path, "is longer than any that a pull writes")
+            held = msgspec.json.decode(data, type=cls)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        except IrregularError as fault:
+            raise garbled(path, str(fault.strerror)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             raise garbled(path, f"does not say what the folder holds: {fault}") from None
+        if msgspec.json.encode(held) != data:  # members that stand twice, numbers spelled another way
+            raise garbled(path, "is not as a pull writes it")
+        return held
 
     @classmethod
     def after(cls, update: Update, manifest: Manifest, files: dict[str, HeldFile]) -> Holding:
@@ -108,7 +121,7 @@ class Holding(msgspec.Struct, frozen=True):
         """Names of the files with tensors."""
         return [name for name, file in self.files.items() if file.shard]
 
-    def check_files(self, folder: Path, *, digests: bool) -> dict[str, HeldFile]:
+    def check_files(self, folder: Folder, *, digests: bool) -> dict[str, HeldFile]:
         """Check the files against state.json, all but the words; gives them with the times that they have now.
 
         Raises:
@@ -118,30 +131,40 @@ class Holding(msgspec.Struct, frozen=True):
         for name, file in self.files.items():
             status = self.check_file(folder, name)
             if (digests or status.st_mtime_ns != file.mtime_ns) and not file.shard:
-                with (folder / name).open("rb") as opened:
+                with self.open(folder, name) as opened:
                     if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
                         raise _altered(folder, f"{name} is not as it was pulled")
             files[name] = msgspec.structs.replace(file, mtime_ns=status.st_mtime_ns)
         return files
 
-    def check_file(self, folder: Path, name: str) -> os.stat_result:
+    def check_file(self, folder: Folder, name: str) -> os.stat_result:
         """Check that a file is there, and as large as it should be.
 
         Raises:
             WrongBaseError: it is not.
         """
-        size = self.files[name].size
-        try:
-            status = (folder / name).lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            raise _altered(folder, f"{name} is gone") from None
-        if not stat.S_ISREG(status.st_mode):  # a write through a link would change a file elsewhere
-            raise _altered(folder, f"{name} is no longer a file of its own")
-        if status.st_size != size:
-            raise _altered(folder, f"{name} has {status.st_size} bytes, not {size}")
-        return status
+        with self.open(folder, name) as file:
+            return os.fstat(file.fileno())
 
-    def headers(self, folder: Path) -> dict[str, Header]:
+    def open(self, folder: Folder, name: str, *, writable: bool = False) -> BufferedIOBase:
+        """Open a file that is there, and as large as it should be.
+
+        Raises:
+            WrongBaseError: it is not; or it is to be written, and has a second name.
+        """
+        try:
+            file = folder.open(name, writable=writable)
+        except FileNotFoundError:
+            raise _altered(folder, f"{name} is gone") from None
+        except (NotADirectoryError, IrregularError):  # a write through a link would change a file elsewhere
+            raise _altered(folder, f"{name} is no longer a file of its own") from None
+        held, size = os.fstat(file.fileno()).st_size, self.files[name].size
+        if held != size:
+            file.close()
+            raise _altered(folder, f"{name} has {held} bytes, not {size}")
+        return file
+
+    def headers(self, folder: Folder) -> dict[str, Header]:
         """The headers of the files with tensors, by name.
 
         Raises:
@@ -150,22 +173,29 @@ class Holding(msgspec.Struct, frozen=True):
         headers: dict[str, Header] = {}
         for name in self.shards:
             try:
-                raw, headers[name] = checkpoint.read_raw_header(folder / name)
-            except TensorDeltaError as fault:
+                with self.open(folder, name) as file:
+                    raw, headers[name] = read_raw_header(file, object=name)
+            except (MalformedError, LimitError) as fault:
                 raise _altered(folder, f"{name}: {fault.reason}") from None
             if hashlib.sha256(raw).hexdigest() != self.files[name].sha256:
                 raise _altered(folder, f"the header of {name} is not as it was pulled")
         return headers
 
-    def state(self, folder: Path, *, writable: bool) -> State:
-        """The words in the folder's files, mapped.
+    def _map(self, folder: Folder, name: str, *, writable: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        # A file with a second name is someone's copy, which is to stay as it is.
+        writable = writable and folder.status(name).st_nlink == 1
+        with self.open(folder, name, writable=writable) as file:
+            return map_words(file, writable=writable)
+
+    def state(self, folder: Folder, *, writable: bool) -> State:
+        """The words in the folder's files, mapped; those of a file with a second name read-only.
 
         Raises:
             WrongBaseError: a header is not as it was pulled.
         """
         headers = self.headers(folder)
         where = {tensor: name for name, header in headers.items() for tensor in header.entries}
-        maps = {name: map_words(folder / name, writable=writable) for name in headers}
+        maps = {name: self._map(folder, name, writable=writable) for name in headers}
         words: list[Words] = []
         for tensor in self.tensors:
             name = where.get(tensor.name)
@@ -177,7 +207,7 @@ class Holding(msgspec.Struct, frozen=True):
         state.version, state.chain, state.version_digests = self.version, self.chain, (self.layout, self.fingerprint)
         return state
 
-    def scan(self, folder: Path, state: State, *, threads: int) -> None:
+    def scan(self, folder: Folder, state: State, *, threads: int) -> None:
         """Check every word of the folder's state.
 
         Raises:
@@ -191,10 +221,10 @@ class Holding(msgspec.Struct, frozen=True):
             )
 
 
-def _altered(folder: Path, reason: str) -> WrongBaseError:
+def _altered(folder: Folder, reason: str) -> WrongBaseError:
     return WrongBaseError(
         f"{reason}; someone else changed the folder",
-        object=str(folder),
+        object=str(folder.path),
         rule="TD-RDR-003",
         advice="Remove the folder and pull again.",
     )

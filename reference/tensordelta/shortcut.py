@@ -164,8 +164,7 @@ def _states(
     """The states of two versions, pulled to disk and mapped; None for the base of a full shortcut."""
     with ExitStack() as stack:
         if work is None:
-            root = cache_root()
-            root.mkdir(parents=True, exist_ok=True)
+            root = cache_root(make=True)
             sweep(root)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH)))
         else:

@@ -50,7 +50,7 @@ class SigningStore:
         self.store: Store = store.store if isinstance(store, SigningStore) else store
         self.key = key
         # By the bytes that are signed: whatever stands under an object's name, the signature is of these alone.
-        self._owed = FolderStore(cache_root() / "signatures" / hashlib.sha256(key.public.raw).hexdigest())
+        self._owed = FolderStore(cache_root(make=True) / "signatures" / hashlib.sha256(key.public.raw).hexdigest())
 
     @property
     def address(self) -> str:

@@ -39,7 +39,7 @@ class Snapshot:
     @cached_property
     def checkout(self) -> Checkout:
         """The folder that it lies in; lock it while words are compared with it."""
-        return Checkout(snapshot_folder(self._reader.chain))
+        return Checkout(cache_root(make=True) / self._reader.chain)
 
     def at(self, manifest: Manifest) -> State:
         """The state of the newest version, proven; the snapshot is brought there, and rebuilt where it is damaged.

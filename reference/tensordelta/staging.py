@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .anchored import Folder
 from .checkpoint import DEFAULT_SHARD, INDEX_SUFFIX, SUFFIX, map_words, read_index, shard_header, shard_order
 from .errors import LimitError, MalformedError
 from .layout import Layout, Tensor
@@ -23,10 +22,11 @@ from .objects import is_path, manifest_name
 from .pack import PlainPack
 from .preparation import Budget, zeros
 from .reader import Reader
-from .stores import sync_folder
 from .update import Update
 from .words import Words
 
+#: The folder, in a checkout's private one, in which files of a version under way are built.
+STAGED = "next"
 #: Metadata of the files that are written: some loaders ask for it.
 METADATA = {"format": "pt"}
 #: Words that are copied at once.
@@ -106,12 +106,12 @@ class Staging:
     """A folder in which a version's files are built.
 
     Args:
-        folder: does not exist yet, or holds what a dead process left.
+        private: the private folder of a checkout, in which it is.
         plan: the files.
     """
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder = folder
+    def __init__(self, private: Folder, plan: Plan) -> None:
+        self._private = private
         self._plan = plan
         self._words: dict[Tensor, Words] = {}
         self._shards = dict(zip(plan.layout.tensors, plan.shard_of, strict=True))
@@ -133,15 +133,13 @@ class Staging:
             OSError: the disk is full; without the room set aside, a write through the map would end the process.
         """
         tensors = self._plan.shards[name]
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         header = shard_header(tensors, METADATA)
         at = len(header)
-        with path.open("wb") as file:
+        with self._private.create(f"{STAGED}/{name}") as file:
             file.write(header)
             file.flush()
             os.posix_fallocate(file.fileno(), 0, at + sum(tensor.nbytes for tensor in tensors))
-        mapped = map_words(path, writable=True)
+            mapped = map_words(file, writable=True)
         for tensor in tensors:
             self._words[tensor] = mapped[at : at + tensor.nbytes].view(tensor.kind.word)
             at += tensor.nbytes
@@ -154,10 +152,9 @@ class Staging:
         """
         if size < _ARENA:
             return np.empty(size, np.uint8)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / ".words"  # a name that no file of a version has
-        with path.open("w+b") as file:
-            path.unlink()  # the map keeps it, and a dead process leaves nothing behind
+        name = f"{STAGED}/.words"  # a name that no file of a version has
+        with self._private.create(name) as file:
+            self._private.unlink(name)  # the map keeps it, and a dead process leaves nothing behind
             os.posix_fallocate(file.fileno(), 0, size)
             return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
 
@@ -191,48 +188,37 @@ class Staging:
         described: dict[str, tuple[int, int, str, bool]] = {}
         for name, tensors in shards.items():
             header = hashlib.sha256(shard_header(tensors, METADATA)).hexdigest()
-            described[name] = (*_settle(self.folder / name), header, True)
+            described[name] = (*settle(self._private, f"{STAGED}/{name}"), header, True)
         for file in self._plan.files:
-            path = self.folder / file.name
-            path.parent.mkdir(parents=True, exist_ok=True)
             blob = reader.file(file)
-            with path.open("wb") as target:
+            with self._private.create(f"{STAGED}/{file.name}") as target:
                 for offset in range(0, blob.size, _READ):
                     target.write(blob.read(offset, min(_READ, blob.size - offset)))
-            described[file.name] = (*_settle(path), file.sha256, False)
-        for folder, _, _ in os.walk(self.folder):
-            sync_folder(Path(folder))
+            described[file.name] = (*settle(self._private, f"{STAGED}/{file.name}"), file.sha256, False)
+        for folder in [*(name for name, is_folder in self._private.walk(STAGED) if is_folder), STAGED]:
+            self._private.sync(folder)
         return described
 
     def discard(self) -> None:
         """Remove what is left."""
         self._words.clear()
-        self.discard_folder(self.folder)
-
-    @staticmethod
-    def discard_folder(folder: Path) -> None:
-        """Remove what a dead process left, or someone put there; a link is removed, not followed."""
-        if folder.is_symlink():
-            folder.unlink()
-        shutil.rmtree(folder, ignore_errors=True)
+        self._private.remove(STAGED)
 
 
-def _settle(path: Path) -> tuple[int, int]:
+def settle(folder: Folder, name: str) -> tuple[int, int]:
     """Make a file's bytes durable and give it a time of its own; returns size and time.
 
     The kernel's own times are ticks of some milliseconds, in which someone else might write unseen.
     """
-    sync_file(path)
-    now = time.time_ns()
-    os.utime(path, ns=(now, now))
-    status = path.stat()
+    with folder.open(name, writable=True) as file:
+        os.fsync(file.fileno())
+        now = time.time_ns()
+        os.utime(file.fileno(), ns=(now, now))
+        status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
 
 
-def sync_file(path: Path) -> None:
+def sync_file(folder: Folder, name: str) -> None:
     """Make a file's bytes durable, those written through a map included."""
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with folder.open(name, writable=True) as file:
+        os.fsync(file.fileno())

@@ -1,6 +1,8 @@
 """The undo record of a patch in place: the old words of a pulled folder, proven before they are written back.
 
 It is a line that names the format, a head in JSON, indices and old words run by run, and a SHA-256 of all before it.
+The digest finds damage; it does not say who wrote the record. So each run has to lie in a tensor of the folder, and all
+runs are checked before a word is written.
 """
 
 from __future__ import annotations
@@ -8,29 +10,36 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from io import BufferedIOBase
 from typing import Annotated
 
 import msgspec
 import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
+from .anchored import Folder, IrregularError
 from .checkpoint import map_words
+from .container import Header
 from .holding import Holding, garbled
+from .layout import Tensor
 from .objects import Version
 from .staging import sync_file
 from .update import Update
+from .words import Words
 
 UNDO = "undo"
 _MAGIC = b"tensordelta undo 2\n"
 #: Bytes of the digest, which follows the old words.
 _DIGEST = 32
 _READ = 1 << 22
+#: Bytes of the head.
+_MAX_HEAD = 1 << 28
 
-_Count = Annotated[int, Meta(ge=0)]
+_Count = Annotated[int, Meta(ge=0, le=2**62)]
 
 
-class _Run(msgspec.Struct, frozen=True):
+class _Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A piece of the undo record: which words of which tensor in which file.
 
     Attributes:
@@ -47,8 +56,18 @@ class _Run(msgspec.Struct, frozen=True):
     count: _Count
     range: tuple[_Count, _Count] | None
 
+    @property
+    def place(self) -> tuple[str, int, int, str]:
+        """Which tensor it is in."""
+        return self.file, self.offset, self.words, self.word
 
-class UndoHead(msgspec.Struct, frozen=True):
+    @property
+    def size(self) -> int:
+        """Bytes of the record."""
+        return self.count * (np.dtype(self.word).itemsize + (8 if self.range is None else 0))
+
+
+class UndoHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The undo record's first part: what the folder held when it was written, and the runs that follow."""
 
     version: Version
@@ -56,7 +75,7 @@ class UndoHead(msgspec.Struct, frozen=True):
     runs: list[_Run]
 
     @classmethod
-    def of(cls, update: Update, held: Holding, folder: Path) -> UndoHead:
+    def of(cls, update: Update, held: Holding, folder: Folder) -> UndoHead:
         """The head for an update that patches what a folder holds.
 
         Raises:
@@ -67,17 +86,9 @@ class UndoHead(msgspec.Struct, frozen=True):
         runs: list[_Run] = []
         for piece in update.runs():
             tensor = update.layout.tensors[piece.tensor]
-            name = where[tensor.name]
-            runs.append(
-                _Run(
-                    file=name,
-                    offset=headers[name].start + headers[name].entries[tensor.name].data_offsets[0],
-                    words=tensor.words,
-                    word=tensor.kind.word.str,
-                    count=len(piece.new),
-                    range=(piece.start, piece.stop) if piece.indices is None else None,
-                )
-            )
+            place = _place(where[tensor.name], headers[where[tensor.name]], tensor)
+            range = (piece.start, piece.stop) if piece.indices is None else None
+            runs.append(_Run(*place, count=len(piece.new), range=range))
         return cls(held.version, held.fingerprint, runs)
 
     @property
@@ -108,60 +119,135 @@ def undo_record(head: UndoHead, update: Update) -> Iterator[bytes | memoryview]:
     yield digest.digest()
 
 
-def _read(undo: Path) -> tuple[UndoHead, int]:
-    """The undo record's head and where its words begin; no word is written before the whole record is proven."""
-    digest = hashlib.sha256()
-    with undo.open("rb") as file:
+def _place(name: str, header: Header, tensor: Tensor) -> tuple[str, int, int, str]:
+    """Where a tensor's words lie: file, offset, number and type."""
+    offset = header.start + header.entries[tensor.name].data_offsets[0]
+    return name, offset, tensor.words, tensor.kind.word.str
+
+
+class _Record:
+    """The undo record of a folder, read and proven; a context.
+
+    Raises:
+        IntegrityError: it is not as it was written, or not of this folder.
+    """
+
+    def __init__(self, private: Folder) -> None:
+        self._path = private.path / UNDO
+        try:
+            self._file = private.open(UNDO)
+        except IrregularError as fault:
+            raise garbled(self._path, str(fault.strerror)) from None
+        try:
+            self.head, self._start = self._prove()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> _Record:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _prove(self) -> tuple[UndoHead, int]:
+        """The head, and where the words begin."""
+        digest, file = hashlib.sha256(), self._file
         left = os.fstat(file.fileno()).st_size - _DIGEST
         if file.readline(len(_MAGIC)) != _MAGIC:
-            raise garbled(undo, "is no undo record")
-        line = file.readline()
+            raise garbled(self._path, "is no undo record")
+        line = file.readline(_MAX_HEAD)
         start = file.tell()
         file.seek(0)
         while left > 0 and (part := file.read(min(left, _READ))):
             digest.update(part)
             left -= len(part)
-        if left or file.read() != digest.digest():
-            raise garbled(undo, "is no whole undo record")
-    try:
-        return msgspec.json.decode(line, type=UndoHead), start
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-        raise garbled(undo, f"does not say what to undo: {fault}") from None
+        if left or file.read(_DIGEST + 1) != digest.digest():
+            raise garbled(self._path, "is no whole undo record")
+        try:
+            head = msgspec.json.decode(line, type=UndoHead)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+            raise garbled(self._path, f"does not say what to undo: {fault}") from None
+        if msgspec.json.encode(head) + b"\n" != line:
+            raise garbled(self._path, "is not as a pull writes it")
+        return head, start
+
+    def runs(self) -> Iterator[tuple[_Run, slice | NDArray[np.int64], Words]]:
+        """Each run, the indices of its words, and the old words."""
+        self._file.seek(self._start)
+        for run in self.head.runs:
+            indices = self._file.read(run.count * 8) if run.range is None else b""
+            where = np.frombuffer(indices, np.int64) if run.range is None else slice(*run.range)
+            yield run, where, np.frombuffer(self._file.read(run.count * np.dtype(run.word).itemsize), run.word)
+
+    def check(self, held: Holding, folder: Folder) -> None:
+        """Check that every run lies in a tensor of the folder.
+
+        Raises:
+            IntegrityError: one does not.
+            WrongBaseError: someone else changed the folder's files.
+        """
+        headers = held.headers(folder)
+        tensors = {tensor.name: tensor for tensor in held.tensors}
+        places = {
+            _place(name, header, tensors[tensor])
+            for name, header in headers.items()
+            for tensor in header.entries
+            if tensor in tensors
+        }
+        if self._start + sum(run.size for run in self.head.runs) + _DIGEST != os.fstat(self._file.fileno()).st_size:
+            raise garbled(self._path, "has other words than its head says")
+        for run in self.head.runs:
+            if run.place not in places:
+                raise garbled(self._path, f"names words of {run.file!r} that are no tensor's")
+        for run, where, _ in self.runs():
+            if isinstance(where, slice):
+                good = where.start <= where.stop <= run.words and where.stop - where.start == run.count
+            else:
+                good = not len(where) or bool(where.min() >= 0 and where.max() < run.words)
+            if not good:
+                raise garbled(self._path, f"names words of {run.file!r} past the end of their tensor")
 
 
-def write_back(undo: Path, held: Holding, folder: Path) -> None:
+def is_pending(held: Holding, private: Folder) -> bool:
+    """True where a patch of what the folder holds was begun, and did not end.
+
+    Raises:
+        IntegrityError: the record is not as it was written.
+    """
+    with _Record(private) as record:
+        return (record.head.version, record.head.fingerprint) == (held.version, held.fingerprint)
+
+
+def write_back(held: Holding, folder: Folder, private: Folder) -> None:
     """Write the old words back, unless the new version was reached.
 
     The files' times stay those of the crash, so that the next use proves every word by a scan.
 
     Args:
-        undo: the undo record.
         held: what the folder holds, by its state.json.
         folder: the folder.
+        private: its private folder, with the record.
 
     Raises:
-        IntegrityError: the record is not as it was written; no word was.
+        IntegrityError: the record is not as it was written, or not of this folder; no word was written.
         WrongBaseError: someone else changed the folder's files; no word was written.
     """
-    head, start = _read(undo)
-    if (head.version, head.fingerprint) != (held.version, held.fingerprint):
-        return
-    for name in head.files:
-        if name not in held.files:
-            raise garbled(undo, f"names the file {name!r}")
-        held.check_file(folder, name)
-    with undo.open("rb") as file:
-        file.seek(start)
-        for run in head.runs:
-            mapped = map_words(folder / run.file, writable=True)
-            word = np.dtype(run.word)
-            words = mapped[run.offset : run.offset + run.words * word.itemsize].view(word)
-            if run.range is not None:
-                first, stop = run.range
-                words[first:stop] = np.frombuffer(file.read(run.count * word.itemsize), word)
-            else:
-                indices = np.frombuffer(file.read(run.count * 8), np.int64)
-                words[indices] = np.frombuffer(file.read(run.count * word.itemsize), word)
-            del words, mapped
-    for name in head.files:
-        sync_file(folder / name)
+    with _Record(private) as record:
+        if (record.head.version, record.head.fingerprint) != (held.version, held.fingerprint):
+            return
+        record.check(held, folder)
+        files: dict[str, BufferedIOBase] = {}
+        try:
+            for name in sorted(record.head.files):
+                files[name] = held.open(folder, name, writable=True)
+            for run, where, old in record.runs():
+                mapped = map_words(files[run.file], writable=True)
+                words = mapped[run.offset : run.offset + old.itemsize * run.words].view(run.word)
+                words[where] = old
+                del words, mapped
+        finally:
+            for file in files.values():
+                file.close()
+    for name in sorted(record.head.files):
+        sync_file(folder, name)

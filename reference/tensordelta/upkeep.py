@@ -235,7 +235,7 @@ class Caretaker:
         if job.base is None and len(self._chain.plan(job.version).edges) == 1:
             return None
         kind = "full" if job.base is None else str(job.version - job.base)
-        work = cache_root() / "shortcuts" / self._chain.id / kind
+        work = cache_root(make=True) / "shortcuts" / self._chain.id / kind
         return self._chain.shortcut(job.base, job.version, order=self._order, values=self._values, work=work)
 
     def _shorten(self, version: int) -> None:

@@ -73,7 +73,7 @@ class PackCache:
     """
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
-        self.folder = cache_root() / "packs" if folder is None else folder
+        self.folder = cache_root(make=True) / "packs" if folder is None else folder
         self.limit = cache_limit() if limit is None else limit
 
     def open(self, sha256: str, size: int) -> CachedBlob | None:
@@ -92,7 +92,7 @@ class PackCache:
 
     def temporary(self) -> Path:
         """A path in the folder for a file under way."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(0o700, parents=True, exist_ok=True)
         return self.folder / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
 
     def adopt(self, path: Path, sha256: str) -> CachedBlob:
@@ -161,8 +161,9 @@ class PackCache:
     @contextmanager
     def private(cls) -> Iterator[PackCache]:
         """A cache that nobody else has, empty at first and removed at the end."""
-        sweep(cache_root())
-        cache = cls(cache_root() / f"{PRIVATE}{os.getpid()}-{secrets.token_hex(8)}")
+        root = cache_root(make=True)
+        sweep(root)
+        cache = cls(root / f"{PRIVATE}{os.getpid()}-{secrets.token_hex(8)}")
         try:
             yield cache
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from ..errors import UntrustedError
 from .base import Parts
 
 #: Bytes of an object that waits in memory.
@@ -22,11 +24,33 @@ SCRATCH, PRIVATE = ".scratch-", ".private-"
 STALE = 86_400
 
 
-def cache_root() -> Path:
-    """The cache folder of this user: $TENSORDELTA_CACHE, or `tensordelta` in the user's own cache folder."""
+def cache_root(*, make: bool = False) -> Path:
+    """The cache folder of this user: $TENSORDELTA_CACHE, or `tensordelta` in the user's own cache folder.
+
+    Args:
+        make: make it where it is absent, for this user alone. Where that fails, what needs the folder fails.
+
+    Raises:
+        UntrustedError: other users can write to it: snapshots and records in it are taken for this user's own.
+    """
     named = os.environ.get(_CACHE)
     root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tensordelta")
-    return root.expanduser()
+    root = root.expanduser()
+    if make:
+        with suppress(OSError):
+            root.mkdir(0o700, parents=True, exist_ok=True)
+    try:
+        status = root.stat()
+    except OSError:
+        return root
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UntrustedError(
+            "is a cache folder that other users can write to",
+            object=str(root),
+            rule="TD-SEC-001",
+            advice=f"Set ${_CACHE} to a folder of your own, or, if you trust what is in it, `chmod go-w {root}`.",
+        )
+    return root
 
 
 class Waiting:
@@ -57,8 +81,7 @@ class Waiting:
     def _take(self, part: bytes | memoryview) -> None:
         self.size += len(part)
         if self._file is None and self.size > _SMALL:
-            root = cache_root()
-            root.mkdir(parents=True, exist_ok=True)
+            root = cache_root(make=True)
             self._file = tempfile.TemporaryFile(dir=root)  # noqa: SIM115 - closed by `close`
             self._file.write(self._small)
             self._small.clear()
@@ -106,8 +129,7 @@ def sweep(root: Path) -> None:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A path for a file that is needed for a moment; whoever wants it for longer opens it."""
-    root = cache_root()
-    root.mkdir(parents=True, exist_ok=True)
+    root = cache_root(make=True)
     sweep(root)
     with tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH) as folder:
         yield Path(folder, "object")

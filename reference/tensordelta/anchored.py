@@ -1,0 +1,240 @@
+"""A folder held open by its descriptor: every name is resolved below it, and no link is followed on the way.
+
+Files that lie in a folder may come from others: an archive, a clone, a shared disk. A path is checked once and resolved
+again at each use, so that a link on it may lead elsewhere; a descriptor cannot.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedIOBase
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Self
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Opening a pipe must not wait for its other end.
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class IrregularError(OSError):
+    """The name is not that of a regular file: a link, a folder, a pipe or a device stands there."""
+
+
+class Folder:
+    """A folder, open until it is closed; a context. Names are relative, with `/` between their parts.
+
+    A part of a name that is a link, or no folder, is a `NotADirectoryError`. Several threads may use it.
+
+    Args:
+        path: where it is; links in this path itself are followed, for the user named it.
+
+    Attributes:
+        path: the same, for messages.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    @classmethod
+    def _held(cls, path: Path, descriptor: int) -> Folder:
+        folder = object.__new__(cls)
+        folder.path, folder._descriptor = path, descriptor
+        return folder
+
+    def close(self) -> None:
+        """Give the descriptor back; files that were opened stay open."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _parent(self, name: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+        """The descriptor of the folder that a name lies in, and the last part of the name."""
+        *folders, last = PurePosixPath(name).parts
+        if PurePosixPath(name).is_absolute() or ".." in (*folders, last):
+            raise ValueError(f"{name!r} leads out of {self.path}")
+        held = os.dup(self._descriptor)
+        try:
+            for part in folders:
+                if make:
+                    with suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=held)
+                descriptor = _opened_folder(part, held)
+                os.close(held)
+                held = descriptor
+            yield held, last
+        finally:
+            os.close(held)
+
+    def folder(self, name: str, *, make: bool = False, mode: int = 0o777) -> Folder:
+        """A folder below this one, held open on its own.
+
+        Args:
+            make: make it, and those above it, where it is absent.
+            mode: permissions of one that is made.
+
+        Raises:
+            FileNotFoundError: it is absent.
+            NotADirectoryError: it is a link or no folder, or one above it is.
+        """
+        with self._parent(name, make=make) as (parent, last):
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(last, mode, dir_fd=parent)
+            return Folder._held(self.path / name, _opened_folder(last, parent))
+
+    def status(self, name: str = "") -> os.stat_result:
+        """What stands under a name, a link itself and not what it leads to; without a name, this folder.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: nothing does.
+        """
+        if not name:
+            return os.fstat(self._descriptor)
+        with self._parent(name) as (parent, last):
+            return os.stat(last, dir_fd=parent, follow_symlinks=False)
+
+    def has(self, name: str) -> bool:
+        """True where something stands under a name, a link that leads nowhere included."""
+        try:
+            self.status(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def is_folder(self, name: str) -> bool:
+        """True where a folder, and no link to one, stands under a name."""
+        return self.has(name) and stat.S_ISDIR(self.status(name).st_mode)
+
+    def is_file(self, name: str) -> bool:
+        """True where a regular file, and no link to one, stands under a name."""
+        return self.has(name) and stat.S_ISREG(self.status(name).st_mode)
+
+    def open(self, name: str, *, writable: bool = False) -> BufferedIOBase:
+        """A regular file, open for reading, or for both.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is none.
+            IrregularError: it is a link, or no regular file; or it is to be written and has a second name, under which
+                it would change as well.
+        """
+        with self._parent(name) as (parent, last):
+            file = _opened_file(last, os.O_RDWR if writable else os.O_RDONLY, parent)
+        if writable and os.fstat(file.fileno()).st_nlink > 1:
+            file.close()
+            raise IrregularError(errno.EMLINK, "has a second name", name)
+        return file
+
+    def open_or_create(self, name: str) -> BufferedIOBase:
+        """A regular file for reading and writing, made empty where there is none; errors as of `open`."""
+        with self._parent(name) as (parent, last):
+            return _opened_file(last, os.O_RDWR | os.O_CREAT, parent)
+
+    def create(self, name: str) -> BufferedIOBase:
+        """A new file for reading and writing, in place of what had the name; folders above it are made.
+
+        Raises:
+            IsADirectoryError: a folder has the name.
+            NotADirectoryError: a part of the name is a link, or no folder.
+        """
+        with self._parent(name, make=True) as (parent, last):
+            with suppress(FileNotFoundError):
+                os.unlink(last, dir_fd=parent)
+            descriptor = os.open(last, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=parent)
+        return os.fdopen(descriptor, "w+b")
+
+    def read(self, name: str, *, limit: int) -> bytes:
+        """The bytes of a regular file, at most one more than `limit`; errors as of `open`."""
+        with self.open(name) as file:
+            return file.read(limit + 1)
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename a file over what has the new name; folders above that are made."""
+        with self._parent(source) as (one, old), self._parent(target, make=True) as (other, new):
+            os.replace(old, new, src_dir_fd=one, dst_dir_fd=other)
+
+    def unlink(self, name: str) -> None:
+        """Remove a file or a link; nothing is done where there is none.
+
+        Raises:
+            IsADirectoryError: a folder has the name.
+        """
+        with suppress(FileNotFoundError, NotADirectoryError), self._parent(name) as (parent, last):
+            os.unlink(last, dir_fd=parent)
+
+    def rmdir(self, name: str) -> None:
+        """Remove an empty folder. Raises OSError where it is not empty, or none."""
+        with self._parent(name) as (parent, last):
+            os.rmdir(last, dir_fd=parent)
+
+    def remove(self, name: str) -> None:
+        """Remove what stands under a name, a folder with all that is in it; a link is removed, not followed."""
+        if not self.has(name):
+            return
+        if not self.is_folder(name):
+            self.unlink(name)
+            return
+        with self._parent(name) as (parent, last):
+            shutil.rmtree(last, ignore_errors=True, dir_fd=parent)
+
+    def walk(self, name: str) -> Iterator[tuple[str, bool]]:
+        """The names of all below a folder, and whether each is a folder; a folder comes after what is in it.
+
+        A link is no folder.
+        """
+        with self.folder(name) as held, os.scandir(held._descriptor) as scan:
+            found = [(each.name, each.is_dir(follow_symlinks=False)) for each in scan]
+        for each, is_folder in sorted(found):
+            if is_folder:
+                yield from self.walk(f"{name}/{each}")
+            yield f"{name}/{each}", is_folder
+
+    def names(self) -> list[str]:
+        """What stands in this folder."""
+        with os.scandir(self._descriptor) as scan:
+            return sorted(each.name for each in scan)
+
+    def sync(self, name: str = "") -> None:
+        """Make the entries of a folder durable; without a name, of this one."""
+        if not name:
+            os.fsync(self._descriptor)
+            return
+        with self.folder(name) as folder:
+            folder.sync()
+
+
+def _opened_folder(name: str, parent: int) -> int:
+    try:
+        return os.open(name, _FOLDER, dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise NotADirectoryError(errno.ENOTDIR, "is a link", name) from None
+
+
+def _opened_file(name: str, flags: int, parent: int) -> BufferedIOBase:
+    try:
+        descriptor = os.open(name, flags | _FILE, 0o666, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV):
+            raise
+        raise IrregularError(error.errno, "is no regular file", name) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IrregularError(errno.EINVAL, "is no regular file", name)
+    return os.fdopen(descriptor, "r+b") if flags & os.O_RDWR else os.fdopen(descriptor, "rb")
