@@ -146,11 +146,18 @@ def _trust(
 
 
 class Chain:
-    """A chain of versions: publish to it, load from it, follow it. Made by `open`."""
+    """A chain of versions: publish to it, load from it, follow it. Made by `open`.
+
+    Several threads may use one object: they read at once, and publish one after another. A state is for one thread at a
+    time, but for `prepare`, which only reads it. Processes open chains of their own; one writer owns a chain, and a
+    second one that publishes at the same moment gets a `ConflictError`.
+    """
 
     def __init__(self, reader: Reader, *, made: bytes | None = None) -> None:
         self._reader = reader
         self._made = made  # chain.json, where this very object has written it
+        self._publishing = threading.Lock()
+        self._signing = threading.Lock()
         self._signers: dict[SecretKey, Publisher] = {}
         self._over_arrays: deque[State] = deque(maxlen=_MAPPINGS)
 
@@ -161,7 +168,7 @@ class Chain:
 
     @cached_property
     def _publisher(self) -> Publisher:
-        return Publisher(self._writer)
+        return Publisher(self._writer, self._publishing)
 
     @property
     def id(self) -> str:
@@ -539,14 +546,16 @@ class Chain:
         )
 
     def _publisher_with(self, key: SecretKey) -> Publisher:
-        if key not in self._signers:
-            own = self._reader
-            store = SigningStore(own.store, key)
-            if self._made is not None and own.signature(objects.CHAIN) is None:
-                store.sign(objects.CHAIN, self._made)
-            trust = Trust({}) if own.trust is None else own.trust
-            self._signers[key] = Publisher(own.trusting(trust.unbound(key.public), store=store))
-        return self._signers[key]
+        with self._signing:
+            if key not in self._signers:
+                own = self._reader
+                store = SigningStore(own.store, key)
+                if self._made is not None and own.signature(objects.CHAIN) is None:
+                    store.sign(objects.CHAIN, self._made)
+                trust = Trust({}) if own.trust is None else own.trust
+                reader = own.trusting(trust.unbound(key.public), store=store)
+                self._signers[key] = Publisher(reader, self._publishing)
+            return self._signers[key]
 
     def sign(self, key: SecretKeyLike, versions: Iterable[int] | None = None) -> list[str]:
         """Sign what is there already: the chain, its versions, and the shortcuts to them (SPEC.md section 14).

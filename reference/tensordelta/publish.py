@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -40,13 +41,15 @@ _LOG = logging.getLogger("tensordelta")
 
 
 class Publisher:
-    """Publishes versions of one chain.
+    """Publishes versions of one chain. Several threads may call it; they publish one after another.
 
     Args:
         reader: of the chain, one that may go from any version to any other. Over a `SigningStore` versions are signed.
+        turns: the lock that all publishers of a chain in this process share, for they share the snapshot.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, turns: threading.Lock | None = None) -> None:
+        self._turns = turns or threading.Lock()
         self._reader = reader
         self._store = reader.store
         self._signer = reader.store if isinstance(reader.store, SigningStore) else None
@@ -88,13 +91,14 @@ class Publisher:
             ValueError: a version that is not greater than the newest, or an illegal combination of codecs.
         """
         started = time.perf_counter()
-        number, newest, taken = self._next(version)
-        before = self._before(newest, full=full)
-        if taken:
-            return self._again(number, before, state, started, full=full, files=files, annotations=annotations or {})
-        base_manifest = None if full else before
         with ExitStack() as stack:
-            base = None
+            stack.enter_context(self._turns)
+            number, newest, taken = self._next(version)
+            before = self._before(newest, full=full)
+            annotations = annotations or {}
+            if taken:
+                return self._again(number, before, state, started, full=full, files=files, annotations=annotations)
+            base_manifest, base = None if full else before, None
             if base_manifest is not None:
                 # Another process of this machine must not move the snapshot while words are compared with it.
                 stack.enter_context(self._snapshot.checkout.locked())
@@ -108,7 +112,7 @@ class Publisher:
                     self._write(objects.pack_name(built.entry.sha256), *built.parts)
                     self._reader.keep(built.entry.sha256, built.parts)  # the snapshot follows from it
                     entries.append(built.entry)
-                manifest = self._manifest(number, layout, encoder.sums, entries, before, files, annotations or {})
+                manifest = self._manifest(number, layout, encoder.sums, entries, before, files, annotations)
             if base_manifest is not None:
                 held = Base(base_manifest.version, base_manifest.layout, base_manifest.fingerprint)
                 manifest = structs.replace(manifest, base=held)
@@ -134,15 +138,21 @@ class Publisher:
             ConflictError: the version was published with other contents.
             ValueError: a source without a commit.
         """
-        started = time.perf_counter()
         if source is not None:
             check_source(source)
+        with self._turns:
+            return self._publish_plain(checkpoint, source, version, annotations or {})
+
+    def _publish_plain(
+        self, checkpoint: Checkpoint, source: str | None, version: int | None, annotations: Mapping[str, str]
+    ) -> Published:
+        started = time.perf_counter()
         number, newest, taken = self._next(version)
         before = self._before(newest, full=True)
         state = State(checkpoint.layout, checkpoint.words)
         if taken:
             files = checkpoint_files(checkpoint)
-            return self._again(number, before, state, started, full=True, files=files, annotations=annotations or {})
+            return self._again(number, before, state, started, full=True, files=files, annotations=annotations)
         stamps = file_stamps(checkpoint)
         with self._batch():
             layout = self._layout(checkpoint.layout, before)
@@ -153,9 +163,7 @@ class Publisher:
             self._reader.sources = Sources(
                 self._reader.sources.schemes, (*self._reader.sources.folders, *sorted(folders))
             )
-            manifest = self._manifest(
-                number, layout, sums, entries, before, checkpoint_files(checkpoint), annotations or {}
-            )
+            manifest = self._manifest(number, layout, sums, entries, before, checkpoint_files(checkpoint), annotations)
             if file_stamps(checkpoint) != stamps:
                 raise ValueError("the checkpoint's files changed while they were published; nothing was")
         return self._commit(manifest, state, before, started)
