@@ -34,8 +34,8 @@ import numpy as np
 from folders import PRIVATE, contents
 
 import tensordelta as td
-from tensordelta import holding, staging, undo
-from tensordelta.checkout import Checkout
+from tensordelta.checkout import record, staging, undo
+from tensordelta.checkout.checkout import Checkout
 
 _CALLS = ("replace", "link", "unlink", "mkdir", "rmdir", "utime", "fsync", "posix_fallocate", "ftruncate")
 
@@ -62,7 +62,7 @@ class Steps:
         opened = io.open
         for module in (io, builtins):
             module.open = lambda *args, **more: self._open(opened, *args, **more)
-        for module in (holding, staging, undo):
+        for module in (record, staging, undo):
             module.map_words = self._map(module.map_words)
 
     def _call(self, name: str) -> Callable[..., object]:

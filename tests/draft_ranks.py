@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 import tensordelta as td
-from tensordelta import draft, encoder
 from tensordelta.stores import DirectBatch, FolderStore
+from tensordelta.write import draft, encoder
 
 Arrays = dict[str, np.ndarray]
 

@@ -187,9 +187,9 @@ def open_chain(builder: Builder, **options: Any) -> Any:
 
 def as_state(model: Model) -> Any:
     """The package's State of the same tensors, in memory of its own."""
-    from tensordelta.layout import Layout
-    from tensordelta.layout import Tensor as Entry
-    from tensordelta.state import State
+    from tensordelta.format.layout import Layout
+    from tensordelta.format.layout import Tensor as Entry
+    from tensordelta.state.state import State
 
     names = ordered(model)
     layout = Layout([Entry(name, model[name].dtype, model[name].shape) for name in names])
@@ -201,8 +201,8 @@ def as_state(model: Model) -> Any:
 
 def _reference(order: str) -> Callable[[], Builder]:
     def build() -> Builder:
-        from tensordelta.encoder import Encoder
-        from tensordelta.state import State
+        from tensordelta.state.state import State
+        from tensordelta.write.encoder import Encoder
 
         rng = Random(26)
         builder = Builder()

@@ -17,12 +17,12 @@ import slow_reader
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from tensordelta.codecs.words import DTYPES, Words
 from tensordelta.errors import MissingError
-from tensordelta.fetch import MemoryBlob
-from tensordelta.layout import Layout, Tensor
-from tensordelta.state import State
+from tensordelta.format.layout import Layout, Tensor
+from tensordelta.read.sources import MemoryBlob
+from tensordelta.state.state import State
 from tensordelta.stores import DirectBatch, Entry
-from tensordelta.words import DTYPES, Words
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "slow"
 DENSITIES = (0.0, 0.01, 0.1, 0.5, 0.9, 1.0)

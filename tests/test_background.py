@@ -18,8 +18,19 @@ import pytest
 from wrapped import WORDS, Gate, Wrapped, same, weights
 
 import tensordelta as td
-from tensordelta import objects
-from tensordelta.snapshot import snapshot_folder
+from tensordelta.format.names import (
+    CHAIN,
+    FINGERPRINTS,
+    LATEST,
+    MANIFESTS,
+    PACKS,
+    SHORTCUTS,
+    manifest_name,
+    parse_manifest_name,
+    parse_shortcut_name,
+    shortcut_name,
+)
+from tensordelta.write.snapshot import snapshot_folder
 
 QUIET: dict[str, Any] = {"skip": ()}  # no shortcuts by number
 
@@ -35,13 +46,13 @@ def chain(store: Wrapped) -> td.Chain:
 
 
 def shortcuts(chain: td.Chain) -> list[tuple[int, int | None]]:
-    names = chain._reader.store.names(objects.SHORTCUTS)
-    found = [objects.parse_shortcut_name(name) for name in names]
+    names = chain._reader.store.names(SHORTCUTS)
+    found = [parse_shortcut_name(name) for name in names]
     return sorted(((each.version, each.base) for each in found if each), key=str)
 
 
 def manifest(version: int) -> str:
-    return objects.manifest_name(version)
+    return manifest_name(version)
 
 
 def check_sound(chain: td.Chain) -> None:
@@ -53,7 +64,7 @@ def check_sound(chain: td.Chain) -> None:
 
 
 def test_a_state_may_be_written_to_once_it_is_submitted(store: Wrapped, chain: td.Chain) -> None:
-    gate = Gate(store, "put", objects.PACKS)
+    gate = Gate(store, "put", PACKS)
     model = weights(0)
     with chain.publisher(**QUIET) as publisher:
         ticket = publisher.submit(model, annotations={"step": 0})
@@ -147,7 +158,7 @@ def test_memory_is_used_again(store: Wrapped, chain: td.Chain) -> None:
         assert 4 << 20 <= peak < 6 << 20  # one state beside the one that is being published
         gate.open()
         publisher.flush(60)
-        again = Gate(store, "open", objects.CHAIN)  # publishing begins with that, and takes no memory before
+        again = Gate(store, "open", CHAIN)  # publishing begins with that, and takes no memory before
         tracemalloc.start()
         publisher.submit(model)
         _, peak = tracemalloc.get_traced_memory()
@@ -160,7 +171,7 @@ def test_memory_is_used_again(store: Wrapped, chain: td.Chain) -> None:
 
 
 def test_a_step_that_waits_can_be_cancelled(store: Wrapped, chain: td.Chain) -> None:
-    gate = Gate(store, "put", objects.PACKS)
+    gate = Gate(store, "put", PACKS)
     with chain.publisher(**QUIET) as publisher:
         first = publisher.submit(weights(0))
         gate.reached()
@@ -180,7 +191,7 @@ def test_a_step_that_waits_can_be_cancelled(store: Wrapped, chain: td.Chain) -> 
 def test_a_step_under_way_can_be_cancelled_until_it_is_committed(store: Wrapped, chain: td.Chain) -> None:
     chain.publish(weights(0))
     with chain.publisher(**QUIET) as publisher:
-        gate = Gate(store, "put", objects.PACKS)
+        gate = Gate(store, "put", PACKS)
         ticket = publisher.submit(weights(5))
         gate.reached()
         assert ticket.cancel()
@@ -188,7 +199,7 @@ def test_a_step_under_way_can_be_cancelled_until_it_is_committed(store: Wrapped,
         gate.open()
         publisher.flush(60)
         assert chain.versions() == [0]
-        assert json.loads(store.read(objects.LATEST))["version"] == 0
+        assert json.loads(store.read(LATEST))["version"] == 0
         # What was cancelled was not published: the next one is compared with what was.
         following = publisher.submit(weights(1)).result(60)
     assert (following.version, following.base) == (1, 0)
@@ -219,7 +230,7 @@ def test_a_step_that_is_committed_cannot_be_cancelled(store: Wrapped, chain: td.
 @pytest.mark.parametrize("where", ["submit", "flush", "close", "result"])
 def test_an_error_surfaces_once(store: Wrapped, chain: td.Chain, where: str) -> None:
     chain.publish(weights(0))
-    store.fail("put", objects.PACKS, times=1)
+    store.fail("put", PACKS, times=1)
     publisher = chain.publisher(**QUIET)
     ticket = publisher.submit(weights(1))
     assert ticket.wait(60)
@@ -243,11 +254,11 @@ def test_an_error_surfaces_once(store: Wrapped, chain: td.Chain, where: str) -> 
 def test_a_step_that_waits_is_tried_after_one_that_failed(store: Wrapped, chain: td.Chain) -> None:
     chain.publish(weights(0))
     with pytest.raises(td.StoreError), chain.publisher(**QUIET) as publisher:
-        gate = Gate(store, "put", objects.PACKS)
+        gate = Gate(store, "put", PACKS)
         publisher.submit(weights(1))
         gate.reached()
         second = publisher.submit(weights(2))
-        store.fail("put", objects.FINGERPRINTS, times=1)
+        store.fail("put", FINGERPRINTS, times=1)
         gate.open()
         assert second.result(60).base == 0
     assert same(chain.load(1), 2)
@@ -303,9 +314,9 @@ def test_the_snapshot_is_never_ahead(store: Wrapped, chain: td.Chain) -> None:
     failing = iter([False, True, False, True, True, False, False])
 
     def before(operation: str, name: str) -> None:
-        if operation == "create" and name.startswith(objects.MANIFESTS):
+        if operation == "create" and name.startswith(MANIFESTS):
             held = json.loads(record.read_text())["version"] if record.exists() else -1
-            version = objects.parse_manifest_name(name)
+            version = parse_manifest_name(name)
             assert version is not None
             seen.append((held, version))
             if next(failing):
@@ -330,7 +341,7 @@ def test_the_snapshot_is_never_ahead(store: Wrapped, chain: td.Chain) -> None:
 
 
 def test_closing_drains(store: Wrapped, chain: td.Chain) -> None:
-    gate = Gate(store, "put", objects.PACKS)
+    gate = Gate(store, "put", PACKS)
     publisher = chain.publisher(skip=(2,))
     tickets = [publisher.submit(weights(0))]
     gate.reached()
@@ -409,14 +420,14 @@ def test_a_version_that_waits_goes_before_a_shortcut(store: Wrapped, chain: td.C
         publisher.submit(weights(2))
         gate.reached()
         last = publisher.submit(weights(3))
-        following = Gate(store, "put", objects.PACKS)
+        following = Gate(store, "put", PACKS)
         gate.open()
         following.reached()
         assert not last.wait(0.5)  # in which the shortcut would long have been made
         assert shortcuts(chain) == []
         following.open()
-    made = [name for name in store.done if name.startswith((objects.MANIFESTS, objects.SHORTCUTS))]
-    assert made[-3:] == [manifest(2), manifest(3), objects.shortcut_name(2, 0)]
+    made = [name for name in store.done if name.startswith((MANIFESTS, SHORTCUTS))]
+    assert made[-3:] == [manifest(2), manifest(3), shortcut_name(2, 0)]
 
 
 def test_shortcuts_are_made_although_publishing_never_rests(store: Wrapped, chain: td.Chain) -> None:
@@ -424,7 +435,7 @@ def test_shortcuts_are_made_although_publishing_never_rests(store: Wrapped, chai
     submitted = threading.Semaphore(0)
 
     def before(operation: str, name: str) -> None:
-        if operation == "create" and name.startswith(objects.MANIFESTS):
+        if operation == "create" and name.startswith(MANIFESTS):
             assert submitted.acquire(timeout=60)
 
     store.before = before
@@ -442,7 +453,7 @@ def test_shortcuts_are_made_although_publishing_never_rests(store: Wrapped, chai
 
 
 def test_a_shortcut_that_fails_harms_no_version(store: Wrapped, chain: td.Chain) -> None:
-    store.fail("create", objects.SHORTCUTS)
+    store.fail("create", SHORTCUTS)
     with chain.publisher(skip=(2,)) as publisher:
         for step in range(4):
             publisher.submit(weights(step)).result(60)

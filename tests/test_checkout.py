@@ -22,10 +22,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import tensordelta as td
-from tensordelta import staging
-from tensordelta.checkout import Checkout
-from tensordelta.holding import Holding
-from tensordelta.update import Update
+from tensordelta.checkout import staging
+from tensordelta.checkout.checkout import Checkout
+from tensordelta.checkout.record import Holding
+from tensordelta.state.update import Update
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 FILES = {"config.json": b'{"a": 1}', "1_Pooling/config.json": b"{}"}

@@ -23,16 +23,16 @@ from slow_reader import zstd
 from strategies import CHAIN, MemoryStore, Pair, examples, generators, pairs, random_words, slow, states, stepped
 
 import tensordelta as td
-from tensordelta import chunk as chunks
-from tensordelta import encoder as encoders
-from tensordelta import pieces
-from tensordelta.chunk import Chunk
-from tensordelta.encoder import Encoder
+from tensordelta.codecs.words import DTYPES
 from tensordelta.errors import TensorDeltaError
-from tensordelta.layout import Layout, Tensor
-from tensordelta.pieces import Piece
-from tensordelta.state import State
-from tensordelta.words import DTYPES
+from tensordelta.format import chunk as chunks
+from tensordelta.format import chunk_codec
+from tensordelta.format.chunk import Chunk
+from tensordelta.format.chunk_codec import Piece
+from tensordelta.format.layout import Layout, Tensor
+from tensordelta.state.state import State
+from tensordelta.write import encoder as encoders
+from tensordelta.write.encoder import Encoder
 
 TIME = "2026-11-20T12:00:40Z"
 FLOATS = sorted(name for name, kind in DTYPES.items() if kind.exponent)
@@ -897,7 +897,7 @@ def test_the_largest_gap_chunk_decodes() -> None:
     layout = Layout([Tensor("w", "U8", (count,))])
     old = np.zeros(count, np.uint8)
     piece = Piece(0, 0, count, np.array([count - 1]), old[-1:], np.array([200], np.uint8))
-    encoded = pieces.encode([piece], layout)
+    encoded = chunk_codec.encode([piece], layout)
     chunks.check(encoded.chunk, layout, object="chunk")
 
     class Base:
@@ -914,7 +914,7 @@ def test_the_largest_gap_chunk_decodes() -> None:
         found = encoded.streams.get(name)
         return None if found is None else memoryview(found)
 
-    (decoded,) = pieces.decode(encoded.chunk, layout, read, Base(), object="chunk").pieces
+    (decoded,) = chunk_codec.decode(encoded.chunk, layout, read, Base(), object="chunk").pieces
     assert (decoded.indices.tolist(), decoded.new.tolist()) == ([count - 1], [200])
 
 
@@ -1142,7 +1142,7 @@ def test_encode_joins_stretches_that_touch() -> None:
     def piece(start: int, stop: int, *at: int) -> Piece:
         return Piece(0, start, stop, np.array(at), old[list(at)], new[list(at)])
 
-    encoded = pieces.encode([piece(0, 50, 5), piece(50, 70, 60), piece(80, 100, 99)], layout)
+    encoded = chunk_codec.encode([piece(0, 50, 5), piece(50, 70, 60), piece(80, 100, 99)], layout)
     assert encoded.chunk.slices == [(0, 0, 70), (0, 80, 100)]
     assert encoded.chunk.changed == 3
     assert isinstance(encoded.chunk, Chunk)

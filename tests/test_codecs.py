@@ -15,7 +15,7 @@ from strategies import examples, generators, random_words, stepped
 
 from tensordelta.codecs import CodecFault, compression, positions, values
 from tensordelta.codecs.order import ExponentOrder, choose_limit
-from tensordelta.words import DTYPES
+from tensordelta.codecs.words import DTYPES
 
 WIDTHS = (8, 16, 32, 64)
 FLOATS = sorted(name for name, kind in DTYPES.items() if kind.exponent)

@@ -19,7 +19,7 @@ import pytest
 import tensordelta as td
 from tensordelta import demo
 from tensordelta.demo import training
-from tensordelta.snapshot import snapshot_folder
+from tensordelta.write.snapshot import snapshot_folder
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

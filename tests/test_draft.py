@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from strategies import MemoryStore, Pair, examples, generators, pairs, slow
 
 import tensordelta as td
-from tensordelta import draft as drafts
-from tensordelta.keys import secret_key
-from tensordelta.snapshot import snapshot_folder
+from tensordelta.write import draft as drafts
+from tensordelta.write.keys import secret_key
+from tensordelta.write.snapshot import snapshot_folder
 
 Descriptors = list[dict[str, Any]]
 
@@ -162,7 +162,7 @@ def test_nothing_is_kept_on_this_machine(chain: td.Chain) -> None:
 def test_packs_of_a_rank_are_cut_by_tensors(chain: td.Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafts, "_PACK", 1)
     new = {f"w{index}": np.full((4, 4), 1.5 + index, np.float32) for index in range(6)}
-    monkeypatch.setattr("tensordelta.encoder._LISTED_DENSE", 4)
+    monkeypatch.setattr("tensordelta.write.encoder._LISTED_DENSE", 4)
     draft = chain.draft(new)
     draft.commit(encoded(chain, draft, new))
     packs = chain.manifest().packs

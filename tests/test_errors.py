@@ -14,7 +14,7 @@ import pytest
 from gallery import BROKEN, Broken, as_state, open_chain
 
 import tensordelta as td
-from tensordelta.state import State
+from tensordelta.state.state import State
 
 ROOT = Path(__file__).parents[1]
 READER = [each for each in BROKEN if each.reader]
@@ -128,7 +128,7 @@ def test_one_tensor_of_a_broken_version_is_refused_too() -> None:
     "fault", [each for each in READER if each.area in {"packs", "plain", "frames"}], ids=lambda each: each.name
 )
 def test_packs_too_large_for_memory_have_the_same_faults(fault: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tensordelta.packs.KEPT", 0)
+    monkeypatch.setattr("tensordelta.read.packs.KEPT", 0)
     with pytest.raises(td.TensorDeltaError) as caught:
         open_chain(fault.builder).load(fault.version)
     assert_named(caught.value, fault)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples, generators, pairs, random_words, slow, states, stepped
 
-from tensordelta import fingerprint
-from tensordelta.layout import Layout, Tensor
-from tensordelta.state import State
-from tensordelta.words import DTYPES
+from tensordelta.codecs import fingerprint
+from tensordelta.codecs.words import DTYPES
+from tensordelta.format.layout import Layout, Tensor
+from tensordelta.state.state import State
 
 WIDTHS = {"U8": 8, "BF16": 16, "F32": 32, "C64": 64}
 

@@ -21,8 +21,8 @@ from safetensors.numpy import load_file
 from wrapped import Gate, Wrapped, same, weights
 
 import tensordelta as td
-from tensordelta import objects
-from tensordelta.follow import Pace, Watch
+from tensordelta.format.names import LATEST, PACKS, manifest_name
+from tensordelta.live.follow import Pace, Watch
 
 POLL = 0.002
 
@@ -90,7 +90,7 @@ def test_a_listing_leaves_out_what_is_known(writer: td.Chain, chain: td.Chain, s
     store.names = spy  # type: ignore[method-assign]
     writer.publish(weights(2))
     assert watch(chain, 1).look() == [2]
-    assert names == [objects.manifest_name(2)]
+    assert names == [manifest_name(2)]
 
 
 def test_news_is_found_at_once(writer: td.Chain, chain: td.Chain, store: Wrapped) -> None:
@@ -125,7 +125,7 @@ def test_whatever_latest_json_says_changes_nothing(
 ) -> None:
     def spoil() -> None:
         data = hint(chain)
-        store.delete(objects.LATEST) if data is None else store.put(objects.LATEST, [data])
+        store.delete(LATEST) if data is None else store.put(LATEST, [data])
 
     looking = watch(chain, 1)
     spoil()
@@ -143,10 +143,10 @@ def test_whatever_latest_json_says_changes_nothing(
 
 def test_a_stuck_hint_is_found_out_by_a_listing(writer: td.Chain, chain: td.Chain, store: Wrapped) -> None:
     looking = watch(chain, 1)
-    stuck = store.read(objects.LATEST)
+    stuck = store.read(LATEST)
     assert looking.look() == []
     writer.publish(weights(2))
-    store.put(objects.LATEST, [stuck])
+    store.put(LATEST, [stuck])
     assert [looking.look() for _ in range(10)] == [[]] * 9 + [[2]]
 
 
@@ -155,7 +155,7 @@ def test_a_hint_before_the_listing_is_believed_if_the_manifest_is_there(
 ) -> None:
     writer.publish(weights(2))
     listed = store.names
-    store.names = lambda prefix, after=None: (n for n in listed(prefix, after) if n != objects.manifest_name(2))  # type: ignore[method-assign]
+    store.names = lambda prefix, after=None: (n for n in listed(prefix, after) if n != manifest_name(2))  # type: ignore[method-assign]
     assert watch(chain, 1).look() == [2]
 
 
@@ -170,10 +170,10 @@ def test_another_chain_in_its_place_is_a_conflict(chain: td.Chain, store: Wrappe
 def test_another_chain_without_a_version_is_a_conflict_before_long(chain: td.Chain, store: Wrapped) -> None:
     looking = watch(chain, 1)
     looking.look()
-    hint = store.read(objects.LATEST)
+    hint = store.read(LATEST)
     shutil.rmtree(store.root)
     td.open(store.root, create=True)
-    store.put(objects.LATEST, [hint])
+    store.put(LATEST, [hint])
     with pytest.raises(td.ConflictError):
         for _ in range(10):
             assert looking.look() == []
@@ -287,17 +287,17 @@ def test_following_ends_when_it_is_told_to(chain: td.Chain) -> None:
 
 def test_a_store_that_fails_is_tried_until_the_time_is_up(writer: td.Chain, chain: td.Chain, store: Wrapped) -> None:
     state = chain.load(0)
-    failed = store.fail("open", objects.LATEST, times=3)
+    failed = store.fail("open", LATEST, times=3)
     update = next(chain.follow(state, poll=POLL, timeout=30))
     assert failed() == 3
     update.apply()
     writer.publish(weights(2))
-    failed = store.fail("open", objects.PACKS, times=3)  # in the middle of preparing
+    failed = store.fail("open", PACKS, times=3)  # in the middle of preparing
     following = chain.follow(state, poll=POLL, timeout=30)
     next(following).apply()
     assert failed() == 3
     assert same(state, 2)
-    store.fail("open", objects.LATEST)
+    store.fail("open", LATEST)
     with pytest.raises(td.StoreError, match="unreachable"):
         next(chain.follow(state, poll=POLL, timeout=0.05))
 
@@ -316,7 +316,7 @@ def test_a_reader_whose_route_vanished_plans_again(writer: td.Chain, chain: td.C
     first = [True]
 
     def collect(operation: str, name: str) -> None:
-        if operation == "open" and name.startswith(objects.PACKS) and first:
+        if operation == "open" and name.startswith(PACKS) and first:
             first.clear()
             writer.publish(weights(3))
             writer.shortcut(None, 3)
@@ -367,7 +367,7 @@ def test_a_state_that_was_updated_while_an_update_was_prepared_is_refused(
     opened: list[str] = []
 
     def apply(operation: str, name: str) -> None:
-        if operation == "open" and name.startswith(objects.PACKS):
+        if operation == "open" and name.startswith(PACKS):
             opened.append(name)
             if not state.version:
                 other.apply()
@@ -433,7 +433,7 @@ def test_an_update_is_prepared_again_where_another_was_applied_meanwhile(
     state = chain.load(0)
     with td.Follower(chain, state, poll=POLL) as follower:
         assert follower.wait(30)
-        gate = Gate(store, "open", objects.PACKS)
+        gate = Gate(store, "open", PACKS)
         writer.publish(weights(2))
         gate.reached()  # the next update is on its way, from version 0
         applied = follower.apply()  # and the pause does not wait for it
@@ -516,7 +516,7 @@ def test_a_follower_with_keys_passes_over_what_nobody_signed(tmp_path: Path) -> 
     signed = td.open(root, create=True, key=key)
     for step in range(2):
         signed.publish(weights(step))
-    from tensordelta.keys import secret_key
+    from tensordelta.write.keys import secret_key
 
     public = secret_key(key).public.raw.hex()
     chain = td.open(root, trusted_keys=[public])

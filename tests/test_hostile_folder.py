@@ -17,8 +17,8 @@ import pytest
 from folders import PRIVATE, contents
 
 import tensordelta as td
-from tensordelta.checkout import Checkout
-from tensordelta.update import Update
+from tensordelta.checkout.checkout import Checkout
+from tensordelta.state.update import Update
 
 SHARD = "model.safetensors"
 SECRET = b"ssh-ed25519 AAAA the owner's key\n"

@@ -16,7 +16,7 @@ from folders import INDEX, all_tensors, changed, contents, save
 from hub_server import Hub
 
 import tensordelta as td
-from tensordelta.fetch import Sources
+from tensordelta.read.sources import Sources
 from tensordelta.stores import FolderStore
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

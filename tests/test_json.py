@@ -18,9 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CHAIN, examples
 
-from tensordelta import ijson, manifest, objects
 from tensordelta.errors import MalformedError, TensorDeltaError
-from tensordelta.layout import Layout
+from tensordelta.format import manifest, strict_json
+from tensordelta.format.layout import Layout
+from tensordelta.format.names import (
+    manifest_name,
+    parse_chain,
+    parse_latest,
+    parse_manifest_name,
+    parse_shortcut_name,
+    shortcut_name,
+)
 
 DIGEST = "1" * 64
 SUM = "00f1e2d3c4b5a697"
@@ -63,8 +71,8 @@ def digest_of(data: bytes) -> str:
 
 
 KINDS: dict[str, tuple[dict[str, Any], Callable[[bytes], object], Callable[[bytes], object]]] = {
-    "chain": (CHAIN_DOCUMENT, objects.parse_chain, slow_reader.parse_chain),
-    "latest": (LATEST, objects.parse_latest, slow_reader.parse_latest),
+    "chain": (CHAIN_DOCUMENT, parse_chain, slow_reader.parse_chain),
+    "latest": (LATEST, parse_latest, slow_reader.parse_latest),
     "layout": (
         LAYOUT,
         lambda data: Layout.parse(data, sha256=digest_of(data)),
@@ -254,7 +262,7 @@ def test_long_text_takes_no_undue_time_or_memory() -> None:
         b'{"x": "' + b'[\\"' * 1_000_000 + b'"}',
     ):
         try:
-            ijson.parse(data, object="text", limit=2**26)
+            strict_json.parse(data, object="text", limit=2**26)
         except MalformedError:
             continue
 
@@ -282,7 +290,7 @@ def test_both_parsers_agree(value: dict[str, Any], plain: bool, data: st.DataObj
     except slow_reader.Fault as fault:
         wanted = fault.name
     try:
-        ijson.parse(bytes(text), object="text", limit=2**20)
+        strict_json.parse(bytes(text), object="text", limit=2**20)
         found = ""
     except TensorDeltaError as fault:
         found = fault.name
@@ -451,7 +459,7 @@ def test_times_that_are_accepted(value: str) -> None:
 def test_the_greatest_numbers() -> None:
     parsed = accept("manifest", dump({**MANIFEST, "packs": [{**PACK, "changed": 2**53 - 1, "size": 2**40}]}))
     assert parsed.packs[0].changed == 2**53 - 1
-    assert objects.parse_latest(dump({**LATEST, "version": 10**12 - 1})).version == 10**12 - 1
+    assert parse_latest(dump({**LATEST, "version": 10**12 - 1})).version == 10**12 - 1
 
 
 # -- annotations ---------------------------------------------------------------------------------------------------
@@ -700,7 +708,7 @@ def test_longest_version_name() -> None:
     version = 10**12 - 1
     data = dump({**MANIFEST, "version": version})
     assert manifest.parse_manifest(data, version=version).version == version
-    assert objects.manifest_name(version) == "manifests/999999999999.json"
+    assert manifest_name(version) == "manifests/999999999999.json"
 
 
 @pytest.mark.parametrize(
@@ -709,7 +717,7 @@ def test_longest_version_name() -> None:
 )
 def test_a_shortcut_and_its_name(version: int, base: int | None, rule: str | None) -> None:
     data = dump(MANIFEST)
-    name = objects.shortcut_name(version, base, "exp")
+    name = shortcut_name(version, base, "exp")
     if rule is None:
         assert manifest.parse_manifest(data, version=version, base=base, tag="exp") == parse_manifest(data)
         slow_reader.parse_manifest(data, name)
@@ -743,9 +751,9 @@ def test_a_shortcut_and_its_name(version: int, base: int | None, rule: str | Non
     ],
 )
 def test_manifest_names(name: str, version: int | None) -> None:
-    assert objects.parse_manifest_name(name) == version
+    assert parse_manifest_name(name) == version
     if version is not None:
-        assert objects.manifest_name(version) == name
+        assert manifest_name(version) == name
 
 
 @pytest.mark.parametrize(
@@ -768,6 +776,6 @@ def test_manifest_names(name: str, version: int | None) -> None:
     ],
 )
 def test_shortcut_names(name: str, parsed: tuple[int, int | None, str | None] | None) -> None:
-    assert objects.parse_shortcut_name(name) == parsed
+    assert parse_shortcut_name(name) == parsed
     if parsed is not None:
-        assert objects.shortcut_name(*parsed) == name
+        assert shortcut_name(*parsed) == name

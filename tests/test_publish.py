@@ -19,9 +19,9 @@ from safetensors.numpy import save_file
 
 import tensordelta as td
 from tensordelta import State
-from tensordelta.encoder import Encoder
-from tensordelta.snapshot import snapshot_folder
 from tensordelta.stores import FolderStore
+from tensordelta.write.encoder import Encoder
+from tensordelta.write.snapshot import snapshot_folder
 
 ONE = {"w": np.arange(8, dtype=np.float32)}
 TWO = {"b": np.ones(3, ml_dtypes.bfloat16)}

@@ -16,11 +16,11 @@ import pytest
 from gallery import GOOD, Builder, Good, Model, as_state, good_chain, open_chain
 
 import tensordelta as td
-from tensordelta import fetch, packs
-from tensordelta.preparation import Preparation
-from tensordelta.routes import Edge
-from tensordelta.state import State
-from tensordelta.update import Update
+from tensordelta.read import packs, sources
+from tensordelta.read.prepare import Preparation
+from tensordelta.read.routes import Edge
+from tensordelta.state.state import State
+from tensordelta.state.update import Update
 
 EACH = pytest.mark.parametrize("chain", GOOD, ids=lambda each: each.name)
 
@@ -143,7 +143,7 @@ def test_folders_and_threads_make_no_difference(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["packs", "plain", "frames"])
 def test_packs_too_large_for_memory_are_read_block_by_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packs, "KEPT", 0)
-    monkeypatch.setattr(fetch, "_BLOCK", 64)
+    monkeypatch.setattr(sources, "_BLOCK", 64)
     for version, model in good_chain(name).models.items():
         assert open_chain(good_chain(name)).load(version).equals(frozen(model))
 
@@ -452,7 +452,7 @@ def test_patches_are_all_that_changes(chain: Good) -> None:
 
 
 def array_dtype(tensor: gallery.Tensor) -> np.dtype:
-    from tensordelta.words import DTYPES
+    from tensordelta.codecs.words import DTYPES
 
     return DTYPES[tensor.dtype].array
 
@@ -723,7 +723,7 @@ def test_an_allowed_source_that_gives_nothing_is_missing(monkeypatch: pytest.Mon
     source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors", "other://x"]}
     builder.edge(0, model, [gallery.of_plain(model, model, stored=False, fields=source)])
     asked: list[str] = []
-    monkeypatch.setattr(fetch, "_download", lambda each, **_: asked.append(each))
+    monkeypatch.setattr(sources, "_download", lambda each, **_: asked.append(each))
     with pytest.raises(td.MissingError) as caught:
         open_chain(builder, allow_sources=["hf"]).load(0)
     assert caught.value.rule == "TD-MAN-018"
@@ -740,7 +740,7 @@ def test_a_source_that_does_not_answer_is_gone_around(monkeypatch: pytest.Monkey
     model = gallery.small(gallery.Random(8))
     source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors"]}
     builder.edge(0, model, [gallery.of_plain(model, model, stored=False, fields=source)])
-    monkeypatch.setattr(fetch, "_download", silent)
+    monkeypatch.setattr(sources, "_download", silent)
     alone = open_chain(builder, allow_sources=["hf"])
     state = td.State.empty()
     for read in (
@@ -769,7 +769,7 @@ def test_a_host_that_is_silent_is_not_asked_for_ever(monkeypatch: pytest.MonkeyP
         asked.append(each)
         silent(each)
 
-    monkeypatch.setattr(fetch, "_download", download)
+    monkeypatch.setattr(sources, "_download", download)
     with pytest.raises(td.StoreError, match="no answer"):
         open_chain(builder, allow_sources=["hf"]).load(0)
     assert len(asked) == 3
@@ -788,7 +788,7 @@ def test_bytes_of_a_source_that_are_others_are_told_before_its_silence(
     def download(source: str, *, anew: bool) -> Path:
         return silent(source) if anew else file
 
-    monkeypatch.setattr(fetch, "_download", download)
+    monkeypatch.setattr(sources, "_download", download)
     with pytest.raises(td.IntegrityError):
         open_chain(builder, allow_sources=["hf"]).load(0)
 
@@ -800,7 +800,7 @@ def test_a_source_is_proven_like_any_other_place(monkeypatch: pytest.MonkeyPatch
     shard = gallery.of_plain(model, model, stored=False, fields=source)
     builder.edge(0, model, [shard])
     file = tmp_path / "downloaded"
-    monkeypatch.setattr(fetch, "_download", lambda each, **_: file)
+    monkeypatch.setattr(sources, "_download", lambda each, **_: file)
     file.write_bytes(gallery.flipped(-1)(shard.data))
     with pytest.raises(td.IntegrityError):
         open_chain(builder, allow_sources=["hf"]).load(0)
@@ -982,7 +982,7 @@ def test_an_interrupted_apply_is_taken_back(tmp_path: Path, monkeypatch: pytest.
     sparse = np.zeros(1000, np.uint32)
     chain.publish({"dense": first, "sparse": sparse})
     chain.publish({"dense": first + 1, "sparse": sparse + (np.arange(1000) % 50 == 0)})
-    monkeypatch.setattr("tensordelta.update._EXCHANGE", 1 << 12)
+    monkeypatch.setattr("tensordelta.state.update._EXCHANGE", 1 << 12)
     for blocks in (0, 1, 7):
         state = chain.load(0)
         update = chain.prepare(state, 1)

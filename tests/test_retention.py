@@ -27,8 +27,8 @@ from strategies import DEEP
 
 import tensordelta as td
 from tensordelta.cli import main
-from tensordelta.objects import manifest_name, shortcut_name
-from tensordelta.retention import Collected
+from tensordelta.format.names import manifest_name, shortcut_name
+from tensordelta.keep.collect import Collected
 
 Arrays = dict[str, NDArray[np.generic]]
 DAY = 86_400.0

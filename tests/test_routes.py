@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from strategies import examples
 
 import tensordelta as td
-from tensordelta import routes
 from tensordelta.errors import TensorDeltaError
-from tensordelta.manifest import Manifest, parse_manifest
-from tensordelta.members import Members
-from tensordelta.objects import ShortcutName
-from tensordelta.routes import Edge, Held, Planner
+from tensordelta.format.manifest import Manifest, parse_manifest
+from tensordelta.format.names import ShortcutName
+from tensordelta.read import routes
+from tensordelta.read.listing import Members
+from tensordelta.read.routes import Edge, Held, Planner
 
 LAYOUT = "1" * 64
 
@@ -559,7 +559,7 @@ def test_a_new_shortcut_is_seen_by_an_open_chain() -> None:
 
 
 def test_a_follower_of_a_long_chain_lists_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tensordelta.reader.EXACT", 8)
+    monkeypatch.setattr("tensordelta.read.reader.EXACT", 8)
     listed: list[str] = []
 
     class Counting(ClockedStore):

@@ -16,7 +16,7 @@ from clocked_store import ClockedStore
 from numpy.typing import NDArray
 
 import tensordelta as td
-from tensordelta.objects import manifest_name, shortcut_name
+from tensordelta.format.names import manifest_name, shortcut_name
 
 Arrays = dict[str, NDArray[np.generic]]
 

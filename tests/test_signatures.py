@@ -27,11 +27,10 @@ from safetensors.numpy import load_file, save_file
 
 import tensordelta as td
 from generate.scenes import line, little, move, twins, walk
-from tensordelta import signatures
 from tensordelta.cli import main
-from tensordelta.keys import public_key, secret_key, trusted, write_key_pair
-from tensordelta.signatures import PublicKey, SecretKey
-from tensordelta.signing import SigningStore
+from tensordelta.format.signature import PublicKey, SecretKey, sign, verify
+from tensordelta.write.keys import public_key, secret_key, trusted, write_key_pair
+from tensordelta.write.signing import SigningStore
 
 #: The first two secret keys of RFC 8032, section 7.1, and their public keys.
 SECRET = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
@@ -96,18 +95,18 @@ def trusting(store: Any, *keys: str, **options: Any) -> td.Chain:
 
 
 def test_the_example_of_section_14() -> None:
-    made = signatures.sign(WORKED, secret_key(SECRET))
+    made = sign(WORKED, secret_key(SECRET))
     assert made == f'{{"tensordelta":"1.0","keyid":"{KEYID}","sig":"{SIG}"}}'.encode()
     spec = (Path(__file__).parents[1] / "SPEC.md").read_text()
     example = spec[spec.index("<!-- example: signature valid -->") :].split("```json\n")[1].split("```")[0].encode()
     for each in (made, example, b" \n" + made + b"\t", made.replace(b'"sig"', b'"more": [1e9, null], "sig"')):
-        assert signatures.verify(WORKED, each, KEYS, object="chain.json").raw.hex() == PUBLIC
+        assert verify(WORKED, each, KEYS, object="chain.json").raw.hex() == PUBLIC
 
 
 @pytest.mark.parametrize("spoilt", [WORKED + b" ", WORKED[:-1], b"", WORKED.replace(b"12:00:00Z", b"12:00:01Z")])
 def test_a_signature_is_over_the_bytes_as_they_are(spoilt: bytes) -> None:
     with pytest.raises(td.UntrustedError) as caught:
-        signatures.verify(spoilt, signature_of(WORKED), KEYS, object="chain.json")
+        verify(spoilt, signature_of(WORKED), KEYS, object="chain.json")
     assert (caught.value.object, caught.value.rule) == ("chain.json", "TD-SIG-003")
 
 
@@ -116,7 +115,7 @@ def test_every_byte_of_a_signature_counts(at: int) -> None:
     raw = bytearray(base64.b64decode(SIG))
     raw[at] ^= 1
     with pytest.raises(td.UntrustedError):
-        signatures.verify(WORKED, signature_of(WORKED, sig=base64.b64encode(raw).decode()), KEYS, object="chain.json")
+        verify(WORKED, signature_of(WORKED, sig=base64.b64encode(raw).decode()), KEYS, object="chain.json")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,7 @@ def test_signature_objects_that_are_refused(members: dict[str, Any], error: str)
     both = KEYS | {digest(bytes.fromhex(OTHER_PUBLIC)): PublicKey(bytes.fromhex(OTHER_PUBLIC))}
     keys = KEYS if members.get("keyid") == "trainer-1" else both
     with pytest.raises(td.ERRORS[error]) as caught:
-        signatures.verify(WORKED, signature_of(WORKED, **members), keys, object="manifests/x")
+        verify(WORKED, signature_of(WORKED, **members), keys, object="manifests/x")
     assert caught.value.object == ("manifests/x" if error == "untrusted" else "manifests/x.sig")
 
 
@@ -154,7 +153,7 @@ def test_a_signature_object_needs_its_fields() -> None:
         document = json.loads(signature_of(WORKED))
         del document[field]
         with pytest.raises(td.MalformedError):
-            signatures.verify(WORKED, json.dumps(document).encode(), KEYS, object="chain.json")
+            verify(WORKED, json.dumps(document).encode(), KEYS, object="chain.json")
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
@@ -708,7 +707,7 @@ def unsigned(store: MemoryStore) -> list[str]:
 
     def is_signed(name: str) -> bool:
         try:
-            signatures.verify(store.objects[name], store.objects.get(sig(name), b""), KEYS, object=name)
+            verify(store.objects[name], store.objects.get(sig(name), b""), KEYS, object=name)
         except td.TensorDeltaError:
             return False
         return True

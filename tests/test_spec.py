@@ -20,30 +20,34 @@ import slow_reader
 from strategies import slow
 
 import tensordelta as td
-from tensordelta import ijson, manifest, objects, pack, schemas, signatures
+from tensordelta.codecs.words import DTYPES
 from tensordelta.errors import ERRORS, TensorDeltaError
-from tensordelta.layout import Layout
-from tensordelta.reader import Reader
-from tensordelta.routes import Edge
-from tensordelta.state import State
+from tensordelta.format import manifest, pack, signature, strict_json
+from tensordelta.format.layout import Layout
+from tensordelta.format.names import MAX_SMALL, MAX_VERSION, parse_chain, parse_latest, parse_shortcut_name
+from tensordelta.format.names import parse_pin as parse_pin_document
+from tensordelta.read.reader import Reader
+from tensordelta.read.routes import Edge
+from tensordelta.state.state import State
 from tensordelta.stores import FolderStore
-from tensordelta.words import DTYPES
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
 CODE = sorted((ROOT / "reference" / "tensordelta").rglob("*.py"))
 
 
-def requirements_tool() -> ModuleType:
-    source = importlib.util.spec_from_file_location("requirements", ROOT / "conformance" / "requirements.py")
+def script(name: str, path: str) -> ModuleType:
+    """A program of the repository, as a module."""
+    source = importlib.util.spec_from_file_location(name, ROOT / path)
     assert source is not None and source.loader is not None
     module = importlib.util.module_from_spec(source)
-    sys.modules["requirements"] = module  # its dataclasses look their module up
+    sys.modules[name] = module  # its dataclasses look their module up
     source.loader.exec_module(module)
     return module
 
 
-TOOL = requirements_tool()
+TOOL = script("requirements", "conformance/requirements.py")
+schemas = script("schemas", "reference/schemas/__main__.py")
 
 
 # -- requirements --------------------------------------------------------------------------------------------------
@@ -161,14 +165,15 @@ def test_the_dtypes_are_those_of_section_3_2() -> None:
 
 def test_the_limits_are_those_of_section_16() -> None:
     section = SPEC[SPEC.index("\n## 16 ") : SPEC.index("\n## 17 ")]
-    from tensordelta import chunk, container, layout
+    from tensordelta.format import chunk, layout
+    from tensordelta.format.safetensors import MAX_HEADER
 
     for line, value in [
-        ("`chain.json`, `latest.json`, a signature object | 65,536 bytes", objects.MAX_SMALL),
+        ("`chain.json`, `latest.json`, a signature object | 65,536 bytes", MAX_SMALL),
         ("manifest, shortcut | 67,108,864 bytes", manifest.MAX_MANIFEST),
         ("layout object | 268,435,456 bytes", layout.MAX_LAYOUT),
-        ("nesting of JSON | 16", ijson.MAX_DEPTH),
-        ("header of a pack | 100,000,000 bytes", container.MAX_HEADER),
+        ("nesting of JSON | 16", strict_json.MAX_DEPTH),
+        ("header of a pack | 100,000,000 bytes", MAX_HEADER),
     ]:
         assert f"| {line}" in section
         assert int(line.split(" | ")[1].split()[0].replace(",", "")) == value
@@ -182,8 +187,8 @@ def test_the_limits_are_those_of_section_16() -> None:
         assert f"| {line}" in section
         assert 2 ** int(line.split("2^")[1]) == value
     assert chunk.MAX_WORDS_EXPONENT == 2**24
-    assert objects.MAX_VERSION == 10**12 - 1
-    assert ijson.MAX_INTEGER == 2**53 - 1
+    assert MAX_VERSION == 10**12 - 1
+    assert strict_json.MAX_INTEGER == 2**53 - 1
 
 
 # -- examples ------------------------------------------------------------------------------------------------------
@@ -242,11 +247,11 @@ def parse_table(data: bytes) -> None:
 
 
 def parse_signature(data: bytes) -> None:
-    signatures.parse_signature(data, object="example")
+    signature.parse_signature(data, object="example")
 
 
 def parse_pin(data: bytes) -> None:
-    objects.parse_pin(data, object="example")
+    parse_pin_document(data, object="example")
 
 
 def parse_pin_slowly(data: bytes) -> None:
@@ -258,8 +263,8 @@ def parse_pin_slowly(data: bytes) -> None:
 
 
 PARSERS: dict[str, tuple[Callable[[bytes], object], Callable[[bytes], object]]] = {
-    "chain": (objects.parse_chain, slow_reader.parse_chain),
-    "latest": (objects.parse_latest, slow_reader.parse_latest),
+    "chain": (parse_chain, slow_reader.parse_chain),
+    "latest": (parse_latest, slow_reader.parse_latest),
     "layout": (parse_layout, lambda data: slow_reader.parse_layout(data, hashlib.sha256(data).hexdigest())),
     "manifest": (parse_manifest, slow_reader.parse_manifest),
     "shortcut": (parse_shortcut, slow_reader.parse_manifest),
@@ -299,15 +304,15 @@ SCHEMAS = ROOT / "reference" / "schemas"
 
 def test_the_schema_files_are_what_the_types_make() -> None:
     made = {f"{name}.schema.json": schemas.text(schema) for name, schema in schemas.schemas().items()}
-    assert {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.iterdir()} == made
+    assert {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.glob("*.json")} == made
     appendix = SPEC[SPEC.index("## Appendix D ") : SPEC.index("## Appendix E ")]
     assert set(re.findall(r"`([a-z-]+\.schema\.json)`", appendix)) == set(made)
 
 
 def test_schemas_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert schemas.main([str(tmp_path / "new")]) == 0
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in SCHEMAS.iterdir()}
-    assert schemas.main([]) == 2
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in SCHEMAS.glob("*.json")}
+    assert schemas.main(["one", "two"]) == schemas.main(["--help"]) == 2
     assert "usage" in capsys.readouterr().err
 
 
@@ -432,7 +437,7 @@ def test_worked_shortcuts(worked_chain: Path) -> None:
         assert slow_reader.apply_edge(found, name, states[1]) == states[2]
     reader = Reader(FolderStore(worked_chain))
     for name in names:
-        shortcut = objects.parse_shortcut_name(name)
+        shortcut = parse_shortcut_name(name)
         assert shortcut is not None
         state = State.empty() if shortcut.base is None else reader.load(shortcut.base)
         reader.prepare_edge(state, Edge(name, reader.shortcut(shortcut))).apply()

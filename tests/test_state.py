@@ -16,7 +16,7 @@ import safetensors.numpy
 from gallery import as_state
 
 import tensordelta as td
-from tensordelta.state import State
+from tensordelta.state.state import State
 
 #: numpy's dtypes, by the format's names; packed dtypes have none.
 NUMPY = {
@@ -235,7 +235,7 @@ def test_fingerprints_of_the_specification(model: gallery.Model, expected: str) 
 
 
 def test_threads_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tensordelta.state._SCAN", 1000)  # parts that end within a block of coefficients
+    monkeypatch.setattr("tensordelta.state.state._SCAN", 1000)  # parts that end within a block of coefficients
     model = gallery.good_chain("sparse-and-long").models[0]
     for threads in (1, 4):
         assert as_state(model).fingerprint(threads=threads) == gallery.fingerprint(model)

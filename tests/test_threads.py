@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tensordelta as td
-from tensordelta.checkout import Checkout
+from tensordelta.checkout.checkout import Checkout
 
 THREADS, ROUNDS = 4, 4
 SIZE = 4096

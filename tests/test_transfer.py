@@ -16,9 +16,9 @@ from folders import flip
 from gallery import GOOD, MemoryBlob, MemoryStore
 
 import tensordelta as td
-from tensordelta import objects
 from tensordelta.cli import main
 from tensordelta.errors import MissingError
+from tensordelta.format.names import manifest_name, shortcut_name
 
 VERSIONS = 6
 
@@ -124,7 +124,7 @@ def test_a_whole_chain(source: Store) -> None:
         named += [file["path"] for file in manifest.get("files", [])]
         named += [f"fingerprints/{manifest['tensor_fingerprints']}.bin"]
         if member.startswith("shortcuts/"):
-            named.append(objects.manifest_name(manifest["version"]))
+            named.append(manifest_name(manifest["version"]))
         assert all(target.changes.index(name) < target.changes.index(member) for name in named)
     assert copied.versions == list(range(VERSIONS)) and copied.supporting == [] and copied.shortcuts == 2
     assert copied.put == len(target.changes) - 1 and copied.there == 0
@@ -207,7 +207,7 @@ def test_a_range_without_versions(source: Store, versions: Iterable[int]) -> Non
 
 
 def test_a_version_that_no_route_reaches(source: Store) -> None:
-    del source.objects[objects.manifest_name(0)]
+    del source.objects[manifest_name(0)]
     target = Store()
     with pytest.raises(MissingError):
         td.copy(source, target, range(1, 2))
@@ -231,7 +231,7 @@ def test_a_collected_chain(source: Store) -> None:
 
 def test_shortcuts_that_are_left_out(source: Store) -> None:
     """What is of no use to a reader stays behind, and is named."""
-    full, skip = objects.shortcut_name(3, None), objects.shortcut_name(5, 2)
+    full, skip = shortcut_name(3, None), shortcut_name(5, 2)
     source.objects[full] = source.objects[full].replace(b'"fingerprint":"', b'"fingerprint":"0', 1)
     (pack,) = json.loads(source.objects[skip])["packs"]
     del source.objects[pack["path"]]
@@ -292,12 +292,12 @@ def test_an_object_that_comes_altered_once(source: Store, remote: bool) -> None:
 
 def test_a_manifest_that_changes_meanwhile(source: Store) -> None:
     """What was planned on is what arrives."""
-    name = objects.manifest_name(5)
+    name = manifest_name(5)
     target = Store()
     take = target.create
 
     def create(other: str, data: bytes) -> bool:
-        if other == objects.manifest_name(4):
+        if other == manifest_name(4):
             source.objects[name] = source.objects[name].replace(b'"size":', b'"size": 1')
         return take(other, data)
 
@@ -322,7 +322,7 @@ def test_a_copy_may_die_at_any_change(source: Store, versions: range | None) -> 
             chain = td.open(target, threads=1)
             for version in chain.versions():
                 # The shortcut that makes the first version of a range whole comes right after its manifest.
-                if target.changes[-1] != objects.manifest_name(3) or versions is None:
+                if target.changes[-1] != manifest_name(3) or versions is None:
                     assert chain.load(version).equals(STATES[version])
                 there |= {pack.path for pack in chain.manifest(version).packs}
         target.dies_at = None
@@ -391,14 +391,14 @@ def test_something_else_is_there(source: Store) -> None:
     ahead = Store()
     td.copy(source, ahead, range(5))
     td.open(ahead).publish(STATES[0])
-    refused(ahead, "TD-WRT-006", objects.manifest_name(5))
+    refused(ahead, "TD-WRT-006", manifest_name(5))
 
 
 def test_the_same_version_made_again(source: Store) -> None:
     """A manifest that says the same in other bytes is the version (SPEC.md section 11.2), and stays."""
     target = Store()
     td.copy(source, target)
-    name = objects.manifest_name(4)
+    name = manifest_name(4)
     target.objects[name] = target.objects[name].replace(b'"created":"20', b'"created":"19')
     mine = target.objects[name]
     td.copy(source, target)
@@ -427,8 +427,8 @@ def test_signatures(source: Store) -> None:
             if name.endswith(".sig"):
                 assert store.changes.index(name.removesuffix(".sig")) < store.changes.index(name)
     assert not any("000000000005" in name for name in signed.objects)
-    name = objects.manifest_name(2) + ".sig"
-    source.objects[name] = source.objects[objects.manifest_name(1) + ".sig"]
+    name = manifest_name(2) + ".sig"
+    source.objects[name] = source.objects[manifest_name(1) + ".sig"]
     with pytest.raises(td.UntrustedError):
         td.copy(source, Store(), trusted_keys=[public])
 

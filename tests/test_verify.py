@@ -7,7 +7,7 @@ import pytest
 from gallery import BROKEN, GOOD, Broken, Builder, Good, open_chain
 
 import tensordelta as td
-from tensordelta.verify import Verification
+from tensordelta.read.verify import Verification
 
 #: Faults that are no fault of the chain: what was asked for is not there, and need not be.
 NO_FAULT = set(

@@ -15,8 +15,8 @@ import slow_reader
 from strategies import CHAIN, MemoryStore, slow
 
 import tensordelta as td
-from tensordelta.layout import Layout, Tensor
-from tensordelta.state import State
+from tensordelta.format.layout import Layout, Tensor
+from tensordelta.state.state import State
 
 LAYOUT = Layout([Tensor("b", "F32", (9,)), Tensor("w", "BF16", (5, 8))])
 

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tensordelta.state import State
-from tensordelta.words import Words
+from tensordelta.codecs.words import Words
+from tensordelta.state.state import State
 
 
 @dataclass(frozen=True)

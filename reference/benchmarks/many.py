@@ -37,9 +37,9 @@ import simulate
 from timing import machine, note
 
 import tensordelta as td
-from tensordelta.encoder import Order
 from tensordelta.stores import Store, StoredBlob, open_store
 from tensordelta.tables import Table, bytes_text, percent_text
+from tensordelta.write.encoder import Order
 
 PACKAGES = ("tensordelta", "numpy", "msgspec")
 

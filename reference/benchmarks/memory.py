@@ -143,8 +143,8 @@ def _write(folder: Path, size: int, density: float) -> None:
     """Write both checkpoints, tensor by tensor."""
     import simulate
 
-    from tensordelta.checkpoint import shard_header
-    from tensordelta.layout import Tensor
+    from tensordelta.format.layout import Tensor
+    from tensordelta.state.checkpoint import shard_header
 
     for step, state in enumerate(simulate.pair(size, density=density, regime="master_fp32")):
         tensors = [Tensor(name, "BF16", words.shape) for name, words in state.items()]

@@ -24,12 +24,24 @@ from types import TracebackType
 from typing import Self
 
 import tensordelta as td
-from tensordelta import ijson, objects
 from tensordelta.errors import MissingError
-from tensordelta.follow import Watch
-from tensordelta.layout import Layout, Tensor
-from tensordelta.objects import ChainDocument, LatestDocument
-from tensordelta.routes import EXACT
+from tensordelta.format import strict_json
+from tensordelta.format.layout import Layout, Tensor
+from tensordelta.format.names import CHAIN as CHAIN_OBJECT
+from tensordelta.format.names import (
+    LATEST,
+    MANIFESTS,
+    SHORTCUTS,
+    ChainDocument,
+    LatestDocument,
+    layout_name,
+    manifest_name,
+    parse_manifest_name,
+    parse_shortcut_name,
+    shortcut_name,
+)
+from tensordelta.live.follow import Watch
+from tensordelta.read.routes import EXACT
 from tensordelta.stores import DirectBatch, Entry
 
 CHAIN = "5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90"
@@ -122,8 +134,8 @@ def simulate(versions: int, tensors: int, *, full_every: int, seed: int = 0) -> 
     )
     data = layout.encode()
     digest = hashlib.sha256(data).hexdigest()
-    store.objects[objects.layout_name(digest)] = data
-    store.objects[objects.CHAIN] = ijson.encode(ChainDocument(ijson.VERSION, CHAIN, CREATED))
+    store.objects[layout_name(digest)] = data
+    store.objects[CHAIN_OBJECT] = strict_json.encode(ChainDocument(strict_json.VERSION, CHAIN, CREATED))
 
     def edge(version: int, base: int | None) -> bytes:
         size = FULL if base is None else DELTA * (version - base) ** GROWTH
@@ -137,13 +149,13 @@ def simulate(versions: int, tensors: int, *, full_every: int, seed: int = 0) -> 
         ).encode()
 
     for version in range(versions):
-        store.objects[objects.manifest_name(version)] = edge(version, version - 1 if version else None)
+        store.objects[manifest_name(version)] = edge(version, version - 1 if version else None)
         for span in SKIP:
             if version and version % span == 0:
-                store.objects[objects.shortcut_name(version, version - span)] = edge(version, version - span)
+                store.objects[shortcut_name(version, version - span)] = edge(version, version - span)
         if version and full_every and version % full_every == 0:
-            store.objects[objects.shortcut_name(version, None)] = edge(version, None)
-    store.objects[objects.LATEST] = ijson.encode(LatestDocument(ijson.VERSION, CHAIN, versions - 1))
+            store.objects[shortcut_name(version, None)] = edge(version, None)
+    store.objects[LATEST] = strict_json.encode(LatestDocument(strict_json.VERSION, CHAIN, versions - 1))
     return store
 
 
@@ -186,7 +198,7 @@ def least_cost(store: SimulatedStore, target: int, held: int | None) -> int:
         cost[held] = 0
     edges: list[tuple[int, int | None, int]] = []
     for name, data in store.objects.items():
-        if name.startswith((objects.MANIFESTS, objects.SHORTCUTS)):
+        if name.startswith((MANIFESTS, SHORTCUTS)):
             value = json.loads(data)
             base = None if value["base"] is None else value["base"]["version"]
             edges.append((value["version"], base, sum(pack["size"] for pack in value["packs"])))
@@ -199,7 +211,7 @@ def least_cost(store: SimulatedStore, target: int, held: int | None) -> int:
 def measure(store: SimulatedStore, case: str, full_every: int, target: int, base: int | None) -> Row:
     """Open the chain anew and plan a route."""
     started = time.perf_counter()
-    names = [*store.names(objects.MANIFESTS), *store.names(objects.SHORTCUTS)]
+    names = [*store.names(MANIFESTS), *store.names(SHORTCUTS)]
     listing = time.perf_counter() - started
     assert names
     store.requests.clear()
@@ -216,12 +228,12 @@ def poll(store: SimulatedStore, new: int) -> tuple[dict[str, int], dict[str, int
 
     With new versions, what it takes to plan the route to the newest one is counted as well.
     """
-    target = max(filter(None, map(objects.parse_manifest_name, store.objects)))
+    target = max(filter(None, map(parse_manifest_name, store.objects)))
     floor = target - new
     hidden = {name: data for name, data in store.objects.items() if _leads_beyond(name, floor)}
     for name in hidden:
         del store.objects[name]
-    store.objects[objects.LATEST] = ijson.encode(LatestDocument(ijson.VERSION, CHAIN, floor))
+    store.objects[LATEST] = strict_json.encode(LatestDocument(strict_json.VERSION, CHAIN, floor))
     chain = td.open(store, threads=1)
     watch = Watch(chain._reader, floor)
     watch.look()
@@ -230,15 +242,15 @@ def poll(store: SimulatedStore, new: int) -> tuple[dict[str, int], dict[str, int
     watch.look()
     nothing = dict(store.requests)
     store.objects |= hidden
-    store.objects[objects.LATEST] = ijson.encode(LatestDocument(ijson.VERSION, CHAIN, target))
+    store.objects[LATEST] = strict_json.encode(LatestDocument(strict_json.VERSION, CHAIN, target))
     store.requests.clear()
     chain.plan(watch.look()[-1], floor)
     return nothing, dict(store.requests)
 
 
 def _leads_beyond(name: str, version: int) -> bool:
-    shortcut = objects.parse_shortcut_name(name)
-    found = objects.parse_manifest_name(name) if shortcut is None else shortcut.version
+    shortcut = parse_shortcut_name(name)
+    found = parse_manifest_name(name) if shortcut is None else shortcut.version
     return found is not None and found > version
 
 

@@ -48,8 +48,8 @@ from link import FarStore, Link
 from timing import machine, note
 
 import tensordelta as td
-from tensordelta.encoder import Order
 from tensordelta.tables import Table, bytes_text, percent_text
+from tensordelta.write.encoder import Order
 
 PACKAGES = ("tensordelta", "numpy", "msgspec", "zstandard")
 PEERS = ("int32+bf16", "xor+zstd-1")

@@ -38,7 +38,7 @@ from speed import Bench, Speed, figures_table, store_folder
 from timing import Figure, cores, machine, note
 
 import tensordelta as td
-from tensordelta.state import State
+from tensordelta.state.state import State
 from tensordelta.tables import Table, bytes_text
 
 SECTIONS = ("sizes", "speed", "memory", "import")

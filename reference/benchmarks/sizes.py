@@ -17,8 +17,8 @@ import peers
 from cases import Case, arrays
 
 import tensordelta as td
-from tensordelta.encoder import Order
 from tensordelta.tables import Table, bytes_text, percent_text
+from tensordelta.write.encoder import Order
 
 ORDERS: tuple[Order, ...] = ("natural", "exponent")
 

@@ -24,10 +24,10 @@ from sizes import Step
 from timing import Contestant, Figure, Times, in_turn, note
 
 import tensordelta as td
-from tensordelta.encoder import Encoder, Order
-from tensordelta.state import State
+from tensordelta.codecs.words import Words
+from tensordelta.state.state import State
 from tensordelta.tables import Table
-from tensordelta.words import Words
+from tensordelta.write.encoder import Encoder, Order
 
 XOR = "xor+zstd-1"
 #: The bare comparison of two models: `np.flatnonzero(base != new)`, tensor by tensor.

@@ -8,11 +8,8 @@
 The format is specified in SPEC.md; this package is its reference implementation.
 """
 
-from .background import BackgroundPublisher, Ticket
 from .chain import Chain, open
-from .checkout import Checkout, Pulled
-from .difference import Diff, TensorDiff, diff
-from .draft import Draft
+from .checkout.checkout import Checkout, Pulled
 from .errors import (
     ERRORS,
     ConflictError,
@@ -27,20 +24,23 @@ from .errors import (
     WrongBaseError,
 )
 from .events import Event
-from .follow import Follower
-from .history import History
-from .layout import Layout, Tensor
-from .manifest import Manifest
-from .pins import Pin
-from .plan import Plan
-from .published import Published
-from .retention import Collected
-from .shards import Slice
-from .state import State, read_state
+from .format.layout import Layout, Tensor
+from .format.manifest import Manifest
+from .keep.collect import Collected
+from .keep.copy import Copied, copy
+from .keep.pins import Pin
+from .live.follow import Follower
+from .live.publisher import BackgroundPublisher, Ticket
+from .read.history import History
+from .read.plan import Plan
+from .read.published import Published
+from .read.verify import Verification
+from .state.state import State, read_state
+from .state.update import Patch, Update
 from .stores import FolderStore, Store
-from .transfer import Copied, copy
-from .update import Patch, Update
-from .verify import Verification
+from .write.diff import Diff, TensorDiff, diff
+from .write.draft import Draft
+from .write.shards import Slice
 
 __version__ = "1.0.0.dev0"
 

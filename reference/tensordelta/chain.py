@@ -13,41 +13,42 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from . import ijson, objects, partial
-from .background import BackgroundPublisher
-from .checkout import Checkout, Pulled
-from .checkpoint import open_checkpoint
-from .draft import Draft
-from .encoder import Order, Values
+from .checkout.checkout import Checkout, Pulled
+from .codecs.words import to_array
 from .errors import ConflictError, MissingError, UnsupportedError
 from .events import Event
-from .fetch import Sources
-from .follow import Watch, follow, follow_folder, pursue
-from .history import History
-from .keys import PublicKeyLike, SecretKeyLike, secret_key, trusted
-from .layout import Layout
-from .manifest import Manifest
-from .objects import ChainDocument
-from .pins import Pin, pin, read_pins, unpin
-from .plain import checkpoint_files
-from .plan import Plan, plan
-from .policy import GRACE, Policy
-from .publish import Publisher
-from .published import Published
-from .reader import Reader
-from .retention import Collected, collect
-from .shards import LayoutLike
-from .shortcut import make_shortcut
-from .signatures import SecretKey, signature_name
-from .signing import SigningStore, check_signs, sign_chain
-from .state import State
+from .format import strict_json
+from .format.layout import Layout
+from .format.manifest import Manifest
+from .format.names import CHAIN, MANIFESTS, ChainDocument, now, shortcut_name
+from .format.signature import SecretKey, signature_name
+from .keep.collect import Collected, collect
+from .keep.pins import Pin, pin, read_pins, unpin
+from .keep.policy import GRACE, Policy
+from .live.caretaker import Upkeep
+from .live.follow import Watch, follow, follow_folder, pursue
+from .live.publisher import BackgroundPublisher
+from .read import part
+from .read.history import History
+from .read.plan import Plan, plan
+from .read.published import Published
+from .read.reader import Reader
+from .read.sources import Sources
+from .read.trust import Trust
+from .read.verify import Verification, verify
+from .state.checkpoint import open_checkpoint
+from .state.state import State
+from .state.update import Update
 from .stores import Store, has_strangers, open_store
 from .stores.cache import PackCache
-from .trust import Trust
-from .update import Update
-from .upkeep import Upkeep
-from .verify import Verification, verify
-from .words import to_array
+from .write.draft import Draft
+from .write.encoder import Order, Values
+from .write.keys import PublicKeyLike, SecretKeyLike, secret_key, trusted
+from .write.plain_packs import checkpoint_files
+from .write.publish import Publisher
+from .write.shards import LayoutLike
+from .write.shortcut import make_shortcut
+from .write.signing import SigningStore, check_signs, sign_chain
 
 __all__ = ["Chain", "open"]
 
@@ -103,12 +104,12 @@ def open(
     secret = None if key is None else secret_key(key)
     trust = _trust(trusted_keys, secret, allow_rollback=allow_rollback, max_age=max_age)
     store = open_store(address, options=store_options)
-    absent = (create or secret is not None) and store.size(objects.CHAIN) is None
+    absent = (create or secret is not None) and store.size(CHAIN) is None
     strange = create and absent and has_strangers(store)
     if secret is not None:
         store = SigningStore(store, secret)
-        if not absent and store.size(signature_name(objects.CHAIN)) is None:
-            store.settle(objects.CHAIN)
+        if not absent and store.size(signature_name(CHAIN)) is None:
+            store.settle(CHAIN)
     made: bytes | None = None
     if create and absent:
         if strange:
@@ -118,9 +119,9 @@ def open(
                 rule="TD-STO-010",
                 advice="Name an empty folder or prefix, or one that does not exist; a chain has a place of its own.",
             )
-        document = ChainDocument(ijson.VERSION, chain or str(uuid.uuid4()), objects.now())
-        data = ijson.encode(document)
-        made = data if store.create(objects.CHAIN, data) else None  # where another was faster, its chain is opened
+        document = ChainDocument(strict_json.VERSION, chain or str(uuid.uuid4()), now())
+        data = strict_json.encode(document)
+        made = data if store.create(CHAIN, data) else None  # where another was faster, its chain is opened
     sources = Sources(allow_sources, map(Path, pack_folders))
     reader = Reader(store, chain=chain, memory=memory, threads=threads, sources=sources, listener=on_event, trust=trust)
     return Chain(reader, made=made)
@@ -228,7 +229,7 @@ class Chain:
                 return version
         raise MissingError(
             f"no version is annotated {wanted}",
-            object=objects.MANIFESTS,
+            object=MANIFESTS,
             rule="TD-OBJ-008",
             advice="`log` lists the versions and their annotations.",
         )
@@ -331,7 +332,7 @@ class Chain:
         """
         version = self._reader.target(version)
         try:
-            words = partial.read_tensors(self._reader, version, [name])[name]
+            words = part.read_tensors(self._reader, version, [name])[name]
         except UnsupportedError as fault:
             if fault.rule != "TD-RDR-013":
                 raise
@@ -354,7 +355,7 @@ class Chain:
             WrongBaseError: the tensors held are not those of the version that they are said to be.
             TensorDeltaError: the error of the route first chosen, when no other is left.
         """
-        return partial.load_part(self._reader, self._reader.target(version), frozenset(tensors), held)
+        return part.load_part(self._reader, self._reader.target(version), frozenset(tensors), held)
 
     def pull(self, folder: str | os.PathLike[str], version: int | None = None) -> Pulled:
         """Bring a folder that an engine can load to a version, by default the newest (see `Checkout`)."""
@@ -550,8 +551,8 @@ class Chain:
             if key not in self._signers:
                 own = self._reader
                 store = SigningStore(own.store, key)
-                if self._made is not None and own.signature(objects.CHAIN) is None:
-                    store.sign(objects.CHAIN, self._made)
+                if self._made is not None and own.signature(CHAIN) is None:
+                    store.sign(CHAIN, self._made)
                 trust = Trust({}) if own.trust is None else own.trust
                 reader = own.trusting(trust.unbound(key.public), store=store)
                 self._signers[key] = Publisher(reader, self._publishing)
@@ -645,7 +646,7 @@ class Chain:
         """
         check_signs(self._writer)
         if isinstance(self._writer.store, SigningStore):
-            self._writer.store.settle(objects.shortcut_name(version, base, tag or None))
+            self._writer.store.settle(shortcut_name(version, base, tag or None))
         return make_shortcut(self._writer, base, version, order=order, values=values, tag=tag, work=work)
 
     # -- retention ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from tensordelta.errors import IntegrityError, MissingError
-from tensordelta.objects import is_path
+from tensordelta.format.names import is_path
 from tensordelta.stores import Batch, DirectBatch, Entry
 
 

@@ -11,9 +11,9 @@ import pytest
 from memory import MemoryBlob, MemoryStore
 
 import tensordelta as td
-from tensordelta import downloads as module
-from tensordelta.downloads import Downloads, Wanted
+from tensordelta.stores import prefetch as module
 from tensordelta.stores.cache import PackCache
+from tensordelta.stores.prefetch import Downloads, Wanted
 
 
 class Slow(MemoryStore):

@@ -15,7 +15,7 @@ from hub_server import Hub
 from places import QUICK
 
 import tensordelta as td
-from tensordelta import objects
+from tensordelta.format.names import manifest_name
 from tensordelta.stores.hub import HubStore
 
 ONE = {"w": np.arange(60_000, dtype=np.float32)}
@@ -300,10 +300,10 @@ def test_two_writers_one_after_the_other(chain: td.Chain, elsewhere: None) -> No
 
 def test_two_writers_at_once(store: HubStore, chain: td.Chain) -> None:
     """Both found the name free. Who does not find its own bytes there in the end learns it by reading back."""
-    theirs = json.loads(store.read(objects.manifest_name(1)))
+    theirs = json.loads(store.read(manifest_name(1)))
     theirs |= {"version": 2, "base": {"version": 1, "layout": theirs["layout"], "fingerprint": theirs["fingerprint"]}}
     theirs |= {"packs": []}  # the same state again
-    meddled = td.open(Meddled(store, objects.manifest_name(2), json.dumps(theirs).encode()))
+    meddled = td.open(Meddled(store, manifest_name(2), json.dumps(theirs).encode()))
     with pytest.raises(td.ConflictError) as caught:
         meddled.publish({"w": TWO["w"] + 2})
     assert caught.value.rule == "TD-WRT-006"
@@ -312,11 +312,11 @@ def test_two_writers_at_once(store: HubStore, chain: td.Chain) -> None:
 
 def test_a_second_try_after_a_first_that_succeeded(store: HubStore, chain: td.Chain) -> None:
     """The same version again, from a writer that does not know that it was published: its own success."""
-    data = store.read(objects.manifest_name(1))
-    store.delete(objects.manifest_name(1))
-    again = td.open(Meddled(store, objects.manifest_name(1), data))
+    data = store.read(manifest_name(1))
+    store.delete(manifest_name(1))
+    again = td.open(Meddled(store, manifest_name(1), data))
     assert again.publish(TWO).version == 1
-    assert store.read(objects.manifest_name(1)) == data and chain.verify(deep=True).ok
+    assert store.read(manifest_name(1)) == data and chain.verify(deep=True).ok
 
 
 def test_two_that_make_a_chain_at_once(store: HubStore) -> None:

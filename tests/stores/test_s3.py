@@ -14,7 +14,7 @@ from faults import ALWAYS, Proxy
 from places import QUICK, S3
 
 import tensordelta as td
-from tensordelta import objects
+from tensordelta.format.names import manifest_name
 from tensordelta.stores import open_store
 from tensordelta.stores.cloud import CloudStore
 
@@ -160,7 +160,7 @@ def test_two_writers(chain: td.Chain, direct: CloudStore, proxy: Proxy, elsewher
     """Another writer's manifest appears right before this one's: `conflict`, and the chain stays whole."""
     other = td.open(direct)
     state = {"w": TWO["w"] + 1}
-    proxy.faults.add(f"run/{objects.manifest_name(2)}", act=lambda: other.publish(state))
+    proxy.faults.add(f"run/{manifest_name(2)}", act=lambda: other.publish(state))
     with pytest.raises(td.ConflictError) as caught:
         chain.publish({"w": TWO["w"] + 2})
     assert caught.value.rule == "TD-WRT-006"

@@ -10,7 +10,7 @@ from hub_server import Hub
 from places import S3
 
 import tensordelta as td
-from tensordelta.signatures import SecretKey
+from tensordelta.format.signature import SecretKey
 
 KEY, OTHER = SecretKey(bytes(range(32))), SecretKey(bytes(range(1, 33)))
 

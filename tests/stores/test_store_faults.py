@@ -24,7 +24,7 @@ from places import QUICK, S3
 from zygote import Zygote, state
 
 import tensordelta as td
-from tensordelta import objects
+from tensordelta.format.names import CHAIN
 from tensordelta.stores import FolderStore, Store, open_store
 
 Machine = Callable[[str], Path]
@@ -195,7 +195,7 @@ def test_the_first_writer_is_killed(place: Place, zygote: Zygote, stride: int, m
     kills = 0
     for store, _, cache in kill_at_each(place, zygote, stride, {"do": "publish", "step": 0}, {}, None):
         machine(f"reader-{kills}")
-        if store.size(objects.CHAIN) is None:
+        if store.size(CHAIN) is None:
             assert list(store.names("")) == []
         else:
             assert check(store).versions() in ([], [0])
@@ -252,7 +252,7 @@ def test_a_copy_is_killed(
     job = {"do": "copy", "source": str(tmp_path / "written")}
     for store, run, _ in kill_at_each(place, zygote, stride, job, {}, None):
         machine(f"reader-{kills}")
-        if store.size(objects.CHAIN) is not None:
+        if store.size(CHAIN) is not None:
             check(store)
         td.copy(tmp_path / "written", f"{place.root}/{run}", target_options=place.direct)
         assert {name: store.read(name) for name in store.names("")} == written
@@ -468,7 +468,7 @@ def test_a_clock_that_is_wrong(
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + skew)
     monkeypatch.setattr(
-        "tensordelta.objects.now", lambda: "1999-01-01T00:00:00Z" if skew < 0 else "2099-01-01T00:00:00Z"
+        "tensordelta.format.names.now", lambda: "1999-01-01T00:00:00Z" if skew < 0 else "2099-01-01T00:00:00Z"
     )
     machine("skewed")
     chain = td.open(anywhere, threads=1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from .. import objects
-from ..signatures import PublicKey
-from ..transfer import copy as copy_chain
+from ..format.names import MAX_VERSION
+from ..format.signature import PublicKey
+from ..keep.copy import copy as copy_chain
 from .options import VERSION, json_option, needed, trusted_keys_option, usage
 from .terminal import Working, print_json, print_table
 
@@ -35,7 +35,7 @@ def copy(
     """
     versions = None
     if first is not None or last is not None:
-        versions = range(first or 0, (objects.MAX_VERSION if last is None else last) + 1)
+        versions = range(first or 0, (MAX_VERSION if last is None else last) + 1)
         if not versions:
             raise click.UsageError(f"no version is from {first} to {last}.")
     with Working("copying") as working, usage(), needed():

@@ -16,7 +16,7 @@ from types import FrameType
 import click
 
 from ..chain import Chain
-from ..checkout import Pulled
+from ..checkout.checkout import Pulled
 from ..tables import bytes_text
 from .terminal import Working
 

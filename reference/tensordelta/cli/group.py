@@ -8,8 +8,8 @@ import sys
 import click
 
 from ..errors import TensorDeltaError
+from ..read.verify import fault_facts
 from ..tables import Table, printable
-from ..verify import fault_facts
 from .options import JSON
 from .terminal import abandon_stdout, fields, print_json, print_table
 

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
-from .. import chain, objects
+from .. import chain
 from ..chain import Chain
 from ..errors import TensorDeltaError
-from ..keys import public_key, secret_key
-from ..signatures import PublicKey, SecretKey
+from ..format.names import MAX_VERSION
+from ..format.signature import PublicKey, SecretKey
 from ..threads import thread_count
+from ..write.keys import public_key, secret_key
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 K = TypeVar("K", PublicKey, SecretKey)
@@ -44,7 +45,7 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     help="How many jobs run at once; by default $TENSORDELTA_THREADS, or all cores.",
 )
-VERSION = click.IntRange(min=0, max=objects.MAX_VERSION)
+VERSION = click.IntRange(min=0, max=MAX_VERSION)
 
 
 def _read_key(read: Callable[[str], K], value: str) -> K:

@@ -9,17 +9,17 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from .. import objects
-from ..checkout import Checkout, Pulled
-from ..difference import Diff, TensorDiff
-from ..difference import diff as compare
-from ..layout import Layout
-from ..manifest import Manifest
-from ..published import annotations_text
-from ..signatures import PublicKey
+from ..checkout.checkout import Checkout, Pulled
+from ..format.layout import Layout
+from ..format.manifest import Manifest
+from ..format.names import CHAIN, parse_manifest_name, parse_shortcut_name
+from ..format.signature import PublicKey
+from ..read.published import annotations_text
+from ..read.verify import Verification
 from ..tables import Table, bytes_text
 from ..threads import thread_count
-from ..verify import Verification
+from ..write.diff import Diff, TensorDiff
+from ..write.diff import diff as compare
 from .following import keep_pulling
 from .group import fault_table
 from .options import VERSION, json_option, open_chain, reads_packs, threads_option, trusts, usage
@@ -182,7 +182,7 @@ def verify(
 
     Exits with 1 where something is at fault. With --trusted-key, missing and bad signatures of CHAIN are faults.
     """
-    if Checkout.is_checkout(address) and not Path(address, objects.CHAIN).exists():
+    if Checkout.is_checkout(address) and not Path(address, CHAIN).exists():
         with Working("checking every word"):
             with usage():
                 threads = thread_count(threads)
@@ -286,7 +286,7 @@ def _pulled_table(pulled: Pulled, folder: Path) -> Table:
 
 def step_text(name: str) -> str:
     """A member of a route in few words: its version, and the base of a shortcut."""
-    version, shortcut = objects.parse_manifest_name(name), objects.parse_shortcut_name(name)
+    version, shortcut = parse_manifest_name(name), parse_shortcut_name(name)
     if shortcut is not None:
         return f"{shortcut.version} (shortcut from {'nothing' if shortcut.base is None else shortcut.base})"
     return name if version is None else str(version)

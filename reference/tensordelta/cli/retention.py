@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from .. import objects
-from ..encoder import Order, Values
-from ..policy import GRACE
-from ..signatures import PublicKey, SecretKey
+from ..format.names import MAX_VERSION, shortcut_name
+from ..format.signature import PublicKey, SecretKey
+from ..keep.policy import GRACE
 from ..tables import bytes_text
+from ..write.encoder import Order, Values
 from .options import VERSION, encodes, json_option, open_chain, trusted_keys_option, usage, writes
 from .terminal import Working, fields, print_json, print_table
 
@@ -22,7 +22,7 @@ def _start(word: str) -> Callable[[click.Context, click.Parameter, str], int | N
     def convert(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
         if value == word:
             return None
-        if not value.isascii() or not value.isdecimal() or int(value) > objects.MAX_VERSION:
+        if not value.isascii() or not value.isdecimal() or int(value) > MAX_VERSION:
             raise click.BadParameter(f"{value!r} is neither a version nor `{word}`.")
         return int(value)
 
@@ -101,12 +101,12 @@ def shortcut(
         with usage():
             made = opened.shortcut(base, version, order=order, values=values, tag=tag)
     if as_json:
-        print_json({"object": objects.shortcut_name(version, base, tag or None)} | made.facts())
+        print_json({"object": shortcut_name(version, base, tag or None)} | made.facts())
         return
     print_table(
         fields(
             f"shortcut from {'nothing' if base is None else base} to version {version}",
-            ("object", objects.shortcut_name(version, base, tag or None)),
+            ("object", shortcut_name(version, base, tag or None)),
             ("changed", f"{made.changed:,} of {made.words:,} words"),
             ("size", bytes_text(made.size) if made.size else "none: it was there already"),
             ("took", f"{made.seconds or 0:.2f} s"),

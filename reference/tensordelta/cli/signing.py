@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..keys import write_key_pair
-from ..signatures import PublicKey, SecretKey
+from ..format.signature import PublicKey, SecretKey
+from ..write.keys import write_key_pair
 from .options import VERSION, json_option, key_option, needed, open_chain, threads_option, trusted_keys_option
 from .terminal import Working, count, fields, print_json, print_table
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from .. import objects
-from ..checkpoint import open_checkpoint
-from ..encoder import Order, Values
-from ..plain import check_source
-from ..published import Published, annotations_text
-from ..signatures import PublicKey, SecretKey
+from ..format.names import check_annotations
+from ..format.signature import PublicKey, SecretKey
+from ..read.published import Published, annotations_text
+from ..state.checkpoint import open_checkpoint
 from ..tables import Table, bytes_text, percent_text, ratio_text
+from ..write.encoder import Order, Values
+from ..write.plain_packs import check_source
 from .options import encodes, json_option, open_chain, usage, writes
 from .terminal import Working, fields, print_json, print_table
 
@@ -129,7 +129,7 @@ def _annotations(pairs: Iterable[str], step: int | None) -> dict[str, str]:
         if any("\ud800" <= letter <= "\udfff" for letter in pair):
             raise click.BadParameter(f"{pair!r} is not UTF-8.", param_hint="--annotation")
         annotations[key] = value
-    objects.check_annotations(annotations, object="the annotations")
+    check_annotations(annotations, object="the annotations")
     return annotations
 
 

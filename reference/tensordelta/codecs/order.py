@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import flags
-from ..words import DType, Words
+from .nonzero import places, scratch
+from .words import DType, Words
 
 Positions = NDArray[np.int64]
 
@@ -78,9 +78,9 @@ class ExponentOrder:
         before = np.searchsorted(self.first, places)  # words of the first that stand before each place
         is_first = self.first.take(before, mode="clip") == places
         listed = before[is_first]
-        flags = np.zeros(len(self.first), np.bool_)
-        flags[listed] = True
-        head = np.flatnonzero(flags[self.order])
+        is_listed = np.zeros(len(self.first), np.bool_)
+        is_listed[listed] = True
+        head = np.flatnonzero(is_listed[self.order])
         rest = places[~is_first] - before[~is_first] + len(self.first)
         taken = np.flatnonzero(is_first)[np.searchsorted(listed, self.order[head])]
         return np.concatenate([head, rest]), np.concatenate([taken, np.flatnonzero(~is_first)])
@@ -97,9 +97,9 @@ def _below(words: Words, low: int, width: int, limit: int, doubled: Words) -> Po
     # Only the sign is above the field. Doubling drives it out at the top; what is left compares as the field does.
     room = doubled[: len(words)]
     np.add(words, words, out=room)
-    below = flags.scratch(len(words))
+    below = scratch(len(words))
     np.less(room, words.dtype.type(limit << (low + 1)), out=below)
-    return flags.places(below)
+    return places(below)
 
 
 def _exponents(words: Words, low: int, width: int) -> NDArray[np.unsignedinteger[Any]]:

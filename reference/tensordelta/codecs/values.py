@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..words import Words
 from .fault import CodecFault
+from .words import Words
 
 Bytes = NDArray[np.uint8]
 

@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import deserialize
 
-from .. import chain, objects
+from .. import chain
 from ..chain import Chain
 from ..errors import IntegrityError
-from ..snapshot import snapshot_folder
-from ..state import State
+from ..format.names import CHAIN as CHAIN_OBJECT
+from ..state.state import State
 from ..tables import Table, bytes_text, percent_text, ratio_text
+from ..write.snapshot import snapshot_folder
 from . import training
 from .picture import Row, draw, duration
 
@@ -149,7 +150,7 @@ def prepare_folder(folder: Path, identity: str) -> None:
 def _is_ours(path: Path, folder: Path, made: str) -> bool:
     """True for a file that an earlier run made, and of the chain that it made."""
     name = path.relative_to(folder).as_posix()
-    if name in (f"{CHAIN}/{objects.CHAIN}", f"{CHECKOUT}/.tensordelta/state.json"):
+    if name in (f"{CHAIN}/{CHAIN_OBJECT}", f"{CHECKOUT}/.tensordelta/state.json"):
         return all(chain_id in made for chain_id in _CHAIN_ID.findall(path.read_text(errors="replace")))
     return _MADE.fullmatch(name) is not None
 

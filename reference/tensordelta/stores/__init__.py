@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..objects import FOLDERS
+from ..format.names import FOLDERS
 from .base import Batch, DirectBatch, Entry, Parts, Store, StoredBlob
 from .folder import FileBlob, FolderStore, sync_folder
 from .retries import Retries

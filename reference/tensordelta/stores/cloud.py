@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import IntegrityError, MissingError, StoreError
-from ..objects import is_path
+from ..format.names import is_path
 from .base import Entry, Parts
 from .retries import PASSING, Retries
 from .spool import Waiting

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from ..errors import IntegrityError, MissingError, UntrustedError
-from ..objects import FOLDERS, is_path
+from ..format.names import FOLDERS, is_path
 from .base import DirectBatch, Entry, Parts
 
 

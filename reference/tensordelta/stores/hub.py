@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from ..errors import IntegrityError, MissingError, StoreError
-from ..objects import is_path
+from ..format.names import is_path
 from .base import Entry, Parts
+from .download import Target
 from .folder import FileBlob
 from .retries import PASSING, Retries
 from .spool import Waiting, scratch
-from .transfer import Target
 
 if TYPE_CHECKING:
     from huggingface_hub import BucketFile

@@ -1,0 +1,240 @@
+"""What a pulled folder holds: state.json, and the folder's files and words checked against it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from ..codecs.fingerprint import U64, combine, text
+from ..codecs.words import Words
+from ..errors import IntegrityError, LimitError, MalformedError, TensorDeltaError, WrongBaseError
+from ..format.layout import Layout, Tensor
+from ..format.manifest import Manifest
+from ..format.names import ChainId, Sha256, Version, is_path
+from ..format.safetensors import Header
+from ..read.trust import Applied
+from ..state.checkpoint import map_words, read_raw_header, tensor_words
+from ..state.state import State
+from ..state.update import Update
+from .anchored import Folder, IrregularError
+
+STATE = "state.json"
+NEXT = "next.json"
+#: Bytes of state.json: twice those of a layout object, for the sums of its tensors and its files.
+_MAX = 1 << 29
+_Nanoseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class HeldFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the folder.
+
+    Of a shard, `sha256` is that of the bytes before the words, which the fingerprints do not cover.
+    """
+
+    size: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    mtime_ns: _Nanoseconds
+    sha256: Sha256
+    shard: bool = False
+
+
+class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """state.json: which version the folder holds, and how to know that it still does."""
+
+    chain: ChainId
+    version: Version
+    layout: Sha256
+    tensors: list[Tensor]
+    sums: str
+    files: dict[str, HeldFile]
+
+    def __post_init__(self) -> None:
+        """Refuse what no pull writes: a garbled file must not lead out of the folder."""
+        try:
+            Layout(self.tensors).check(object=STATE)
+        except TensorDeltaError as fault:
+            raise ValueError(fault.reason) from None
+        if len(bytes.fromhex(self.sums)) != 8 * len(self.tensors):
+            raise ValueError("not one sum for each tensor")
+        for name in self.files:
+            if not is_path(name):
+                raise ValueError(f"{name!r} is no name of a file")
+
+    @classmethod
+    def read(cls, private: Folder, name: str) -> Holding | None:
+        """Read state.json, or next.json, which says the same of a version under way; None where there is none.
+
+        Raises:
+            IntegrityError: no pull wrote it.
+        """
+        path = private.path / name
+        try:
+            data = private.read(name, limit=_MAX)
+            if len(data) > _MAX:
+                raise garbled(path, "is longer than any that a pull writes")
+            held = msgspec.json.decode(data, type=cls)
+        except FileNotFoundError:
+            return None
+        except IrregularError as fault:
+            raise garbled(path, str(fault.strerror)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+            raise garbled(path, f"does not say what the folder holds: {fault}") from None
+        if msgspec.json.encode(held) != data:  # members that stand twice, numbers spelled another way
+            raise garbled(path, "is not as a pull writes it")
+        return held
+
+    @classmethod
+    def after(cls, update: Update, manifest: Manifest, files: dict[str, HeldFile]) -> Holding:
+        """What a folder of these files holds once an update is applied."""
+        return cls(
+            chain=manifest.chain,
+            version=manifest.version,
+            layout=manifest.layout,
+            tensors=list(update.layout.tensors),
+            sums=update.sums.astype("<u8").tobytes().hex(),
+            files=files,
+        )
+
+    @property
+    def tensor_sums(self) -> U64:
+        """Fingerprint of each tensor."""
+        return np.frombuffer(bytes.fromhex(self.sums), "<u8").astype(np.uint64)
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the state."""
+        return text(combine(self.tensor_sums))
+
+    @property
+    def applied(self) -> Applied:
+        """What a reader of signed chains remembers of the version (SPEC.md section 14)."""
+        return Applied(self.chain, self.version, self.layout, self.fingerprint)
+
+    @property
+    def shards(self) -> list[str]:
+        """Names of the files with tensors."""
+        return [name for name, file in self.files.items() if file.shard]
+
+    def check_files(self, folder: Folder, *, digests: bool) -> dict[str, HeldFile]:
+        """Check the files against state.json, all but the words; gives them with the times that they have now.
+
+        Raises:
+            WrongBaseError: a file is gone, has another size, or is another file beside the checkpoint.
+        """
+        files: dict[str, HeldFile] = {}
+        for name, file in self.files.items():
+            status = self.check_file(folder, name)
+            if (digests or status.st_mtime_ns != file.mtime_ns) and not file.shard:
+                with self.open(folder, name) as opened:
+                    if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
+                        raise _altered(folder, f"{name} is not as it was pulled")
+            files[name] = msgspec.structs.replace(file, mtime_ns=status.st_mtime_ns)
+        return files
+
+    def check_file(self, folder: Folder, name: str) -> os.stat_result:
+        """Check that a file is there, and as large as it should be.
+
+        Raises:
+            WrongBaseError: it is not.
+        """
+        with self.open(folder, name) as file:
+            return os.fstat(file.fileno())
+
+    def open(self, folder: Folder, name: str, *, writable: bool = False) -> BufferedIOBase:
+        """Open a file that is there, and as large as it should be.
+
+        Raises:
+            WrongBaseError: it is not; or it is to be written, and has a second name.
+        """
+        try:
+            file = folder.open(name, writable=writable)
+        except FileNotFoundError:
+            raise _altered(folder, f"{name} is gone") from None
+        except (NotADirectoryError, IrregularError):  # a write through a link would change a file elsewhere
+            raise _altered(folder, f"{name} is no longer a file of its own") from None
+        held, size = os.fstat(file.fileno()).st_size, self.files[name].size
+        if held != size:
+            file.close()
+            raise _altered(folder, f"{name} has {held} bytes, not {size}")
+        return file
+
+    def headers(self, folder: Folder) -> dict[str, Header]:
+        """The headers of the files with tensors, by name.
+
+        Raises:
+            WrongBaseError: one is not as it was pulled.
+        """
+        headers: dict[str, Header] = {}
+        for name in self.shards:
+            try:
+                with self.open(folder, name) as file:
+                    raw, headers[name] = read_raw_header(file, object=name)
+            except (MalformedError, LimitError) as fault:
+                raise _altered(folder, f"{name}: {fault.reason}") from None
+            if hashlib.sha256(raw).hexdigest() != self.files[name].sha256:
+                raise _altered(folder, f"the header of {name} is not as it was pulled")
+        return headers
+
+    def _map(self, folder: Folder, name: str, *, writable: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        # A file with a second name is someone's copy, which is to stay as it is.
+        writable = writable and folder.status(name).st_nlink == 1
+        with self.open(folder, name, writable=writable) as file:
+            return map_words(file, writable=writable)
+
+    def state(self, folder: Folder, *, writable: bool) -> State:
+        """The words in the folder's files, mapped; those of a file with a second name read-only.
+
+        Raises:
+            WrongBaseError: a header is not as it was pulled.
+        """
+        headers = self.headers(folder)
+        where = {tensor: name for name, header in headers.items() for tensor in header.entries}
+        maps = {name: self._map(folder, name, writable=writable) for name in headers}
+        words: list[Words] = []
+        for tensor in self.tensors:
+            name = where.get(tensor.name)
+            entry = headers[name].entries[tensor.name] if name is not None else None
+            if name is None or entry is None or (entry.dtype, entry.shape) != (tensor.dtype, tensor.shape):
+                raise _altered(folder, f"tensor {tensor.name!r} is not there as it was pulled")
+            words.append(tensor_words(maps[name], headers[name], tensor))
+        state = State(Layout(self.tensors), words)
+        state.version, state.chain, state.version_digests = self.version, self.chain, (self.layout, self.fingerprint)
+        return state
+
+    def scan(self, folder: Folder, state: State, *, threads: int) -> None:
+        """Check every word of the folder's state.
+
+        Raises:
+            WrongBaseError: some are not as they were pulled.
+        """
+        different = np.flatnonzero(state.sums(threads=threads) != self.tensor_sums)
+        if len(different):
+            names = ", ".join(state.layout.tensors[index].name for index in different[:3])
+            raise _altered(
+                folder, f"{len(different)} tensors have other words ({names}{' …' if len(different) > 3 else ''})"
+            )
+
+
+def _altered(folder: Folder, reason: str) -> WrongBaseError:
+    return WrongBaseError(
+        f"{reason}; someone else changed the folder",
+        object=str(folder.path),
+        rule="TD-RDR-003",
+        advice="Remove the folder and pull again.",
+    )
+
+
+def garbled(path: Path, reason: str) -> IntegrityError:
+    """The error of a private document that is not as it was written."""
+    return IntegrityError(
+        reason,
+        object=str(path),
+        rule="TD-APP-005",
+        advice="Someone changed it: remove the folder and pull again.",
+    )

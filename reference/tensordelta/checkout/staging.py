@@ -1,0 +1,224 @@
+"""Files of a version under way: which tensor lies in which file, and the files before they move into place."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codecs.words import Words
+from ..errors import LimitError, MalformedError
+from ..format.layout import Layout, Tensor
+from ..format.manifest import TENSORS, FileEntry, Manifest
+from ..format.names import is_path, manifest_name
+from ..format.pack import PlainPack
+from ..read.prepare import Budget, zeros
+from ..read.reader import Reader
+from ..state.checkpoint import DEFAULT_SHARD, INDEX_SUFFIX, SUFFIX, map_words, read_index, shard_header, shard_order
+from ..state.update import Update
+from .anchored import Folder
+
+#: The folder, in a checkout's private one, in which files of a version under way are built.
+STAGED = "next"
+#: Metadata of the files that are written: some loaders ask for it.
+METADATA = {"format": "pt"}
+#: Words that are copied at once.
+_COPY = 1 << 22
+_READ = 1 << 22
+#: Bytes of an index among the files.
+MAX_INDEX = 64 << 20
+#: Bytes of decoded words that stay in memory.
+_ARENA = 64 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The files that a version is laid out as.
+
+    Attributes:
+        layout: the version's layout.
+        shard_of: name of the safetensors file of each tensor, in layout order.
+        files: the files beside them.
+    """
+
+    layout: Layout
+    shard_of: Sequence[str]
+    files: Sequence[FileEntry]
+
+    @classmethod
+    def of(cls, reader: Reader, manifest: Manifest) -> Plan:
+        """The files of the published checkpoint, as far as the manifest tells; else one `model.safetensors`.
+
+        Raises:
+            MalformedError: names that cannot all be files of one folder.
+            TensorDeltaError: the layout, or an index among the files, cannot be had.
+        """
+        layout = reader.layout(manifest.layout)
+        weight_map: dict[str, str] = {}
+        indices = sorted(
+            (each for each in manifest.files if each.name.endswith(INDEX_SUFFIX)), key=lambda each: each.name
+        )
+        plain = [each for each in manifest.packs if each.content == TENSORS and isinstance(each.name, str)]
+        if indices:
+            if indices[0].size > MAX_INDEX:
+                raise LimitError(f"an index of {indices[0].size} bytes", object=indices[0].name, rule="TD-LIM-002")
+            blob = reader.file(indices[0])
+            weight_map = read_index(bytes(blob.read(0, blob.size)), object=indices[0].name)
+        for entry in plain if not indices else ():
+            table, _ = reader.pack(entry, manifest, layout, keep=False)
+            assert isinstance(table, PlainPack) and isinstance(entry.name, str)
+            weight_map |= {layout.tensors[tensor].name: entry.name for tensor in table.tensors}
+        # A stray `model.safetensors` beside an index would be taken for the whole checkpoint.
+        named = set(weight_map.values()) if indices else set()
+        other = DEFAULT_SHARD if not named or DEFAULT_SHARD in named else max(named)
+        shard_of = [weight_map.get(tensor.name, other) for tensor in layout.tensors]
+        plan = cls(layout, shard_of, manifest.files)
+        plan._check_names(manifest_name(manifest.version))
+        return plan
+
+    def _check_names(self, object: str) -> None:
+        shards, files = set(self.shards), {file.name for file in self.files}
+        for name in shards:
+            if not is_path(name) or not name.endswith(SUFFIX):
+                raise MalformedError(f"the shard {name!r} is no safetensors file", object=object, rule="TD-PTH-001")
+        both = shards | files
+        folders = {name[:at] for name in both for at, letter in enumerate(name) if letter == "/"}
+        if shards & files or both & folders:
+            raise MalformedError("shards and files share a name", object=object, rule="TD-MAN-020")
+
+    @cached_property
+    def shards(self) -> Mapping[str, Sequence[Tensor]]:
+        """The tensors of each shard, in the order in which they lie in it; at least one shard."""
+        shards: dict[str, list[Tensor]] = {}
+        for tensor, name in zip(self.layout.tensors, self.shard_of, strict=True):
+            shards.setdefault(name, []).append(tensor)
+        return {name: shard_order(tensors) for name, tensors in (shards or {DEFAULT_SHARD: []}).items()}
+
+
+class Staging:
+    """A folder in which a version's files are built.
+
+    Args:
+        private: the private folder of a checkout, in which it is.
+        plan: the files.
+    """
+
+    def __init__(self, private: Folder, plan: Plan) -> None:
+        self._private = private
+        self._plan = plan
+        self._words: dict[Tensor, Words] = {}
+        self._shards = dict(zip(plan.layout.tensors, plan.shard_of, strict=True))
+
+    def allocate(self, tensor: Tensor, budget: Budget) -> Words:
+        """Zero words for a tensor: in its file, or in memory for one that does not stay."""
+        if tensor not in self._shards:
+            return zeros(tensor, budget)
+        if tensor in self._words:  # dropped on the way, and here again
+            self._words[tensor][:] = 0
+        else:
+            self._create(self._shards[tensor])
+        return self._words[tensor]
+
+    def _create(self, name: str) -> None:
+        """Make a shard of zero words.
+
+        Raises:
+            OSError: the disk is full; without the room set aside, a write through the map would end the process.
+        """
+        tensors = self._plan.shards[name]
+        header = shard_header(tensors, METADATA)
+        at = len(header)
+        with self._private.create(f"{STAGED}/{name}") as file:
+            file.write(header)
+            file.flush()
+            os.posix_fallocate(file.fileno(), 0, at + sum(tensor.nbytes for tensor in tensors))
+            mapped = map_words(file, writable=True)
+        for tensor in tensors:
+            self._words[tensor] = mapped[at : at + tensor.nbytes].view(tensor.kind.word)
+            at += tensor.nbytes
+
+    def arena(self, size: int) -> NDArray[np.uint8]:
+        """Memory for decoded words: a file's where there are many, so that a version of any size can be taken in.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if size < _ARENA:
+            return np.empty(size, np.uint8)
+        name = f"{STAGED}/.words"  # a name that no file of a version has
+        with self._private.create(name) as file:
+            self._private.unlink(name)  # the map keeps it, and a dead process leaves nothing behind
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
+
+    def finish(self, update: Update, reader: Reader) -> dict[str, tuple[int, int, str, bool]]:
+        """Complete the files and make them durable.
+
+        Args:
+            update: the prepared update, whose new tensors were allocated here.
+            reader: gives the files beside the checkpoint.
+
+        Returns:
+            For each file its size, its modification time in ns, a SHA-256, and whether it is a shard: then the
+            digest is that of its header.
+        """
+        shards = self._plan.shards
+        for name, tensors in shards.items():
+            if not tensors or tensors[0] not in self._words:
+                self._create(name)
+        for index, tensor in enumerate(self._plan.layout.tensors):
+            held = update.source(index)
+            if held is not None:
+                for start in range(0, len(held), _COPY):
+                    self._words[tensor][start : start + _COPY] = held[start : start + _COPY]
+        for piece in update.runs():
+            words = self._words[self._plan.layout.tensors[piece.tensor]]
+            if piece.indices is None:
+                words[piece.start : piece.stop] = piece.new
+            else:
+                words[piece.indices] = piece.new
+        self._words.clear()
+        described: dict[str, tuple[int, int, str, bool]] = {}
+        for name, tensors in shards.items():
+            header = hashlib.sha256(shard_header(tensors, METADATA)).hexdigest()
+            described[name] = (*settle(self._private, f"{STAGED}/{name}"), header, True)
+        for file in self._plan.files:
+            blob = reader.file(file)
+            with self._private.create(f"{STAGED}/{file.name}") as target:
+                for offset in range(0, blob.size, _READ):
+                    target.write(blob.read(offset, min(_READ, blob.size - offset)))
+            described[file.name] = (*settle(self._private, f"{STAGED}/{file.name}"), file.sha256, False)
+        for folder in [*(name for name, is_folder in self._private.walk(STAGED) if is_folder), STAGED]:
+            self._private.sync(folder)
+        return described
+
+    def discard(self) -> None:
+        """Remove what is left."""
+        self._words.clear()
+        self._private.remove(STAGED)
+
+
+def settle(folder: Folder, name: str) -> tuple[int, int]:
+    """Make a file's bytes durable and give it a time of its own; returns size and time.
+
+    The kernel's own times are ticks of some milliseconds, in which someone else might write unseen.
+    """
+    with folder.open(name, writable=True) as file:
+        os.fsync(file.fileno())
+        now = time.time_ns()
+        os.utime(file.fileno(), ns=(now, now))
+        status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def sync_file(folder: Folder, name: str) -> None:
+    """Make a file's bytes durable, those written through a map included."""
+    with folder.open(name, writable=True) as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,253 @@
+"""The undo record of a patch in place: the old words of a pulled folder, proven before they are written back.
+
+It is a line that names the format, a head in JSON, indices and old words run by run, and a SHA-256 of all before it.
+The digest finds damage; it does not say who wrote the record. So each run has to lie in a tensor of the folder, and all
+runs are checked before a word is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from io import BufferedIOBase
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from ..codecs.words import Words
+from ..format.layout import Tensor
+from ..format.names import Version
+from ..format.safetensors import Header
+from ..state.checkpoint import map_words
+from ..state.update import Update
+from .anchored import Folder, IrregularError
+from .record import Holding, garbled
+from .staging import sync_file
+
+UNDO = "undo"
+_MAGIC = b"tensordelta undo 2\n"
+#: Bytes of the digest, which follows the old words.
+_DIGEST = 32
+_READ = 1 << 22
+#: Bytes of the head.
+_MAX_HEAD = 1 << 28
+
+_Count = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class _Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A piece of the undo record: which words of which tensor in which file.
+
+    Attributes:
+        file, offset: where the tensor's bytes begin.
+        words, word: their number, and numpy's name of their type.
+        count: number of old words in the record.
+        range: first word and the one after the last; None where the record has an index for each.
+    """
+
+    file: str
+    offset: _Count
+    words: _Count
+    word: Annotated[str, Meta(pattern=r"^([|]u1|<u[248])\Z")]
+    count: _Count
+    range: tuple[_Count, _Count] | None
+
+    @property
+    def place(self) -> tuple[str, int, int, str]:
+        """Which tensor it is in."""
+        return self.file, self.offset, self.words, self.word
+
+    @property
+    def size(self) -> int:
+        """Bytes of the record."""
+        return self.count * (np.dtype(self.word).itemsize + (8 if self.range is None else 0))
+
+
+class UndoHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The undo record's first part: what the folder held when it was written, and the runs that follow."""
+
+    version: Version
+    fingerprint: str
+    runs: list[_Run]
+
+    @classmethod
+    def of(cls, update: Update, held: Holding, folder: Folder) -> UndoHead:
+        """The head for an update that patches what a folder holds.
+
+        Raises:
+            WrongBaseError: a file's header is not as it was pulled.
+        """
+        headers = held.headers(folder)
+        where = {tensor: name for name, header in headers.items() for tensor in header.entries}
+        runs: list[_Run] = []
+        for piece in update.runs():
+            tensor = update.layout.tensors[piece.tensor]
+            place = _place(where[tensor.name], headers[where[tensor.name]], tensor)
+            range = (piece.start, piece.stop) if piece.indices is None else None
+            runs.append(_Run(*place, count=len(piece.new), range=range))
+        return cls(held.version, held.fingerprint, runs)
+
+    @property
+    def files(self) -> set[str]:
+        """Names of the files that the runs are in."""
+        return {run.file for run in self.runs}
+
+
+def undo_record(head: UndoHead, update: Update) -> Iterator[bytes | memoryview]:
+    """The parts of the undo record of an update that is about to be applied."""
+    digest = hashlib.sha256()
+
+    def parts() -> Iterator[bytes | memoryview]:
+        yield _MAGIC + msgspec.json.encode(head) + b"\n"
+        for piece in update.runs():
+            if piece.indices is None:
+                held = update.source(piece.tensor)
+                assert held is not None
+                yield held[piece.start : piece.stop].data
+            else:
+                assert piece.old is not None
+                yield np.ascontiguousarray(piece.indices).data
+                yield np.ascontiguousarray(piece.old).data
+
+    for part in parts():
+        digest.update(part)
+        yield part
+    yield digest.digest()
+
+
+def _place(name: str, header: Header, tensor: Tensor) -> tuple[str, int, int, str]:
+    """Where a tensor's words lie: file, offset, number and type."""
+    offset = header.start + header.entries[tensor.name].data_offsets[0]
+    return name, offset, tensor.words, tensor.kind.word.str
+
+
+class _Record:
+    """The undo record of a folder, read and proven; a context.
+
+    Raises:
+        IntegrityError: it is not as it was written, or not of this folder.
+    """
+
+    def __init__(self, private: Folder) -> None:
+        self._path = private.path / UNDO
+        try:
+            self._file = private.open(UNDO)
+        except IrregularError as fault:
+            raise garbled(self._path, str(fault.strerror)) from None
+        try:
+            self.head, self._start = self._prove()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> _Record:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _prove(self) -> tuple[UndoHead, int]:
+        """The head, and where the words begin."""
+        digest, file = hashlib.sha256(), self._file
+        left = os.fstat(file.fileno()).st_size - _DIGEST
+        if file.readline(len(_MAGIC)) != _MAGIC:
+            raise garbled(self._path, "is no undo record")
+        line = file.readline(_MAX_HEAD)
+        start = file.tell()
+        file.seek(0)
+        while left > 0 and (part := file.read(min(left, _READ))):
+            digest.update(part)
+            left -= len(part)
+        if left or file.read(_DIGEST + 1) != digest.digest():
+            raise garbled(self._path, "is no whole undo record")
+        try:
+            head = msgspec.json.decode(line, type=UndoHead)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+            raise garbled(self._path, f"does not say what to undo: {fault}") from None
+        if msgspec.json.encode(head) + b"\n" != line:
+            raise garbled(self._path, "is not as a pull writes it")
+        return head, start
+
+    def runs(self) -> Iterator[tuple[_Run, slice | NDArray[np.int64], Words]]:
+        """Each run, the indices of its words, and the old words."""
+        self._file.seek(self._start)
+        for run in self.head.runs:
+            indices = self._file.read(run.count * 8) if run.range is None else b""
+            where = np.frombuffer(indices, np.int64) if run.range is None else slice(*run.range)
+            yield run, where, np.frombuffer(self._file.read(run.count * np.dtype(run.word).itemsize), run.word)
+
+    def check(self, held: Holding, folder: Folder) -> None:
+        """Check that every run lies in a tensor of the folder.
+
+        Raises:
+            IntegrityError: one does not.
+            WrongBaseError: someone else changed the folder's files.
+        """
+        headers = held.headers(folder)
+        tensors = {tensor.name: tensor for tensor in held.tensors}
+        places = {
+            _place(name, header, tensors[tensor])
+            for name, header in headers.items()
+            for tensor in header.entries
+            if tensor in tensors
+        }
+        if self._start + sum(run.size for run in self.head.runs) + _DIGEST != os.fstat(self._file.fileno()).st_size:
+            raise garbled(self._path, "has other words than its head says")
+        for run in self.head.runs:
+            if run.place not in places:
+                raise garbled(self._path, f"names words of {run.file!r} that are no tensor's")
+        for run, where, _ in self.runs():
+            if isinstance(where, slice):
+                good = where.start <= where.stop <= run.words and where.stop - where.start == run.count
+            else:
+                good = not len(where) or bool(where.min() >= 0 and where.max() < run.words)
+            if not good:
+                raise garbled(self._path, f"names words of {run.file!r} past the end of their tensor")
+
+
+def is_pending(held: Holding, private: Folder) -> bool:
+    """True where a patch of what the folder holds was begun, and did not end.
+
+    Raises:
+        IntegrityError: the record is not as it was written.
+    """
+    with _Record(private) as record:
+        return (record.head.version, record.head.fingerprint) == (held.version, held.fingerprint)
+
+
+def write_back(held: Holding, folder: Folder, private: Folder) -> None:
+    """Write the old words back, unless the new version was reached.
+
+    The files' times stay those of the crash, so that the next use proves every word by a scan.
+
+    Args:
+        held: what the folder holds, by its state.json.
+        folder: the folder.
+        private: its private folder, with the record.
+
+    Raises:
+        IntegrityError: the record is not as it was written, or not of this folder; no word was written.
+        WrongBaseError: someone else changed the folder's files; no word was written.
+    """
+    with _Record(private) as record:
+        if (record.head.version, record.head.fingerprint) != (held.version, held.fingerprint):
+            return
+        record.check(held, folder)
+        files: dict[str, BufferedIOBase] = {}
+        try:
+            for name in sorted(record.head.files):
+                files[name] = held.open(folder, name, writable=True)
+            for run, where, old in record.runs():
+                mapped = map_words(files[run.file], writable=True)
+                words = mapped[run.offset : run.offset + old.itemsize * run.words].view(run.word)
+                words[where] = old
+                del words, mapped
+        finally:
+            for file in files.values():
+                file.close()
+    for name in sorted(record.head.files):
+        sync_file(folder, name)

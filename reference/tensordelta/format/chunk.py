@@ -1,0 +1,200 @@
+"""Chunks: their entries in the chunk table, and what is checked of them (SPEC.md section 6.3).
+
+`check` looks at an entry before any byte of the chunk's streams, which `pieces` decodes and encodes.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from ..codecs import compression, positions
+from ..codecs.words import DTYPES, DType
+from ..errors import LimitError, MalformedError, UnsupportedError
+from . import strict_json
+from .layout import Layout
+from .names import Fingerprint, Integer
+
+#: Words of a chunk; fewer in exponent order, whose readers sort.
+MAX_WORDS = 2**27
+MAX_WORDS_EXPONENT = 2**24
+
+
+class Natural(msgspec.Struct, frozen=True, tag_field="codec", tag="natural", forbid_unknown_fields=True):
+    """Words are numbered as they stand (SPEC.md section 7.2)."""
+
+
+class Exponent(msgspec.Struct, frozen=True, tag_field="codec", tag="exponent", forbid_unknown_fields=True):
+    """Words with base exponents below `limit` come first (SPEC.md section 7.3)."""
+
+    limit: Annotated[int, Meta(ge=1, le=2**11)]
+
+
+class Gap(msgspec.Struct, frozen=True, tag_field="codec", tag="gap", forbid_unknown_fields=True):
+    """Distances between listed words (SPEC.md section 7.4)."""
+
+    shift: Literal[0, 4, 8]
+
+
+class Bitmap(msgspec.Struct, frozen=True, tag_field="codec", tag="bitmap", forbid_unknown_fields=True):
+    """One bit a word (SPEC.md section 7.5)."""
+
+
+class All(msgspec.Struct, frozen=True, tag_field="codec", tag="all", forbid_unknown_fields=True):
+    """Every word is listed (SPEC.md section 7.6)."""
+
+
+class Step(msgspec.Struct, frozen=True, tag_field="codec", tag="step", forbid_unknown_fields=True):
+    """Differences to the base's words (SPEC.md section 7.7)."""
+
+
+class Replace(msgspec.Struct, frozen=True, tag_field="codec", tag="replace", forbid_unknown_fields=True):
+    """The new words themselves (SPEC.md section 7.8)."""
+
+
+class Slice(NamedTuple):
+    """Words start … stop - 1 of a tensor."""
+
+    tensor: int
+    start: int
+    stop: int
+
+
+class Chunk(msgspec.Struct, frozen=True, dict=True):
+    """A chunk's entry in the chunk table."""
+
+    dtype: str
+    slices: list[tuple[Integer, Integer, Integer]]
+    changed: Integer
+    order: Natural | Exponent
+    positions: Gap | Bitmap | All
+    values: Step | Replace
+    compression: str
+    fingerprint: Fingerprint
+
+    @property
+    def kind(self) -> DType:
+        """Properties of the chunk's dtype."""
+        return DTYPES[self.dtype]
+
+    @cached_property
+    def words(self) -> int:
+        """Number of words of the chunk's space."""
+        return sum(stop - start for _, start, stop in self.slices)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that decoding allocates at most, streams and temporaries included."""
+        word = self.kind.word.itemsize
+        total = self.changed * (4 * 8 + 6 * word)
+        if isinstance(self.positions, Gap):
+            total += 10 * positions.max_gaps(self.changed, self.words, self.positions.shift)
+        if isinstance(self.positions, Bitmap) or isinstance(self.order, Exponent):
+            total += self.words * (10 + word)
+        return total
+
+
+_CODECS = {
+    "order": ("natural", "exponent"),
+    "positions": ("gap", "bitmap", "all"),
+    "values": ("step", "replace"),
+}
+
+
+def parse(value: Any, *, object: str) -> Chunk:
+    """Parse an entry of a chunk table.
+
+    Raises:
+        MalformedError: a field is absent or of the wrong type, or a parameter of a known codec is wrong.
+        UnsupportedError: an unknown dtype, codec or compression.
+    """
+    if isinstance(value, dict):
+        for field, known in _CODECS.items():
+            codec = value.get(field)
+            name = codec.get("codec") if isinstance(codec, dict) else None
+            if isinstance(name, str) and name not in known:
+                raise UnsupportedError(f"the {field} codec {name!r}", object=object, rule="TD-CHK-012")
+    chunk = strict_json.convert(value, Chunk, object=object, rule="TD-CHK-002", refine=_field_rule)
+    if chunk.dtype not in DTYPES:
+        raise UnsupportedError(f"dtype {chunk.dtype!r}", object=object, rule="TD-CHK-010")
+    if chunk.compression not in compression.KNOWN:
+        raise UnsupportedError(f"compression {chunk.compression!r}", object=object, rule="TD-CHK-015")
+    return chunk
+
+
+def _field_rule(fault: str) -> str | None:
+    if any(f" - at `$.{field}" in fault for field in _CODECS):
+        return "TD-CHK-014" if "unknown field" in fault else "TD-CHK-013"
+    return strict_json.field_rule(fault)
+
+
+def check(chunk: Chunk, layout: Layout, *, object: str) -> None:
+    """Check slices, bounds and the combination of codecs against the layout.
+
+    Raises:
+        MalformedError, LimitError: see SPEC.md sections 6.3 and 7.11.
+    """
+    _check_slices(chunk, layout, object)
+    exponent = isinstance(chunk.order, Exponent)
+    if chunk.words > MAX_WORDS:
+        raise LimitError(f"{chunk.words} words, more than 2^27", object=object, rule="TD-CHK-016")
+    if exponent and chunk.words > MAX_WORDS_EXPONENT:
+        raise LimitError(f"{chunk.words} words, more than 2^24", object=object, rule="TD-ORD-005")
+    if not 1 <= chunk.changed <= chunk.words:
+        raise MalformedError(f"{chunk.changed} of {chunk.words} words listed", object=object, rule="TD-CHK-011")
+    if isinstance(chunk.order, Exponent):
+        if chunk.kind.exponent is None:
+            raise MalformedError(f"{chunk.dtype} has no exponent field", object=object, rule="TD-ORD-003")
+        if chunk.order.limit > 1 << chunk.kind.exponent[1]:
+            raise MalformedError(f"the limit {chunk.order.limit} is too great", object=object, rule="TD-ORD-004")
+        if isinstance(chunk.values, Replace):
+            raise MalformedError("replace in exponent order", object=object, rule="TD-VAL-006")
+    if isinstance(chunk.positions, All):
+        if exponent:
+            raise MalformedError("positions `all` in exponent order", object=object, rule="TD-POS-012")
+        if chunk.changed != chunk.words:
+            raise MalformedError("positions `all`, but not all words listed", object=object, rule="TD-POS-011")
+
+
+def _check_slices(chunk: Chunk, layout: Layout, object: str) -> None:
+    if not chunk.slices:
+        raise MalformedError("a chunk without slices", object=object, rule="TD-CHK-002")
+    before = end = (-1, 0)
+    for tensor, start, stop in chunk.slices:
+        if tensor >= len(layout):
+            raise MalformedError(f"tensor {tensor} of {len(layout)}", object=object, rule="TD-CHK-008")
+        if start >= stop:
+            raise MalformedError(f"the slice {[tensor, start, stop]} is empty", object=object, rule="TD-CHK-007")
+        if stop > layout.tensors[tensor].words:
+            raise MalformedError(
+                f"the slice {[tensor, start, stop]} ends past the tensor's {layout.tensors[tensor].words} words",
+                object=object,
+                rule="TD-CHK-008",
+            )
+        if layout.tensors[tensor].dtype != chunk.dtype:
+            raise MalformedError(
+                f"a chunk of {chunk.dtype} over a tensor of {layout.tensors[tensor].dtype}",
+                object=object,
+                rule="TD-CHK-009",
+            )
+        if (tensor, start) < before:
+            raise MalformedError("the slices are not sorted", object=object, rule="TD-CHK-004")
+        if (tensor, start) < end:
+            raise MalformedError("two slices overlap", object=object, rule="TD-CHK-005")
+        before, end = (tensor, start), (tensor, stop)
+
+
+def stream_names(chunk: Chunk) -> tuple[set[str], set[str]]:
+    """Names of the streams that a chunk has, and of those that it may have, depending on its codes."""
+    required: set[str] = set()
+    if isinstance(chunk.positions, Gap):
+        required |= {"gaps", "low"} if chunk.positions.shift else {"gaps"}
+    elif isinstance(chunk.positions, Bitmap):
+        required.add("bitmap")
+    planes = range(chunk.kind.word.itemsize)
+    if isinstance(chunk.values, Replace):
+        return required | {f"values.{plane}" for plane in planes}, set()
+    return required | {"codes"}, {f"escapes.{plane}" for plane in planes}

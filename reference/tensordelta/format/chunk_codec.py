@@ -1,0 +1,360 @@
+"""Pieces: what chunks say of tensors, decoded from their streams and encoded into them (SPEC.md section 7).
+
+`decode` turns a chunk's streams into pieces, each with the words of one tensor before and after; `encode` goes the
+other way. Neither changes a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codecs import CodecFault, compression, fingerprint, positions, values
+from ..codecs.order import ExponentOrder, choose_limit
+from ..codecs.words import Words
+from ..errors import IntegrityError
+from .chunk import MAX_WORDS_EXPONENT, All, Bitmap, Chunk, Exponent, Gap, Natural, Replace, Slice, Step
+from .layout import Layout
+
+Indices = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+_PLACE_BITS = 24
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a chunk says of one tensor: words before and after.
+
+    Attributes:
+        tensor: index in the layout.
+        start, stop: the words that the piece speaks of.
+        indices: the listed words' indices in the tensor, int64, strictly increasing; None where all are listed.
+        old, new: their words before and after; `old` is None where all were zero.
+    """
+
+    tensor: int
+    start: int
+    stop: int
+    indices: Indices | None
+    old: Words | None
+    new: Words
+
+    @property
+    def places(self) -> Indices:
+        """The listed words' indices, also where all are listed."""
+        return np.arange(self.start, self.stop) if self.indices is None else self.indices
+
+    def sum(self, name: str) -> int:
+        """What the piece adds to its tensor's fingerprint, mod 2^64."""
+        if self.indices is None:
+            before = 0 if self.old is None else fingerprint.scan(name, self.old, start=self.start)
+            return fingerprint.scan(name, self.new, start=self.start) - before
+        old = np.zeros_like(self.new) if self.old is None else self.old
+        return fingerprint.change(name, self.indices, old, self.new)
+
+
+class BaseWords(Protocol):
+    """The fitted base, as far as a chunk needs it."""
+
+    def is_zero(self, tensor: int) -> bool:
+        """True where a tensor starts as zero words."""
+
+    def take(self, tensor: int, indices: Indices) -> Words:
+        """Words at these indices."""
+
+    def part(self, tensor: int, start: int, stop: int) -> Words:
+        """Words start … stop - 1."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded chunk: its pieces, and what each adds to its tensor's fingerprint."""
+
+    pieces: list[Piece]
+    sums: list[int]
+
+
+def decode(
+    chunk: Chunk,
+    layout: Layout,
+    read: Callable[[str], memoryview | None],
+    base: BaseWords,
+    *,
+    object: str,
+    prove: bool = True,
+) -> Decoded:
+    """Decode a checked chunk and prove its fingerprint.
+
+    Args:
+        chunk: the table entry, already checked against the layout.
+        layout: the manifest's layout.
+        read: gives a stream's stored bytes by the stream's name, or None where the pack has no such stream.
+        base: the fitted base.
+        object: how errors name the chunk.
+        prove: False where `base` lacks tensors of the chunk, so that its fingerprint cannot be proven (TD-RDR-016).
+
+    Raises:
+        MalformedError: a stream is absent, superfluous, of the wrong size, or breaks a rule of its codec.
+        IntegrityError: the chunk's fingerprint differs.
+    """
+    try:
+        pieces = _decode(chunk, _Streams(chunk, read), base)
+    except CodecFault as fault:
+        raise fault.kind(fault.reason, object=object, rule=fault.rule) from None
+    sums = [piece.sum(layout.tensors[piece.tensor].name) for piece in pieces]
+    if prove and fingerprint.text(sum(sums)) != chunk.fingerprint:
+        raise IntegrityError(
+            f"the chunk's fingerprint is {fingerprint.text(sum(sums))}, not {chunk.fingerprint}",
+            object=object,
+            rule="TD-RDR-006",
+            advice="The base or the pack was altered: scan the state you hold in full, then fetch the pack again.",
+        )
+    return Decoded(pieces, sums)
+
+
+class _Streams:
+    """A chunk's streams, decompressed one by one within their bounds."""
+
+    def __init__(self, chunk: Chunk, read: Callable[[str], memoryview | None]) -> None:
+        self._read = read
+        self._zstd = chunk.compression == compression.ZSTD
+
+    def has(self, name: str) -> bool:
+        return self._read(name) is not None
+
+    def get(self, name: str, least: int, most: int | None = None) -> Bytes:
+        stored = self._read(name)
+        if stored is None:
+            raise CodecFault(f"the stream `{name}` is absent", "TD-PCK-013")
+        size = compression.content_size(stored) if self._zstd else len(stored)
+        if not least <= size <= (least if most is None else most):
+            rule = "TD-ZST-003" if self._zstd else "TD-CHK-019"
+            raise CodecFault(f"the stream `{name}` has {size} bytes", rule)
+        if self._zstd:
+            return compression.decompress(stored, size)
+        return np.frombuffer(stored, np.uint8)
+
+
+def _decode(chunk: Chunk, streams: _Streams, base: BaseWords) -> list[Piece]:
+    numbers = _decode_positions(chunk, streams)
+    if isinstance(chunk.values, Replace):
+        planes = [streams.get(f"values.{plane}", chunk.changed) for plane in range(chunk.kind.word.itemsize)]
+        return _split(chunk, numbers, base, values.join_planes(planes, chunk.kind.word), None)
+    steps = _decode_steps(chunk, streams)
+    if isinstance(chunk.order, Exponent):
+        assert numbers is not None
+        space = [base.part(*each) for each in chunk.slices]
+        places = ExponentOrder.of(space, chunk.kind, chunk.order.limit).places(numbers)
+        numbers, steps = _ascending(places, steps)
+    return _split(chunk, numbers, base, None, steps)
+
+
+def _ascending(places: Indices, words: Words) -> tuple[Indices, Words]:
+    """Places and their words, sorted by place; both fit into one integer, and sorting that is fastest."""
+    keys = places << _PLACE_BITS
+    keys |= np.arange(len(places))
+    keys.sort()
+    return keys >> _PLACE_BITS, words.take(keys & (MAX_WORDS_EXPONENT - 1))
+
+
+def _decode_positions(chunk: Chunk, streams: _Streams) -> Indices | None:
+    """Numbers of the listed words, or None for all."""
+    changed, words = chunk.changed, chunk.words
+    if isinstance(chunk.positions, Gap):
+        shift = chunk.positions.shift
+        gaps = streams.get("gaps", changed, positions.max_gaps(changed, words, shift))
+        low = streams.get("low", positions.low_size(changed, shift)) if shift else None
+        return positions.decode_gaps(gaps, low, shift, changed, words)
+    if isinstance(chunk.positions, Bitmap):
+        return positions.decode_bitmap(streams.get("bitmap", (words + 7) // 8), changed, words)
+    return None
+
+
+def _decode_steps(chunk: Chunk, streams: _Streams) -> Words:
+    codes = streams.get("codes", values.codes_size(chunk.changed))
+    escaped = values.check_codes(codes, chunk.changed)
+    planes = range(chunk.kind.word.itemsize)
+    if not escaped and any(streams.has(f"escapes.{plane}") for plane in planes):
+        raise CodecFault("a stream `escapes`, but no code is 3", "TD-CHK-020")
+    if escaped and not streams.has("escapes.0"):
+        raise CodecFault("no streams `escapes`, but a code is 3", "TD-CHK-021")
+    escapes = [streams.get(f"escapes.{plane}", escaped) for plane in planes] if escaped else []
+    return values.decode_steps(codes, escapes, chunk.changed, chunk.kind.word)
+
+
+def _split(
+    chunk: Chunk, places: Indices | None, base: BaseWords, new: Words | None, steps: Words | None
+) -> list[Piece]:
+    """One piece for each slice with listed words."""
+    pieces: list[Piece] = []
+    ends = np.cumsum([stop - start for _, start, stop in chunk.slices])
+    at = ends if places is None else np.searchsorted(places, ends)
+    begin, offset = 0, 0
+    for (tensor, start, stop), end, space_end in zip(chunk.slices, at.tolist(), ends.tolist(), strict=True):
+        if end > begin:
+            indices = None
+            if places is not None:
+                indices = places[begin:end]
+                indices += start - offset  # a view of our own array: each slice's part is moved once
+            old: Words | None = None
+            if not base.is_zero(tensor):
+                old = base.part(tensor, start, stop) if indices is None else base.take(tensor, indices)
+            if new is not None:
+                words = new[begin:end]
+            else:
+                assert steps is not None
+                words = steps[begin:end]
+                if old is not None:
+                    words += old
+            pieces.append(Piece(tensor, start, stop, indices, old, words))
+        begin, offset = end, space_end
+    return pieces
+
+
+@dataclass(frozen=True)
+class EncodedChunk:
+    """A chunk as a writer made it.
+
+    Attributes:
+        chunk: its table entry.
+        streams: its streams as stored.
+        sums: for each piece its tensor, its listed words, and what it adds to the tensor's fingerprint.
+    """
+
+    chunk: Chunk
+    streams: Mapping[str, bytes]
+    sums: Sequence[tuple[int, int, int]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its streams."""
+        return sum(len(stream) for stream in self.streams.values())
+
+
+def encode(
+    pieces: Sequence[Piece],
+    layout: Layout,
+    *,
+    order: Literal["natural", "exponent"] = "natural",
+    values_codec: Literal["step", "replace"] = "step",
+    base: Callable[[Slice], Words] | None = None,
+) -> EncodedChunk:
+    """Encode pieces of one dtype, sorted by (tensor, start), as one chunk.
+
+    Args:
+        pieces: the listed words; with `replace`, words may restate the base's.
+        layout: the layout of the new state.
+        order: `exponent` needs `base` and `step`.
+        values_codec: how the words are written.
+        base: gives the base's words of a slice, for exponent order.
+    """
+    kind = layout.tensors[pieces[0].tensor].kind
+    slices = _merged_slices(pieces)
+    words = sum(stop - start for _, start, stop in slices)
+    changed = sum(len(piece.new) for piece in pieces)
+    new = _joined([piece.new for piece in pieces])
+    old = None
+    if values_codec == "step":
+        old = _joined([np.zeros_like(piece.new) if piece.old is None else piece.old for piece in pieces])
+    streams: dict[str, Bytes] = {}
+    order_codec: Natural | Exponent = Natural()
+    positions_codec: Gap | Bitmap | All = All()
+    if changed < words:
+        numbers = _places(pieces)
+        if order == "exponent":
+            assert base is not None and old is not None
+            space = [base(Slice(*each)) for each in slices]
+            limit = choose_limit(space, old, kind)
+            order_codec = Exponent(limit)
+            numbers, taken = ExponentOrder.of(space, kind, limit).numbers(numbers)
+            old, new = old[taken], new[taken]
+        positions_codec = _encode_positions(numbers, words, streams, even=order == "natural")
+    if old is None:
+        streams |= {f"values.{plane}": each for plane, each in enumerate(values.split_planes(new))}
+    else:
+        streams["codes"], escapes = values.encode_step(old, new)
+        streams |= {f"escapes.{plane}": each for plane, each in enumerate(escapes)}
+    sums = [(piece.tensor, len(piece.new), piece.sum(layout.tensors[piece.tensor].name)) for piece in pieces]
+    stored = {name: compression.compress(stream) for name, stream in streams.items()}
+    packed = sum(map(len, stored.values())) < sum(map(len, streams.values()))
+    if not packed:
+        stored = {name: stream.tobytes() for name, stream in streams.items()}
+    chunk = Chunk(
+        dtype=kind.name,
+        slices=slices,
+        changed=changed,
+        order=order_codec,
+        positions=positions_codec,
+        values=Replace() if values_codec == "replace" else Step(),
+        compression=compression.ZSTD if packed else compression.NONE,
+        fingerprint=fingerprint.text(sum(each for _, _, each in sums)),
+    )
+    return EncodedChunk(chunk, stored, sums)
+
+
+def _merged_slices(pieces: Sequence[Piece]) -> list[tuple[int, int, int]]:
+    slices: list[tuple[int, int, int]] = []
+    for piece in pieces:
+        if slices and slices[-1][0] == piece.tensor and slices[-1][2] == piece.start:
+            slices[-1] = (piece.tensor, slices[-1][1], piece.stop)
+        else:
+            slices.append((piece.tensor, piece.start, piece.stop))
+    return slices
+
+
+def _joined(parts: Sequence[Words]) -> Words:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _places(pieces: Sequence[Piece]) -> Indices:
+    """Places in the chunk of the listed words."""
+    if len(pieces) == 1 and pieces[0].indices is not None and pieces[0].start == 0:
+        return pieces[0].indices
+    places = np.empty(sum(len(piece.new) for piece in pieces), np.int64)
+    at = offset = 0
+    for piece in pieces:
+        part = places[at : at + len(piece.new)]
+        if piece.indices is None:
+            part[:] = np.arange(offset, offset + len(part))
+        else:
+            np.add(piece.indices, offset - piece.start, out=part)
+        at += len(part)
+        offset += piece.stop - piece.start
+    return places
+
+
+def _encode_positions(numbers: Indices, words: int, streams: dict[str, Bytes], *, even: bool) -> Gap | Bitmap:
+    """Encode positions into `streams`, in the smallest way.
+
+    Args:
+        even: gaps are of one kind throughout, so that their mean tells the shift; else the next one is tried as well.
+    """
+    shift = positions.choose_shift(len(numbers), words)
+    shifts = (shift,) if even else positions.SHIFTS[:2] if shift < 8 else positions.SHIFTS[1:]
+    best: tuple[int, Gap | Bitmap, dict[str, Bytes]] | None = None
+    for shift in shifts:
+        gaps, low = positions.encode_gaps(numbers, shift)
+        coded = {"gaps": gaps} if low is None else {"gaps": gaps, "low": low}
+        best = _smaller(best, Gap(shift), coded, alone=even and len(numbers) * 8 <= words)
+    if len(numbers) * 8 > words:  # only here can a bitmap win
+        best = _smaller(best, Bitmap(), {"bitmap": positions.encode_bitmap(numbers, words)}, alone=False)
+    assert best is not None
+    streams |= best[2]
+    return best[1]
+
+
+def _smaller(
+    best: tuple[int, Gap | Bitmap, dict[str, Bytes]] | None,
+    codec: Gap | Bitmap,
+    coded: dict[str, Bytes],
+    *,
+    alone: bool,
+) -> tuple[int, Gap | Bitmap, dict[str, Bytes]]:
+    """The smaller of two ways to write positions; one that stands alone is not weighed."""
+    size = 0 if alone else sum(len(compression.compress(stream)) for stream in coded.values())
+    return (size, codec, coded) if best is None or size < best[0] else best

@@ -1,0 +1,232 @@
+"""Manifests and shortcuts: what makes a version, and from which base (SPEC.md sections 4.7 to 4.10)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from ..errors import LimitError, MalformedError, UnsupportedError
+from ..tables import Table
+from . import strict_json
+from .names import (
+    FILES,
+    PACKS,
+    ChainId,
+    Fingerprint,
+    FormatVersion,
+    Integer,
+    Sha256,
+    Time,
+    Version,
+    check_annotations,
+    check_path,
+    manifest_name,
+    shortcut_name,
+)
+
+#: Bytes of a manifest.
+MAX_MANIFEST = 64 * 2**20
+#: Packs of a manifest.
+MAX_PACKS = 2**16
+#: Bytes of a pack or file.
+MAX_PACK = 2**40
+
+CHUNKS = "chunks"
+TENSORS = "tensors"
+
+EXPONENT_ORDER = "exponent-order"
+#: The features that this package knows.
+FEATURES = frozenset({EXPONENT_ORDER})
+
+Feature = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}\Z")]
+
+
+class Base(msgspec.Struct, frozen=True):
+    """The version that a delta starts from, as it is, unfitted."""
+
+    version: Version
+    layout: Sha256
+    fingerprint: Fingerprint
+
+
+class PackEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A manifest's description of one pack."""
+
+    sha256: Sha256
+    size: Integer
+    path: str | None
+    content: str
+    tensors: tuple[Integer, Integer]
+    changed: Integer
+    sources: list[str] | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+
+    @property
+    def label(self) -> str:
+        """How errors name the pack."""
+        return self.path if self.path is not None else f"pack {self.sha256}"
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """A manifest's description of one file that lies beside the checkpoint."""
+
+    name: str
+    size: Integer
+    sha256: Sha256
+    path: str
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Makes a version from its base; a shortcut has the same form and leads to a version that exists already."""
+
+    tensordelta: FormatVersion
+    chain: ChainId
+    version: Version
+    layout: Sha256
+    fingerprint: Fingerprint
+    base: Base | None
+    packs: list[PackEntry]
+    features: list[Feature]
+    created: Time
+    annotations: dict[str, str] = {}
+    tensor_fingerprints: Sha256 | UnsetType = UNSET
+    files: list[FileEntry] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes of its packs: what a route pays for it."""
+        return sum(pack.size for pack in self.packs)
+
+    @property
+    def changed(self) -> int:
+        """Number of listed words."""
+        return sum(pack.changed for pack in self.packs)
+
+    def table(self) -> Table:
+        """The manifest as a table."""
+        base = "full" if self.base is None else f"version {self.base.version}"
+        rows = [
+            ["chain", self.chain],
+            ["version", str(self.version)],
+            ["base", base],
+            ["created", self.created],
+            ["fingerprint", self.fingerprint],
+            ["layout", self.layout],
+            ["listed words", f"{self.changed:,}"],
+            ["size of packs", f"{self.size:,} bytes"],
+            ["features", ", ".join(self.features) or "-"],
+            *([f"annotation {key}", value] for key, value in self.annotations.items()),
+            *([f"pack {index}", f"{pack.label}, {pack.size:,} bytes"] for index, pack in enumerate(self.packs)),
+            *([f"file {file.name}", f"{file.size:,} bytes"] for file in self.files),
+        ]
+        return Table(f"version {self.version} from {base}", ["<field", "<value"], rows)
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+    def encode(self) -> bytes:
+        """The manifest as a writer stores it."""
+        return strict_json.encode(self)
+
+    def same_version(self, other: Manifest) -> bool:
+        """True if both make the same version the same way, so that a second create is a repeat (section 11.2)."""
+
+        def files(manifest: Manifest) -> set[tuple[str, int, str]]:
+            return {(each.name, each.size, each.sha256) for each in manifest.files}
+
+        return (
+            self.layout == other.layout
+            and self.fingerprint == other.fingerprint
+            and self.base == other.base
+            and files(self) == files(other)
+        )
+
+
+def parse_manifest(
+    data: bytes, *, version: int, base: int | UnsetType | None = UNSET, tag: str | None = None
+) -> Manifest:
+    """Parse a manifest, or a shortcut where `base` is given, and check it against its object's name.
+
+    Args:
+        data: the object's bytes.
+        version: the version that the name gives.
+        base: of a shortcut, the base that its name gives; None for a full one.
+        tag: of a shortcut, the tag of its name.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: see SPEC.md sections 4.7 to 4.10.
+    """
+    name = manifest_name(version) if isinstance(base, UnsetType) else shortcut_name(version, base, tag)
+    value = strict_json.parse(data, object=name, limit=MAX_MANIFEST)
+    strict_json.check_version(value, object=name)
+    if "base" not in value:
+        raise MalformedError("`base` is absent; a full version says null", object=name, rule="TD-MAN-002")
+    manifest = strict_json.convert(value, Manifest, object=name, rule="TD-MAN-001")
+    if manifest.version != version:
+        rule = "TD-OBJ-004" if isinstance(base, UnsetType) else "TD-OBJ-005"
+        raise MalformedError(f"holds version {manifest.version}", object=name, rule=rule)
+    if not isinstance(base, UnsetType) and (manifest.base.version if manifest.base else None) != base:
+        raise MalformedError("its base is not the one of its name", object=name, rule="TD-OBJ-005")
+    if manifest.base is not None and manifest.base.version >= version:
+        raise MalformedError(
+            f"its base is version {manifest.base.version}, not an earlier one", object=name, rule="TD-MAN-003"
+        )
+    _check_packs(manifest, name)
+    _check_names(manifest, name)
+    check_annotations(manifest.annotations, object=name)
+    return manifest
+
+
+def check_features(manifest: Manifest, *, object: str) -> None:
+    """Refuse a manifest that needs a feature this reader does not know.
+
+    Raises:
+        UnsupportedError: an unknown feature.
+    """
+    for feature in manifest.features:
+        if feature not in FEATURES:
+            raise UnsupportedError(f"needs the feature {feature!r}", object=object, rule="TD-MAN-004")
+
+
+def _check_packs(manifest: Manifest, name: str) -> None:
+    if len(manifest.packs) > MAX_PACKS:
+        raise LimitError(f"{len(manifest.packs)} packs, more than 2^16", object=name, rule="TD-LIM-004")
+    for index, pack in enumerate(manifest.packs):
+        where = f"`packs[{index}]`"
+        if pack.content not in (CHUNKS, TENSORS):
+            raise UnsupportedError(f"{where} has content {pack.content!r}", object=name, rule="TD-MAN-012")
+        if pack.size > MAX_PACK:
+            raise LimitError(f"{where} has {pack.size} bytes, more than 2^40", object=name, rule="TD-LIM-004")
+        if pack.path is None and not pack.sources:
+            raise MalformedError(f"{where} has neither path nor sources", object=name, rule="TD-MAN-009")
+        if pack.path is not None:
+            check_path(pack.path, prefix=PACKS, object=name)
+        if pack.tensors[0] >= pack.tensors[1]:
+            raise MalformedError(f"{where} names no tensor", object=name, rule="TD-MAN-010")
+
+
+def _check_names(manifest: Manifest, name: str) -> None:
+    taken: set[str] = set()
+    for file in manifest.files:
+        if file.size > MAX_PACK:
+            raise LimitError(f"file {file.name!r} is larger than 2^40 bytes", object=name, rule="TD-LIM-004")
+        check_path(file.path, prefix=FILES, object=name)
+        _take_name(file.name, taken, name)
+    for pack in manifest.packs:
+        if pack.content == TENSORS and isinstance(pack.name, str):
+            _take_name(pack.name, taken, name)
+    for each in taken:
+        for end in (at for at, letter in enumerate(each) if letter == "/"):
+            if each[:end] in taken:
+                raise MalformedError(
+                    f"{each[:end]!r} is the name of a file and of a folder", object=name, rule="TD-MAN-021"
+                )
+
+
+def _take_name(each: str, taken: set[str], name: str) -> None:
+    check_path(each, object=name)
+    if each in taken:
+        raise MalformedError(f"two files are named {each!r}", object=name, rule="TD-MAN-020")
+    taken.add(each)

@@ -1,0 +1,228 @@
+"""Names of a chain's objects, and the small documents at its root (SPEC.md sections 4.1, 4.4, 4.5 and 4.11).
+
+A name is where an object lies under the root; this module knows the grammar of names, not where roots are.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from ..errors import LimitError, MalformedError
+from . import strict_json
+
+#: Versions are at most twelve decimal digits.
+MAX_VERSION = 10**12 - 1
+#: Bytes of chain.json, latest.json and signatures.
+MAX_SMALL = 64 * 2**10
+#: Characters of a path.
+MAX_PATH = 200
+
+_TIME = (
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)"
+    r"(\.[0-9]{1,9})?Z\Z"
+)
+Integer = Annotated[int, Meta(ge=0, le=strict_json.MAX_INTEGER)]
+Version = Annotated[int, Meta(ge=0, le=MAX_VERSION)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Fingerprint = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+ChainId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
+Time = Annotated[str, Meta(pattern=_TIME)]
+FormatVersion = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\Z")]
+
+CHAIN = "chain.json"
+LATEST = "latest.json"
+MANIFESTS = "manifests/"
+SHORTCUTS = "shortcuts/"
+PACKS = "packs/"
+LAYOUTS = "layouts/"
+FINGERPRINTS = "fingerprints/"
+FILES = "files/"
+PINS = "pins/"
+#: How the name of a signature ends; before that is the name of what it signs.
+SIGNATURE = ".sig"
+#: Folders at a chain's root.
+FOLDERS = frozenset({"layouts", "packs", "manifests", "shortcuts", "fingerprints", "files", "pins"})
+
+_SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
+_PATH = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
+_MANIFEST = re.compile(r"manifests/([0-9]{12})\.json")
+_PIN_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
+_PIN = re.compile(rf"pins/({_PIN_NAME})\.json")
+_SHORTCUT = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(?:\.([a-z0-9]{1,16}))?\.json")
+
+
+class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """chain.json: names the chain; written once (SPEC.md section 4.5)."""
+
+    tensordelta: FormatVersion
+    chain: ChainId
+    created: Time
+    annotations: dict[str, str] = {}
+
+
+class LatestDocument(msgspec.Struct, frozen=True):
+    """latest.json: a hint of the newest version (SPEC.md section 4.11)."""
+
+    tensordelta: FormatVersion
+    chain: ChainId
+    version: Version
+
+
+class PinDocument(msgspec.Struct, frozen=True):
+    """A pin: asks collectors to keep a version (SPEC.md section 13).
+
+    `seconds` after it was written it ends; without them it does not.
+    """
+
+    tensordelta: FormatVersion
+    chain: ChainId
+    version: Version
+    seconds: Integer | msgspec.UnsetType = msgspec.UNSET
+
+
+class ShortcutName(NamedTuple):
+    """What the name of a shortcut says: its edge, and a tag where another encoding shares that edge."""
+
+    version: int
+    base: int | None
+    tag: str | None
+
+
+def manifest_name(version: int) -> str:
+    """Name of the manifest that makes a version."""
+    return f"{MANIFESTS}{version:012d}.json"
+
+
+def parse_manifest_name(name: str) -> int | None:
+    """The version that a manifest's name gives, or None for any other name."""
+    match = _MANIFEST.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def shortcut_name(version: int, base: int | None, tag: str | None = None) -> str:
+    """Name of a shortcut to `version` from `base`, or from nothing."""
+    edge = f"{version:012d}-" + ("full" if base is None else f"{base:012d}")
+    return f"{SHORTCUTS}{edge}{'' if tag is None else '.' + tag}.json"
+
+
+def parse_shortcut_name(name: str) -> ShortcutName | None:
+    """What a shortcut's name says, or None for any other name."""
+    match = _SHORTCUT.fullmatch(name)
+    if not match:
+        return None
+    return ShortcutName(int(match[1]), None if match[2] == "full" else int(match[2]), match[3])
+
+
+def pin_name(name: str) -> str:
+    """Name of the object of a pin.
+
+    Raises:
+        ValueError: the pin's own name is none that the format allows.
+    """
+    if not re.fullmatch(_PIN_NAME, name):
+        raise ValueError(f"{name!r} is no name of a pin: up to 64 letters, digits, and . _ - after the first")
+    return f"{PINS}{name}.json"
+
+
+def parse_pin_name(name: str) -> str | None:
+    """The pin's own name that an object's name gives, or None for any other object."""
+    match = _PIN.fullmatch(name)
+    return match[1] if match else None
+
+
+def layout_name(sha256: str) -> str:
+    """Name of a layout."""
+    return f"{LAYOUTS}{sha256}.json"
+
+
+def pack_name(sha256: str) -> str:
+    """Name that a writer gives a pack."""
+    return f"{PACKS}{sha256}.safetensors"
+
+
+def fingerprints_name(sha256: str) -> str:
+    """Name of an object of tensor fingerprints."""
+    return f"{FINGERPRINTS}{sha256}.bin"
+
+
+def file_name(sha256: str) -> str:
+    """Name that a writer gives a file laid beside a checkpoint."""
+    return f"{FILES}{sha256}"
+
+
+def is_path(path: str) -> bool:
+    """True for a path that the format allows: it cannot leave the root (SPEC.md section 4.4)."""
+    return len(path) <= MAX_PATH and _PATH.fullmatch(path) is not None
+
+
+def check_path(path: str, *, prefix: str = "", object: str) -> None:
+    """Check a path of a manifest.
+
+    Raises:
+        MalformedError: the path could leave the root, or lies in another folder than `prefix`.
+    """
+    if len(path) > MAX_PATH:
+        raise MalformedError(f"the path {path[:80]!r}… is too long", object=object, rule="TD-PTH-002")
+    if not is_path(path):
+        raise MalformedError(f"{path!r} is no path of the format", object=object, rule="TD-PTH-001")
+    if not path.startswith(prefix):
+        rule = "TD-PTH-004" if prefix == FILES else "TD-PTH-003"
+        raise MalformedError(f"{path!r} does not begin with {prefix!r}", object=object, rule=rule)
+
+
+def check_annotations(annotations: dict[str, str], *, object: str) -> None:
+    """Check the limits of annotations (SPEC.md section 16).
+
+    Raises:
+        LimitError: more than 64 keys, or a key and value of more than 4096 bytes.
+    """
+    if len(annotations) > 64:
+        raise LimitError(f"{len(annotations)} annotations, more than 64", object=object, rule="TD-LIM-004")
+    for key, value in annotations.items():
+        if len(key.encode()) + len(value.encode()) > 4096:
+            raise LimitError(f"the annotation {key[:40]!r} is longer than 4096 bytes", object=object, rule="TD-LIM-001")
+
+
+def parse_chain(data: bytes) -> ChainDocument:
+    """Parse chain.json.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.5.
+    """
+    value = strict_json.parse(data, object=CHAIN, limit=MAX_SMALL)
+    strict_json.check_version(value, object=CHAIN)
+    document = strict_json.convert(value, ChainDocument, object=CHAIN, rule="TD-OBJ-015")
+    check_annotations(document.annotations, object=CHAIN)
+    return document
+
+
+def parse_latest(data: bytes) -> LatestDocument:
+    """Parse latest.json; whoever reads it takes any error for an absent hint.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.11.
+    """
+    value = strict_json.parse(data, object=LATEST, limit=MAX_SMALL)
+    strict_json.check_version(value, object=LATEST)
+    return strict_json.convert(value, LatestDocument, object=LATEST, rule="TD-OBJ-018")
+
+
+def parse_pin(data: bytes, *, object: str) -> PinDocument:
+    """Parse a pin.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: see SPEC.md section 13.
+    """
+    value = strict_json.parse(data, object=object, limit=MAX_SMALL)
+    strict_json.check_version(value, object=object)
+    return strict_json.convert(value, PinDocument, object=object, rule="TD-RET-009")
+
+
+def now() -> str:
+    """The present time in the format's notation."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

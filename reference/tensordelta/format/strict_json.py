@@ -1,0 +1,199 @@
+"""JSON under the format's rules (SPEC.md section 4.3): I-JSON in, typed objects or a named error out.
+
+The standard library's parser does the work, because it can report what other parsers pass over (duplicate member
+names, the spelling of a number); msgspec then turns the result into the typed object.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from ..errors import LimitError, MalformedError, UnsupportedError
+
+T = TypeVar("T")
+
+#: The version of the format that this package writes.
+VERSION = "1.0"
+#: The greatest nesting of objects and arrays.
+MAX_DEPTH = 16
+#: The greatest integer of a known field.
+MAX_INTEGER = 2**53 - 1
+
+_VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+# Possessive, and content with an unclosed string at its end: no input makes it look at a byte twice.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
+#: An escape that could denote a surrogate; documents without one need no search for lone ones.
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class _Number:
+    """Stands for a number that is no integer of the format, so that a typed field refuses it."""
+
+
+class _TooGreat(_Number):
+    """Stands for an integer that is too great for any field."""
+
+
+# Errors quote the names of types.
+_Number.__name__ = "number that is no integer of the format"
+_TooGreat.__name__ = "integer greater than 2^53 - 1"
+_NUMBER = _Number()
+_TOO_GREAT = _TooGreat()
+
+
+class _Fault(Exception):
+    def __init__(self, reason: str, rule: str) -> None:
+        super().__init__(reason)
+        self.rule = rule
+
+
+def _integer(literal: str) -> object:
+    if literal[0] == "-":
+        return _NUMBER
+    # Longer literals are beyond 2^53 anyway; parsing them would cost quadratic time.
+    number = int(literal) if len(literal) <= 16 else None
+    return _TOO_GREAT if number is None or number > MAX_INTEGER else number
+
+
+def _real(_: str) -> object:
+    return _NUMBER
+
+
+def _constant(literal: str) -> object:
+    raise _Fault(f"{literal} is not JSON", "TD-JSN-007")
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _Fault(f"the member {name!r} stands twice in one object", "TD-JSN-004")
+            seen.add(name)
+    return members
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members, parse_int=_integer, parse_float=_real, parse_constant=_constant, strict=True
+)
+
+
+def depth(data: bytes) -> int:
+    """How deep objects and arrays are nested in JSON text; the outermost counts as 1."""
+    brackets = np.frombuffer(_STRING.sub(b"", data).translate(None, _NOT_BRACKETS), np.uint8)
+    if not len(brackets):
+        return 0
+    opening = (brackets == ord("[")) | (brackets == ord("{"))
+    return int(np.cumsum(np.where(opening, np.int8(1), np.int8(-1)), dtype=np.int32).max())
+
+
+def has_lone_surrogate(data: bytes, value: Any) -> bool:
+    """True where a string or member name of parsed JSON text has a surrogate that is not part of a pair."""
+    if not _SURROGATE_ESCAPE.search(data):
+        return False
+    return _SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str)) is not None
+
+
+def parse(data: bytes, *, object: str, limit: int) -> dict[str, Any]:
+    """Parse a JSON object of the format into plain Python values.
+
+    Numbers that are no integers of the format come back as a value that no typed field accepts.
+
+    Raises:
+        LimitError: longer than `limit` bytes, or nested deeper than 16.
+        MalformedError: not I-JSON, or not one JSON object.
+    """
+    if len(data) > limit:
+        raise LimitError(f"{len(data)} bytes of JSON, more than {limit}", object=object, rule="TD-LIM-004")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"not UTF-8: {error}", object=object, rule="TD-JSN-001") from None
+    if text.startswith("\ufeff"):
+        raise MalformedError("begins with a byte order mark", object=object, rule="TD-JSN-002")
+    if depth(data) > MAX_DEPTH:
+        raise LimitError(f"nested deeper than {MAX_DEPTH}", object=object, rule="TD-JSN-008")
+    body = text.strip(" \t\n\r")
+    try:
+        value, end = _DECODER.raw_decode(body)
+        if end != len(body):
+            raise _Fault("something follows the JSON object", "TD-JSN-003")
+    except _Fault as error:
+        raise MalformedError(str(error), object=object, rule=error.rule) from None
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"not JSON: {error}", object=object, rule="TD-JSN-003") from None
+    if has_lone_surrogate(data, value):
+        raise MalformedError("a lone surrogate in a string", object=object, rule="TD-JSN-005")
+    if not isinstance(value, dict):
+        raise MalformedError("not a JSON object", object=object, rule="TD-JSN-003")
+    return value
+
+
+def check_version(value: dict[str, Any], *, object: str) -> None:
+    """Check the member `tensordelta`, before any other (SPEC.md section 15).
+
+    Raises:
+        MalformedError: absent, or not `major.minor`.
+        UnsupportedError: another major version.
+    """
+    if "tensordelta" not in value:
+        raise MalformedError("`tensordelta` is absent", object=object, rule="TD-JSN-011")
+    version = value["tensordelta"]
+    if not isinstance(version, str):
+        raise MalformedError("`tensordelta` is no string", object=object, rule="TD-JSN-012")
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        raise MalformedError(f"`tensordelta` is {version!r}, not major.minor", object=object, rule="TD-JSN-015")
+    if match[1] != VERSION.split(".")[0]:
+        raise UnsupportedError(f"written in version {version} of the format", object=object, rule="TD-VER-002")
+
+
+def field_rule(fault: str) -> str | None:
+    """The rule of section 4.3 that a field breaks, from what msgspec says of it; None where no rule there names it."""
+    if "missing required field" in fault:
+        return "TD-JSN-011"
+    if "matching regex" in fault:
+        return "TD-JSN-015"
+    if f"Expected `int`, got `{_Number.__name__}`" in fault:
+        return "TD-JSN-009"
+    if f"Expected `int`, got `{_TooGreat.__name__}`" in fault:
+        return "TD-JSN-010"
+    if ", got " in fault:
+        return "TD-JSN-012"
+    return None
+
+
+def convert(
+    value: Any, kind: type[T], *, object: str, rule: str, refine: Callable[[str], str | None] = field_rule
+) -> T:
+    """Turn plain Python values into the typed object.
+
+    Args:
+        value: what `parse` gave, or a part of it.
+        kind: the typed object.
+        object: how errors name the object at fault.
+        rule: the requirement that a fault breaks, unless `refine` knows a better one.
+        refine: finds the requirement from the fault's description.
+
+    Raises:
+        MalformedError: a field is absent, of the wrong type, or breaks its pattern; the message has the JSON path.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        reason = str(error)
+        raise MalformedError(reason, object=object, rule=refine(reason) or rule) from None
+
+
+def encode(value: msgspec.Struct) -> bytes:
+    """The object as JSON without white space; a writer's choice, since readers go by the bytes as stored."""
+    return msgspec.json.encode(value)

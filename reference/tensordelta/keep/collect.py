@@ -1,0 +1,324 @@
+"""Retention: what a collector may delete, and in which order (SPEC.md section 13).
+
+Which versions stay, a policy says. Of the edges, those between versions that stay keep their packs, since they cost no
+more than they save. Whatever instant a collector dies at, every version that is still listed can be rebuilt: manifests
+go from the newest to the oldest, before anything that they name, and the next collector finds what is left over.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..format.names import (
+    FILES,
+    FINGERPRINTS,
+    LAYOUTS,
+    MANIFESTS,
+    PACKS,
+    PINS,
+    SHORTCUTS,
+    SIGNATURE,
+    ShortcutName,
+    manifest_name,
+    parse_manifest_name,
+    pin_name,
+    shortcut_name,
+)
+from ..read.history import named_objects
+from ..read.reader import Reader
+from ..stores import Entry
+from ..stores.download import PARALLEL
+from ..tables import Table, bytes_text
+from ..threads import ordered_map
+from .pins import Pin, is_clock, look, read_pins
+from .policy import Choice, Listing, Policy, choose, is_member, pinned
+
+_SHA = "[0-9a-f]{64}"
+#: Names that a writer gives to what manifests name; others are not the collector's to delete.
+_NAMED = re.compile(rf"packs/{_SHA}\.safetensors|layouts/{_SHA}\.json|fingerprints/{_SHA}\.bin|files/{_SHA}")
+#: Objects that are deleted before ages are looked at again.
+_AT_ONCE = 256
+_NAMED_FOLDERS = (PACKS, LAYOUTS, FINGERPRINTS, FILES)
+
+
+@dataclass(frozen=True, repr=False)
+class Collected:
+    """What a collector did, or would do.
+
+    Attributes:
+        kept: versions that stay because they were to be kept, pinned and young ones included.
+        young: those of them that stay only because they, or a shortcut to them, are younger than the grace period.
+        pins: pins that hold.
+        supporting: versions that stay only because others are rebuilt over them.
+        leaning: kept versions that need supporting ones.
+        lost: kept versions that could not be rebuilt before either (`verify` tells why). No version goes then, since
+            what these would need is not known to be useless.
+        dropped: versions that went.
+        objects: names of the objects that went, in that order.
+        size: their bytes.
+        dry_run: nothing went in fact.
+        seconds: how long it took.
+    """
+
+    kept: Sequence[int]
+    young: Sequence[int]
+    pins: Sequence[Pin]
+    supporting: Sequence[int]
+    leaning: Sequence[int]
+    lost: Sequence[int]
+    dropped: Sequence[int]
+    objects: Sequence[str]
+    size: int
+    dry_run: bool
+    seconds: float
+
+    @property
+    def advice(self) -> str:
+        """What would let supporting versions go; empty where there are none."""
+        if not self.supporting:
+            return ""
+        if not self.leaning:
+            return "they support each other"
+        first, more = self.leaning[0], len(self.leaning) - 1
+        others = f" (and {more} more)" if more else ""
+        return f"a full shortcut to version {first}{others} would let supporting versions go, once it is in place"
+
+    def facts(self) -> dict[str, object]:
+        """The fields that `--json` prints."""
+        return {
+            "kept": list(self.kept),
+            "young": list(self.young),
+            "pins": [pin.facts() for pin in self.pins],
+            "supporting": list(self.supporting),
+            "leaning": list(self.leaning),
+            "lost": list(self.lost),
+            "dropped": list(self.dropped),
+            "objects": list(self.objects),
+            "size": self.size,
+            "dry_run": self.dry_run,
+            "seconds": self.seconds,
+            "advice": self.advice,
+        }
+
+    def table(self) -> Table:
+        """The outcome as a table."""
+        would = "would go" if self.dry_run else "went"
+        rows = [
+            ["dropped", f"{_versions(self.dropped)} {would}"],
+            ["kept", _versions(self.kept)],
+            *([["of these young", _versions(self.young)]] if self.young else []),
+            *([["supporting", f"{_versions(self.supporting)}: {self.advice}"]] if self.supporting else []),
+            *(
+                [
+                    [
+                        "lost",
+                        f"{_versions(self.lost)} could not be rebuilt, so no version goes; `verify` tells why",
+                    ]
+                ]
+                if self.lost
+                else []
+            ),
+            ["objects", f"{len(self.objects):,} {would}, {bytes_text(self.size)}"],
+            *([f"pin {pin.name}", f"version {pin.version}, until {pin.until}"] for pin in self.pins),
+        ]
+        return Table("what a collector would do" if self.dry_run else "collected", ["<", "<"], rows)
+
+    def __repr__(self) -> str:
+        return self.table().text()
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+
+def _versions(versions: Sequence[int]) -> str:
+    """Versions in few words: 3 versions (1, 5 to 6)."""
+    runs: list[tuple[int, int]] = []
+    for version in versions:
+        if runs and runs[-1][1] == version - 1:
+            runs[-1] = (runs[-1][0], version)
+        else:
+            runs.append((version, version))
+    shown = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
+    if len(shown) > 8:
+        shown = [*shown[:4], "…", *shown[-3:]]
+    count = f"{len(versions):,} version{'' if len(versions) == 1 else 's'}"
+    return f"{count} ({', '.join(shown)})" if shown else "no version"
+
+
+def collect(reader: Reader, policy: Policy, *, dry_run: bool) -> Collected:
+    """Delete what a policy lets go.
+
+    Args:
+        reader: of the chain; one that has not read anything yet.
+        policy: what stays.
+        dry_run: only tell what would go; ages are by this machine's clock then.
+
+    Raises:
+        MissingError: a version that is to be kept does not exist.
+        TensorDeltaError: the manifest of a version that stays cannot be read, so that what it names is not known; or a
+            pin breaks a rule. Nothing was deleted.
+    """
+    return _Collector(reader, policy, dry_run).run()
+
+
+class _Collector:
+    def __init__(self, reader: Reader, policy: Policy, dry_run: bool) -> None:
+        self._reader = reader
+        self._store = reader.store
+        self._policy = policy
+        self._dry_run = dry_run
+        self._gone: list[str] = []
+        self._size = 0
+
+    def run(self) -> Collected:
+        started = time.perf_counter()
+        while True:
+            listing = self._list()
+            choice = choose(self._reader, self._policy, listing)
+            dropped = [version for version in listing.versions if version not in choice.stays]
+            # A pin may have come meanwhile.
+            if self._dry_run or not self._pinned_now(listing) & set(dropped):
+                break
+        for name in self._members_to_go(listing, choice, dropped):
+            if not self._dry_run and parse_manifest_name(name) in self._pinned_now(listing):
+                # What has gone are newer versions, so that those that are left can still be rebuilt.
+                return self.run()
+            self._delete([name], listing.entries)
+        self._collect_named(listing, choice)
+        self._collect_pins(listing)
+        return Collected(
+            kept=choice.kept,
+            young=choice.young,
+            pins=[pin for pin in listing.pins if pin.holds(listing.now)],
+            supporting=sorted(choice.stays.difference(choice.kept)),
+            leaning=choice.leaning,
+            lost=choice.lost,
+            dropped=dropped,
+            objects=self._gone,
+            size=self._size,
+            dry_run=self._dry_run,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _pinned_now(self, listing: Listing) -> set[int]:
+        return pinned(read_pins(self._reader), listing.now)
+
+    # -- what there is --------------------------------------------------------------------------------------------
+
+    def _list(self) -> Listing:
+        if self._dry_run:
+            now: float | None = time.time()
+            pins = list(self._store.entries(PINS))
+        else:
+            now, pins = look(self._store)
+        entries = {entry.name: entry for entry in self._store.entries("")}
+        return Listing(entries, read_pins(self._reader, pins), now)
+
+    def _is_old(self, listing: Listing, name: str) -> bool:
+        return listing.is_old(name, self._policy.grace)
+
+    # -- what stays -----------------------------------------------------------------------------------------------
+
+    # -- what goes ------------------------------------------------------------------------------------------------
+
+    def _members_to_go(self, listing: Listing, choice: Choice, dropped: Sequence[int]) -> Iterator[str]:
+        """Manifests and shortcuts, each before its signature, in an order that leaves a whole chain at every moment."""
+        shortcuts: dict[int, list[str]] = {}
+        for shortcut in listing.shortcuts:
+            name = shortcut_name(*shortcut)
+            if self._is_old(listing, name) and self._is_useless(shortcut, choice):
+                shortcuts.setdefault(shortcut.version, []).append(name)
+        order = [
+            name
+            for version in sorted({*dropped, *shortcuts}, reverse=True)
+            for name in (
+                *([manifest_name(version)] if version not in choice.stays else []),
+                *sorted(shortcuts.get(version, [])),
+            )
+        ]
+        for name in order:
+            if name in listing.entries:
+                yield name
+            if name + SIGNATURE in listing.entries:
+                yield name + SIGNATURE
+        for name in sorted(listing.entries):
+            signed = name.removesuffix(SIGNATURE)
+            if signed != name and is_member(signed) and signed not in listing.entries and self._is_old(listing, name):
+                yield name
+
+    @staticmethod
+    def _is_useless(shortcut: ShortcutName, choice: Choice) -> bool:
+        """True for a shortcut that leads to a version that goes, or from one that does."""
+        if shortcut.version not in choice.stays:
+            return True
+        return shortcut.base is not None and shortcut.base not in choice.stays and shortcut.version not in choice.lost
+
+    def _collect_named(self, listing: Listing, choice: Choice) -> None:
+        """Delete packs, layouts, fingerprints objects and files that nothing needs that is listed now."""
+        if self._dry_run:
+            gone = set(self._gone)
+            versions = [version for version in listing.versions if version in choice.stays]
+            shortcuts = [each for each in listing.shortcuts if shortcut_name(*each) not in gone]
+        else:
+            # Versions and shortcuts may have come since.
+            names = [*self._store.names(MANIFESTS), *self._store.names(SHORTCUTS)]
+            now_listed = Listing({name: Entry(name, 0, None) for name in names}, [], None)
+            versions, shortcuts = now_listed.versions, now_listed.shortcuts
+        needed = self._needed(versions, shortcuts)
+        for folder in _NAMED_FOLDERS:
+            # Listed at the last moment: what was put again meanwhile is young again.
+            entries = listing.entries.values() if self._dry_run else list(self._store.entries(folder))
+            now = Listing({entry.name: entry for entry in entries if entry.name.startswith(folder)}, [], listing.now)
+            names = [
+                name
+                for name in sorted(now.entries)
+                if _NAMED.fullmatch(name) and name not in needed and self._is_old(now, name)
+            ]
+            for start in range(0, len(names), _AT_ONCE):
+                if start:
+                    now = Listing({entry.name: entry for entry in self._store.entries(folder)}, [], listing.now)
+                part = names[start : start + _AT_ONCE]
+                self._delete([name for name in part if name in now.entries and self._is_old(now, name)], now.entries)
+
+    def _needed(self, versions: Collection[int], shortcuts: Iterable[ShortcutName]) -> set[str]:
+        """Names of the objects that a chain of these manifests and shortcuts needs."""
+        stays = set(versions)
+        # What is not signed leads no reader with keys anywhere, but it may be signed yet: what it names stays as well.
+        reader = self._reader if self._reader.trust is None else self._reader.trusting(None)
+        members = reader.members(versions, shortcuts)
+        everything = [member for version in members.versions for member in members.leading_to(version)]
+        members.read(everything)
+        needed: set[str] = set()
+        for member in everything:
+            manifest = members.own(member) if isinstance(member, int) else members.found(member)
+            if manifest is None:
+                continue
+            packs = {pack.path for pack in manifest.packs if pack.path is not None}
+            needed.update(name for name in named_objects(manifest) if name not in packs)
+            # The packs of a shortcut go when the shortcut does; those of a manifest when its base has gone.
+            if isinstance(member, ShortcutName) or manifest.base is None or manifest.base.version in stays:
+                needed.update(packs)
+        return needed
+
+    def _collect_pins(self, listing: Listing) -> None:
+        """Remove pins that have expired, and what collectors that died have left."""
+        entries = listing.entries
+        if listing.now is None:
+            return
+        # Read at the last moment: one may have been renewed.
+        pins = listing.pins if self._dry_run else read_pins(self._reader)
+        names = [pin_name(pin.name) for pin in pins if not pin.holds(listing.now)]
+        names += [name for name in entries if is_clock(name) and self._is_old(listing, name)]
+        self._delete([name for name in names if name in entries], entries)
+
+    def _delete(self, names: Sequence[str], entries: dict[str, Entry]) -> None:
+        """Delete objects whose order does not matter."""
+        if not self._dry_run:
+            threads = PARALLEL if self._store.remote else 1
+            for _ in ordered_map(self._store.delete, names, threads=threads):
+                pass
+        self._gone += names
+        self._size += sum(entries[name].size for name in names)

@@ -1,0 +1,151 @@
+"""Pins: objects that ask collectors to keep a version (SPEC.md section 13)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from msgspec import UNSET, UnsetType
+
+from ..errors import MissingError
+from ..format import strict_json
+from ..format.names import MAX_SMALL, MAX_VERSION, PINS, PinDocument, manifest_name, parse_pin, parse_pin_name, pin_name
+from ..read.reader import Reader
+from ..stores import Entry, Store
+from ..tables import Table
+
+_CLOCK = f"{PINS}clock-"
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A pin that was found.
+
+    Attributes:
+        name: its own name.
+        version: the version that is to stay.
+        seconds: how long it holds after it was written; None for ever.
+        written: when it was written last, in seconds since 1970 by the store's clock; None where that is not known.
+    """
+
+    name: str
+    version: int
+    seconds: int | None
+    written: float | None
+
+    def holds(self, now: float | None) -> bool:
+        """True where it is not known to have expired at a time of the store's clock."""
+        return self.seconds is None or self.written is None or now is None or now < self.written + self.seconds
+
+    def facts(self) -> dict[str, object]:
+        """The fields that `--json` prints; `expires` is in seconds since 1970."""
+        return {"name": self.name, "version": self.version, "expires": self._expires}
+
+    @property
+    def _expires(self) -> float | None:
+        return None if self.seconds is None or self.written is None else self.written + self.seconds
+
+    @property
+    def until(self) -> str:
+        """When it ends, in words."""
+        if self.seconds is None:
+            return "for ever"
+        with suppress(OverflowError, ValueError):  # a time that is beyond the calendar
+            if self._expires is not None:
+                return datetime.fromtimestamp(self._expires, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return f"{self.seconds:,} s after it was written"
+
+
+def pins_table(pins: Sequence[Pin], title: str) -> Table:
+    """Pins as a table."""
+    rows = [[each.name, str(each.version), each.until] for each in pins]
+    return Table(title, ["<pin", "version", "<until (UTC)"], rows)
+
+
+def pin(reader: Reader, version: int, name: str, seconds: int | None) -> Pin:
+    """Pin a version, or renew a pin; a pin of this name that is there is replaced.
+
+    Raises:
+        MissingError: there is no such version, or it went in the same moment.
+        ValueError: a name that no pin can have, or a negative number of seconds.
+    """
+    object = pin_name(name)
+    if seconds is not None and not 0 <= seconds <= strict_json.MAX_INTEGER:
+        raise ValueError(f"a pin cannot hold for {seconds} seconds")
+    _check_version(reader.store, version)
+    document = PinDocument(strict_json.VERSION, reader.chain, version, UNSET if seconds is None else seconds)
+    reader.store.put(object, [strict_json.encode(document)])
+    try:
+        # A collector may have looked for pins before this one was there.
+        _check_version(reader.store, version)
+    except MissingError:
+        reader.store.delete(object)
+        raise
+    return Pin(name, version, seconds, None)
+
+
+def _check_version(store: Store, version: int) -> None:
+    name = manifest_name(version)
+    if not 0 <= version <= MAX_VERSION or store.size(name) is None:
+        raise MissingError(f"no version {version}", object=name, rule="TD-OBJ-008")
+
+
+def unpin(reader: Reader, name: str) -> None:
+    """Remove a pin.
+
+    Raises:
+        MissingError: there is none of this name.
+        ValueError: a name that no pin can have.
+    """
+    object = pin_name(name)
+    if reader.store.size(object) is None:
+        raise MissingError("there is no such pin", object=object, rule="TD-RET-007", advice="`gc` lists the pins.")
+    reader.store.delete(object)
+
+
+def read_pins(reader: Reader, entries: Iterable[Entry] | None = None) -> list[Pin]:
+    """The pins of a chain, by name, expired ones included; those of another chain are passed over.
+
+    Args:
+        reader: of the chain.
+        entries: a listing of `pins/`, where there is one already.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: a pin breaks a rule.
+    """
+    found: list[Pin] = []
+    for entry in reader.store.entries(PINS) if entries is None else entries:
+        name = parse_pin_name(entry.name)
+        if name is None:
+            continue
+        with suppress(MissingError):  # somebody took it away meanwhile
+            with reader.store.open(entry.name) as blob:
+                data = bytes(blob.read(0, min(blob.size, MAX_SMALL + 1)))
+            document = parse_pin(data, object=entry.name)
+            if document.chain == reader.chain:
+                seconds = None if isinstance(document.seconds, UnsetType) else document.seconds
+                found.append(Pin(name, document.version, seconds, entry.modified))
+    return sorted(found, key=lambda each: each.name)
+
+
+def look(store: Store) -> tuple[float | None, list[Entry]]:
+    """The time by the store's clock, None where it does not tell; and a listing of `pins/`.
+
+    The time is that of an object which is written for that, and removed.
+    """
+    name = f"{_CLOCK}{secrets.token_hex(8)}"
+    store.put(name, [b"{}"])
+    try:
+        entries = list(store.entries(PINS))
+    finally:
+        store.delete(name)
+    now = next((entry.modified for entry in entries if entry.name == name), None)
+    return now, [entry for entry in entries if entry.name != name]
+
+
+def is_clock(name: str) -> bool:
+    """True for an object that `look` wrote."""
+    return name.startswith(_CLOCK) and parse_pin_name(name) is None

@@ -1,0 +1,406 @@
+"""Publishing in the background: the trainer goes on while its step is compared, encoded and put (SPEC.md section 11).
+
+Two threads work. One publishes: it takes the oldest step that waits, and compares it with what was published last, many
+steps ago perhaps. The other one looks after the chain (`upkeep`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codecs.words import Words
+from ..format.layout import Layout
+from ..read.published import Published
+from ..state.state import State
+from ..threads import ordered_map, thread_count
+from ..write.encoder import Order, Values, check_codecs
+from .caretaker import Caretaker, Maintained, Upkeep
+
+_LOG = logging.getLogger("tensordelta")
+
+#: Bytes that one thread copies at a time.
+_COPY = 1 << 24
+
+Progress = Literal["waiting", "publishing", "committing", "published", "superseded", "cancelled", "failed"]
+_DONE = frozenset({"published", "superseded", "cancelled", "failed"})
+
+
+class Publish(Protocol):
+    """Publishes a state as the next version; see `Publisher.publish`."""
+
+    def __call__(
+        self,
+        state: State,
+        *,
+        annotations: Mapping[str, str],
+        values: Values,
+        order: Order,
+        files: Mapping[str, bytes | Path] | None,
+        go_on: Callable[[bool], None],
+    ) -> Published: ...
+
+
+class _AbandonedError(Exception):
+    """A step was cancelled while it was published."""
+
+
+class Ticket:
+    """A step that was submitted, and what becomes of it. Several threads may ask."""
+
+    def __init__(self, owner: BackgroundPublisher, annotations: Mapping[str, str]) -> None:
+        self._owner = owner
+        self._changed = owner._changed
+        self._progress: Progress = "waiting"
+        self._published: Published | None = None
+        self._error: Exception | None = None
+        self._superseded_by: Ticket | None = None
+        self.annotations = dict(annotations)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is; from "committing" on it is too late to cancel it."""
+        return self._progress
+
+    @property
+    def done(self) -> bool:
+        """True where nothing more will happen to it."""
+        return self._progress in _DONE
+
+    @property
+    def superseded_by(self) -> Ticket | None:
+        """The ticket of the newer step that took its place, because the store is slower than the trainer."""
+        return self._superseded_by
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is done.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            False where it is not done in time.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self.done, timeout)
+
+    def result(self, timeout: float | None = None) -> Published:
+        """The version that the step became; waits for it.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            concurrent.futures.CancelledError: it was cancelled, or superseded by a newer step.
+            TimeoutError: it is not done in time.
+            TensorDeltaError, OSError: of publishing it. It does not surface once more elsewhere.
+        """
+        if not self.wait(timeout):
+            raise TimeoutError(f"the step was not published within {timeout:g} seconds")
+        if self._published is not None:
+            return self._published
+        if self._error is not None:
+            self._owner._surfaced(self._error)
+            raise self._error
+        raise CancelledError(f"the step was {self._progress}{' by a newer one' if self._superseded_by else ''}")
+
+    def cancel(self) -> bool:
+        """Abandon the step, unless its version is being committed already.
+
+        Returns:
+            True where nothing of it will be visible. Packs that were put for it are left to a collector.
+        """
+        return self._owner._cancel(self)
+
+    def __repr__(self) -> str:
+        version = "" if self._published is None else f" as version {self._published.version}"
+        return f"Ticket({self._progress}{version})"
+
+
+class _Buffer:
+    """Memory for one state, used again for the next one of the same layout."""
+
+    def __init__(self) -> None:
+        self.layout = Layout(())
+        self.words: list[Words] = []
+
+    def take(self, state: State, *, threads: int) -> None:
+        """Copy a state, in parts that several threads share."""
+        if self.layout != state.layout:
+            self.words, self.layout = [], Layout(())  # the old memory goes before the new one comes
+            words = [np.empty(tensor.words, tensor.kind.word) for tensor in state.layout.tensors]
+            self.words, self.layout = words, state.layout
+
+        def parts() -> Iterable[tuple[Words, Words]]:
+            for index, target in enumerate(self.words):
+                source, step = state.words(index), max(1, _COPY // target.itemsize)
+                for start in range(0, len(target), step):
+                    yield target[start : start + step], source[start : start + step]
+
+        for _ in ordered_map(lambda part: np.copyto(*part), parts(), threads=threads):
+            pass
+
+
+@dataclass(frozen=True)
+class _Step:
+    ticket: Ticket
+    buffer: _Buffer
+
+
+class BackgroundPublisher:
+    """Publishes states while their trainer goes on. Made by `Chain.publisher`; a context.
+
+    A step that waits is replaced by a newer one when the queue is full: a store that is slower than the trainer gets
+    versions as often as it can take them, and each is compared with the one published before it.
+
+    Args:
+        chain: for shortcuts and collection.
+        publish: publishes a state as the next version.
+        upkeep: which shortcuts are made, and what stays.
+        queue: steps that may wait; memory for one state more than these is held.
+        values, order: how changed words are written, in versions and shortcuts.
+        files: the files to lay beside the weights; None for those of the version before.
+        threads: how many copy.
+
+    Raises:
+        ValueError: no queue, or codecs that do not go together.
+    """
+
+    def __init__(
+        self,
+        chain: Maintained,
+        publish: Publish,
+        upkeep: Upkeep,
+        *,
+        queue: int = 1,
+        values: Values = "step",
+        order: Order = "natural",
+        files: Mapping[str, bytes | Path] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if queue < 1:
+            raise ValueError(f"queue is {queue}, not a positive number")
+        check_codecs(values, order)
+        self._publish_state = publish
+        self._queue = queue
+        self._values: Values = values
+        self._order: Order = order
+        self._files = files
+        self._threads = thread_count(threads)
+        self._changed = threading.Condition()
+        self._submitting = threading.Lock()
+        self._waiting: deque[_Step] = deque()
+        self._free: list[_Buffer] = []
+        self._current: _Step | None = None
+        self._copying = False
+        self._closing = False
+        self._errors: deque[Exception] = deque()  # that nobody was told of yet
+        self._caretaker = Caretaker(
+            chain, upkeep, values=values, order=order, changed=self._changed, is_idle=self._is_idle
+        )
+        self._workers = [
+            threading.Thread(target=work, name=f"tensordelta-{name}", daemon=True)
+            for name, work in (("publisher", self._publish_all), ("upkeep", self._caretaker.run))
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    # -- the trainer's side ---------------------------------------------------------------------------------------
+
+    def submit(
+        self, state: State | Mapping[str, NDArray[Any]], *, annotations: Mapping[str, object] | None = None
+    ) -> Ticket:
+        """Take a copy of a state to publish; returns when it is copied.
+
+        Args:
+            state: a state, or a mapping of names to arrays, which may be written to after this returns.
+            annotations: what else to say of the version, such as {"step": 420}.
+
+        Raises:
+            TensorDeltaError, OSError: of a step before that could not be published; it surfaces once, and this state is
+                not taken. Submit again: it is compared with what was published last.
+            MalformedError, LimitError, ValueError: a state that the format does not have.
+            RuntimeError: the publisher is closed.
+        """
+        with self._submitting:
+            self._check_open()
+            taken = state if isinstance(state, State) else State.from_arrays(state)
+            ticket = Ticket(self, {str(key): str(value) for key, value in (annotations or {}).items()})
+            buffer, overtaken = self._room(ticket)
+            try:
+                buffer.take(taken, threads=self._threads)
+            except BaseException as error:
+                with self._changed:
+                    self._copying = False
+                    self._free.append(buffer)
+                    if overtaken is not None:
+                        overtaken._superseded_by = None
+                        self._fail(overtaken, RuntimeError(f"the copy of the step after it failed: {error}"))
+                    self._changed.notify_all()
+                raise
+            with self._changed:
+                self._copying = False
+                self._waiting.append(_Step(ticket, buffer))
+                self._changed.notify_all()
+            return ticket
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until all steps that were submitted are published; shortcuts may still be under way.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            TensorDeltaError, OSError: of a step that could not be published; it surfaces once.
+            TimeoutError: it takes longer.
+        """
+        with self._changed:
+            if not self._changed.wait_for(self._is_idle, timeout):
+                raise TimeoutError(f"steps were not published within {timeout:g} seconds")
+            self._raise()
+
+    def close(self, *, upkeep: bool = True) -> None:
+        """Publish what was submitted, make the shortcuts that are due, collect, and end; closing again does nothing.
+
+        Args:
+            upkeep: False leaves out shortcuts and collection that have not begun.
+
+        Raises:
+            TensorDeltaError, OSError: of a step that could not be published; it surfaces once.
+        """
+        with self._submitting, self._changed:
+            self._closing = True
+            self._caretaker.close(abandon=not upkeep)
+            self._changed.notify_all()
+        for worker in self._workers:
+            worker.join()
+        with self._changed:
+            self._free.clear()
+            self._raise()
+
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the last shortcut or collection failed, if it did; versions do not suffer from it."""
+        return self._caretaker.trouble
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close(upkeep=False)
+        except Exception as own:  # the error of the block is the one to see
+            _LOG.warning("the last steps could not be published: %s", own)
+
+    def _check_open(self) -> None:
+        with self._changed:
+            self._raise()
+            if self._closing:
+                raise RuntimeError("the publisher is closed")
+
+    def _raise(self) -> None:
+        if self._errors:
+            raise self._errors.popleft()
+
+    def _surfaced(self, error: Exception) -> None:
+        with self._changed:
+            if error in self._errors:
+                self._errors.remove(error)
+
+    def _is_idle(self) -> bool:
+        return not self._waiting and self._current is None and not self._copying
+
+    def _room(self, ticket: Ticket) -> tuple[_Buffer, Ticket | None]:
+        """A buffer to copy into, and the ticket of the step whose place that is."""
+        with self._changed:
+            self._copying = True
+            if len(self._waiting) < self._queue:
+                return self._free.pop() if self._free else _Buffer(), None
+            overtaken = self._waiting.popleft()
+            overtaken.ticket._superseded_by = ticket
+            overtaken.ticket._progress = "superseded"
+            self._changed.notify_all()
+            return overtaken.buffer, overtaken.ticket
+
+    def _cancel(self, ticket: Ticket) -> bool:
+        with self._changed:
+            step = next((each for each in self._waiting if each.ticket is ticket), None)
+            if step is not None:
+                self._waiting.remove(step)
+                self._free.append(step.buffer)
+            elif ticket._progress != "publishing":
+                return ticket._progress == "cancelled"
+            ticket._progress = "cancelled"
+            self._changed.notify_all()
+            return True
+
+    # -- publishing -----------------------------------------------------------------------------------------------
+
+    def _publish_all(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or (self._closing and not self._copying))
+                if not self._waiting:
+                    return
+                step = self._current = self._waiting.popleft()
+                step.ticket._progress = "publishing"
+            try:
+                self._publish(step)
+            finally:
+                with self._changed:
+                    self._current = None
+                    self._free.append(step.buffer)
+                    self._changed.notify_all()
+
+    def _publish(self, step: _Step) -> None:
+        ticket = step.ticket
+
+        def go_on(committing: bool) -> None:
+            with self._changed:
+                if ticket._progress == "cancelled":
+                    raise _AbandonedError
+                if committing:
+                    ticket._progress = "committing"
+
+        try:
+            with self._caretaker.turns:
+                published = self._publish_state(
+                    State(step.buffer.layout, step.buffer.words),
+                    annotations=ticket.annotations,
+                    values=self._values,
+                    order=self._order,
+                    files=self._files,
+                    go_on=go_on,
+                )
+        except _AbandonedError:
+            return
+        except Exception as error:
+            with self._changed:
+                if ticket._progress != "cancelled":
+                    self._fail(ticket, error)
+            return
+        with self._changed:
+            ticket._published = published
+            ticket._progress = "published"
+            self._caretaker.note(published)
+
+    def _fail(self, ticket: Ticket, error: Exception) -> None:
+        _LOG.warning("a step could not be published: %s", error)
+        ticket._error = error
+        ticket._progress = "failed"
+        self._errors.append(error)

@@ -1,0 +1,159 @@
+"""What a reader of signed chains trusts, and what it remembers so as not to be led back (SPEC.md section 14)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from ..errors import UntrustedError
+from ..format.manifest import Manifest
+from ..format.names import SHORTCUTS, manifest_name
+from ..format.signature import PublicKey
+from ..format.signature import verify as verify_signatures
+
+_UNSIGNED = "Have whoever published it sign it, or choose a version that is signed; `tensordelta sign` signs a chain."
+_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})")
+
+
+class Applied(NamedTuple):
+    """A version that was applied.
+
+    Attributes:
+        chain, version: which.
+        layout, fingerprint: what its manifest said of it; None where that is not remembered.
+    """
+
+    chain: str
+    version: int
+    layout: str | None = None
+    fingerprint: str | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Applied:
+        """What a reader keeps of a version that it applies."""
+        return cls(manifest.chain, manifest.version, manifest.layout, manifest.fingerprint)
+
+
+class Trust:
+    """The keys that a reader trusts, and the newest version that it has applied.
+
+    Args:
+        keys: by key id.
+        allow_rollback: a version may be older than one applied before.
+        max_age: seconds that the newest version may be old; None for any age.
+        remembers: keep what was applied. A writer and a verifier read versions in any order, and do not.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, PublicKey],
+        *,
+        allow_rollback: bool = False,
+        max_age: float | None = None,
+        remembers: bool = True,
+    ) -> None:
+        self.keys = dict(keys)
+        self.allow_rollback = allow_rollback
+        self.max_age = max_age
+        self._remembers = remembers
+        self._applied: Applied | None = None
+
+    def unbound(self, *more: PublicKey, max_age: float | None = None) -> Trust:
+        """The same keys, and `more`, for whoever reads versions in any order."""
+        return Trust({**self.keys, **{key.id: key for key in more}}, max_age=max_age, remembers=False)
+
+    def verify(self, data: bytes, signature: bytes | None, *, object: str) -> None:
+        """Verify the bytes of chain.json, a manifest or a shortcut.
+
+        Args:
+            data: as stored.
+            signature: those of the signature object; None where there is none.
+            object: the object's name.
+
+        Raises:
+            UntrustedError: no signature, or none of a trusted key.
+            MalformedError, UnsupportedError, LimitError: the signature object breaks a rule.
+        """
+        if signature is None:
+            rule = "TD-SIG-004" if object.startswith(SHORTCUTS) else "TD-SIG-002"
+            raise UntrustedError("has no signature", object=object, rule=rule, advice=_UNSIGNED)
+        verify_signatures(data, signature, self.keys, object=object)
+
+    def has_applied(self, chain: str, version: int) -> bool:
+        """True for the version that was applied last."""
+        return self._applied is not None and (self._applied.chain, self._applied.version) == (chain, version)
+
+    def check_target(self, manifest: Manifest, held: Applied | None = None) -> None:
+        """Check that a read may end at a version.
+
+        Args:
+            manifest: the version's own.
+            held: what is held, where that is remembered elsewhere.
+
+        Raises:
+            UntrustedError: it is older than one that was held, or another than it was when it was held.
+        """
+        if not self._remembers:
+            return
+        name = manifest_name(manifest.version)
+        for each in (held, self._applied):
+            if each is None or each.chain != manifest.chain:
+                continue
+            if manifest.version < each.version and not self.allow_rollback:
+                raise UntrustedError(
+                    f"version {manifest.version} is older than {each.version}, which was held before",
+                    object=name,
+                    rule="TD-SIG-005",
+                    advice="If you mean to go back, say so (allow_rollback=True, --allow-rollback).",
+                )
+            if each.fingerprint is None or manifest.version != each.version:
+                continue
+            if (manifest.layout, manifest.fingerprint) != (each.layout, each.fingerprint):
+                raise UntrustedError(
+                    f"version {manifest.version} is another than it was when it was held",
+                    object=name,
+                    rule="TD-SIG-006",
+                    advice="A version never changes: ask whoever holds the key. To accept it, start from nothing.",
+                )
+
+    def check_age(self, manifest: Manifest) -> None:
+        """Check that the newest version is not older than it may be.
+
+        Raises:
+            UntrustedError: it is.
+        """
+        if self.max_age is None:
+            return
+        age = time.time() - _seconds(manifest.created)
+        if age > self.max_age:
+            raise UntrustedError(
+                f"the newest version is {age:,.0f} seconds old, more than {self.max_age:,.0f}",
+                object=manifest_name(manifest.version),
+                rule="TD-SIG-008",
+                advice="Newer versions may be withheld from you: see whether the writer still publishes.",
+            )
+
+    def remember(self, manifest: Manifest) -> None:
+        """Keep that a version was applied; one that is older than before only where going back is allowed."""
+        before = self._applied
+        if not self._remembers:
+            return
+        if (
+            before is None
+            or self.allow_rollback
+            or before.chain != manifest.chain
+            or before.version <= manifest.version
+        ):
+            self._applied = Applied.of(manifest)
+
+
+def _seconds(created: str) -> float:
+    """Seconds since 1970 of a time of the format, which need be no day of the calendar (TD-JSN-016)."""
+    match = _DATE.match(created)
+    assert match is not None
+    year, month, day, hour, minute, second = map(int, match.groups())
+    start = datetime(max(year, 1), month, 1, tzinfo=UTC)
+    return start.timestamp() + timedelta(day - 1, second, minutes=minute, hours=hour).total_seconds()

@@ -1,0 +1,255 @@
+"""States: names to tensors, as a user holds them (SPEC.md section 3)."""
+
+from __future__ import annotations
+
+import html
+import os
+import threading
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codecs import fingerprint
+from ..codecs.fingerprint import U64
+from ..codecs.words import DTYPES, DType, Words, dtype_of, to_array, to_words
+from ..format.layout import Layout, Tensor
+from ..threads import ordered_map, thread_count
+from . import checkpoint
+
+#: Words that one thread scans at a time.
+_SCAN = 1 << 24
+
+
+class State(Mapping[str, NDArray[Any]]):
+    """Names to arrays: one model's weights at one moment.
+
+    Indexing gives a read-only view, because a state remembers its fingerprint: write through an `Update`, or take
+    a `copy()` of the array. Arrays that you gave to `from_arrays` stay yours to write; such a state is scanned anew
+    whenever its fingerprint matters.
+
+    Attributes:
+        layout: the tensors, sorted by name.
+        version: the version of a chain that this state is known to be, if it is.
+        chain: that chain's id.
+        version_digests: the digest of that version's layout, and its fingerprint, as its manifest had them when it was
+            applied; None where no manifest was seen.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        words: Sequence[Words],
+        *,
+        owned: bool = True,
+        arrays: MutableMapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        self.layout = layout
+        self.version: int | None = None
+        self.chain: str | None = None
+        self.version_digests: tuple[str, str] | None = None
+        self._words = list(words)
+        self._owned = owned
+        self._arrays = arrays
+        self._sums: U64 | None = None
+        #: Held while an update is applied or undone.
+        self.lock = threading.Lock()
+        #: Names of arrays that had to be copied, which updates therefore do not reach.
+        self.copies: frozenset[str] = frozenset()
+        #: Names the words as they stand; a prepared update is bound to the number that it saw.
+        self.generation = 0
+        self._generations = 0
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, dtypes: Mapping[str, str] | None = None) -> State:
+        """A state over arrays; contiguous ones are not copied, so updates write into them.
+
+        Args:
+            arrays: name -> array of any shape; bfloat16 and the 8-bit floats by their ml_dtypes dtypes.
+            dtypes: for packed dtypes, name -> "F4", "F6_E2M3" or "F6_E3M2"; their arrays are uint8 with the last
+                dimension in bytes.
+
+        Raises:
+            ValueError: a dtype that the format does not have.
+            MalformedError, LimitError: a name or shape that the format does not allow.
+
+        Example:
+            >>> State.from_arrays({"w": np.zeros((2, 3), np.float32)}).layout.words
+            6
+        """
+        tensors: list[Tensor] = []
+        for name, array in arrays.items():
+            kind, shape = _kind_and_shape(np.asarray(array), (dtypes or {}).get(name))
+            tensors.append(Tensor(name, kind.name, shape))
+        layout = Layout.of(tensors, object="the arrays")
+        words = [to_words(np.asarray(arrays[tensor.name]), tensor.kind) for tensor in layout.tensors]
+        state = cls(layout, words, owned=False, arrays=arrays if isinstance(arrays, MutableMapping) else None)
+        state.copies = frozenset(
+            tensor.name
+            for tensor, each in zip(layout.tensors, words, strict=True)
+            if each.size and not np.may_share_memory(each, np.asarray(arrays[tensor.name]))
+        )
+        return state
+
+    def overlap(self) -> tuple[str, str] | None:
+        """Names of two tensors that share memory, if there are any: an update would write one through the other."""
+        spans = sorted(
+            (each.ctypes.data, each.ctypes.data + each.nbytes, tensor.name)
+            for tensor, each in zip(self.layout.tensors, self._words, strict=True)
+            if each.size
+        )
+        for (_, end, one), (start, _, other) in pairwise(spans):
+            if start < end:
+                return one, other
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "lock"}
+
+    def __setstate__(self, members: dict[str, Any]) -> None:
+        self.__dict__ |= members
+        self.lock = threading.Lock()
+
+    def is_over(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
+        """True if the state's words are the memory of these very arrays."""
+        return arrays.keys() == self.layout.index.keys() and all(
+            np.asarray(arrays[tensor.name]).ctypes.data == each.ctypes.data
+            and np.asarray(arrays[tensor.name]).shape == tensor.shape
+            and np.asarray(arrays[tensor.name]).dtype == tensor.kind.array
+            and np.asarray(arrays[tensor.name]).flags.writeable == each.flags.writeable
+            for tensor, each in zip(self.layout.tensors, self._words, strict=True)
+        )
+
+    @classmethod
+    def empty(cls) -> State:
+        """The state of no tensors, from which full versions start."""
+        state = cls(Layout(()), [])
+        state._sums = np.zeros(0, np.uint64)
+        return state
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        index = self.layout.index[name]
+        tensor = self.layout.tensors[index]
+        array = to_array(self._words[index], tensor.kind, tensor.shape)
+        if self._owned:
+            array = array.view()
+            array.flags.writeable = False
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layout.index)
+
+    def __len__(self) -> int:
+        return len(self.layout)
+
+    def words(self, tensor: int) -> Words:
+        """The words of a tensor by its index in the layout, one-dimensional; the state's own memory."""
+        return self._words[tensor]
+
+    @property
+    def owned(self) -> bool:
+        """True where the words are the state's own memory, which nobody but an update writes to."""
+        return self._owned
+
+    @property
+    def known(self) -> bool:
+        """True where the fingerprint is remembered, and nobody but an update can have changed the words."""
+        return self._owned and self._sums is not None
+
+    def sums(self, *, threads: int | None = None) -> U64:
+        """Fingerprint of each tensor, uint64 in layout order; a full scan, unless it is remembered."""
+        if self.known:
+            assert self._sums is not None
+            return self._sums
+        parts = [
+            (index, start) for index, words in enumerate(self._words) for start in range(0, max(len(words), 1), _SCAN)
+        ]
+
+        def scan(part: tuple[int, int]) -> int:
+            index, start = part
+            name = self.layout.tensors[index].name
+            return fingerprint.scan(name, self._words[index][start : start + _SCAN], start=start)
+
+        sums = np.zeros(len(self.layout), np.uint64)
+        for (index, _), each in zip(parts, ordered_map(scan, parts, threads=thread_count(threads)), strict=True):
+            fingerprint.add_to(sums, index, each)
+        self._sums = sums
+        return sums
+
+    def remember(self, layout: Layout, words: Sequence[Words], sums: U64) -> None:
+        """Take over new tensors and their sums: how an update changes a state."""
+        self.layout, self._words, self._sums = layout, list(words), sums
+        self._generations += 1
+        self.generation = self._generations
+
+    def assume(self, sums: U64) -> None:
+        """Take over sums that are known from elsewhere, so that no scan is needed."""
+        self._sums = sums
+
+    def forget(self) -> None:
+        """Have the next use of the fingerprint scan the words."""
+        self._sums = None
+
+    def fingerprint(self, *, threads: int | None = None) -> str:
+        """The state's fingerprint, 16 hex digits (SPEC.md section 8)."""
+        return fingerprint.text(fingerprint.combine(self.sums(threads=threads)))
+
+    @property
+    def arrays(self) -> MutableMapping[str, NDArray[Any]] | None:
+        """The user's own mapping, where the state was made over one."""
+        return self._arrays
+
+    def copy(self) -> State:
+        """A state of its own memory, with the same words."""
+        other = State(self.layout, [words.copy() for words in self._words])
+        if self.known:
+            other._sums = self._sums
+        other.version, other.chain, other.version_digests = self.version, self.chain, self.version_digests
+        return other
+
+    def equals(self, other: State) -> bool:
+        """True if both have the same tensors and the same words; bit patterns count, so NaN equals itself."""
+        return self.layout == other.layout and all(
+            np.array_equal(mine, theirs) for mine, theirs in zip(self._words, other._words, strict=True)
+        )
+
+    def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None) -> None:
+        """Write the state as one safetensors file, atomically."""
+        checkpoint.write_file(path, self.layout, self._words, metadata)
+
+    def __repr__(self) -> str:
+        version = "" if self.version is None else f", version {self.version}"
+        return f"State({len(self)} tensors, {self.layout.words:,} words, {self.layout.nbytes:,} bytes{version})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(each.name)}</td><td>{each.dtype}</td><td>{list(each.shape)}</td></tr>"
+            for each in self.layout.tensors[:50]
+        )
+        more = f"<p>… and {len(self) - 50} more</p>" if len(self) > 50 else ""
+        head = "<tr><th>tensor</th><th>dtype</th><th>shape</th></tr>"
+        return f"<p>{html.escape(repr(self))}</p><table>{head}{rows}</table>{more}"
+
+
+def _kind_and_shape(array: NDArray[Any], packed: str | None) -> tuple[DType, tuple[int, ...]]:
+    if packed is None:
+        return dtype_of(array.dtype), array.shape
+    kind = DTYPES.get(packed)
+    if kind is None or not kind.packed or array.dtype != np.uint8 or not array.ndim:
+        raise ValueError(f"{packed!r} is for packed dtypes (F4, F6_E2M3, F6_E3M2) over arrays of uint8")
+    if array.shape[-1] * 8 % kind.bits:
+        raise ValueError(f"rows of {array.shape[-1]} bytes hold no whole number of {packed}")
+    return kind, (*array.shape[:-1], array.shape[-1] * 8 // kind.bits)
+
+
+def read_state(path: str | os.PathLike[str]) -> State:
+    """The state in a safetensors file or a Hugging Face folder; the files are mapped, not copied.
+
+    Raises:
+        MissingError: nothing there.
+        MalformedError, UnsupportedError, LimitError: not a checkpoint, or not one that the format can hold.
+    """
+    opened = checkpoint.open_checkpoint(path)
+    return State(opened.layout, opened.words)

@@ -1,0 +1,136 @@
+"""Differences: what changed between two states, tensor by tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..state.state import State, read_state
+from ..tables import Table, bytes_text, percent_text
+from ..threads import thread_count
+from .encoder import Encoder
+
+
+@dataclass(frozen=True)
+class TensorDiff:
+    """What changed in one tensor.
+
+    Attributes:
+        name, dtype, shape: of the tensor, in the new state where it is there.
+        words: its number of words.
+        changed: how many of them differ; all that are not zero for one that was added.
+        status: "kept", "added", "dropped" or "reshaped" (another dtype or shape).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    words: int
+    changed: int
+    status: str
+
+    @property
+    def density(self) -> float:
+        """Share of the words that changed."""
+        return self.changed / self.words if self.words else 0.0
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What changed between two states.
+
+    Attributes:
+        tensors: every tensor of either state, by name.
+        changed, words: of the new state.
+        nbytes: bytes of the new state.
+        size: bytes of the packs of a delta in natural order.
+    """
+
+    tensors: Sequence[TensorDiff]
+    changed: int
+    words: int
+    nbytes: int
+    size: int
+
+    @property
+    def density(self) -> float:
+        """Share of the words that changed."""
+        return self.changed / self.words if self.words else 0.0
+
+    @property
+    def bits_per_change(self) -> float:
+        """Bits of a delta for each changed word."""
+        return self.size * 8 / self.changed if self.changed else 0.0
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller a delta is than the new state."""
+        return self.nbytes / self.size if self.size else 0.0
+
+    def table(self) -> Table:
+        """The tensors that differ, as a table; the total last."""
+        differ = [each for each in self.tensors if each.changed or each.status != "kept"]
+        rows = [
+            [
+                each.name,
+                each.dtype,
+                str(list(each.shape)),
+                f"{each.changed:,}",
+                percent_text(each.density),
+                "" if each.status == "kept" else each.status,
+            ]
+            for each in differ
+        ]
+        rows.append(["total", "", f"{self.words:,} words", f"{self.changed:,}", percent_text(self.density), ""])
+        title = (
+            f"{len(differ)} of {len(self.tensors)} tensors differ; as a delta {bytes_text(self.size)}, "
+            f"{self.bits_per_change:.2f} bits per change"
+        )
+        return Table(title, ["<tensor", "<dtype", "<shape", "changed", "density", "<status"], rows)
+
+    def __repr__(self) -> str:
+        return self.table().text()
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+
+def diff(
+    old: State | Mapping[str, NDArray[Any]] | str | os.PathLike[str],
+    new: State | Mapping[str, NDArray[Any]] | str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+) -> Diff:
+    """Compare two states, or checkpoints.
+
+    Args:
+        old, new: states, mappings of arrays, safetensors files or Hugging Face folders.
+        threads: how many jobs run at once.
+
+    Raises:
+        MissingError, MalformedError, UnsupportedError, LimitError: a checkpoint that cannot be read.
+    """
+    before, after = _state(old), _state(new)
+    encoder = Encoder(before, after, layout="0" * 64, threads=thread_count(threads), prove=False)
+    size = sum(built.entry.size for built in encoder.packs())
+    tensors: list[TensorDiff] = []
+    for index, tensor in enumerate(after.layout.tensors):
+        held = before.layout.index.get(tensor.name)
+        status = "added" if held is None else "kept" if before.layout.tensors[held] == tensor else "reshaped"
+        changed = encoder.changed_of[index]
+        tensors.append(TensorDiff(tensor.name, tensor.dtype, tensor.shape, tensor.words, changed, status))
+    for tensor in before.layout.tensors:
+        if tensor.name not in after.layout.index:
+            tensors.append(TensorDiff(tensor.name, tensor.dtype, tensor.shape, tensor.words, 0, "dropped"))
+    tensors.sort(key=lambda each: each.name.encode())
+    return Diff(tensors, encoder.changed, after.layout.words, after.layout.nbytes, size)
+
+
+def _state(what: State | Mapping[str, NDArray[Any]] | str | os.PathLike[str]) -> State:
+    if isinstance(what, State):
+        return what
+    return State.from_arrays(what) if isinstance(what, Mapping) else read_state(what)

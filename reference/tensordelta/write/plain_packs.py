@@ -1,0 +1,97 @@
+"""A checkpoint's own files in a chain: its shards as plain packs, and those beside them (SPEC.md sections 4.8, 4.9)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import UNSET
+
+from ..format.manifest import TENSORS, PackEntry
+from ..format.names import pack_name
+from ..state.checkpoint import DEFAULT_SHARD, INDEX, INDEX_SUFFIX, Checkpoint, Shard, build_index, read_index
+from ..stores import FileBlob
+
+_READ = 1 << 22
+
+
+def check_source(source: str) -> None:
+    """Check that a source says which bytes it means.
+
+    Raises:
+        ValueError: no URI with a commit.
+    """
+    if "://" not in source or "@" not in source:
+        raise ValueError(f"the source {source!r} names no commit: write hf://ORG/MODEL@COMMIT")
+
+
+def plain_entry(shard: Shard, checkpoint: Checkpoint, source: str | None) -> PackEntry:
+    """A manifest's entry of a shard.
+
+    Args:
+        shard: the shard, which is read for its digest.
+        checkpoint: whose shard it is.
+        source: where the checkpoint's files lie publicly; then the root need not have them.
+    """
+    digest = hashlib.sha256()
+    with FileBlob(shard.path) as blob:
+        size = blob.size
+        for part in _parts(blob):
+            digest.update(part)
+    sha256 = digest.hexdigest()
+    held = [checkpoint.layout.index[name] for name in shard.header.entries]
+    return PackEntry(
+        sha256=sha256,
+        size=size,
+        path=None if source else pack_name(sha256),
+        content=TENSORS,
+        tensors=(min(held, default=0), max(held, default=0) + 1),
+        changed=sum(checkpoint.layout.tensors[index].words for index in held),
+        sources=[f"{source.rstrip('/')}/{shard.name}"] if source else UNSET,
+        name=shard.name if checkpoint.is_folder else DEFAULT_SHARD,
+    )
+
+
+def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes | Path] | None:
+    """The files to lay beside a checkpoint; None for a single file, which says nothing of them.
+
+    There is an index among them where file names do not follow from the tensors.
+    """
+    if not checkpoint.is_folder:
+        return None
+    files: dict[str, bytes | Path] = {
+        name: path for name, path in checkpoint.files.items() if not name.endswith(INDEX_SUFFIX)
+    }
+    if {shard.name for shard in checkpoint.shards} != {DEFAULT_SHARD}:
+        name, shard_of = checkpoint.index or INDEX, checkpoint.shard_of
+        path = checkpoint.files.get(name)
+        # Readers lay tensors out by the index, so one that does not agree with the files is written anew.
+        kept = path is not None and read_index(path.read_bytes(), object=str(path)) == shard_of
+        files[name] = path if path is not None and kept else build_index(shard_of, checkpoint.layout.nbytes)
+    return files
+
+
+def file_stamps(checkpoint: Checkpoint) -> list[tuple[int, int, int]]:
+    """What tells whether a checkpoint's files are still the same."""
+    status = [shard.path.stat() for shard in checkpoint.shards]
+    return [(each.st_ino, each.st_size, each.st_mtime_ns) for each in status]
+
+
+def same_parts(blob: FileBlob, sha256: str) -> Iterator[memoryview]:
+    """A file's bytes, part by part.
+
+    Raises:
+        ValueError: after the last part, where they are no longer those of the digest.
+    """
+    digest = hashlib.sha256()
+    for part in _parts(blob):
+        digest.update(part)
+        yield part
+    if digest.hexdigest() != sha256:
+        raise ValueError("the checkpoint's files changed while they were published; nothing was")
+
+
+def _parts(blob: FileBlob) -> Iterator[memoryview]:
+    for offset in range(0, blob.size, _READ):
+        yield blob.read(offset, min(_READ, blob.size - offset))

@@ -1,0 +1,133 @@
+"""Shards: the words of a state that one writer of several owns (SPEC.md section 11.3).
+
+A shard names words as arrays, whole tensors or slices of them; an encoder takes them as stretches, tensor by tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codecs.words import DTYPES, Words, dtype_of, to_words
+from ..format.layout import Layout, Tensor
+from ..state.state import State
+from .encoder import Stretches
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """A part of a tensor: words that follow one another in the tensor's row-major order, as whole rows do.
+
+    Attributes:
+        array: the words, in an array of any shape, taken in row-major order: of the tensor's dtype, or of unsigned
+            integers of its word's size (a bfloat16 tensor of torch as `tensor.view(torch.uint16).numpy()`).
+        start: how many words of the tensor stand before them; for packed dtypes (F4, F6) a word is a byte.
+    """
+
+    array: NDArray[Any]
+    start: int
+
+
+#: What a rank holds: for each name a whole tensor, a slice, or several.
+Shard = Mapping[str, "NDArray[Any] | Slice | Sequence[Slice]"]
+#: A layout, or what tells one: arrays, or pairs of a dtype and a shape such as ("BF16", (2, 3)).
+LayoutLike = Layout | Mapping[str, Any]
+
+
+def layout_of(given: LayoutLike) -> Layout:
+    """The layout that arrays, or their dtypes and shapes, tell."""
+    if isinstance(given, State):
+        return given.layout
+    if isinstance(given, Layout):
+        return Layout.of(given.tensors, object="the layout")
+    tensors: list[Tensor] = []
+    for name, each in given.items():
+        if isinstance(each, tuple):
+            dtype, shape = each
+            kind = DTYPES[dtype] if isinstance(dtype, str) and dtype in DTYPES else dtype_of(np.dtype(dtype))
+        else:
+            kind, shape = dtype_of(np.dtype(each.dtype)), each.shape
+        tensors.append(Tensor(name, kind.name, tuple(map(int, shape))))
+    return Layout.of(tensors, object="the layout")
+
+
+def stretches_of(layout: Layout, shard: Shard, names: Iterable[str]) -> list[Stretches]:
+    """For each tensor of a layout the words that a shard has of it, as far as it is named.
+
+    Raises:
+        ValueError: the layout lacks a tensor, or has it otherwise; or a word is named twice.
+    """
+    rows = [Stretches([])] * len(layout)
+    for name in names:
+        index = layout.index.get(name)
+        if index is None:
+            raise ValueError(f"the layout has no tensor {name!r}")
+        found = _words(layout.tensors[index], shard.get(name, ()))
+        for (start, words), (later, _) in pairwise(found):
+            if start + len(words) > later:
+                raise ValueError(f"word {later} of tensor {name!r} is named twice")
+        rows[index] = Stretches(found)
+    return rows
+
+
+def _words(tensor: Tensor, given: NDArray[Any] | Slice | Sequence[Slice]) -> list[tuple[int, Words]]:
+    """The words of a tensor that a shard holds, with the places where they begin; empty ones are left out.
+
+    Raises:
+        ValueError: they are not of this tensor.
+    """
+    if isinstance(given, Slice):
+        parts = [given]
+    elif isinstance(given, Sequence):
+        parts = list(given)
+    else:
+        array = np.asarray(given)
+        if array.size != tensor.words or (not tensor.kind.packed and array.shape != tensor.shape):
+            raise ValueError(
+                f"tensor {tensor.name!r} is {list(tensor.shape)}, the array {list(array.shape)}; a part is a Slice"
+            )
+        parts = [Slice(array, 0)]
+    found: list[tuple[int, Words]] = []
+    for part in parts:
+        array = np.asarray(part.array)
+        if array.dtype.newbyteorder("<") not in (tensor.kind.array, tensor.kind.word):
+            raise ValueError(f"tensor {tensor.name!r} is {tensor.dtype}, the array {array.dtype}")
+        stop = part.start + array.size
+        if not 0 <= part.start <= stop <= tensor.words:
+            raise ValueError(f"words {part.start} to {stop - 1} of tensor {tensor.name!r}, which has {tensor.words}")
+        if array.size:
+            found.append((part.start, to_words(array, tensor.kind)))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _joined(stretches: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Ascending stretches, those that touch as one."""
+    begin = end = -1
+    for start, stop in stretches:
+        if start == end:
+            end = stop
+            continue
+        if end > begin:
+            yield begin, end
+        begin, end = start, stop
+    if end > begin:
+        yield begin, end
+
+
+def first_gap(held: Stretches, wanted: Stretches) -> int | None:
+    """The first word that is wanted and not held."""
+    have = list(_joined(held))
+    at = 0
+    for start, stop in _joined(wanted):
+        while at < len(have) and have[at][1] <= start:
+            at += 1
+        if at == len(have) or start < have[at][0]:
+            return start
+        if stop > have[at][1]:
+            return have[at][1]
+    return None
