@@ -83,6 +83,8 @@ def _document_cases(root: Path) -> dict[str, Files]:
                 if path in entries or path.count("/") != 2:
                     raise CaseError(f"{path} is there twice, or is no path of a case")
                 entries[path] = _entry(stored, read)
+        except CaseError as error:
+            raise CaseError(f"{half}.json: {error}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CaseError(f"{half}.json: {type(error).__name__}: {error}") from error
     return {path: _files(path, entry, entries) for path, entry in entries.items()}
@@ -98,7 +100,7 @@ def _entry(stored: Mapping[str, Any], read: Callable[[Any], bytes]) -> _Entry:
 
 
 def _files(path: str, entry: _Entry, entries: Mapping[str, _Entry]) -> Files:
-    """The files of the case that an entry is like, with its own put over them, and those left out that it names so."""
+    """The own files of an entry put over those of the case that it is like; None removes a file."""
     if entry.like is None:
         merged = dict(entry.own)
     else:

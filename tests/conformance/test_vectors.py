@@ -59,7 +59,7 @@ def valid(path: str) -> bool:
     return path.split("/")[1] == "valid"
 
 
-def test_the_schemas_are_some() -> None:
+def test_the_schemas_are_valid() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.Draft202012Validator.check_schema(DOCUMENT_SCHEMA)
 
