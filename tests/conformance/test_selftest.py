@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,9 @@ from pathlib import Path
 import pytest
 from mutants.change import Change
 from mutants.mutants import MUTANTS, adapter_of
+
+from tensordelta_conformance import Suite
+from tensordelta_conformance.folder import write_files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFORMANCE = ROOT / "conformance"
@@ -49,11 +51,10 @@ def test_a_change_that_fits_nowhere_is_refused() -> None:
 
 
 def test_a_mutant_that_survives_is_told(tmp_path: Path) -> None:
-    """A copy of the vectors in which the case that kills a mutant is its valid twin, under the old name."""
+    """Vectors in which the case that kills a mutant is its valid twin, under the old name."""
     name, killer, twin = "bitmap-highest-bit-first", "bitmap-worked", "all-of-4"
-    found = {path.parent.name: path.parent for path in VECTORS.glob("*/*/*/case.json")}
     folder = tmp_path / "positions" / "valid" / killer
-    shutil.copytree(found[twin], folder)
+    write_files(Suite(VECTORS).cases[twin].files, folder)
     case = folder / "case.json"
     case.write_text(case.read_text().replace(f'"{twin}"', f'"{killer}"'))
     assert selftest(name).returncode == 0
