@@ -17,6 +17,7 @@ from generate.model import MASK64, Model, fit, tensor
 
 Build = Callable[[], Builder]
 Frame = Callable[[bytes], bytes]
+Stream = bytes | str | None
 Counted = tuple[str, int, int, int]
 """A word's tensor and number, and what it is before and after."""
 
@@ -44,7 +45,8 @@ class Part:
         slices: (name, start, stop); the whole of the only tensor unless given.
         restate: natural numbers of words to list though they are equal.
         hand: the streams before compression in hexadecimal digits, as derived by hand; the slow encoder must agree.
-        streams: streams that take the place of the encoder's before compression; None: no such stream.
+        streams: streams that take the place of the encoder's before compression, as bytes or in hexadecimal digits;
+            None: no such stream.
         frames: compresses a stream.
         stored: compresses the streams of these names.
         new: the state to encode, if it is not the one that the manifest tells.
@@ -61,7 +63,7 @@ class Part:
     compression: str = "none"
     restate: Sequence[int] = ()
     hand: Mapping[str, str] = field(default_factory=dict)
-    streams: Mapping[str, bytes | None] = field(default_factory=dict)
+    streams: Mapping[str, Stream] = field(default_factory=dict)
     frames: Frame = zstd
     stored: Mapping[str, Frame] = field(default_factory=dict)
     new: Model | None = None
@@ -91,7 +93,7 @@ def made(base: Model, new: Model, part: Part) -> Chunk:
         if data is None:
             del each.streams[name]
         else:
-            each.streams[name] = data
+            each.streams[name] = bytes.fromhex(data) if isinstance(data, str) else data
     default: Frame = part.frames if part.compression == "zstd" else bytes
     each.streams = {name: part.stored.get(name, default)(data) for name, data in each.streams.items()}
     each.entry["compression"] = part.compression
