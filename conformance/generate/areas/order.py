@@ -39,7 +39,11 @@ def bf16(words: list[int], after: dict[int, int]) -> tuple[Model, Model]:
 # fmt: off
 # -- natural -----------------------------------------------------------------------------------------------------------
 
-THREE: Model = {"a": tensor("BF16", (4,), 0x3F80), "b": tensor("BF16", (20, 16), 0x3C00), "c": tensor("BF16", (4,), 0xBF80)}
+THREE: Model = {
+    "a": tensor("BF16", (4,), 0x3F80),
+    "b": tensor("BF16", (20, 16), 0x3C00),
+    "c": tensor("BF16", (4,), 0xBF80),
+}
 natural("worked", "The worked example of section 7.2: two words of one tensor, then four of the next", NATURAL,
     THREE, moved(moved(THREE, {319: 0x3C01}, "b"), {0: 0xBF81, 3: 0xBF7E}, "c"),
     Part([("b", 318, 320), ("c", 0, 4)], hand={"gaps": "01 00 02", "codes": "25"}))
@@ -52,8 +56,8 @@ LINE = one("U16", range(40))
 natural("over-adjacent-slices", "Slices that are adjacent in one tensor", f"CHK-006 {NATURAL}",
     LINE, moved(LINE, {9: 0, 10: 0, 29: 0}),
     Part([("w", 0, 10), ("w", 10, 30), ("w", 30, 40)], values="replace", hand={"gaps": "09 00 12"}))
-natural("over-slices-with-a-hole", "Slices of one tensor with words between them that no chunk has", f"{NATURAL} FIT-004",
-    LINE, moved(LINE, {4: 9, 30: 9, 39: 9}),
+natural("over-slices-with-a-hole", "Slices of one tensor with words between them that no chunk has",
+    f"{NATURAL} FIT-004", LINE, moved(LINE, {4: 9, 30: 9, 39: 9}),
     Part([("w", 4, 5), ("w", 30, 31), ("w", 39, 40)], positions="all", values="replace"))
 
 # -- exponent: what the positions are, derived by hand -----------------------------------------------------------------
@@ -89,7 +93,10 @@ exponent("of-one-word", "A chunk of one word",
 
 # -- exponent: over several slices, and over words that fitting made ---------------------------------------------------
 
-PAIR: Model = {"a": tensor("BF16", (4,), [0x0000, 0x4000, 0x3C00, 0x0000]), "b": tensor("BF16", (3,), [0x3F80, 0x3000, 0x0000])}
+PAIR: Model = {
+    "a": tensor("BF16", (4,), [0x0000, 0x4000, 0x3C00, 0x0000]),
+    "b": tensor("BF16", (3,), [0x3F80, 0x3000, 0x0000]),
+}
 exponent("over-two-tensors",
     "Words of two tensors have one order: word 1 of the second, 2 of the first, 0 of the second, 1 of the first",
     PAIR, moved(moved(PAIR, {1: 0x4001, 2: 0x3C01}, "a"), {1: 0x3001}, "b"),
