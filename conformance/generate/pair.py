@@ -37,6 +37,13 @@ def moved(model: Model, words: Mapping[int, int], name: str = "w") -> Model:
     return {**model, name: model[name]._replace(words=new)}
 
 
+def moved_in(model: Model, **words: Mapping[int, int]) -> Model:
+    """The state with some words of several tensors replaced."""
+    for name, some in words.items():
+        model = moved(model, some, name)
+    return model
+
+
 @dataclass(frozen=True)
 class Part:
     """A chunk to be made, and what is done to it.

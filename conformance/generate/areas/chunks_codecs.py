@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from generate.model import Model, Random, changed, random_tensor, tensor, weights
-from generate.pair import Part, chain, moved, one
+from generate.pair import Part, chain, moved, moved_in, one
 from generate.rows import Rows
 
 ROWS = Rows("chunks")
@@ -37,32 +37,37 @@ def models(everywhere: bool) -> tuple[Model, Model]:
 # fmt: off
 # -- combinations ------------------------------------------------------------------------------------------------------
 
-# What a reader without the check would read from the illegal ones is what their fingerprints tell.
 FIVE = one("BF16", [0x3F80, 0x3C00, 0x0000, 0x3C10, 0xBF00])
 UP = one("BF16", [0x3F81, 0x3C01, 0x0001, 0x3C11, 0xBF01])
 ROWS.read("exponent-of-five-words", "Order exponent with gaps and steps, of five words that all change", "CHK-023",
     chain(FIVE, UP, Part(order="exponent")), level="reader-exponent")
-for coding in (
-    Part(order=order, positions=positions, shift=shift, values=values)
-    for order in ("natural", "exponent") for positions, shift in POSITIONS for values in ("step", "replace")
+LEGAL = [
+    *(("natural", *each, values) for each in POSITIONS for values in ("step", "replace")),
+    *(("exponent", *each, "step") for each in POSITIONS if each[0] != "all"),
+]
+for order, positions, shift, values in LEGAL:
+    old, new = models(everywhere=positions == "all")
+    for compression in ("none", "zstd"):
+        part = Part(order=order, positions=positions, shift=shift, values=values, compression=compression)
+        slug, text = named(part)
+        ROWS.read(f"combination-{slug}-{compression}",
+            f"Chunks of words of 8 to 64 bits: {text}, compression {compression}", "CHK-023",
+            chain(old, new, *(replace(part, slices=[(name, 0, len(each.words))]) for name, each in old.items())),
+            level="reader-core" if order == "natural" else "reader-exponent")
+# The fingerprints are those of what a reader without the check would read.
+for positions, shift, values, rules in (
+    *((*each, "replace", "CHK-022 VAL-006") for each in POSITIONS if each[0] != "all"),
+    ("all", 0, "replace", "CHK-022"),
+    ("all", 0, "step", "CHK-022 POS-012"),
 ):
-    slug, text = named(coding)
-    level = "reader-core" if coding.order == "natural" else "reader-exponent"
-    if coding.order == "natural" or (coding.positions != "all" and coding.values == "step"):
-        old, new = models(coding.positions == "all")
-        for compression in ("none", "zstd"):
-            part = replace(coding, compression=compression)
-            parts = [replace(part, slices=[(name, 0, len(each.words))]) for name, each in old.items()]
-            ROWS.read(f"combination-{slug}-{compression}",
-                f"Chunks of words of 8 to 64 bits: {text}, compression {compression}", "CHK-023",
-                chain(old, new, *parts), level=level)
-    else:
-        rule = {("all", "step"): "POS-012", ("all", "replace"): ""}.get((coding.positions, coding.values), "VAL-006")
-        ROWS.reject(f"illegal-{slug}", f"Codecs that do not go together: {text}", f"CHK-022 {rule}",
-            chain(FIVE, UP, coding), twin="exponent-of-five-words", level=level)
+    part = Part(order="exponent", positions=positions, shift=shift, values=values)
+    slug, text = named(part)
+    ROWS.reject(f"illegal-{slug}", f"Codecs that do not go together: {text}", rules,
+        chain(FIVE, UP, part), twin="exponent-of-five-words", level="reader-exponent")
+
 MIXED: Model = {"a": tensor("U8", (40,), 1), "b": tensor("BF16", (40,), 2), "c": tensor("U8", (4,), 3)}
 ROWS.read("codecs-of-all-kinds-in-one-pack", "Chunks of one pack with other dtypes, codecs and compressions", "CHK-023",
-    chain(MIXED, moved(moved(moved(MIXED, {3: 5, 4: 5}, "a"), {39: 9}, "b"), dict.fromkeys(range(4), 7), "c"),
+    chain(MIXED, moved_in(MIXED, a={3: 5, 4: 5}, b={39: 9}, c=dict.fromkeys(range(4), 7)),
         Part([("a", 0, 40)], compression="zstd"), Part([("b", 0, 40)], positions="bitmap", values="replace"),
         Part([("c", 0, 4)], positions="all", compression="zstd")))
 
@@ -104,8 +109,8 @@ for member, codec in (
 fault("codec-in-upper-case", "The codec of values is STEP", "CHK-012", {"values": {"codec": "STEP"}}, "unsupported")
 
 fault("gap-without-shift", "Codec gap has no shift", "CHK-013", {"positions": {"codec": "gap"}})
-shift: Any
-for slug, text, rule, shift in (
+wrong: Any
+for slug, text, rule, wrong in (
     *((f"{number}", f"{number}", "CHK-013", number) for number in (1, 3, 5, 7, 9, 16)),
     ("minus-4", "-4", "JSN-009", -4),
     ("string", "a string", "CHK-013", "4"),
@@ -114,7 +119,7 @@ for slug, text, rule, shift in (
     ("boolean", "false", "CHK-013", False),
     ("array", "an array", "CHK-013", [4]),
 ):
-    fault(f"gap-shift-{slug}", f"The shift is {text}", rule, {"positions": {"codec": "gap", "shift": shift}})
+    fault(f"gap-shift-{slug}", f"The shift is {text}", rule, {"positions": {"codec": "gap", "shift": wrong}})
 for slug, twin, entry in (
     ("natural-with-limit", "gap", {"order": {"codec": "natural", "limit": 3}}),
     ("gap-with-another-member", "gap", {"positions": {"codec": "gap", "shift": 4, "Shift": 4}}),

@@ -7,7 +7,7 @@ from typing import Any
 
 from generate.builder import Builder, manifest_name
 from generate.model import DTYPES, Model, Random, changed, random_tensor, tensor
-from generate.pair import Build, Part, chain, moved, one
+from generate.pair import Build, Part, chain, moved, moved_in, one
 from generate.rows import Rows, kebab
 
 ROWS = Rows("order", level="reader-exponent", twin="exponent-worked-with-limit-256")
@@ -45,11 +45,11 @@ THREE: Model = {
     "c": tensor("BF16", (4,), 0xBF80),
 }
 natural("worked", "The worked example of section 7.2: two words of one tensor, then four of the next", NATURAL,
-    THREE, moved(moved(THREE, {319: 0x3C01}, "b"), {0: 0xBF81, 3: 0xBF7E}, "c"),
+    THREE, moved_in(THREE, b={319: 0x3C01}, c={0: 0xBF81, 3: 0xBF7E}),
     Part([("b", 318, 320), ("c", 0, 4)], hand={"gaps": "01 00 02", "codes": "25"}))
 FOUR: Model = {f"t{number}": tensor("U8", (5 + number,), number) for number in range(4)}
 natural("over-four-tensors", "A chunk over four whole tensors; first and last words of them are listed", NATURAL,
-    FOUR, moved(moved(moved(moved(FOUR, {4: 90}, "t0"), {0: 91}, "t1"), {6: 92}, "t2"), {7: 93}, "t3"),
+    FOUR, moved_in(FOUR, t0={4: 90}, t1={0: 91}, t2={6: 92}, t3={7: 93}),
     Part([(name, 0, len(each.words)) for name, each in FOUR.items()],
         values="replace", hand={"gaps": "04 00 0b 07", "values.0": "5a 5b 5c 5d"}))
 LINE = one("U16", range(40))
@@ -99,7 +99,7 @@ PAIR: Model = {
 }
 exponent("over-two-tensors",
     "Words of two tensors have one order: word 1 of the second, 2 of the first, 0 of the second, 1 of the first",
-    PAIR, moved(moved(PAIR, {1: 0x4001, 2: 0x3C01}, "a"), {1: 0x3001}, "b"),
+    PAIR, moved_in(PAIR, a={1: 0x4001, 2: 0x3C01}, b={1: 0x3001}),
     Part([("a", 1, 3), ("b", 0, 2)], hand={"gaps": "00 00 01"}))
 exponent("over-adjacent-slices", "The order of two adjacent slices of one tensor is one order: 3, 1, 2, 0",
     *bf16([0x4000, 0x3C00, 0x3F80, 0x3000], {0: 0x4001, 3: 0x3001}),
