@@ -86,11 +86,7 @@ size("values-all-longer", "Each plane of the values has a byte more than m", "va
 size("values-one-plane-shorter", "One plane of the values has a byte fewer than m", "values",
     {"values.1": "00 03 ff 02"})
 for kind, name in (
-    ("gaps", "gaps"),
-    ("low-of-shift-4", "low"),
-    ("bitmap", "bitmap"),
-    ("gaps", "codes"),
-    ("gaps", "escapes.0"),
+    ("gaps", "gaps"), ("low-of-shift-4", "low"), ("bitmap", "bitmap"), ("gaps", "codes"), ("gaps", "escapes.0"),
     ("values", "values.1"),
 ):
     fault(f"stream-{kebab(name)}-empty", f"The stream {name} has no bytes", "CHK-019", kind, {name: ""})
