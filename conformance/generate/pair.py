@@ -14,8 +14,8 @@ from generate.codecs import Chunk, Slice, chunk
 from generate.fingerprint import change_fingerprint
 from generate.frames import zstd
 from generate.model import MASK64, Model, fit, tensor
+from generate.rows import Build
 
-Build = Callable[[], Builder]
 Frame = Callable[[bytes], bytes]
 Stream = bytes | str | None
 Counted = tuple[str, int, int, int]
@@ -184,3 +184,10 @@ def listed(
     """A tensor `w` of zeros, of which some words become 1; with `full` in a full version."""
     old = one(dtype, count)
     return chain(None if full else old, moved(old, dict.fromkeys(places, 1)), part, **how)
+
+
+def turned(members: dict[str, Any]) -> None:
+    """The members of an object stand in the reverse order."""
+    reverse = [*reversed(members.items())]
+    members.clear()
+    members.update(reverse)

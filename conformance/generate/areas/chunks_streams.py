@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from generate.pair import Build, Part, Stream, chain, moved, one
-from generate.rows import Rows, kebab
+from generate.pair import Part, Stream, chain, moved, one
+from generate.rows import Build, Rows, kebab
 
 ROWS = Rows("chunks")
 OLD = one("U16", 600)

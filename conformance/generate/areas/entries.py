@@ -7,8 +7,7 @@ from typing import Any
 
 from generate.builder import Builder
 from generate.model import Model
-from generate.pair import Build
-from generate.rows import Rows
+from generate.rows import Build, Rows
 from generate.standard import setting, standard, without
 
 ROWS = Rows("entries", twin="standard-of-two")

@@ -9,8 +9,8 @@ from typing import Any
 from generate.builder import Builder
 from generate.fingerprint import fingerprint
 from generate.model import Model, tensor
-from generate.pair import Build, Part, chain, moved, moved_in, one
-from generate.rows import Rows
+from generate.pair import Part, chain, moved, moved_in, one
+from generate.rows import Build, Rows
 
 ROWS = Rows("fingerprint", twin="two-chunks-with-fingerprints")
 RULE, CHUNK, STATE, FULL = "FPR-006", "RDR-006", "RDR-007", "RDR-009"

@@ -6,8 +6,7 @@ from generate.builder import Builder, of_chunks, of_plain
 from generate.codecs import chunk, chunk_for
 from generate.fingerprint import fingerprint
 from generate.model import Model, Random, fit, random_tensor, stepped, tensor, weights
-from generate.pair import Build
-from generate.rows import Rows
+from generate.rows import Build, Rows
 from generate.scenes import line, little
 
 ROWS = Rows("fitting", level="chain")

@@ -9,8 +9,8 @@ from typing import Any
 from generate.blocks import ALL
 from generate.frames import BLOCK, COMPRESSED, MAGIC, RAW, RESERVED, RLE, Block, frame, raw_blocks, xxh64
 from generate.model import Random
-from generate.pair import Build, Frame, Part, chain, moved, one
-from generate.rows import Rows, kebab
+from generate.pair import Frame, Part, chain, moved, one
+from generate.rows import Build, Rows, kebab
 
 ROWS = Rows("frames", twin="frame-of-a-size-of-2-bytes")
 FORM, SIZE, CHECKSUM, DICTIONARY, WINDOW, CONTENT = "ZST-001", "ZST-003", "ZST-004", "ZST-005", "ZST-008", "ZST-009"

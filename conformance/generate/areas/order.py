@@ -7,8 +7,8 @@ from typing import Any
 
 from generate.builder import Builder, manifest_name
 from generate.model import DTYPES, Model, Random, changed, random_tensor, tensor
-from generate.pair import Build, Part, chain, moved, moved_in, one
-from generate.rows import Rows, kebab
+from generate.pair import Part, chain, moved, moved_in, one
+from generate.rows import Build, Rows, kebab
 
 ROWS = Rows("order", level="reader-exponent", twin="exponent-worked-with-limit-256")
 NATURAL, EXPONENT = "ORD-001", "ORD-002"

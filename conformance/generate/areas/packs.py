@@ -1,4 +1,4 @@
-"""The file of a pack, the header of a chunk pack, and two packs in each other's place (SPEC.md 6.1 and 6.2)."""
+"""Packs: the file, the header of a chunk pack, packs in each other's place (SPEC.md sections 6.1 and 6.2)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from generate.builder import Builder, Pack, manifest_name, of_chunks
 from generate.model import Model, tensor
-from generate.pair import Build, Part, chain, made, moved, moved_in
-from generate.rows import Rows, kebab
+from generate.pair import Part, chain, made, moved, moved_in, turned
+from generate.rows import Build, Rows, kebab
 from generate.standard import replaced, without
 
 ROWS = Rows("packs", twin="pack-of-two-chunks")
@@ -69,18 +69,11 @@ def length(number: int) -> Callable[[bytes], bytes]:
     return lambda data: number.to_bytes(8, "little") + data[8:]
 
 
-def turned(header: Header) -> None:
-    """The entries stand in the reverse order."""
-    members = [*reversed(header.items())]
-    header.clear()
-    header.update(members)
-
-
 def inside_out(header: Header) -> None:
     """The members of each entry stand in the reverse order."""
     for name in header:
         if name != "__metadata__":
-            header[name] = dict(reversed(header[name].items()))
+            turned(header[name])
 
 
 def on(name: str, **members: Any) -> Callable[[Header], None]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from generate.model import DTYPES, Random, random_tensor, stepped, tensor, word_bits
-from generate.pair import Build, Part, chain, moved, one
-from generate.rows import Rows, kebab
+from generate.pair import Part, chain, moved, one
+from generate.rows import Build, Rows, kebab
 
 ROWS = Rows("values")
 STEP, REPLACE, ANY = "VAL-001", "VAL-005", "WRD-006"
