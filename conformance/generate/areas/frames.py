@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from generate.areas.chunks_streams import OLD, STEPS
 from generate.blocks import ALL
 from generate.frames import BLOCK, COMPRESSED, MAGIC, RAW, RESERVED, RLE, Block, frame, raw_blocks, xxh64
 from generate.model import Random
-from generate.pair import Frame, Part, chain, moved, one
+from generate.pair import Frame, Part, chain, one
 from generate.rows import Build, Rows, kebab
 
 ROWS = Rows("frames", twin="frame-of-a-size-of-2-bytes")
@@ -248,9 +249,6 @@ fault("bomb-that-says-600-bytes", "A frame makes 128 MiB, and says that it makes
 fault("bomb-that-says-600-bytes-in-a-window",
     "A frame with a window of 128 MiB makes 1 GiB, and says that it makes the 600 bytes of the stream",
     f"{CONTENT} ZST-010", bomb(1 << 30, ZEROS_OF_2_30, 600, window=17 << 3), expect={"memory": 160 * MIB})
-# A chunk of gaps and steps with escapes, as that of streams-of-gaps-in-frames.
-OLD = one("U16", 600)
-NEW = moved(OLD, {3: 1, 9: 1000, 290: 65535, 291: 700, 599: 1})
 for stream, length in (("gaps", 7), ("codes", 2), ("escapes.1", 2)):
     for slug, text, rules, size in (
         ("says-so", "says so", SIZE, 1 << 27),
@@ -258,5 +256,5 @@ for stream, length in (("gaps", 7), ("codes", 2), ("escapes.1", 2)):
     ):
         ROWS.reject(f"frame-bomb-for-{kebab(stream)}-that-{slug}",
             f"A frame of the stream {stream} makes 128 MiB, and {text}", rules,
-            chain(OLD, NEW, Part(compression="zstd", stored={stream: always(bomb(1 << 27, ZEROS_OF_2_27, size))})),
+            chain(OLD, STEPS, Part(compression="zstd", stored={stream: always(bomb(1 << 27, ZEROS_OF_2_27, size))})),
             twin="streams-of-gaps-in-frames", expect={"memory": 64 * MIB})
