@@ -1,4 +1,4 @@
-"""Chains of one delta, or of one full version, over tensors given word by word, for cases at one edge of a rule."""
+"""Chains of one delta, or of one full version, over tensors given word by word."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class Part:
 
     Attributes:
         slices: (name, start, stop); the whole of the only tensor unless given.
-        restate: natural numbers of words to list though they are equal.
+        restate: numbers, in natural order, of words to list although they are equal.
         hand: the streams before compression in hexadecimal digits, as derived by hand; the slow encoder must agree.
         streams: streams that take the place of the encoder's before compression, as bytes or in hexadecimal digits;
             None: no such stream.
         frames: compresses a stream.
         stored: compresses the streams of these names.
-        new: the state to encode, if it is not the one that the manifest tells.
+        new: the state to encode, if it is not that of the manifest.
         counted: the changes of which `fingerprint` is the sum, if they are not those of the listed words.
         entry: members of the chunk's entry in the chunk table.
     """
@@ -138,10 +138,10 @@ def pair(
 ) -> Builder:
     """Version 0 of the old state and version 1 of the new one; with no old state, version 0 of the new one.
 
-    What is given is done to the last version, at the place that its name says.
+    The other arguments change the last version, each the place that it is named after.
 
     Args:
-        parts: the chunks of the last version, in one pack; none if there are none.
+        parts: the chunks of the last version, in one pack; without any there is no such pack.
         more: makes more packs, from the builder and the layout's digest.
         fields: members of the pack's entry in the manifest.
         features: by default `exponent-order` if a chunk has that order.
@@ -174,7 +174,7 @@ def pair(
 
 
 def chain(old: Model | None, new: Model, *parts: Part, **how: Any) -> Build:
-    """`pair`, to be made later."""
+    """The chain of `pair`, made when it is needed."""
     return partial(pair, old, new, *parts, **how)
 
 

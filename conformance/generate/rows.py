@@ -1,4 +1,7 @@
-"""Rows: what the cases of an area share is said once, so that each case is a line or two."""
+"""Rows: what the cases of an area share is said once, and each case on a line or two.
+
+In the modules of `areas` the rows stand after `# fmt: off`: first slug, title and requirements, then what the case is.
+"""
 
 from __future__ import annotations
 

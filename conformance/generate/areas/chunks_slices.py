@@ -93,7 +93,7 @@ odd("named-twice", "A chunk names one slice twice", "CHK-005",
     ("a", 0, 5), ("a", 5, 10), ("a", 5, 10), ("a", 10, 30), ("b", 0, 20))
 
 # -- overlaps ----------------------------------------------------------------------------------------------------------
-# What names a word again says of it what is so, or does not list it; a reader without the check sees no fault.
+# A chunk that names a word again gives its right value or does not list it: without the check no fault is found.
 # fmt: on
 
 

@@ -82,7 +82,8 @@ fault("changed-one-less", "`changed` is one less than the sum of the chunks' cou
     lambda entry: entry.update(changed=entry["changed"] - 1))
 fault("changed-0", "`changed` is 0", "MAN-011", {"changed": 0})
 
-# -- paths: `place` is where a reader that lacks the rule finds the pack -----------------------------------------------
+# -- paths -------------------------------------------------------------------------------------------------------------
+# The last column is where a reader without the check looks for the pack, if not at the path as it is.
 
 PLACE = "packs/x.safetensors"
 ROWS.read("pack-path-without-a-digest", "A pack at packs/x.safetensors", "PTH-005", at(PLACE))

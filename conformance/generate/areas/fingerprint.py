@@ -135,9 +135,9 @@ ROWS.read("change-of-two-tensors-in-a-chunk",
 
 OLD: Model = {"a": tensor("BF16", (5, 8), 0x3FFF), "b": tensor("U16", (20,), 0xFFFF)}
 NEW = moved_in(OLD, a={3: 0x4000, 39: 0x3FFE}, b={0: 0, 19: 1})
-A, B = Part([("a", 0, 40)], shift=4), Part([("b", 0, 20)], values="replace")
+CHUNK_A, CHUNK_B = Part([("a", 0, 40)], shift=4), Part([("b", 0, 20)], values="replace")
 ROWS.read("two-chunks-with-fingerprints", "Two chunks, of steps and of replaced words", f"{CHUNK} {STATE}",
-    chain(OLD, NEW, A, B))
+    chain(OLD, NEW, CHUNK_A, CHUNK_B))
 for slug, title, how in (
     ("one-more", "The fingerprint of a chunk is one more than it should be", lambda a, b: (a + 1, b)),
     ("with-its-highest-bit-changed", "The highest bit of a chunk's fingerprint is wrong",
@@ -147,7 +147,7 @@ for slug, title, how in (
      lambda a, b: (a + 5, b - 5)),
     ("of-no-change", "The fingerprint of a chunk is 0", lambda a, b: (a, 0)),
 ):
-    fault(f"chunk-fingerprint-{slug}", title, CHUNK, chain(OLD, NEW, A, B, table=chunks(how)))
+    fault(f"chunk-fingerprint-{slug}", title, CHUNK, chain(OLD, NEW, CHUNK_A, CHUNK_B, table=chunks(how)))
 STEP = one("F32", [0x3F80FFFF, 7]), one("F32", [0x3F810000, 7])
 ROWS.read("change-alone-that-carries", "A step that carries from the low lane into the high one", RULE,
     chain(*STEP, Part()))
@@ -158,18 +158,18 @@ for slug, title, streams in (
     ("step-in-the-other-direction", "A code says -1 for a step of 1", {"codes": "00"}),
     ("position-next-to-the-right-one", "A position is one too low", {"low": "23"}),
 ):
-    fault(slug, title, CHUNK, chain(OLD, NEW, replace(A, streams=streams), B))
+    fault(slug, title, CHUNK, chain(OLD, NEW, replace(CHUNK_A, streams=streams), CHUNK_B))
 for slug, title, streams in (
     ("replaced-word-altered", "A bit of a replaced word is wrong", {"values.0": "80 01"}),
     ("replaced-words-in-another-order", "Two replaced words stand in each other's place", {"values.0": "01 00"}),
 ):
-    fault(slug, title, CHUNK, chain(OLD, NEW, A, replace(B, streams=streams)))
+    fault(slug, title, CHUNK, chain(OLD, NEW, CHUNK_A, replace(CHUNK_B, streams=streams)))
 
 # -- fingerprints of manifests -----------------------------------------------------------------------------------------
 
 NUMBER = int(fingerprint(NEW), 16)
 ROWS.read("two-chunks-without-fingerprints-object", "Two chunks, and a manifest that names no fingerprints object",
-    STATE, chain(OLD, NEW, A, B, manifest=unsummed))
+    STATE, chain(OLD, NEW, CHUNK_A, CHUNK_B, manifest=unsummed))
 for slug, title, number in (
     ("one-more", "The manifest's fingerprint is one more than that of the state", NUMBER + 1),
     ("with-its-highest-bit-changed", "The highest bit of the manifest's fingerprint is wrong", NUMBER ^ 1 << 63),
@@ -178,20 +178,21 @@ for slug, title, number in (
      int.from_bytes(NUMBER.to_bytes(8, "little"))),
     ("of-the-changes", "The manifest's fingerprint is that of the changes alone", NUMBER - int(fingerprint(OLD), 16)),
 ):
-    fault(f"manifest-fingerprint-{slug}", title, STATE, chain(OLD, NEW, A, B, manifest=saying(number)),
+    fault(f"manifest-fingerprint-{slug}", title, STATE, chain(OLD, NEW, CHUNK_A, CHUNK_B, manifest=saying(number)),
         "two-chunks-without-fingerprints-object")
-fault("chunk-left-out", "A chunk is left out, of which the manifest's fingerprint knows", STATE, chain(OLD, NEW, A))
+fault("chunk-left-out", "A chunk is left out, of which the manifest's fingerprint knows", STATE,
+    chain(OLD, NEW, CHUNK_A))
 fault("word-left-out", "A chunk leaves out a word, and its fingerprint does as well", STATE,
-    chain(OLD, NEW, replace(A, new=moved(NEW, {39: 0x3FFF}, "a")), B))
+    chain(OLD, NEW, replace(CHUNK_A, new=moved(NEW, {39: 0x3FFF}, "a")), CHUNK_B))
 fault("word-too-many", "A chunk changes a word too many, and its fingerprint counts it", STATE,
-    chain(OLD, NEW, replace(A, new=moved(NEW, {20: 0x3FFE}, "a")), B))
+    chain(OLD, NEW, replace(CHUNK_A, new=moved(NEW, {20: 0x3FFE}, "a")), CHUNK_B))
 fault("nothing-but-the-manifest", "A delta has no packs, and another fingerprint than its base", STATE, chain(OLD, NEW))
 ROWS.read("full-version-of-two-chunks", "A full version of two chunks that names no fingerprints object", STATE,
-    chain(None, NEW, A, B, manifest=unsummed), full=True)
+    chain(None, NEW, CHUNK_A, CHUNK_B, manifest=unsummed), full=True)
 fault("full-fingerprint-one-less", "The fingerprint of a full version is one less than that of the state", FULL,
-    chain(None, NEW, A, B, manifest=saying(NUMBER - 1)), "full-version-of-two-chunks", full=True)
+    chain(None, NEW, CHUNK_A, CHUNK_B, manifest=saying(NUMBER - 1)), "full-version-of-two-chunks", full=True)
 fault("full-fingerprint-that-is-0", "The fingerprint of a full version is 0", FULL,
-    chain(None, NEW, A, B, manifest=saying(0)), "full-version-of-two-chunks", full=True)
+    chain(None, NEW, CHUNK_A, CHUNK_B, manifest=saying(0)), "full-version-of-two-chunks", full=True)
 fault("full-chunk-fingerprint-one-more", "The fingerprint of a chunk of a full version is one more than it should be",
-    FULL, chain(None, NEW, A, B, manifest=unsummed, table=chunks(lambda a, b: (a, b + 1))),
+    FULL, chain(None, NEW, CHUNK_A, CHUNK_B, manifest=unsummed, table=chunks(lambda a, b: (a, b + 1))),
     "full-version-of-two-chunks", full=True)

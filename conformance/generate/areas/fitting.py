@@ -93,9 +93,9 @@ fitted("dropped-before-others-of-its-kind",
 fitted("added-before-others-of-its-kind",
     "A tensor is added before three of its dtype and shape, so that each of them gets the index of its neighbour",
     "FIT-002 FIT-004", LAYERS | {"layers.00.w": tensor("BF16", (3,), [0, 9, 0])}, before=LAYERS)
-X, Y = tensor("U8", (4,), [1, 2, 3, 4]), tensor("U8", (4,), [4, 3, 3, 1])
+FORTH, BACK = tensor("U8", (4,), [1, 2, 3, 4]), tensor("U8", (4,), [4, 3, 3, 1])
 fitted("equal-words-swap-names", "Two tensors of one dtype and shape change names and thereby words", "FIT-004",
-    BASE | {"x": Y, "y": X}, before=BASE | {"x": X, "y": Y})
+    BASE | {"x": BACK, "y": FORTH}, before=BASE | {"x": FORTH, "y": BACK})
 fitted("without-packs", "A delta without packs drops, adds and zeroes tensors by its layout alone",
     "FIT-001 FIT-002 MAN-007", without(BASE, "b.bias") | {"a.weight": tensor("BF16", (6, 4)), "e": tensor("F64", (2,))})
 
@@ -119,7 +119,7 @@ ROWS.read("fit-several-layouts-from-nothing", "A route from nothing over three l
     states(BASE, BASE | others(2), without(BASE, "c.ids") | others(2) | {"b.bias": tensor("F32", (1, 5), 7)},
         little(3)), held=None, to=3)
 
-# -- chains that no two states say -------------------------------------------------------------------------------------
+# -- chains that a list of states does not describe --------------------------------------------------------------------
 # fmt: on
 
 

@@ -83,7 +83,7 @@ def fault(
 
 
 # fmt: off
-# -- headers: what follows the magic number, by hand -------------------------------------------------------------------
+# -- headers: the bytes after the magic number, by hand ----------------------------------------------------------------
 
 for slug, title, content, digits in (
     ("of-a-size-of-1-byte", "A frame of one segment has its content size, 200, in one byte", FEW, "24 c8"),
@@ -236,7 +236,7 @@ fault("in-two", "The content is in two frames, which together have its size", SI
 fault("in-two-of-which-the-first-says-all", "The content is in two frames, of which the first says the size of both",
     CONTENT, frame(SOME[:300], size=600) + frame(SOME[300:]))
 
-# -- small frames that make much; a reader knows before it decodes them ------------------------------------------------
+# -- small frames of large contents, which a reader notices before it decodes them -------------------------------------
 
 ZEROS_OF_2_27, ZEROS_OF_2_30 = bytes.fromhex("34 0f 66 71"), bytes.fromhex("7f 07 ff b7")
 MIB = 1 << 20

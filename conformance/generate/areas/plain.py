@@ -16,8 +16,8 @@ ROWS = Rows("plain", twin="plain-pack-in-a-delta")
 PACK, OFFSETS, UNWANTED = "PCK-014", "PCK-004", "PCK-017"
 OLD: Model = {"a": tensor("BF16", (5, 8), 0x3F80), "b": tensor("F32", (4, 3), 0x3F800000), "n": tensor("F16", (0, 2))}
 NEW: Model = {**OLD, "b": tensor("F32", (4, 3), range(0x40000000, 0x4000000C))}
-B, X = NEW["b"], tensor("U8", (4,), 9)
-SHARD: Model = {"b": B, "x": X}
+KNOWN, OTHER = NEW["b"], tensor("U8", (4,), 9)
+SHARD: Model = {"b": KNOWN, "x": OTHER}
 """What the plain pack holds: a tensor of the layout in bytes 0 to 48, and one that the layout lacks in 48 to 52."""
 Text = Callable[[bytes], bytes]
 Header = dict[str, Any]
@@ -124,9 +124,9 @@ valid("pack-in-a-delta", "A delta of a plain pack, which has one tensor of the l
 full("checkpoint", "A full version is a checkpoint of one file, as another program wrote it", PACK,
     {name: NEW[name] for name in "nba"}, metadata={"format": "pt"})
 full("checkpoint-of-two-shards", "A full version is a checkpoint of two shards", PACK,
-    {"b": B, "n": NEW["n"]}, {"a": NEW["a"]})
+    {"b": KNOWN, "n": NEW["n"]}, {"a": NEW["a"]})
 valid("words-equal-to-the-base", "A plain pack has a tensor whose words are those of the base, beside one that changes",
-    "MAN-011", {"a": OLD["a"], "b": B})
+    "MAN-011", {"a": OLD["a"], "b": KNOWN})
 ZEROED: Model = {"b": tensor("I32", (3, 4), range(12)), "c": tensor("F64", (2,), [1 << 63, 0x7FF0000000000001])}
 valid("tensors-that-fitting-zeroed",
     "A plain pack has a tensor of another dtype and shape than the base's, and a new one", "PCK-019",
@@ -174,25 +174,25 @@ valid("nested-16-levels", "An unknown member of an entry is nested so that the h
 # -- tensors -----------------------------------------------------------------------------------------------------------
 
 for slug, title, held in (
-    ("of-another-dtype", "A tensor of a plain pack is I32, in the layout F32", {"b": B._replace(dtype="I32")}),
+    ("of-another-dtype", "A tensor of a plain pack is I32, in the layout F32", {"b": KNOWN._replace(dtype="I32")}),
     ("of-another-shape", "A tensor of a plain pack has the shape [3, 4], in the layout [4, 3]",
-     {"b": B._replace(shape=(3, 4))}),
+     {"b": KNOWN._replace(shape=(3, 4))}),
     ("of-another-rank", "A tensor of a plain pack has the shape [12], in the layout [4, 3]",
-     {"b": B._replace(shape=(12,))}),
+     {"b": KNOWN._replace(shape=(12,))}),
     ("without-words-of-another-shape", "A tensor without words has another shape in a plain pack than in the layout",
-     {"b": B, "n": tensor("F16", (0, 3))}),
+     {"b": KNOWN, "n": tensor("F16", (0, 3))}),
     ("without-words-of-another-dtype", "A tensor without words has another dtype in a plain pack than in the layout",
-     {"b": B, "n": tensor("BF16", (0, 2))}),
+     {"b": KNOWN, "n": tensor("BF16", (0, 2))}),
 ):
     fault(f"tensor-{slug}", title, "PCK-015", held)
-fault("pack-of-unwanted-tensors", "A second plain pack has no tensor of the layout", "PCK-016", SHARD, {"x": X})
+fault("pack-of-unwanted-tensors", "A second plain pack has no tensor of the layout", "PCK-016", SHARD, {"x": OTHER})
 fault("pack-of-no-tensors", "A second plain pack has no tensors", "PCK-016", SHARD, {})
 fault("words-altered", "A word of a plain pack is not the one that the manifest's fingerprint counts", "RDR-007",
-    {"b": tensor("F32", (4, 3), [*range(0x40000000, 0x4000000B), 5]), "x": X}, error="integrity")
+    {"b": tensor("F32", (4, 3), [*range(0x40000000, 0x4000000B), 5]), "x": OTHER}, error="integrity")
 fault("changed-counts-unwanted-words", "Changed counts the words of a tensor that the layout lacks", "MAN-011",
     entry=setting(changed=16))
 fault("changed-counts-differences", "Changed counts the words that differ from the base, and not all", "MAN-011",
-    {"a": OLD["a"], "b": B}, twin="plain-words-equal-to-the-base", entry=setting(changed=12))
+    {"a": OLD["a"], "b": KNOWN}, twin="plain-words-equal-to-the-base", entry=setting(changed=12))
 fault("tensors-counts-unwanted-tensors", "The range of tensors of a plain pack is one too wide", "MAN-010",
     entry=setting(tensors=[1, 3]))
 fault("pack-named-as-chunks", "The content of a plain pack is said to be chunks", "PCK-010",

@@ -66,7 +66,7 @@ for bits, dtype in OF_BITS.items():
     steps(f"step-greatest-escape-of-{bits}-bits",
         f"The greatest escape of {bits} bits, 2^{bits} - 5, steps over half of the range", f"{STEP} VAL-002",
         dtype, over, "0d", "fb", *["ff"] * high)
-    # With arithmetic modulo 2^w these steps are 0 and -2, and the sums are those of such a reader.
+    # With arithmetic modulo 2^w these steps are 0 and -2; the fingerprints are those of a reader that computes so.
     for less, escape, after in ((4, "fc", 7), (1, "ff", 5)):
         spoiled = Part(positions="all", new=one(dtype, [new for _, new in over]),
             streams=planes("escapes", escape, *["ff"] * high),
