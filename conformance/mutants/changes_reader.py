@@ -75,24 +75,23 @@ READER = [
     change(
         "pack-digest-unchecked",
         "The digest of a pack is not checked",
-        'require(hashlib.sha256(data).hexdigest() == entry.sha256, "TD-MAN-013", "another SHA-256", "integrity")',
+        'require(hashlib.sha256(data).hexdigest() == entry.sha256, rule, "another SHA-256", "integrity")',
         "pass",
         "pack-header-altered",
     ),
     change(
         "pack-size-unchecked",
         "A pack may be longer than its entry says",
-        '                    require(size == entry.size, "TD-MAN-013", f"{size} bytes, not {entry.size}", '
-        '"integrity")\n'
-        "                    return _proven(self._store.read(entry.path), entry)",
-        "                    return _proven(self._store.read(entry.path)[: entry.size], entry)",
+        '            require(self._size(name, exists) == entry.size, same, f"not {entry.size} bytes", "integrity")\n'
+        "            return _proven(self._store.read(name), entry, same)",
+        "            return _proven(self._store.read(name)[: entry.size], entry, same)",
         "pack-longer",
     ),
     change(
         "pack-missing-is-integrity",
         "A pack that is gone is reported as altered",
-        'require(size is not None, "TD-MAN-014", "no such object", "missing")',
-        'require(size is not None, "TD-MAN-014", "no such object", "integrity")',
+        "                fault = rejection\n",
+        '                fault = rejection\n                fault.name = "integrity"\n',
         "pack-missing",
     ),
     change(
@@ -115,7 +114,7 @@ READER = [
     change(
         "places-unproven",
         "A pack from another place is taken by its size",
-        "return _proven(path.read_bytes(), entry)\n            except",
+        'return _proven(path.read_bytes(), entry, "TD-MAN-013")\n            except',
         "return path.read_bytes()\n            except",
         "places-with-other-bytes",
         "places-with-others-of-the-same-size",

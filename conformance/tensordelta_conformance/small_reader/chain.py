@@ -124,26 +124,35 @@ class Chain:
 
     # -- objects ------------------------------------------------------------------------------------------------------
 
-    def get(self, name: str, limit: int, rule: str) -> bytes:
+    def _size(self, name: str, rule: str) -> int:
+        """The size of an object; `rule` asks that it exists."""
+        size = self._store.size(name)
+        if size is None:
+            raise Rejection("missing", rule, "no such object")
+        return size
+
+    def _document(self, name: str, limit: int, rule: str) -> bytes:
         """The bytes of an object of at most `limit` bytes; `rule` asks that it exists."""
+        require(self._size(name, rule) <= limit, "TD-LIM-004", f"more than {limit} bytes", "limit")
+        return self._store.read(name)
+
+    def _object_of(self, name: str, entry: Pack | File, exists: str, same: str) -> bytes:
+        """The bytes of an object of an entry; rules ask that it exists, and that size and SHA-256 are the entry's."""
         with about(name):
-            size = self._store.size(name)
-            if size is None:
-                raise Rejection("missing", rule, "no such object")
-            require(size <= limit, "TD-LIM-004", f"more than {limit} bytes", "limit")
-            return self._store.read(name)
+            require(self._size(name, exists) == entry.size, same, f"not {entry.size} bytes", "integrity")
+            return _proven(self._store.read(name), entry, same)
 
     def id(self) -> str:
         """The chain id, which is compared with the one that is pinned (step 1)."""
         with about("chain.json"):
-            chain = parse_chain(self.get("chain.json", SMALL, "TD-OBJ-009"))
+            chain = parse_chain(self._document("chain.json", SMALL, "TD-OBJ-009"))
             require(self._options.pin in (None, chain), "TD-OBJ-010", f"the chain is {chain}", "conflict")
             return chain
 
     def manifest(self, name: str) -> Manifest:
         """A manifest or shortcut (step 4, but for its features)."""
         with about(name):
-            edge = parse_manifest(self.get(name, MANIFEST, "TD-OBJ-008"), name)
+            edge = parse_manifest(self._document(name, MANIFEST, "TD-OBJ-008"), name)
             check_name(edge)
             require(edge.chain == self.id(), "TD-OBJ-011", f"of the chain {edge.chain}", "conflict")
             return edge
@@ -152,24 +161,20 @@ class Chain:
         """A layout by its digest."""
         name = f"layouts/{digest}.json"
         with about(name):
-            return parse_layout(self.get(name, LAYOUT, "TD-LAY-009"), digest)
+            return parse_layout(self._document(name, LAYOUT, "TD-LAY-009"), digest)
 
     def pack(self, entry: Pack) -> bytes:
         """The bytes of a pack, from under the root or from a place that has them (section 4.8)."""
         fault: Rejection | None = None
         if entry.path is not None:
             try:
-                with about(entry.path):
-                    size = self._store.size(entry.path)
-                    require(size is not None, "TD-MAN-014", "no such object", "missing")
-                    require(size == entry.size, "TD-MAN-013", f"{size} bytes, not {entry.size}", "integrity")
-                    return _proven(self._store.read(entry.path), entry)
+                return self._object_of(entry.path, entry, "TD-MAN-014", "TD-MAN-013")
             except Rejection as rejection:
                 fault = rejection
         for path in (path for place in self._options.places for path in sorted(Path(place).rglob("*"))):
             try:
                 if path.is_file() and path.stat().st_size == entry.size:
-                    return _proven(path.read_bytes(), entry)
+                    return _proven(path.read_bytes(), entry, "TD-MAN-013")
             except Rejection:
                 continue
         if fault is not None:
@@ -181,10 +186,7 @@ class Chain:
 
     def check_file(self, file: File) -> None:
         """The object of a file entry (section 4.9)."""
-        data = self.get(file.path, max(file.size, MANIFEST), "TD-MAN-029")
-        with about(file.path):
-            same = len(data) == file.size and hashlib.sha256(data).hexdigest() == file.sha256
-            require(same, "TD-MAN-022", "another size or SHA-256", "integrity")
+        self._object_of(file.path, file, "TD-MAN-029", "TD-MAN-022")
 
     def tensor_fingerprints(self, edge: Manifest) -> list[int] | None:
         """The numbers of the fingerprints object that a manifest names, if it names one (section 4.12)."""
@@ -192,9 +194,9 @@ class Chain:
             return None
         name = f"fingerprints/{edge.tensor_fingerprints}.bin"
         length = 8 * len(self.layout(edge.layout))
-        data = self.get(name, max(length, MANIFEST), "TD-FPR-010")
         with about(name):
-            require(len(data) == length, "TD-FPR-002", "not one number for each tensor")
+            require(self._size(name, "TD-FPR-010") == length, "TD-FPR-002", "not one number for each tensor")
+            data = self._store.read(name)
             digest = hashlib.sha256(data).hexdigest()
             require(digest == edge.tensor_fingerprints, "TD-FPR-001", "another SHA-256", "integrity")
             numbers = [int.from_bytes(data[at : at + 8], "little") for at in range(0, length, 8)]
@@ -294,8 +296,7 @@ class Chain:
             return state
 
 
-def _proven(data: bytes, entry: Pack) -> bytes:
-    """The bytes, if they are the pack."""
-    require(len(data) == entry.size, "TD-MAN-013", f"{len(data)} bytes, not {entry.size}", "integrity")
-    require(hashlib.sha256(data).hexdigest() == entry.sha256, "TD-MAN-013", "another SHA-256", "integrity")
+def _proven(data: bytes, entry: Pack | File, rule: str) -> bytes:
+    """The bytes, if they are those of an entry; `rule` asks for it."""
+    require(hashlib.sha256(data).hexdigest() == entry.sha256, rule, "another SHA-256", "integrity")
     return data
