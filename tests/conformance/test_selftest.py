@@ -40,7 +40,9 @@ def test_there_are_mutants_of_every_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_a_mutant_is_another_program(name: str) -> None:
     """Each change still fits the small reader, and gives a program that loads and says who it is."""
-    assert adapter_of(MUTANTS[name])({"id": 1, "op": "hello", "protocol": 1})["ok"]
+    adapter = adapter_of(MUTANTS[name])
+    assert adapter({"id": 1, "op": "hello", "protocol": 1})["ok"]
+    assert type(adapter).__module__.startswith("small_reader_copy")
 
 
 def test_a_change_that_fits_nowhere_is_refused() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fingerprint import change
-from .packs import Chunk
+from .packs import Chunk, stream_sizes
 from .rejection import Rejection, require
 from .state import DTYPES, U64, WORD, Layout, Octets, State, Words
 
@@ -161,17 +161,9 @@ def decode_step(base: Words, codes: Octets, escapes: Words) -> Words:
 
 def check_streams(chunk: Chunk) -> None:
     """The sizes of a chunk's streams, as far as its entry gives them, and their frames: all before decompression."""
-    n, m, s = chunk.n, chunk.changed, chunk.shift
-    bounds = {
-        "gaps": (m, m + (n - m) // (255 << s)),
-        "low": (m, m) if s == 8 else (-(-m // 2), -(-m // 2)),
-        "bitmap": (-(-n // 8), -(-n // 8)),
-        "codes": (-(-m // 4), -(-m // 4)),
-        "escapes": (1, m),
-        "values": (m, m),
-    }
+    sizes = stream_sizes(chunk)
     for name in chunk.streams:
-        _check_size(chunk, name, *bounds[name.partition(".")[0]])
+        _check_size(chunk, name, *sizes[name])
     escapes = sum(name.startswith("escapes.") for name in chunk.streams)
     require(escapes in (0, chunk.w // 8), "TD-CHK-021", "some of the streams escapes.j")
 

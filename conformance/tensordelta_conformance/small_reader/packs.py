@@ -175,11 +175,11 @@ def read_chunks(file: ChunkFile, layout: Layout, digest: str, features: Sequence
     chunks = parse_table(file.table, digest)
     for index, chunk in enumerate(chunks):
         _check_chunk(chunk, layout, features)
-        always, perhaps = _stream_names(chunk)
-        for name in always + perhaps:
-            if name in always or f"{index}.{name}" in file.stored:
-                require(f"{index}.{name}" in file.stored, "TD-PCK-013", f"no stream {index}.{name}")
+        for name in stream_sizes(chunk):
+            if f"{index}.{name}" in file.stored:
                 chunk.streams[name] = file.stored[f"{index}.{name}"]
+            else:
+                require(name.startswith("escapes."), "TD-PCK-013", f"no stream {index}.{name}")
     require(sum(len(each.streams) for each in chunks) == len(file.stored), "TD-PCK-012", "an entry that is no stream")
     return chunks
 
@@ -248,14 +248,17 @@ def _check_chunk(chunk: Chunk, layout: Layout, features: Sequence[str]) -> None:
         require("exponent-order" in features, "TD-MAN-006", "a feature that is not listed")
 
 
-def _stream_names(chunk: Chunk) -> tuple[list[str], list[str]]:
-    """The streams of section 7.9 that a chunk has always, and those that it has if a code is 3."""
-    names = []
+def stream_sizes(chunk: Chunk) -> dict[str, tuple[int, int]]:
+    """The least and the greatest size of each stream that a chunk may have (section 7.9)."""
+    n, m, s = chunk.n, chunk.changed, chunk.shift
+    sizes = {}
     if chunk.positions == "gap":
-        names = ["gaps", "low"] if chunk.shift else ["gaps"]
+        sizes["gaps"] = (m, m + (n - m) // (255 << s))
+    if chunk.positions == "gap" and s:
+        sizes["low"] = (m, m) if s == 8 else (-(-m // 2), -(-m // 2))
     if chunk.positions == "bitmap":
-        names = ["bitmap"]
-    planes = range(chunk.w // 8)
-    if chunk.values == "replace":
-        return names + [f"values.{j}" for j in planes], []
-    return [*names, "codes"], [f"escapes.{j}" for j in planes]
+        sizes["bitmap"] = (-(-n // 8), -(-n // 8))
+    if chunk.values == "step":
+        sizes["codes"] = (-(-m // 4), -(-m // 4))
+    planes = ("escapes", (1, m)) if chunk.values == "step" else ("values", (m, m))
+    return sizes | {f"{planes[0]}.{j}": planes[1] for j in range(chunk.w // 8)}
