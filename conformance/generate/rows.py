@@ -1,0 +1,65 @@
+"""Cases of one read as rows: the name, the requirements, the title, and what is done to a sound chain."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from generate.builder import Builder
+from generate.cases import read, reject
+from generate.standard import standard
+
+two_versions = partial(standard, last=False)
+"""The standard chain up to version 1, which is read by a reader that holds version 0."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """What the cases of an area have in common: `case = Area("json")`, then a row for each.
+
+    Attributes:
+        name: of the area.
+        build: makes the chain from the keywords of a row that `read` does not know.
+        twin: of a rejected case that names no other.
+        common: keywords of `read` for all rows that do not say otherwise.
+    """
+
+    name: str
+    build: Callable[..., Builder] = two_versions
+    twin: str = "standard-of-two"
+    common: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, slug: str, rules: str, title: str) -> Row:
+        """Begin a row; `good` or `bad` ends it. `rules` are the requirements between spaces, without `TD-`."""
+        return Row(self, slug, rules, title)
+
+
+_OF_READ = frozenset(inspect.signature(read).parameters)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The beginning of a row."""
+
+    area: Area
+    slug: str
+    rules: str
+    title: str
+
+    def good(self, **how: Any) -> None:
+        """The chain is read: `how` has keywords of `cases.read` and of the area's `build`."""
+        read(self.slug, **self._given(how))
+
+    def bad(self, error: str | Sequence[str] = "malformed", *, twin: str | None = None, **how: Any) -> None:
+        """The read is rejected: `how` has keywords of `cases.reject` and of the area's `build`."""
+        reject(self.slug, error=error, twin=twin or self.area.twin, **self._given(how))
+
+    def _given(self, how: dict[str, Any]) -> dict[str, Any]:
+        given = {word: value for word, value in how.items() if word in _OF_READ}
+        built = {word: value for word, value in how.items() if word not in _OF_READ}
+        requirements = [f"TD-{each}" for each in self.rules.split()]
+        head = {"area": self.area.name, "title": self.title, "requirements": requirements}
+        return {"chain": partial(self.area.build, **built), **self.area.common, **head, **given}
