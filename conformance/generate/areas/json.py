@@ -146,9 +146,7 @@ case("json-far-too-deep", "JSN-008 ERR-001", "Arrays of 5000 levels, more than m
     "limit", text=first(b'"x":' + b"[" * 5000 + b"]" * 5000)
 )
 case(
-    "json-16-levels",
-    "JSN-008 LIM-005",
-    "Arrays and objects of 15 levels inside a manifest make 16, which is allowed",
+    "json-16-levels", "JSN-008 LIM-005", "Arrays and objects of 15 levels inside a manifest make 16, which is allowed"
 ).good(text=first(b'"x":' + b'[{"a":' * 7 + b"[]" + b"}]" * 7))
 case(
     "json-brackets-in-a-string", "JSN-008", "Brackets in a string, after an escaped quotation mark, are no levels"
