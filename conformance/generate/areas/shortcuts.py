@@ -34,14 +34,13 @@ def with_altered_pack() -> Builder:
     return builder
 
 
-Area("shortcuts", tagged)(
-    "shortcut-with-a-tag", "OBJ-005", "Another encoding of a version's own edge, with a tag"
-).good()
-Area("shortcuts", full)("shortcut-full", "OBJ-005", "A shortcut from nothing to a version").good()
+edge = Area("shortcuts", tagged, "shortcut-with-a-tag", {"role": "verifier"})
+whole = Area("shortcuts", full, "shortcut-full", {"role": "verifier"})
+edge("shortcut-with-a-tag", "OBJ-005", "Another encoding of a version's own edge, with a tag").good(role="reader")
+whole("shortcut-full", "OBJ-005", "A shortcut from nothing to a version").good(role="reader")
 
 # -- faults that no reader of states sees, as it needs no shortcut, but a verifier -------------------------------------
 
-edge = Area("shortcuts", tagged, "shortcut-with-a-tag", {"role": "verifier"})
 edge("shortcut-of-another-version", "OBJ-005", "A shortcut whose version is not that of its name").bad(
     how=setting(version=2)
 )
@@ -57,7 +56,6 @@ edge(
 edge("shortcut-without-packs", "JSN-011", "A shortcut without `packs`").bad(how=without("packs"))
 edge("shortcut-of-format-2", "VER-002", "A shortcut of format 2.0").bad("unsupported", how=setting(tensordelta="2.0"))
 
-whole = Area("shortcuts", full, "shortcut-full", {"role": "verifier"})
 whole("shortcut-of-another-base", "OBJ-005", "A shortcut with a base under a name that says `full`").bad(
     how=lambda d: d.update(base={"version": 0, "layout": d["layout"], "fingerprint": d["fingerprint"]})
 )
