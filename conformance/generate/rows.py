@@ -1,4 +1,4 @@
-"""Cases of one read as rows: the name, the requirements, the title, and what is done to a sound chain."""
+"""Cases as rows: the name, the requirements, the title, and what is done to a sound chain."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from generate.builder import Builder
 from generate.cases import read, reject
+from generate.scenes import Scene, play
 from generate.standard import standard
 
 two_versions = partial(standard, last=False)
@@ -33,7 +34,7 @@ class Area:
     common: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, slug: str, rules: str, title: str) -> Row:
-        """Begin a row; `good` or `bad` ends it. `rules` are the requirements between spaces, without `TD-`."""
+        """Begin a row; `good`, `bad` or `play` ends it. `rules` are the requirements between spaces, without `TD-`."""
         return Row(self, slug, rules, title)
 
 
@@ -57,9 +58,16 @@ class Row:
         """The read is rejected: `how` has keywords of `cases.reject` and of the area's `build`."""
         reject(self.slug, error=error, twin=twin or self.area.twin, **self._given(how))
 
+    def play(self, scene: Callable[[Scene], None], *, twin: str | None = None, **how: Any) -> None:
+        """The steps of a scene; with a twin one of them is rejected. `how` has keywords of `scenes.play`."""
+        common = {"chain": self.area.build, **self.area.common, **how}
+        play(self.slug, **self._head(), scene=scene, valid=twin is None, twin=twin, **common)
+
+    def _head(self) -> dict[str, Any]:
+        requirements = [f"TD-{each}" for each in self.rules.split()]
+        return {"area": self.area.name, "title": self.title, "requirements": requirements}
+
     def _given(self, how: dict[str, Any]) -> dict[str, Any]:
         given = {word: value for word, value in how.items() if word in _OF_READ}
         built = {word: value for word, value in how.items() if word not in _OF_READ}
-        requirements = [f"TD-{each}" for each in self.rules.split()]
-        head = {"area": self.area.name, "title": self.title, "requirements": requirements}
-        return {"chain": partial(self.area.build, **built), **self.area.common, **head, **given}
+        return {"chain": partial(self.area.build, **built), **self.area.common, **self._head(), **given}

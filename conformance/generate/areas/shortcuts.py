@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from generate.builder import Builder, nothing
+from generate.builder import Builder, identity, nothing
 from generate.model import FOREIGN
 from generate.rows import Area, two_versions
 from generate.standard import flipped, setting, without
@@ -18,19 +18,14 @@ def tagged(how: Callable[[dict[str, Any]], Any] = nothing) -> Builder:
     return builder
 
 
-def full(how: Callable[[dict[str, Any]], Any] = nothing, layout_end: bytes = b"") -> Builder:
+def full(
+    how: Callable[[dict[str, Any]], Any] = nothing, layout_end: bytes = b"", pack: Callable[[bytes], bytes] = identity
+) -> Builder:
     """A shortcut from nothing to version 1; with `layout_end` its layout has other bytes than the version's."""
     builder = two_versions()
     layout = builder.layout(builder.models[1], text=lambda data: data + layout_end)
-    builder.full(1, builder.models[1], shortcut="", layout=layout, hook=how)
-    return builder
-
-
-def with_altered_pack() -> Builder:
-    builder = full()
-    own = [name for version in builder.manifests for name in builder.pack_names(version)]
-    pack = next(name for name in builder.objects if name.startswith("packs/") and name not in own)
-    builder.change(pack, flipped(-1))
+    document = builder.full(1, builder.models[1], shortcut="", layout=layout, hook=how)
+    builder.change(document["packs"][0]["path"], pack)
     return builder
 
 
@@ -66,4 +61,4 @@ whole(
 ).bad("conflict", layout_end=b" ")
 whole(
     "shortcut-with-an-altered-pack", "ERR-003", "A shortcut that no cheap route uses names a pack that was altered"
-).bad("integrity", chain=with_altered_pack)
+).bad("integrity", pack=flipped(-1))
