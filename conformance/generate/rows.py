@@ -26,12 +26,14 @@ class Area:
         build: makes the chain from the keywords of a row that `read` does not know.
         twin: of a rejected case that names no other.
         common: keywords of `read` for all rows that do not say otherwise.
+        error: of a rejected case that names no other.
     """
 
     name: str
     build: Callable[..., Builder] = two_versions
     twin: str = "standard-of-two"
     common: Mapping[str, Any] = field(default_factory=dict)
+    error: str = "malformed"
 
     def __call__(self, slug: str, rules: str, title: str) -> Row:
         """Begin a row; `good`, `bad` or `play` ends it. `rules` are the requirements between spaces, without `TD-`."""
@@ -54,9 +56,9 @@ class Row:
         """The chain is read: `how` has keywords of `cases.read` and of the area's `build`."""
         read(self.slug, **self._given(how))
 
-    def bad(self, error: str | Sequence[str] = "malformed", *, twin: str | None = None, **how: Any) -> None:
+    def bad(self, error: str | Sequence[str] = (), *, twin: str | None = None, **how: Any) -> None:
         """The read is rejected: `how` has keywords of `cases.reject` and of the area's `build`."""
-        reject(self.slug, error=error, twin=twin or self.area.twin, **self._given(how))
+        reject(self.slug, error=error or self.area.error, twin=twin or self.area.twin, **self._given(how))
 
     def play(self, scene: Callable[[Scene], None], *, twin: str | None = None, **how: Any) -> None:
         """The steps of a scene; with a twin one of them is rejected. `how` has keywords of `scenes.play`."""

@@ -9,11 +9,9 @@ from functools import cache
 from typing import Any
 
 from generate import ed25519
-from generate.builder import Builder, dumps, manifest_name
-from generate.cases import read, reject
+from generate.builder import Builder, dumps, manifest_name, nothing
 from generate.scenes import line, walk
 
-AREA = "signatures"
 SECRET = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
 """The first secret key of RFC 8032, section 7.1."""
 SECOND = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
@@ -55,55 +53,11 @@ CHAIN_SIG = "chain.json.sig"
 FIRST, SECOND_VERSION = manifest_name(1), manifest_name(2)
 
 
-def signed_line(count: int = 2) -> Builder:
-    """A chain of so many versions, signed."""
-    return signed(line(walk(count)))
-
-
-def read_signed(slug: str, title: str, *requirements: str, chain: Callable[[], Builder], **how: Any) -> None:
-    """A valid case; `how` is of `read`, and `keys`."""
-    keys = how.pop("keys", trusted())
-    read(
-        slug,
-        area=AREA,
-        level="signed",
-        title=title,
-        requirements=requirements,
-        chain=chain,
-        input={"keys": keys},
-        **{"verify": None, **how},
-    )
-
-
-def reject_signed(
-    slug: str,
-    title: str,
-    *requirements: str,
-    spoil: Callable[[Builder], Any],
-    error: str = "untrusted",
-    twin: str = "signed-by-the-key",
-    **how: Any,
-) -> None:
-    """An invalid case, by what is done to a signed chain of two versions; `how` is of `reject`, and `keys`."""
-    keys = how.pop("keys", trusted())
-
-    def chain() -> Builder:
-        builder = signed_line()
-        spoil(builder)
-        return builder
-
-    reject(
-        slug,
-        area=AREA,
-        level="signed",
-        title=title,
-        requirements=requirements,
-        chain=how.pop("chain", chain),
-        error=error,
-        twin=twin,
-        input={"keys": keys},
-        **{"verify": None, **how},
-    )
+def signed_line(count: int = 2, spoil: Callable[[Builder], Any] = nothing) -> Builder:
+    """A chain of so many versions, signed, and then spoiled."""
+    builder = signed(line(walk(count)))
+    spoil(builder)
+    return builder
 
 
 def resign(name: str, **members: Any) -> Callable[[Builder], None]:
@@ -111,13 +65,16 @@ def resign(name: str, **members: Any) -> Callable[[Builder], None]:
     return lambda builder: builder.put(f"{name}.sig", document(builder.get(name), **members))
 
 
-def resigned_with(name: str, how: Callable[[bytes], str]) -> Callable[[Builder], None]:
-    """A signature object whose `sig` is made from the true 64 bytes."""
-    return lambda builder: builder.put(
-        f"{name}.sig", document(builder.get(name), sig=how(signature(SECRET, builder.get(name))))
-    )
-
-
 def base64_of(data: bytes) -> str:
     """As `sig` has it."""
     return base64.b64encode(data).decode()
+
+
+def resigned_with(name: str, how: Callable[[bytes], bytes | str]) -> Callable[[Builder], None]:
+    """A signature object whose `sig` is made from the true 64 bytes: it is this text, or these bytes in base64."""
+
+    def spoil(builder: Builder) -> None:
+        sig = how(signature(SECRET, builder.get(name)))
+        resign(name, sig=sig if isinstance(sig, str) else base64_of(sig))(builder)
+
+    return spoil
