@@ -8,13 +8,39 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from generate.builder import Builder
+from generate.builder import Builder, identity
 from generate.cases import read, reject
 from generate.scenes import Scene, play
 from generate.standard import standard
 
 two_versions = partial(standard, last=False)
 """The standard chain up to version 1, which is read by a reader that holds version 0."""
+
+
+def members_of(
+    hook: str,
+    place: Callable[[dict[str, Any]], dict[str, Any]] = identity,
+    build: Callable[..., Builder] = two_versions,
+) -> Callable[..., Builder]:
+    """For rows that say which members of one JSON object are others, and with `drop` which one it lacks.
+
+    Members that have the names of keywords of `read` stand in `members`.
+
+    Args:
+        hook: the keyword of `build` that changes the document.
+        place: finds the object in the document.
+    """
+
+    def built(*, members: Mapping[str, Any] | None = None, drop: str | None = None, **more: Any) -> Builder:
+        def change(document: dict[str, Any]) -> None:
+            found = place(document)
+            found.update(members or {}, **more)
+            if drop is not None:
+                del found[drop]
+
+        return build(**{hook: change})
+
+    return built
 
 
 @dataclass(frozen=True)

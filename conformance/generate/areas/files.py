@@ -7,22 +7,16 @@ from typing import Any
 
 from generate.builder import Builder, of_plain
 from generate.chains.contents import files as chain_with_files
-from generate.rows import Area
-from generate.standard import setting, standard, without
+from generate.rows import Area, members_of
+from generate.standard import setting, standard
 
 case = Area("files")
 
 # -- entries -----------------------------------------------------------------------------------------------------------
 
-
-def with_entry(how: Callable[[dict[str, Any]], Any]) -> Builder:
-    """The manifest's only file entry is changed."""
-    return standard(last=False, manifest=lambda document: how(document["files"][0]))
-
-
-entry = Area("files", with_entry)
+entry = Area("files", members_of("manifest", lambda document: document["files"][0]))
 for member in ("name", "size", "sha256", "path"):
-    entry(f"file-without-{member}", "JSN-011", f"A file entry without `{member}`").bad(how=without(member))
+    entry(f"file-without-{member}", "JSN-011", f"A file entry without `{member}`").bad(drop=member)
 TYPES: tuple[tuple[str, Any, str], ...] = (
     ("name", 7, "a number"),
     ("size", "2", "a string"),
@@ -31,14 +25,12 @@ TYPES: tuple[tuple[str, Any, str], ...] = (
 )
 for member, value, what in TYPES:
     entry(f"file-{member}-of-another-type", "JSN-012", f"A file entry whose `{member}` is {what}").bad(
-        how=setting(**{member: value})
+        **{member: value}
     )
-entry("file-size-2-40-and-one", "LIM-004", "A file of 2^40 + 1 bytes").bad("limit", how=setting(size=2**40 + 1))
-entry("file-path-in-packs", "PTH-004", "The path of a file begins with packs/").bad(how=setting(path="packs/x"))
-entry("file-path-up", "PTH-001", "The path of a file goes up from files/").bad(how=setting(path="files/../x"))
-entry("file-path-201-characters", "PTH-002", "The path of a file has 201 characters").bad(
-    how=setting(path="files/" + "x" * 195)
-)
+entry("file-size-2-40-and-one", "LIM-004", "A file of 2^40 + 1 bytes").bad("limit", size=2**40 + 1)
+entry("file-path-in-packs", "PTH-004", "The path of a file begins with packs/").bad(path="packs/x")
+entry("file-path-up", "PTH-001", "The path of a file goes up from files/").bad(path="files/../x")
+entry("file-path-201-characters", "PTH-002", "The path of a file has 201 characters").bad(path="files/" + "x" * 195)
 for slug, name, what in (
     ("up", "../config.json", "goes up"),
     ("up-inside", "a/../config.json", "goes up inside"),
@@ -50,8 +42,8 @@ for slug, name, what in (
     ("drive", "C:config.json", "has a colon"),
     ("newline", "config.json\n", "ends with a line feed"),
 ):
-    entry(f"file-name-{slug}", "PTH-001", f"The name of a file {what}").bad(how=setting(name=name))
-entry("file-name-201-characters", "PTH-002", "The name of a file has 201 characters").bad(how=setting(name="x" * 201))
+    entry(f"file-name-{slug}", "PTH-001", f"The name of a file {what}").bad(name=name)
+entry("file-name-201-characters", "PTH-002", "The name of a file has 201 characters").bad(name="x" * 201)
 
 # -- names together ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 from generate.builder import Builder, identity, nothing, of_chunks
 from generate.codecs import full_chunks
 from generate.model import Model, Random, random_tensor, small, stepped, tensor
-from generate.rows import Area
+from generate.rows import Area, members_of
 from generate.standard import setting, standard, standard_models
 
 Z = {"z": tensor("U8", (4,))}
@@ -40,14 +40,10 @@ def two_states(seed: str, tensors: Mapping[str, tuple[str, tuple[int, ...]]], sh
     return builder
 
 
-case = Area("layout", full_version, "layout-with-zeros", {"to": 0, "held": None})
+FULL = {"to": 0, "held": None}
+case = Area("layout", full_version, "layout-with-zeros", FULL)
+z = Area("layout", members_of("layout", lambda document: document["tensors"][-1], full_version), case.twin, FULL)
 delta = Area("layout", two_states)
-
-
-def z(**members: Any) -> Callable[[dict[str, Any]], Any]:
-    """Members of the entry of the tensor z are others."""
-    return lambda document: document["tensors"][-1].update(members)
-
 
 case(
     "layout-with-zeros",
@@ -89,14 +85,12 @@ case(
     "LAY-002",
     "Two tensors that stand in the order of UTF-16 units, which is not that of UTF-8 bytes",
 ).bad(twin="layout-of-two-new-tensors", added=BY_UNITS, layout=_swapped)
-case(
-    "layout-name-before-the-first", "LAY-002", "A tensor at the end of the list whose name comes before all others"
-).bad(layout=z(name="Z"))
-case("layout-names-equal", "LAY-002", "A tensor with the name of the one before it").bad(layout=z(name="d.mask"))
-case("layout-name-empty", "LAY-003", "A tensor with an empty name").bad(added={"": tensor("U8", (4,))})
-case("layout-name-1025-bytes", "LAY-003", "A tensor name of 1025 bytes in 513 characters").bad(
-    layout=z(name="z" + "é" * 512)
+z("layout-name-before-the-first", "LAY-002", "A tensor at the end of the list whose name comes before all others").bad(
+    name="Z"
 )
+z("layout-names-equal", "LAY-002", "A tensor with the name of the one before it").bad(name="d.mask")
+case("layout-name-empty", "LAY-003", "A tensor with an empty name").bad(added={"": tensor("U8", (4,))})
+z("layout-name-1025-bytes", "LAY-003", "A tensor name of 1025 bytes in 513 characters").bad(name="z" + "é" * 512)
 case("layout-name-metadata", "LAY-004", "A tensor named `__metadata__`").bad(added={"__metadata__": tensor("U8", (4,))})
 case("layout-name-of-1024-bytes", "LAY-003 LIM-005", "A tensor name of 1024 bytes, and one of one byte").good(
     added={"zz" + "é" * 511: tensor("U8", (4,), 7), "A": tensor("U8", (1,), 9)}
@@ -111,7 +105,7 @@ delta(
         ('a/b c\n"\\', "../up", "0.gaps", "\0", " ", "7", "__metadata__x", "metadata", "\ufeffbom"), ("U8", (2,))
     ),
 )
-case("layout-name-number", "JSN-012", "A tensor whose name is a number").bad(layout=z(name=7))
+z("layout-name-number", "JSN-012", "A tensor whose name is a number").bad(name=7)
 
 # -- dtypes ------------------------------------------------------------------------------------------------------------
 
@@ -120,15 +114,15 @@ for slug, title, dtype in (
     ("layout-dtype-lower-case", "A tensor of dtype u8 in lower case", "u8"),
     ("layout-dtype-empty", "A tensor whose dtype is an empty string", ""),
 ):
-    case(slug, "WRD-004", title).bad("unsupported", layout=z(dtype=dtype))
-case("layout-dtype-null", "JSN-012", "A tensor whose dtype is null").bad(layout=z(dtype=None))
+    z(slug, "WRD-004", title).bad("unsupported", dtype=dtype)
+z("layout-dtype-null", "JSN-012", "A tensor whose dtype is null").bad(dtype=None)
 for slug, title, dtype, dimensions in (
     ("layout-odd-f4", "Three elements of F4 make 12 bits", "F4", [3]),
     ("layout-odd-f6-e2m3", "Six elements of F6_E2M3 make 36 bits", "F6_E2M3", [2, 3]),
     ("layout-odd-f6-e3m2", "Two elements of F6_E3M2 make 12 bits", "F6_E3M2", [2]),
     ("layout-scalar-f4", "A scalar of F4 makes 4 bits", "F4", []),
 ):
-    case(slug, "WRD-005", title).bad(layout=z(dtype=dtype, shape=dimensions))
+    z(slug, "WRD-005", title).bad(dtype=dtype, shape=dimensions)
 delta("layout-packed-dtypes", "WRD-005 WRD-006", "Packed tensors whose rows end inside a byte, but not the whole").good(
     seed="packed",
     tensors={
@@ -142,25 +136,25 @@ delta("layout-packed-dtypes", "WRD-005 WRD-006", "Packed tensors whose rows end 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
 
-case("layout-rank-17", "LAY-001 LIM-004", "A shape of 17 dimensions").bad("limit", layout=z(shape=[1] * 16 + [4]))
-case("layout-dimension-2-48-and-one", "LAY-001", "A dimension of 2^48 + 1 in a shape without elements").bad(
-    "limit", layout=z(shape=[0, 2**48 + 1])
+z("layout-rank-17", "LAY-001 LIM-004", "A shape of 17 dimensions").bad("limit", shape=[1] * 16 + [4])
+z("layout-dimension-2-48-and-one", "LAY-001", "A dimension of 2^48 + 1 in a shape without elements").bad(
+    "limit", shape=[0, 2**48 + 1]
 )
 for slug, title, dimensions in (
     ("layout-product-too-great", "Dimensions whose product is 3 * 2^47", [2**47, 3]),
     ("layout-product-too-great-with-a-0", "Dimensions whose product without the 0 is 3 * 2^47", [2**47, 0, 3]),
     ("layout-product-2-64", "Dimensions whose product is 2^64, which is 0 in 64 bits", [2**32, 2**32]),
 ):
-    case(slug, "LAY-007", title).bad("limit", layout=z(shape=dimensions))
-case("layout-shape-negative", "JSN-009", "A dimension of -4").bad(layout=z(shape=[-4]))
-case("layout-shape-number", "JSN-012", "A shape that is a number").bad(layout=z(shape=4))
-case("layout-shape-of-strings", "JSN-012", "A shape of strings").bad(layout=z(shape=["4"]))
-case("layout-shape-nested", "JSN-012", "A shape in a shape").bad(layout=z(shape=[[4]]))
-case(
+    z(slug, "LAY-007", title).bad("limit", shape=dimensions)
+z("layout-shape-negative", "JSN-009", "A dimension of -4").bad(shape=[-4])
+z("layout-shape-number", "JSN-012", "A shape that is a number").bad(shape=4)
+z("layout-shape-of-strings", "JSN-012", "A shape of strings").bad(shape=["4"])
+z("layout-shape-nested", "JSN-012", "A shape in a shape").bad(shape=[[4]])
+z(
     "layout-dimension-2-53",
     "JSN-010",
     "A dimension of 2^53, which is no integer of this format, where 2^49 is beyond a limit",
-).bad(layout=z(shape=[0, 2**53]))
+).bad(shape=[0, 2**53])
 delta(
     "layout-shapes-at-the-limits",
     "LIM-005 LAY-006 LAY-007",
@@ -199,9 +193,7 @@ case("layout-entry-of-another-type", "JSN-012", "A layout with a string for a te
     layout=lambda document: document["tensors"].__setitem__(-1, "z")
 )
 for member in ("name", "dtype", "shape"):
-    case(f"layout-entry-without-{member}", "JSN-011", f"A tensor entry without `{member}`").bad(
-        layout=lambda document, member=member: document["tensors"][-1].pop(member)
-    )
+    z(f"layout-entry-without-{member}", "JSN-011", f"A tensor entry without `{member}`").bad(drop=member)
 case("layout-format-2", "VER-002", "A layout of format 2.0").bad("unsupported", layout=setting(tensordelta="2.0"))
 
 

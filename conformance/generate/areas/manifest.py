@@ -8,16 +8,18 @@ from typing import Any
 from generate.builder import Builder, nothing
 from generate.chains.contents import at_the_limits, later_minor
 from generate.model import CHAIN, CREATED
-from generate.rows import Area
-from generate.standard import setting, standard_models, without
+from generate.rows import Area, members_of
+from generate.standard import setting, standard_models
 
 case = Area("manifest")
+fields = Area("manifest", members_of("manifest"))
+base = Area("manifest", members_of("manifest", lambda document: document["base"]))
 
 # -- fields ------------------------------------------------------------------------------------------------------------
 
 for field in ("tensordelta", "chain", "version", "layout", "fingerprint", "packs", "features", "created"):
-    case(f"manifest-without-{field}", "JSN-011", f"A manifest without `{field}`").bad(manifest=without(field))
-case("manifest-without-base", "MAN-002", "A manifest without `base`").bad(manifest=without("base"))
+    fields(f"manifest-without-{field}", "JSN-011", f"A manifest without `{field}`").bad(drop=field)
+fields("manifest-without-base", "MAN-002", "A manifest without `base`").bad(drop="base")
 
 TYPES: tuple[tuple[str, Any, str], ...] = (
     ("version", "1", "a string"),
@@ -34,11 +36,9 @@ TYPES: tuple[tuple[str, Any, str], ...] = (
 )
 for field, value, what in TYPES:
     slug = f"manifest-{field.replace('_', '-')}-of-another-type"
-    case(slug, "JSN-012", f"A manifest whose `{field}` is {what}").bad(manifest=setting(**{field: value}))
-case("manifest-features-of-numbers", "JSN-012", "A manifest whose features are numbers").bad(
-    manifest=setting(features=[1])
-)
-case("manifest-annotation-null", "JSN-012", "An annotation that is null").bad(manifest=setting(annotations={"x": None}))
+    fields(slug, "JSN-012", f"A manifest whose `{field}` is {what}").bad(members={field: value})
+fields("manifest-features-of-numbers", "JSN-012", "A manifest whose features are numbers").bad(features=[1])
+fields("manifest-annotation-null", "JSN-012", "An annotation that is null").bad(annotations={"x": None})
 
 for slug, title, field, text in (
     ("format-major-only", "The format 1, without a second number", "tensordelta", "1"),
@@ -63,30 +63,28 @@ for slug, title, field, text in (
     ("created-with-a-bare-point", "A time with no digit after the point", "created", "2026-11-20T12:00:00.Z"),
     ("created-newline", "A time followed by a line feed", "created", CREATED + "\n"),
 ):
-    case(f"pattern-{slug}", "JSN-015", title).bad(manifest=setting(**{field: text}))
+    fields(f"pattern-{slug}", "JSN-015", title).bad(members={field: text})
 for slug, title, feature in (
     ("feature-upper-case", "A feature in upper case", "Exponent-Order"),
     ("feature-empty", "A feature that is an empty string", ""),
     ("feature-with-a-hyphen-first", "A feature that begins with a hyphen", "-x"),
     ("feature-of-65-characters", "A feature of 65 characters", "f" * 65),
 ):
-    case(f"pattern-{slug}", "JSN-015", title).bad(manifest=setting(features=[feature]))
+    fields(f"pattern-{slug}", "JSN-015", title).bad(features=[feature])
 case("pattern-layout-upper-case", "JSN-015", "A layout digest in upper case").bad(
     manifest=lambda document: document.update(layout=document["layout"].upper())
 )
 
-case("time-that-names-no-day", "JSN-016", "30 February, in a leap second, with nine digits").good(
-    manifest=setting(created="2024-02-30T23:59:60.123456789Z")
+fields("time-that-names-no-day", "JSN-016", "30 February, in a leap second, with nine digits").good(
+    created="2024-02-30T23:59:60.123456789Z"
 )
-case("time-in-the-year-0", "JSN-016", "A time in the year 0000").good(
-    manifest=setting(created="0000-12-31T00:00:00.0Z")
-)
+fields("time-in-the-year-0", "JSN-016", "A time in the year 0000").good(created="0000-12-31T00:00:00.0Z")
 
 # -- versions and features ---------------------------------------------------------------------------------------------
 
 for number, what in (("2.0", "a later"), ("0.9", "an earlier"), ("11.0", "a much later"), ("4294967297.0", "an odd")):
-    case(f"format-{number.replace('.', '-')}", "VER-002", f"A manifest of format {number}, {what} major number").bad(
-        "unsupported", manifest=setting(tensordelta=number)
+    fields(f"format-{number.replace('.', '-')}", "VER-002", f"A manifest of format {number}, {what} major number").bad(
+        "unsupported", tensordelta=number
     )
 case(
     "format-2-and-all-else-different", "VER-001", "A manifest of format 2.0 in which all else is different as well"
@@ -105,8 +103,8 @@ later(
     "VER-003 JSN-006",
     "A full version of format 1.7, its members in another order, with white space and escapes everywhere",
 ).good(to=0, held=None)
-case("format-1-far-later", "VER-003", "A manifest whose second number is 10^20").good(
-    manifest=setting(tensordelta="1." + "1" + "0" * 20)
+fields("format-1-far-later", "VER-003", "A manifest whose second number is 10^20").good(
+    tensordelta="1." + "1" + "0" * 20
 )
 case("feature-unknown", "MAN-004", "A feature that no version knows").bad("unsupported", features=["strided-slices"])
 case("feature-unknown-beside-a-known-one", "MAN-004", "An unknown feature after one that is known").bad(
@@ -126,34 +124,23 @@ for slug, rule, title, noted in (
     ("annotation-4097-bytes", "LIM-001", "An annotation of 4097 bytes in 2049 characters", {"k": "é" * 2048}),
     ("annotation-4097-bytes-in-the-key", "LIM-001", "An annotation whose key alone has 4097 bytes", {"k" * 4097: ""}),
 ):
-    case(slug, rule, title).bad("limit", manifest=setting(annotations=noted))
-case(
+    fields(slug, rule, title).bad("limit", annotations=noted)
+fields(
     "annotations-of-4096-bytes",
     "LIM-005 LIM-001",
     "An annotation of 4096 bytes in 2049 characters, and one with a key of 4096 bytes",
-).good(manifest=setting(annotations={"kk": "é" * 2047, "k" * 4096: "", "": ""}))
-case("annotations-64", "LIM-005", "64 annotations").good(
-    manifest=setting(annotations={f"{i:02d}": "x" for i in range(64)})
-)
+).good(annotations={"kk": "é" * 2047, "k" * 4096: "", "": ""})
+fields("annotations-64", "LIM-005", "64 annotations").good(annotations={f"{i:02d}": "x" for i in range(64)})
 
 # -- the base ----------------------------------------------------------------------------------------------------------
 
-
-def base(how: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
-    return lambda document: how(document["base"])
-
-
-case("base-is-the-version", "MAN-003", "A manifest whose base is its own version").bad(
-    manifest=base(setting(version=1))
-)
-case("base-is-newer", "MAN-003", "A manifest whose base is a newer version").bad(manifest=base(setting(version=2)))
+base("base-is-the-version", "MAN-003", "A manifest whose base is its own version").bad(version=1)
+base("base-is-newer", "MAN-003", "A manifest whose base is a newer version").bad(version=2)
 for member in ("version", "layout", "fingerprint"):
-    case(f"base-without-{member}", "JSN-011", f"A base without `{member}`").bad(manifest=base(without(member)))
-case("base-layout-null", "JSN-012", "A base whose layout is null").bad(manifest=base(setting(layout=None)))
-case("base-fingerprint-upper-case", "JSN-015", "A base whose fingerprint is in upper case").bad(
-    manifest=base(setting(fingerprint="F" * 16))
-)
-case("base-a-number", "JSN-012", "A base that is a number").bad(manifest=setting(base=0))
+    base(f"base-without-{member}", "JSN-011", f"A base without `{member}`").bad(drop=member)
+base("base-layout-null", "JSN-012", "A base whose layout is null").bad(layout=None)
+base("base-fingerprint-upper-case", "JSN-015", "A base whose fingerprint is in upper case").bad(fingerprint="F" * 16)
+fields("base-a-number", "JSN-012", "A base that is a number").bad(base=0)
 
 # -- the fingerprint ---------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ from typing import Any
 from generate.builder import Builder, digest, dumps, manifest_name
 from generate.chains.contents import empty_deltas_and_gaps, no_tensor_fingerprints, shared_objects
 from generate.model import CHAIN, FOREIGN
-from generate.rows import Area
-from generate.standard import flipped, replaced, setting, standard, without
+from generate.rows import Area, members_of
+from generate.standard import flipped, replaced, setting
 
 case = Area("objects")
 
@@ -173,14 +173,9 @@ case(
 
 # -- the chain object --------------------------------------------------------------------------------------------------
 
-
-def chain_object(how: Callable[[dict[str, Any]], Any]) -> Builder:
-    return standard(last=False, chain=how)
-
-
-root = Area("objects", chain_object)
+root = Area("objects", members_of("chain"))
 for member in ("tensordelta", "chain", "created"):
-    root(f"chain-without-{member}", "OBJ-015", f"`chain.json` without `{member}`").bad(how=without(member))
+    root(f"chain-without-{member}", "OBJ-015", f"`chain.json` without `{member}`").bad(drop=member)
 ROOTS: tuple[tuple[str, str, str, Any], ...] = (
     ("chain-upper-case", "A chain id in upper case", "chain", CHAIN.upper()),
     ("chain-id-without-hyphens", "A chain id without hyphens", "chain", CHAIN.replace("-", "")),
@@ -191,11 +186,11 @@ ROOTS: tuple[tuple[str, str, str, Any], ...] = (
     ("chain-annotations-null", "Annotations that are null", "annotations", None),
 )
 for slug, title, member, value in ROOTS:
-    root(slug, "OBJ-015", title).bad(how=setting(**{member: value}))
+    root(slug, "OBJ-015", title).bad(members={member: value})
 root("chain-annotations-65", "OBJ-015", "65 annotations of `chain.json`").bad(
-    "limit", how=setting(annotations={f"{i:02d}": "" for i in range(65)})
+    "limit", annotations={f"{i:02d}": "" for i in range(65)}
 )
-root("chain-format-2", "VER-002", "`chain.json` of format 2.0").bad("unsupported", how=setting(tensordelta="2.0"))
+root("chain-format-2", "VER-002", "`chain.json` of format 2.0").bad("unsupported", tensordelta="2.0")
 case("chain-not-json", "JSN-003", "`chain.json` is no JSON").bad(after=put("chain.json", b"tensordelta"))
 case("chain-empty", "JSN-003", "`chain.json` of no bytes").bad(after=put("chain.json", b""))
 
