@@ -7,8 +7,8 @@ from typing import Any
 
 from generate.builder import Builder, identity, nothing
 from generate.model import FOREIGN
-from generate.rows import Area, two_versions
-from generate.standard import flipped, setting, without
+from generate.rows import Area, members_of, two_versions
+from generate.standard import flipped
 
 
 def tagged(how: Callable[[dict[str, Any]], Any] = nothing) -> Builder:
@@ -29,27 +29,25 @@ def full(
     return builder
 
 
-edge = Area("shortcuts", tagged, "shortcut-with-a-tag", {"role": "verifier"})
+edge = Area("shortcuts", members_of("how", build=tagged), "shortcut-with-a-tag", {"role": "verifier"})
 whole = Area("shortcuts", full, "shortcut-full", {"role": "verifier"})
 edge("shortcut-with-a-tag", "OBJ-005", "Another encoding of a version's own edge, with a tag").good(role="reader")
 whole("shortcut-full", "OBJ-005", "A shortcut from nothing to a version").good(role="reader")
 
 # -- faults that no reader of states sees, as it needs no shortcut, but a verifier -------------------------------------
 
-edge("shortcut-of-another-version", "OBJ-005", "A shortcut whose version is not that of its name").bad(
-    how=setting(version=2)
-)
+edge("shortcut-of-another-version", "OBJ-005", "A shortcut whose version is not that of its name").bad(version=2)
 edge("shortcut-without-the-base-of-its-name", "OBJ-005", "A shortcut whose base is null under a name that says 0").bad(
-    how=setting(base=None)
+    base=None
 )
 edge("shortcut-of-a-foreign-chain", "OBJ-011", "A shortcut that names another chain than `chain.json`").bad(
-    "conflict", how=setting(chain=FOREIGN)
+    "conflict", members={"chain": FOREIGN}
 )
 edge(
     "shortcut-with-another-fingerprint", "MAN-025", "A shortcut whose fingerprint is not that of its version's manifest"
-).bad("conflict", how=setting(fingerprint="0123456789abcdef"))
-edge("shortcut-without-packs", "JSN-011", "A shortcut without `packs`").bad(how=without("packs"))
-edge("shortcut-of-format-2", "VER-002", "A shortcut of format 2.0").bad("unsupported", how=setting(tensordelta="2.0"))
+).bad("conflict", fingerprint="0123456789abcdef")
+edge("shortcut-without-packs", "JSN-011", "A shortcut without `packs`").bad(drop="packs")
+edge("shortcut-of-format-2", "VER-002", "A shortcut of format 2.0").bad("unsupported", tensordelta="2.0")
 
 whole("shortcut-of-another-base", "OBJ-005", "A shortcut with a base under a name that says `full`").bad(
     how=lambda d: d.update(base={"version": 0, "layout": d["layout"], "fingerprint": d["fingerprint"]})
