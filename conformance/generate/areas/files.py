@@ -60,15 +60,12 @@ together(
     "Names that are the beginning of others, but not up to a slash, and names that differ in case only",
 ).good(manifest=more_files("config.json5", "config.json-x/y", "Config.json", "a/b", "a/c", "a/b-c", "x" * 200))
 together("file-name-twice", "MAN-020", "Two files of one name").bad(manifest=more_files("config.json"))
-together("file-name-is-a-folder", "MAN-021", "A file whose folder is another file").bad(
-    manifest=more_files("config.json/x")
-)
-together("file-name-is-a-folder-above", "MAN-021", "A file two levels below another file").bad(
-    manifest=more_files("config.json/a/b")
-)
-together("file-name-is-a-folder-before", "MAN-021", "A file that is the folder of an earlier one").bad(
-    manifest=more_files("a/b/c", "a/b-c", "a/b")
-)
+for slug, title, names in (
+    ("file-name-is-a-folder", "A file whose folder is another file", ["config.json/x"]),
+    ("file-name-is-a-folder-above", "A file two levels below another file", ["config.json/a/b"]),
+    ("file-name-is-a-folder-before", "A file that is the folder of an earlier one", ["a/b/c", "a/b-c", "a/b"]),
+):
+    together(slug, "MAN-021", title).bad(manifest=more_files(*names))
 
 
 def with_plain(name: Any = None, second: str | None = None) -> Builder:
@@ -99,15 +96,12 @@ PLAIN: tuple[tuple[str, str, Any, str], ...] = (
 )
 for slug, rule, name, title in PLAIN:
     plain(slug, rule, title).bad(name=name)
-plain("plain-names-of-two", "MAN-020", "Two plain packs with names in one folder").good(
+two = Area("files", with_plain, "plain-names-of-two")
+two("plain-names-of-two", "MAN-020", "Two plain packs with names in one folder").good(
     name="sub/b.safetensors", second="sub/c.safetensors"
 )
-plain("plain-names-equal", "MAN-020", "Two plain packs of one name").bad(
-    twin="plain-names-of-two", name="b", second="b"
-)
-plain("plain-names-of-folders", "MAN-021", "A plain pack with the name of another's folder").bad(
-    twin="plain-names-of-two", name="b/c", second="b"
-)
+two("plain-names-equal", "MAN-020", "Two plain packs of one name").bad(name="b", second="b")
+two("plain-names-of-folders", "MAN-021", "A plain pack with the name of another's folder").bad(name="b/c", second="b")
 case(
     "chunk-pack-names-mean-nothing",
     "MAN-001",

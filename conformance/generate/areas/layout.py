@@ -9,7 +9,7 @@ from generate.builder import Builder, identity, nothing, of_chunks
 from generate.codecs import full_chunks
 from generate.model import Model, Random, random_tensor, small, stepped, tensor
 from generate.rows import Area, members_of
-from generate.standard import setting, standard, standard_models
+from generate.standard import replaced, setting, standard, standard_models
 
 Z = {"z": tensor("U8", (4,))}
 """The last tensor. All its words are 0, so that nothing but the layout has to differ."""
@@ -197,27 +197,23 @@ for member in ("name", "dtype", "shape"):
 case("layout-format-2", "VER-002", "A layout of format 2.0").bad("unsupported", layout=setting(tensordelta="2.0"))
 
 
-def stored(how: Callable[[bytes], bytes]) -> Callable[[Builder], None]:
-    """Alters the layout's object under its name."""
-    return lambda builder: builder.change(layout_name(builder), how)
-
-
 def layout_name(builder: Builder) -> str:
     return f"layouts/{builder.manifests[0]['layout']}.json"
 
 
-case("layout-altered", "LAY-008", "A layout object in which the last dimension differs from what was published").bad(
-    "integrity", after=stored(lambda data: data.replace(b'"shape":[4]', b'"shape":[5]'))
+def altered(how: Callable[[bytes], bytes]) -> Builder:
+    """The layout's object is another under its name."""
+    return full_version(after=lambda builder: builder.change(layout_name(builder), how))
+
+
+stored = Area("layout", altered, case.twin, FULL, "integrity")
+stored("layout-altered", "LAY-008", "A layout object in which the last dimension differs from what was published").bad(
+    how=replaced(b'"shape":[4]', b'"shape":[5]')
 )
-case("layout-truncated", "LAY-008", "A layout object without its last byte").bad(
-    "integrity", after=stored(lambda data: data[:-1])
-)
-case("layout-longer", "LAY-008", "A layout object with a space more").bad(
-    "integrity", after=stored(lambda data: data + b" ")
-)
-case("layout-of-another-state", "LAY-008", "A layout object that holds another layout, of four tensors").bad(
-    "integrity",
-    after=stored(lambda _: next(data for name, data in standard().objects.items() if name.startswith("layouts/"))),
+stored("layout-truncated", "LAY-008", "A layout object without its last byte").bad(how=lambda data: data[:-1])
+stored("layout-longer", "LAY-008", "A layout object with a space more").bad(how=lambda data: data + b" ")
+stored("layout-of-another-state", "LAY-008", "A layout object that holds another layout, of four tensors").bad(
+    how=lambda _: next(data for name, data in standard().objects.items() if name.startswith("layouts/"))
 )
 case("layout-missing", "LAY-009", "A manifest whose layout object does not exist").bad(
     "missing", after=lambda builder: builder.remove(layout_name(builder))

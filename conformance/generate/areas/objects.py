@@ -11,7 +11,7 @@ from typing import Any
 from generate.builder import Builder, digest, dumps, manifest_name
 from generate.chains.contents import empty_deltas_and_gaps, no_tensor_fingerprints, shared_objects
 from generate.model import CHAIN, FOREIGN
-from generate.rows import Area, members_of
+from generate.rows import Area, members_of, two_versions
 from generate.standard import flipped, replaced, setting
 
 case = Area("objects")
@@ -111,17 +111,13 @@ case("manifest-missing", "OBJ-006", "All that a version needs is there but its m
 case("no-versions", "OBJ-008", "The newest version of a chain without versions is asked for").bad(
     "missing", after=lambda b: [b.remove(manifest_name(version)) for version in (0, 1)], to=None, verify=[]
 )
-gaps = Area("objects", empty_deltas_and_gaps, "gap-before-a-version")
-gaps("gap-before-a-version", "OBJ-013", "Version 1000 is a delta from version 4, with nothing between").good(
-    to=1000, held=4
-)
+gaps = Area("objects", empty_deltas_and_gaps, "gap-before-a-version", {"held": 4})
+gaps("gap-before-a-version", "OBJ-013", "Version 1000 is a delta from version 4, with nothing between").good(to=1000)
 gaps("greatest-version", "OBJ-013", "Version 10^12 - 1, which goes back to an older state").good(
     to=999_999_999_999, held=1001
 )
 gaps("empty-delta", "MAN-007", "A delta without packs, the base fitted and nothing else").good(to=4, held=3)
-gaps("version-in-a-gap", "OBJ-008", "A version between two that exist is asked for").bad(
-    "missing", to=500, held=4, verify=None
-)
+gaps("version-in-a-gap", "OBJ-008", "A version between two that exist is asked for").bad("missing", to=500, verify=None)
 case("chain-missing", "OBJ-009", "A root without `chain.json`").bad("missing", after=lambda b: b.remove("chain.json"))
 case("chain-id-replaced", "OBJ-011", "Manifests of another chain than that of `chain.json`").bad(
     "conflict",
@@ -211,9 +207,12 @@ def hint(**members: Any) -> bytes:
     return dumps({"tensordelta": "1.0", "chain": CHAIN, "version": 1} | members)
 
 
-case("hint-that-is-right", "OBJ-007", "`latest.json` names the newest version").good(
-    after=put("latest.json", hint()), to=None
-)
+def with_hint(data: bytes) -> Builder:
+    return two_versions(after=put("latest.json", data))
+
+
+hinted = Area("objects", with_hint, common={"to": None, "verify": None})
+hinted("hint-that-is-right", "OBJ-007", "`latest.json` names the newest version").good(data=hint(), verify=True)
 for slug, rule, title, data in (
     ("hint-too-low", "OBJ-007", "`latest.json` names version 0, where version 1 exists", hint(version=0)),
     ("hint-too-high", "OBJ-019", "`latest.json` names version 7, which has no manifest", hint(version=7)),
@@ -223,7 +222,7 @@ for slug, rule, title, data in (
     ("hint-that-is-garbage", "OBJ-018", "`latest.json` is no JSON, and no UTF-8 either", b"\xff\xfe not JSON"),
     ("hint-of-65537-bytes", "OBJ-018", "`latest.json` is too long", hint(version=0) + b" " * 65500),
 ):
-    case(slug, rule, title).good(after=put("latest.json", data), to=None, verify=None)
+    hinted(slug, rule, title).good(data=data)
 
 # -- fingerprints objects, which a reader of states need not read ------------------------------------------------------
 
