@@ -1,4 +1,7 @@
-"""Cases as rows: the name, the requirements, the title, and what is done to a sound chain."""
+"""Cases as rows: the name, the requirements, the title, and how the chain differs from a sound one.
+
+`Area("json")("json-empty", "JSN-003", "A manifest of no bytes").bad(text=lambda data: b"")` is a row.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from generate.scenes import Scene, play
 from generate.standard import standard
 
 two_versions = partial(standard, last=False)
-"""The standard chain up to version 1, which is read by a reader that holds version 0."""
+"""The standard chain without version 2."""
 
 
 def members_of(
@@ -22,12 +25,12 @@ def members_of(
     place: Callable[[dict[str, Any]], dict[str, Any]] = identity,
     build: Callable[..., Builder] = two_versions,
 ) -> Callable[..., Builder]:
-    """For rows that say which members of one JSON object are others, and with `drop` which one it lacks.
+    """A `build` whose rows name members of one JSON object to set, and one to drop.
 
-    Members that have the names of keywords of `read` stand in `members`.
+    A member whose name is a keyword of `read` goes into `members`.
 
     Args:
-        hook: the keyword of `build` that changes the document.
+        hook: the keyword under which `build` takes a function that changes the document.
         place: finds the object in the document.
     """
 
@@ -45,14 +48,12 @@ def members_of(
 
 @dataclass(frozen=True)
 class Area:
-    """What the cases of an area have in common: `case = Area("json")`, then a row for each.
+    """What the rows of an area have in common.
 
     Attributes:
-        name: of the area.
-        build: makes the chain from the keywords of a row that `read` does not know.
-        twin: of a rejected case that names no other.
-        common: keywords of `read` for all rows that do not say otherwise.
-        error: of a rejected case that names no other.
+        build: makes the chain, from the keywords of a row that `read` does not have.
+        twin, error: of a rejected case, unless its row names others.
+        common: keywords of `read`, unless a row gives them.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Area:
     error: str = "malformed"
 
     def __call__(self, slug: str, rules: str, title: str) -> Row:
-        """Begin a row; `good`, `bad` or `play` ends it. `rules` are the requirements between spaces, without `TD-`."""
+        """Begin a row, which `good`, `bad` or `play` ends; `rules` are ids of requirements without their `TD-`."""
         return Row(self, slug, rules, title)
 
 
@@ -71,7 +72,7 @@ _OF_READ = frozenset(inspect.signature(read).parameters)
 
 @dataclass(frozen=True)
 class Row:
-    """The beginning of a row."""
+    """A row that is still without an end."""
 
     area: Area
     slug: str
@@ -79,15 +80,15 @@ class Row:
     title: str
 
     def good(self, **how: Any) -> None:
-        """The chain is read: `how` has keywords of `cases.read` and of the area's `build`."""
+        """Register a case that is read; `how` has keywords of `cases.read` and of the area's `build`."""
         read(self.slug, **self._given(how))
 
     def bad(self, error: str | Sequence[str] = (), *, twin: str | None = None, **how: Any) -> None:
-        """The read is rejected: `how` has keywords of `cases.reject` and of the area's `build`."""
+        """Register a case that is rejected; `how` has keywords of `cases.reject` and of the area's `build`."""
         reject(self.slug, error=error or self.area.error, twin=twin or self.area.twin, **self._given(how))
 
     def play(self, scene: Callable[[Scene], None], *, twin: str | None = None, **how: Any) -> None:
-        """The steps of a scene; with a twin one of them is rejected. `how` has keywords of `scenes.play`."""
+        """Register a case of several steps, invalid if it has a twin; `how` has keywords of `scenes.play`."""
         common = {"chain": self.area.build, **self.area.common, **how}
         play(self.slug, **self._head(), scene=scene, valid=twin is None, twin=twin, **common)
 
@@ -98,4 +99,5 @@ class Row:
     def _given(self, how: dict[str, Any]) -> dict[str, Any]:
         given = {word: value for word, value in how.items() if word in _OF_READ}
         built = {word: value for word, value in how.items() if word not in _OF_READ}
+        assert not (built and "chain" in given), f"{self.slug}: {sorted(built)} would do nothing to the chain given"
         return {"chain": partial(self.area.build, **built), **self.area.common, **self._head(), **given}

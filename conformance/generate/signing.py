@@ -19,18 +19,18 @@ SECOND = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed
 
 
 def keyid(secret: bytes) -> str:
-    """The name of a key, as the specification advises."""
+    """The name of a key that the specification recommends: the digest of its public key."""
     return hashlib.sha256(ed25519.public_key(secret)).hexdigest()
 
 
 def trusted(*secrets: bytes) -> dict[str, str]:
-    """`keys` of a request."""
+    """`keys` of a request in which the user trusts these keys, or the first."""
     return {keyid(secret): ed25519.public_key(secret).hex() for secret in secrets or (SECRET,)}
 
 
 @cache
 def signature(secret: bytes, data: bytes) -> bytes:
-    """The 64 bytes."""
+    """The 64 bytes of a signature."""
     return ed25519.sign(secret, data)
 
 
@@ -41,7 +41,7 @@ def document(data: bytes, secret: bytes = SECRET, **members: Any) -> bytes:
 
 
 def signed(builder: Builder, *but: str, secret: bytes = SECRET) -> Builder:
-    """Sign the chain, all manifests and all shortcuts, but those named."""
+    """Sign the chain object, all manifests and all shortcuts except those in `but`."""
     for name in list(builder.objects):
         is_signed = name == "chain.json" or name.split("/")[0] in ("manifests", "shortcuts")
         if is_signed and name not in but and not name.endswith(".sig"):
@@ -54,24 +54,24 @@ FIRST, SECOND_VERSION = manifest_name(1), manifest_name(2)
 
 
 def signed_line(count: int = 2, spoil: Callable[[Builder], Any] = nothing) -> Builder:
-    """A chain of so many versions, signed, and then spoiled."""
+    """A signed chain of `count` versions, which `spoil` then changes."""
     builder = signed(line(walk(count)))
     spoil(builder)
     return builder
 
 
 def resign(name: str, **members: Any) -> Callable[[Builder], None]:
-    """Another signature object for an object."""
+    """Replaces the signature object of an object; `members` as in `document`."""
     return lambda builder: builder.put(f"{name}.sig", document(builder.get(name), **members))
 
 
 def base64_of(data: bytes) -> str:
-    """As `sig` has it."""
+    """The text of `sig` for these 64 bytes."""
     return base64.b64encode(data).decode()
 
 
 def resigned_with(name: str, how: Callable[[bytes], bytes | str]) -> Callable[[Builder], None]:
-    """A signature object whose `sig` is made from the true 64 bytes: it is this text, or these bytes in base64."""
+    """Replaces `sig`: `how` makes its text, or the bytes that it encodes, from the true 64 bytes."""
 
     def spoil(builder: Builder) -> None:
         sig = how(signature(SECRET, builder.get(name)))

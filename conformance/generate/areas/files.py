@@ -49,7 +49,7 @@ entry("file-name-201-characters", "PTH-002", "The name of a file has 201 charact
 
 
 def more_files(*names: str) -> Callable[[dict[str, Any]], None]:
-    """More files in the manifest, all of the same content."""
+    """Adds files to the manifest, all of the same content."""
     return lambda document: document["files"].extend({**document["files"][0], "name": name} for name in names)
 
 
@@ -69,7 +69,7 @@ for slug, title, names in (
 
 
 def with_plain(name: Any = None, second: str | None = None) -> Builder:
-    """Version 1 takes one tensor from a plain pack of some name, and with `second` one more from another."""
+    """Version 1 takes a tensor from a plain pack called `name`, and another from one called `second` if given."""
 
     def more(builder: Builder, states: list[Any], layout: str) -> list[Any]:
         named = {} if name is None else {"name": name}
@@ -111,7 +111,7 @@ case("chunk-pack-name-a-number", "JSN-012", "The name of a chunk pack is a numbe
     twin="chunk-pack-names-mean-nothing", entry=setting(name=7)
 )
 
-# -- the objects: a reader of states does not see their faults, a verifier does ----------------------------------------
+# -- the objects of files: only a verifier has to read them ------------------------------------------------------------
 
 
 def config(builder: Builder) -> str:

@@ -1,4 +1,4 @@
-"""JSON: what is text of one object, and what is a number (SPEC.md section 4.3), mostly shown on a manifest."""
+"""JSON (SPEC.md section 4.3): the text of one object, its members, strings and numbers; mostly in a manifest."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ case = Area("json")
 
 
 def first(extra: bytes) -> Callable[[bytes], bytes]:
-    """A member more, before all others."""
+    """Adds a member before all others."""
     return replaced(b"{", b"{" + extra + b",")
 
 
 def last(extra: bytes) -> Callable[[bytes], bytes]:
-    """Bytes more, after the object."""
+    """Adds bytes after the object."""
     return lambda data: data + extra
 
 
@@ -74,14 +74,14 @@ case("json-white-space", "JSN-003", "White space of all four kinds around a mani
 )
 
 
-def _reverse(document: dict[str, Any]) -> None:
+def reverse(document: dict[str, Any]) -> None:
     members = list(document.items())[::-1]
     document.clear()
     document.update(members)
 
 
 case("json-members-in-another-order", "JSN-013", "The members of a manifest in the reverse of the usual order").good(
-    manifest=_reverse
+    manifest=reverse
 )
 
 # -- members and strings -----------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ case("json-integer-in-an-array", "JSN-009", "A number in the array of a known fi
 
 
 def in_chain(extra: bytes) -> Callable[[Builder], None]:
-    """A member more in `chain.json`."""
+    """Adds a member to `chain.json`."""
     return lambda builder: builder.change("chain.json", first(extra))
 
 

@@ -12,7 +12,7 @@ from generate.rows import Area, members_of
 from generate.standard import replaced, setting, standard, standard_models
 
 Z = {"z": tensor("U8", (4,))}
-"""The last tensor. All its words are 0, so that nothing but the layout has to differ."""
+"""The last tensor of the layout. All its words are 0, so a case changes nothing but the layout."""
 
 
 def full_version(
@@ -21,7 +21,7 @@ def full_version(
     layout_text: Callable[[bytes], bytes] = identity,
     after: Callable[[Builder], Any] = nothing,
 ) -> Builder:
-    """A full version with more tensors than the standard ones, of which `layout` changes the document."""
+    """A full version of the standard tensors and of `added`; `layout` changes the layout's document."""
     model = standard_models()[0] | added
     builder = Builder()
     name = builder.layout(model, hook=layout, text=layout_text)
@@ -31,7 +31,7 @@ def full_version(
 
 
 def two_states(seed: str, tensors: Mapping[str, tuple[str, tuple[int, ...]]], share: float = 0.1) -> Builder:
-    """A full version of random words and a delta; of each tensor the dtype and the shape."""
+    """A full version of random words and a delta; `tensors` has the dtype and the shape of each tensor."""
     rng = Random(seed)
     model = {name: random_tensor(rng, dtype, shape) for name, (dtype, shape) in tensors.items()}
     builder = Builder()
@@ -73,7 +73,7 @@ BY_UNITS = {"\uffff": tensor("U8", (2,)), "\U00010000": tensor("U8", (2,))}
 """Two tensors whose order by UTF-8 bytes is not that by UTF-16 units."""
 
 
-def _swapped(document: dict[str, Any]) -> None:
+def swapped(document: dict[str, Any]) -> None:
     document["tensors"][-2:] = document["tensors"][:-3:-1]
 
 
@@ -84,7 +84,7 @@ case(
     "layout-names-descending",
     "LAY-002",
     "Two tensors that stand in the order of UTF-16 units, which is not that of UTF-8 bytes",
-).bad(twin="layout-of-two-new-tensors", added=BY_UNITS, layout=_swapped)
+).bad(twin="layout-of-two-new-tensors", added=BY_UNITS, layout=swapped)
 z("layout-name-before-the-first", "LAY-002", "A tensor at the end of the list whose name comes before all others").bad(
     name="Z"
 )
@@ -202,7 +202,7 @@ def layout_name(builder: Builder) -> str:
 
 
 def altered(how: Callable[[bytes], bytes]) -> Builder:
-    """The layout's object is another under its name."""
+    """The bytes of the layout's object differ from those that its name is the digest of."""
     return full_version(after=lambda builder: builder.change(layout_name(builder), how))
 
 
@@ -229,7 +229,7 @@ Area("layout")(
 
 
 def empty() -> Builder:
-    """No tensors; then some; then none; then some of which all words are 0."""
+    """Version 0 has no tensors, 1 has some, 2 has none, and 3 has those of 1 with all words 0."""
     rng = Random("empty")
     builder = Builder()
     builder.full(0, {})

@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 def put_zeros(builder: Builder, version: int, tensors: Mapping[str, tuple[str, list[int]]], base: Model) -> None:
-    """A version of given tensors and of more that are all zero, which no pack names."""
+    """Put a version of the tensors of `base` and of `tensors`, whose words are all 0 and which no pack names."""
     entries = [{"name": name, "dtype": dtype, "shape": shape} for name, (dtype, shape) in tensors.items()]
     builder.edge(
         version,
@@ -33,7 +33,7 @@ def put_zeros(builder: Builder, version: int, tensors: Mapping[str, tuple[str, l
 
 
 def one_more() -> Builder:
-    """A small version 0, and version 1 with one more tensor, which does not fit into a small budget."""
+    """A small version 0, and version 1 with one more tensor, which is too large for a small budget."""
     builder = Builder()
     builder.full(0, little())
     put_zeros(builder, 1, {"z.large": ("U8", [1 << 24])}, little())
@@ -87,14 +87,14 @@ for slug, title, tensors in (
 # -- indices beyond 2^32 -----------------------------------------------------------------------------------------------
 
 HUGE = (1 << 32) + 10
-"""Words of a tensor of bytes."""
+"""The number of words of a tensor of bytes."""
 
 Words = Mapping[int, int]
-"""Words that are not zero, by index."""
+"""The words that are not 0, by index."""
 
 
 def sparse_chunk(slices: list[tuple[int, int]], old: Words, new: Words, *, step: bool) -> Chunk:
-    """A chunk over ranges of the tensor `t`: with `step` the words that differ, else all words that are not zero."""
+    """A chunk over ranges of the tensor `t`; it lists the words that differ with `step`, else those that are not 0."""
     place = [word for start, stop in slices for word in range(start, stop)]
     listed = [i for i, word in enumerate(place) if (old.get(word, 0) != new.get(word, 0) if step else word in new)]
     at = [place[i] for i in listed]
@@ -116,7 +116,7 @@ def sparse_chunk(slices: list[tuple[int, int]], old: Words, new: Words, *, step:
 
 
 def huge_chain() -> Builder:
-    """Words on both sides of index 2^32, and of the indices that are equal to them modulo 2^32."""
+    """Words are listed on both sides of index 2^32, and at the indices equal to those modulo 2^32."""
     top = 1 << 32
     first = {0: 1, 3: 2, 65536: 3, 1 << 31: 4, top - 1: 5, top: 6, top + 3: 7, top + 9: 8}
     second = first | {3: 4, top - 1: 250, top: 9, top + 2: 1, top + 3: 6}
@@ -159,7 +159,7 @@ for slug, version, title in (("full", 0, "A full version"), ("delta", 1, "A full
 
 
 def five_words(later: int = 0) -> Builder:
-    """The five words of a tensor, listed in a slice that starts and stops that much later."""
+    """The five words of a tensor, listed in a slice whose start and stop are greater by `later`."""
     first, second = dict.fromkeys(range(5), 1), dict.fromkeys(range(5), 2)
     made = [sparse_chunk([(0, 5)], old, new, step=False) for old, new in (({}, first), (first, second))]
     made[1].entry["slices"] = [[0, later, later + 5]]

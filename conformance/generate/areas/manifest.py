@@ -154,7 +154,7 @@ case("delta-without-fingerprints", "MAN-001", "A delta whose manifest names no f
 
 
 def two_full(manifest: Callable[[dict[str, Any]], Any] = nothing) -> Builder:
-    """Two full versions, of which `manifest` changes the second one's manifest."""
+    """Two full versions; `manifest` changes the manifest of the second."""
     states = standard_models()
     builder = Builder()
     builder.full(0, states[0])

@@ -69,7 +69,7 @@ case(
 ).good(held=None)
 
 
-def _paths(builder: Builder) -> None:
+def other_paths(builder: Builder) -> None:
     long = "packs/" + "-" * 97 + "/" + "_." * 48
     assert len(long) == 200
     config = builder.manifests[1]["files"][0]["path"]
@@ -84,7 +84,7 @@ case(
     "pack-under-any-path",
     "PTH-005 LIM-005",
     "Packs and files whose paths have nothing to do with their digests, one of 200 characters",
-).good(after=_paths)
+).good(after=other_paths)
 case(
     "pack-named-by-two-manifests",
     "TRM-001",
@@ -224,7 +224,7 @@ for slug, rule, title, data in (
 ):
     hinted(slug, rule, title).good(data=data)
 
-# -- fingerprints objects, which a reader of states need not read ------------------------------------------------------
+# -- fingerprints objects: only a verifier has to read them ------------------------------------------------------------
 
 
 def fingerprints(builder: Builder) -> str:
@@ -232,7 +232,7 @@ def fingerprints(builder: Builder) -> str:
 
 
 def renamed(how: Callable[[bytes], bytes]) -> Callable[[Builder], None]:
-    """Changes version 1's fingerprints object, and names it by its new digest."""
+    """Changes version 1's fingerprints object and gives it the name of its new digest."""
 
     def change(builder: Builder) -> None:
         old = builder.manifests[1]["tensor_fingerprints"]
@@ -245,7 +245,7 @@ def renamed(how: Callable[[bytes], bytes]) -> Callable[[Builder], None]:
 
 
 def folded(data: bytes) -> bytes:
-    """The last two numbers as one."""
+    """Puts the sum of the last two numbers in their place."""
     last = sum(int.from_bytes(data[at : at + 8], "little") for at in (len(data) - 16, len(data) - 8))
     return data[:-16] + (last % 2**64).to_bytes(8, "little")
 

@@ -38,7 +38,7 @@ Area("retention", strange)(
 
 
 def pinned(**pins: bytes) -> Builder:
-    """Three versions of deltas, and a full one, which needs none of the others; `pins` by name."""
+    """A full version, two deltas, and a full version that needs none of the others; the pins by name."""
     states = walk(4, 64)
     builder = line(states[:3])
     builder.full(3, states[3])
@@ -74,7 +74,7 @@ collect(
 
 
 def refused_or_idle(desk: Desk, name: str) -> None:
-    """The collector may report the pin; whether it does or not, all versions stay."""
+    """The collector may report the pin or not; in both cases all versions stay."""
     asked = {"chain": "chain", "keep": [3], "grace": 0}
     desk.steps.append({"op": "collect", "input": asked, "expect": {"any": [{"error": [name]}, {}]}})
 

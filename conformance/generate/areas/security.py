@@ -11,7 +11,7 @@ from generate.rows import Area
 from generate.scenes import Scene, line, move, twins, walk
 
 NOWHERE = "file:///tensordelta/nowhere/pack.safetensors"
-"""A source of a scheme that a reader may be allowed, which gives nothing."""
+"""A source with a scheme that the user may allow, and with nothing under its address."""
 CLOSED = "https://127.0.0.1:9/pack.safetensors"
 """A source on the network."""
 
@@ -48,11 +48,11 @@ def with_sources(*, sources: Sequence[str] = (CLOSED,), path: bool = False, stor
 
 SOURCE_PACK = pack(with_sources(path=True))
 SOURCED = with_sources(path=True, stored=True).get(SOURCE_PACK)
-"""The pack of version 1, and its bytes."""
+"""The bytes of the pack of version 1."""
 ALLOWED: dict[str, Any] = {"needs": ["sources"], "input": {"sources": ["file"]}}
-"""A reader may use sources of one scheme."""
+"""The user allows sources of one scheme."""
 PLACE: dict[str, Any] = {"needs": ["places"], "input": {"places": ["place"]}}
-"""A reader looks for packs in a folder of the user's."""
+"""The user names a folder in which packs may be found."""
 
 case = Area("security", with_sources, "sources-beside-a-path", {"verify": None})
 
@@ -143,7 +143,7 @@ for slug, held, what in (("held", 0, "from version 0"), ("nothing-held", None, "
 TWO = two()
 PACK = pack(TWO)
 OUTSIDE = "../../outside/object"
-"""From a folder of the chain to a file beside the chain."""
+"""The path from a folder of the chain to a file next to the chain."""
 WITHIN = "link-within-the-root"
 
 link = Area("security", two, common={"level": "reader-core"})
@@ -160,9 +160,9 @@ def linked(
     """From version 0, version `to` is read after links have appeared.
 
     Args:
-        links: what they lead to, relative to their own folders.
-        beside: files beside the chain.
-        either: an error that may come instead of the version.
+        links: the targets by name, relative to the folder of each link.
+        beside: files next to the chain.
+        either: an error that is as good an answer as the version.
     """
 
     def scene(scene: Scene) -> None:
@@ -177,7 +177,7 @@ def linked(
 
 
 def elsewhere() -> Builder:
-    """The pack lies under another name under the root."""
+    """The pack has another name under the root."""
     builder = two()
     builder.put("elsewhere/pack", builder.get(PACK))
     builder.remove(PACK)
@@ -243,7 +243,7 @@ SHORTCUT = shortcut_name(1, 0)
 
 
 def with_shortcut() -> Builder:
-    """A shortcut of fewer bytes than the version's own edge, to words that no fingerprint tells from the version's."""
+    """A shortcut with fewer bytes than the version's own edge, to other words with the same fingerprint."""
     builder = Builder()
     builder.full(0, BEFORE)
     move(builder, 1, AFTER, 0, size=1500)

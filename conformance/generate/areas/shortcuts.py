@@ -1,4 +1,4 @@
-"""Shortcuts: their names against their contents, and against their versions (SPEC.md section 4.10)."""
+"""Shortcuts that disagree with their names or with their versions (SPEC.md section 4.10)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ whole = Area("shortcuts", full, "shortcut-full", {"role": "verifier"})
 edge("shortcut-with-a-tag", "OBJ-005", "Another encoding of a version's own edge, with a tag").good(role="reader")
 whole("shortcut-full", "OBJ-005", "A shortcut from nothing to a version").good(role="reader")
 
-# -- faults that no reader of states sees, as it needs no shortcut, but a verifier -------------------------------------
+# -- faults that only a verifier has to find: a reader needs no shortcut -----------------------------------------------
 
 edge("shortcut-of-another-version", "OBJ-005", "A shortcut whose version is not that of its name").bad(version=2)
 edge("shortcut-without-the-base-of-its-name", "OBJ-005", "A shortcut whose base is null under a name that says 0").bad(

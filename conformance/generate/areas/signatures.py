@@ -48,7 +48,7 @@ case(
 
 
 def under_any_name() -> Builder:
-    """The name of a key is any string."""
+    """Signatures whose `keyid` is no digest, with an unknown field."""
     builder = line(walk(2))
     for name in ("chain.json", manifest_name(0), FIRST):
         resign(name, keyid="trainer é 1", colour=[1e3])(builder)
@@ -63,7 +63,7 @@ case(
 
 
 def over_bytes_as_stored() -> Builder:
-    """Manifests with white space and escapes: the signature is over these bytes."""
+    """The manifests are signed as they are stored, with white space and escapes."""
     builder = Builder()
     states = walk(2)
     builder.full(0, states[0], text=lambda data: b"\n" + data.replace(b'"layout"', b'"l\\u0061yout"') + b"\n ")
@@ -92,7 +92,7 @@ case(
 
 # -- chain and manifests that were asked for ---------------------------------------------------------------------------
 def changed(how: Callable[[bytes], bytes], name: str = FIRST) -> Callable[[Builder], None]:
-    """Changes an object, and leaves its signature."""
+    """Changes an object but not its signature."""
     return lambda builder: builder.change(name, how)
 
 
@@ -203,7 +203,7 @@ case("signature-of-64-kib", "LIM-005", "A signature object of 65,536 bytes").goo
 
 
 def no_json(builder: Builder, name: str) -> None:
-    """An object that is no JSON, signed by another key."""
+    """Replace an object by one that is no JSON and is signed by another key."""
     builder.put(name, b"{")
     resign(name, secret=SECOND)(builder)
 
@@ -251,7 +251,7 @@ SHORTCUT = shortcut_name(1, 0)
 
 
 def with_shortcut(expected: Model, spoil: Callable[[Builder], Any] = nothing) -> Builder:
-    """A shortcut of few bytes, which leads to words that no fingerprint tells from the version's."""
+    """A shortcut with fewer bytes than the version's own edge, to other words with the same fingerprint."""
     builder = Builder()
     builder.full(0, BEFORE)
     move(builder, 1, AFTER, 0, size=1500)
@@ -366,7 +366,7 @@ scenes(
 
 
 def replaced_by(other: Callable[[Model], Model]) -> Callable[[Scene], None]:
-    """Version 1 is published anew, with another state, and signed."""
+    """Version 1 is published and signed again with another state."""
 
     def scene(scene: Scene) -> None:
         keyed(scene, 1, 1, held=None)
