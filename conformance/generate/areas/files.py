@@ -7,7 +7,7 @@ from typing import Any
 
 from generate.builder import Builder, of_plain
 from generate.chains.contents import files as chain_with_files
-from generate.rows import Area, members_of
+from generate.edits import Area, members_of
 from generate.standard import setting, standard
 
 case = Area("files")

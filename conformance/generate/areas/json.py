@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from generate.builder import Builder
-from generate.rows import Area
+from generate.edits import Area
 from generate.standard import replaced
 
 case = Area("json")

@@ -11,7 +11,7 @@ from generate.builder import Builder, digest, of_chunks
 from generate.codecs import Chunk, encode_gap, encode_replace, encode_step
 from generate.fingerprint import change_fingerprint
 from generate.model import MASK64, Model, tensor
-from generate.rows import Area
+from generate.edits import Area
 from generate.scenes import little
 
 MIB = 1 << 20

@@ -8,7 +8,7 @@ from typing import Any
 
 from generate.builder import Builder, dumps
 from generate.model import CHAIN, FOREIGN
-from generate.rows import Area, two_versions
+from generate.edits import Area, two_versions
 from generate.scenes import line, walk
 from generate.writing import Desk, write
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from generate.builder import Builder, manifest_name, shortcut_name
 from generate.model import CHAIN, FOREIGN
-from generate.rows import Area
+from generate.edits import Area
 from generate.scenes import Scene, line, move, twins, walk
 
 NOWHERE = "file:///tensordelta/nowhere/pack.safetensors"

@@ -7,7 +7,7 @@ from typing import Any
 
 from generate.builder import Builder, identity, nothing
 from generate.model import FOREIGN
-from generate.rows import Area, members_of, two_versions
+from generate.edits import Area, members_of, two_versions
 from generate.standard import flipped
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from generate import ed25519
 from generate.builder import Builder, manifest_name, nothing, shortcut_name
 from generate.model import Model
-from generate.rows import Area
+from generate.edits import Area
 from generate.scenes import Scene, State, line, little, move, twins, walk
 from generate.signing import (
     CHAIN_SIG,
