@@ -7,8 +7,8 @@ from typing import Any
 
 from generate.builder import Builder, identity, nothing, of_chunks
 from generate.codecs import full_chunks
-from generate.model import Model, Random, random_tensor, small, stepped, tensor
 from generate.edits import Area, members_of
+from generate.model import Model, Random, random_tensor, small, stepped, tensor
 from generate.standard import replaced, setting, standard, standard_models
 
 Z = {"z": tensor("U8", (4,))}

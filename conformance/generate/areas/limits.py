@@ -9,9 +9,9 @@ import numpy as np
 
 from generate.builder import Builder, digest, of_chunks
 from generate.codecs import Chunk, encode_gap, encode_replace, encode_step
+from generate.edits import Area
 from generate.fingerprint import change_fingerprint
 from generate.model import MASK64, Model, tensor
-from generate.edits import Area
 from generate.scenes import little
 
 MIB = 1 << 20

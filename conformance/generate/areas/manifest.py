@@ -7,8 +7,8 @@ from typing import Any
 
 from generate.builder import Builder, nothing
 from generate.chains.contents import at_the_limits, later_minor
-from generate.model import CHAIN, CREATED
 from generate.edits import Area, members_of
+from generate.model import CHAIN, CREATED
 from generate.standard import setting, standard_models
 
 case = Area("manifest")

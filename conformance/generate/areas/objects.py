@@ -10,8 +10,8 @@ from typing import Any
 
 from generate.builder import Builder, digest, dumps, manifest_name
 from generate.chains.contents import empty_deltas_and_gaps, no_tensor_fingerprints, shared_objects
-from generate.model import CHAIN, FOREIGN
 from generate.edits import Area, members_of, two_versions
+from generate.model import CHAIN, FOREIGN
 from generate.standard import flipped, replaced, setting
 
 case = Area("objects")

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from generate.builder import Builder, dumps
-from generate.model import CHAIN, FOREIGN
 from generate.edits import Area, two_versions
+from generate.model import CHAIN, FOREIGN
 from generate.scenes import line, walk
 from generate.writing import Desk, write
 

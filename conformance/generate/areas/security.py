@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from generate.builder import Builder, manifest_name, shortcut_name
-from generate.model import CHAIN, FOREIGN
 from generate.edits import Area
+from generate.model import CHAIN, FOREIGN
 from generate.scenes import Scene, line, move, twins, walk
 
 NOWHERE = "file:///tensordelta/nowhere/pack.safetensors"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from generate.builder import Builder, identity, nothing
-from generate.model import FOREIGN
 from generate.edits import Area, members_of, two_versions
+from generate.model import FOREIGN
 from generate.standard import flipped
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from generate import ed25519
 from generate.builder import Builder, manifest_name, nothing, shortcut_name
-from generate.model import Model
 from generate.edits import Area
+from generate.model import Model
 from generate.scenes import Scene, State, line, little, move, twins, walk
 from generate.signing import (
     CHAIN_SIG,
