@@ -2,338 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from functools import cache
 from typing import Any
 
-from generate.builder import Builder, shortcut_name
-from generate.cases import read, reject
+from generate.areas.routes import routes
+from generate.builder import Builder, manifest_name, shortcut_name
 from generate.codecs import Chunk
+from generate.graph import ANOTHER, graph
 from generate.model import Random, stepped
-from generate.scenes import line, move, walk
-from generate.standard import flipped
+from generate.rows import blamed
+from generate.scenes import walk
 
-AREA = "routes"
 FIRST = shortcut_name(1, 0, "first")
 """The edge that is tried first: its packs have fewer bytes than the manifest's."""
 
 
-def _detour(
-    slug: str,
-    title: str,
-    error: str | None,
-    *requirements: str,
-    after: Callable[[Builder, dict[str, Any]], Any] | None = None,
-    **how: Any,
-) -> None:
+def detour(slug: str, title: str, fault: str, error: str | None, rules: str = "RTE-004", **how: Any) -> None:
     """The first edge, a shortcut, is spoiled; the manifest's own is sound.
 
     Args:
+        fault: words of `graph`.
         error: what a verifier reports of the shortcut or its pack; None: no statement.
-        after: changes the chain; it is given the shortcut.
-        how: of `move`.
+        how: of `Builder.edge` and `move`, for the shortcut.
     """
 
     @cache
-    def made() -> tuple[Builder, list[str]]:
-        states = walk(2)
-        builder = Builder()
-        builder.full(0, states[0])
-        move(builder, 1, states[1], 0, size=2500)
-        shortcut = move(builder, 1, states[1], 0, size=2000, shortcut="first", **how)
-        names = [FIRST, *(entry["path"] for entry in shortcut["packs"] if entry["path"])]
-        if after:
-            after(builder, shortcut)
-        return builder, names
+    def chain() -> Builder:
+        return graph(f"0 -> 1: 2500, 0 => 1.first: 2000 {fault}".strip(), at={"0 => 1.first": how})
 
-    verify = None if error is None else [{"error": [error], "object": made()[1]}]
-    read(
-        slug,
-        area=AREA,
-        level="chain",
-        title=f"The edge of least cost {title}, and the version's own manifest leads there as well",
-        requirements=requirements or ("TD-RTE-004",),
-        chain=lambda: made()[0],
-        verify=verify,
-    )
+    verify = None
+    if error is not None:
+        packs = [entry["path"] for entry in json.loads(chain().get(FIRST))["packs"]]
+        verify = blamed(error, FIRST, *packs)
+    title = f"The edge of least cost {title}, and the version's own manifest leads there as well"
+    routes.read(f"detour-{slug}", title, rules, chain, verify=verify)
 
 
-def _pack(builder: Builder, shortcut: dict[str, Any]) -> str:
-    path: str = shortcut["packs"][0]["path"]
-    return path
-
-
-_detour("detour-pack-gone", "has lost its pack", None, after=lambda b, s: b.remove(_pack(b, s)))
-_detour(
-    "detour-pack-altered",
-    "has a pack of which a bit has changed",
-    "integrity",
-    after=lambda b, s: b.change(_pack(b, s), flipped(-1)),
-)
-_detour(
-    "detour-pack-header",
-    "has a pack whose header is no JSON",
-    "malformed",
-    hooks={"header_text": lambda text: text[:-1] + b"]"},
-)
-_detour(
-    "detour-feature",
-    "lists a feature that is not known",
-    "unsupported",
-    features=["strided-slices"],
-)
-_detour(
-    "detour-content",
-    "has a pack of unknown content",
-    "unsupported",
-    entry=lambda entry: entry.update(content="sparse-chunks"),
-)
-_detour(
-    "detour-codec",
-    "has a chunk of an unknown codec",
-    "unsupported",
-    hooks={"table": lambda table: table["chunks"][2]["positions"].update(codec="elias-fano")},
-)
-_detour(
-    "detour-bounds",
-    "has a slice past the end of its tensor",
-    "malformed",
-    hooks={"table": lambda table: table["chunks"][0].update(slices=[[0, 0, 25]])},
-)
-
-
-def _other_bitmap(chunks: list[Chunk]) -> None:
+def other_bitmap(chunks: list[Chunk]) -> None:
     """One position more than `changed` says; seen when the streams are decoded."""
     stream = chunks[2].streams["bitmap"]
     free = next(bit for bit in range(7) if not stream[0] >> bit & 1)
     chunks[2].streams["bitmap"] = bytes([stream[0] | 1 << free])
 
 
-_detour(
-    "detour-stream",
-    "has a bitmap with a bit too many",
-    "malformed",
-    coding={"positions": "bitmap", "values": "replace"},
-    spoil=_other_bitmap,
-)
+BITMAP = {"positions": "bitmap", "values": "replace"}
 
-
-def _other_sum(chunks: list[Chunk]) -> None:
-    chunks[1].entry["fingerprint"] = "0123456789abcdef"
-
-
-_detour("detour-chunk-fingerprint", "has a chunk whose fingerprint is wrong", "integrity", spoil=_other_sum)
-_detour(
-    "detour-state-fingerprint",
-    "lacks a chunk, so that it leads to another state",
-    "integrity",
-    spoil=lambda chunks: chunks.pop(),
-)
-_detour(
-    "detour-sources",
-    "has a pack without a path, of which no source is allowed",
-    None,
-    entry=lambda entry: entry.update(path=None, sources=["https://localhost/pack"]),
-)
-_detour(
-    "detour-base",
-    "starts from another fingerprint than its base's own manifest has",
-    "wrong-base",
-    hook=lambda document: document["base"].update(fingerprint="0123456789abcdef"),
-)
-_detour(
-    "detour-size",
-    "has a pack whose size is not that of its entry",
-    "integrity",
-    entry=lambda entry: entry.update(size=entry["size"] - 1),
-)
-
+# fmt: off
+detour("pack-gone", "has lost its pack", "gone", None)
+detour("pack-altered", "has a pack of which a bit has changed", "altered", "integrity")
+detour("pack-header", "has a pack whose header is no JSON", "", "malformed",
+    hooks={"header_text": lambda text: text[:-1] + b"]"})
+detour("feature", "lists a feature that is not known", "strided", "unsupported")
+detour("content", "has a pack of unknown content", "", "unsupported",
+    entry=lambda entry: entry.update(content="sparse-chunks"))
+detour("codec", "has a chunk of an unknown codec", "", "unsupported",
+    hooks={"table": lambda table: table["chunks"][2]["positions"].update(codec="elias-fano")})
+detour("bounds", "has a slice past the end of its tensor", "", "malformed",
+    hooks={"table": lambda table: table["chunks"][0].update(slices=[[0, 0, 25]])})
+detour("stream", "has a bitmap with a bit too many", "", "malformed", coding=BITMAP, spoil=other_bitmap)
+detour("chunk-fingerprint", "has a chunk whose fingerprint is wrong", "", "integrity",
+    spoil=lambda chunks: chunks[1].entry.update(fingerprint=ANOTHER))
+detour("state-fingerprint", "lacks a chunk, so that it leads to another state", "", "integrity",
+    spoil=lambda chunks: chunks.pop())
+detour("sources", "has a pack without a path, of which no source is allowed", "", None,
+    entry=lambda entry: entry.update(path=None, sources=["https://localhost/pack"]))
+detour("base", "starts from another fingerprint than its base's own manifest has", "wrong-base", "wrong-base")
+detour("size", "has a pack whose size is not that of its entry", "", "integrity",
+    entry=lambda entry: entry.update(size=entry["size"] - 1))
+# fmt: on
 
 # -- more than one edge ------------------------------------------------------------------------------------------------
 
 
-def _second_fails() -> Builder:
-    """0, 1 and 2, and a skip delta to 2; the pack of 2 is altered. The skip delta has more bytes than 1 and 2."""
+@cache
+def second_fails() -> Builder:
+    """The skip delta has more bytes than the two deltas, of which the first drops a tensor."""
     states = walk(3)
-    states[1] = {name: each for name, each in states[1].items() if name != "b.bias"}
-    builder = Builder()
-    builder.full(0, states[0])
-    move(builder, 1, states[1], 0, size=1800)
-    move(builder, 2, states[2], 1, size=1800)
-    move(builder, 2, states[2], 0, size=4000, shortcut="")
-    builder.change(builder.pack_names(2)[0], flipped(-1))
-    return builder
+    del states[1]["b.bias"]
+    return graph("0 -> 1: 1800 -> 2: 1800 altered, 0 => 2: 4000", states)
 
 
-read(
-    "detour-after-the-first-edge",
-    area=AREA,
-    level="chain",
-    title="The second edge of the cheapest route fails, after the first has dropped a tensor; a skip delta leads there",
-    requirements=["TD-RTE-004", "TD-RDR-002"],
-    chain=_second_fails,
-    to=2,
-    verify=[{"error": ["integrity"], "object": _second_fails().pack_names(2)}],
-)
+@cache
+def three_fail() -> Builder:
+    return graph(
+        "0 -> 1: 1700 altered, 0 => 1.lost: 1800 gone, 0 => 1.unknown: 1900, => 1: 2000",
+        at={"0 => 1.unknown": {"features": ["not-known"]}},
+    )
 
 
-def _three_fail() -> tuple[Builder, list[dict[str, Any]]]:
-    states = walk(2)
-    builder = Builder()
-    builder.full(0, states[0])
-    move(builder, 1, states[1], 0, size=1700)
-    lost = move(builder, 1, states[1], 0, size=1800, shortcut="lost")
-    unknown = shortcut_name(1, 0, "unknown")
-    move(builder, 1, states[1], 0, size=1900, shortcut="unknown", features=["not-known"])
-    move(builder, 1, states[1], None, size=2000, shortcut="")
-    builder.change(builder.pack_names(1)[0], flipped(-1))
-    builder.remove(lost["packs"][0]["path"])
-    return builder, [
-        {"error": ["integrity"], "object": builder.pack_names(1)},
-        {"error": ["unsupported"], "object": [unknown]},
-    ]
-
-
-read(
-    "detour-after-three-edges",
-    area=AREA,
-    level="chain",
-    title="Three edges fail, each in another way, and the fourth leads to the version from nothing",
-    requirements=["TD-RTE-004"],
-    chain=lambda: _three_fail()[0],
-    verify=_three_fail()[1],
-)
-
-
-def _shared() -> Builder:
+@cache
+def shared_edge_fails() -> Builder:
     """Manifest 1 lies on the two cheapest ways to 3, and fails; the third goes around it."""
-    states = walk(4)
-    builder = Builder()
-    builder.full(0, states[0])
-    move(builder, 1, states[1], 0, size=1800)
-    move(builder, 2, states[2], 1, size=1800)
-    move(builder, 3, states[3], 2, size=1800)
-    move(builder, 3, states[3], 1, size=3700, shortcut="")
-    move(builder, 2, states[2], 0, size=5000, shortcut="")
-    builder.remove(builder.pack_names(1)[0])
-    return builder
+    return graph("0 -> 1: 1800 gone -> 2: 1800 -> 3: 1800, 1 => 3: 3700, 0 => 2: 5000")
 
 
-read(
-    "detour-around-an-edge-of-two-routes",
-    area=AREA,
-    level="chain",
-    title="The edge that the two cheapest routes share fails, and the third does without it",
-    requirements=["TD-RTE-004"],
-    chain=_shared,
-    to=3,
-    verify=[{"error": ["missing"], "object": ["manifests/000000000001.json", *_shared().pack_names(1)]}],
-)
+ALTERED = stepped(Random(9), walk(2)[1], 0.1)
+"""A state that is remembered as version 1, and is another."""
 
+# fmt: off
+routes.read("detour-after-the-first-edge",
+    "The second edge of the cheapest route fails, after the first has dropped a tensor; a skip delta leads there",
+    "RTE-004 RDR-002", second_fails, to=2, verify=blamed("integrity", *second_fails().pack_names(2)))
+routes.read("detour-after-three-edges",
+    "Three edges fail, each in another way, and the fourth leads to the version from nothing",
+    "RTE-004", three_fail,
+    verify=blamed("integrity", *three_fail().pack_names(1)) + blamed("unsupported", shortcut_name(1, 0, "unknown")))
+routes.read("detour-around-an-edge-of-two-routes",
+    "The edge that the two cheapest routes share fails, and the third does without it",
+    "RTE-004", shared_edge_fails, to=3,
+    verify=blamed("missing", manifest_name(1), *shared_edge_fails().pack_names(1)))
 
 # -- from a state held that is not the base ----------------------------------------------------------------------------
 
+routes.read("detour-held-is-not-the-base",
+    "The state remembered as version 1 is another, so that the delta from it fails; a full shortcut leads there",
+    "RTE-004 RDR-003", "0 -> 1 -> 2, => 2: 3000", held=1, to=2, before=ALTERED)
+routes.reject("route-failed-edge-from-a-rebuilt-base",
+    "The delta failed from the state remembered as its base, and is not tried again from that base rebuilt",
+    "RTE-004 RDR-003", "wrong-base", "route-to-2-from-1",
+    "0 -> 1 -> 2", held=1, to=2, before=ALTERED, verify=None)
+routes.read("route-to-2-from-1", "A delta from the version held, in a chain of three",
+    "RTE-001", "0 -> 1 -> 2", held=1, to=2, level="reader-core")
 
-def _full_as_well() -> Builder:
-    states = walk(3)
-    builder = line(states)
-    move(builder, 2, states[2], None, size=3000, shortcut="")
-    return builder
+# -- a fault of a document that another edge does without --------------------------------------------------------------
 
-
-read(
-    "detour-held-is-not-the-base",
-    area=AREA,
-    level="chain",
-    title="The state remembered as version 1 is another, so that the delta from it fails; a full shortcut leads there",
-    requirements=["TD-RTE-004", "TD-RDR-003"],
-    chain=_full_as_well,
-    held=1,
-    to=2,
-    before=stepped(Random(9), walk(2)[1], 0.1),
-)
-reject(
-    "route-failed-edge-from-a-rebuilt-base",
-    area=AREA,
-    level="chain",
-    title="The delta failed from the state remembered as its base, and is not tried again from that base rebuilt",
-    requirements=["TD-RTE-004", "TD-RDR-003"],
-    chain=lambda: line(walk(3)),
-    error="wrong-base",
-    twin="route-to-2-from-1",
-    held=1,
-    to=2,
-    before=stepped(Random(9), walk(2)[1], 0.1),
-    verify=None,
-)
-read(
-    "route-to-2-from-1",
-    area=AREA,
-    title="A delta from the version held, in a chain of three",
-    requirements=["TD-RTE-001"],
-    chain=lambda: line(walk(3)),
-    held=1,
-    to=2,
-)
-
-
-# -- features ----------------------------------------------------------------------------------------------------------
-
-
-def _unknown_feature(version: int, *, count: int) -> Callable[[], Builder]:
-    """A version's own manifest lists a feature that is not known; a shortcut over the same edge does not."""
-
-    def chain() -> Builder:
-        states = walk(count)
-        builder = Builder()
-        builder.full(0, states[0])
-        for number in range(1, count):
-            features = ["strided-slices"] if number == version else []
-            builder.delta(number, states[number], number - 1, features=features)
-        builder.delta(version, states[version], version - 1, shortcut="")
-        return builder
-
-    return chain
-
-
-_UNKNOWN = [{"error": ["unsupported"], "object": ["manifests/000000000001.json"]}]
-read(
-    "shortcut-instead-of-an-unknown-feature",
-    area=AREA,
-    level="chain",
-    title="The version's manifest lists an unknown feature, and a shortcut to it lists none",
-    requirements=["TD-RTE-007"],
-    chain=_unknown_feature(1, count=2),
-    verify=_UNKNOWN,
-)
-read(
-    "shortcut-instead-of-an-unknown-feature-on-the-way",
-    area=AREA,
-    level="chain",
-    title="The manifest of a version on the way lists an unknown feature, and a shortcut to it lists none",
-    requirements=["TD-RTE-007"],
-    chain=_unknown_feature(1, count=3),
-    to=2,
-    verify=_UNKNOWN,
-)
-
-
-# -- what lies about its base ------------------------------------------------------------------------------------------
-
-
-def _unreadable_base() -> Builder:
-    """Version 0's own manifest is garbage, and 1 starts from it."""
-    builder = line(walk(2))
-    builder.put("manifests/000000000000.json", b"{")
-    return builder
-
-
-read(
-    "route-from-held-past-an-unreadable-manifest",
-    area=AREA,
-    level="chain",
-    title="The base's own manifest is no JSON, which says nothing about a delta from the state held",
-    requirements=["TD-RTE-002"],
-    chain=_unreadable_base,
-    verify=[{"error": ["malformed"], "object": ["manifests/000000000000.json"]}],
-)
+routes.read("shortcut-instead-of-an-unknown-feature",
+    "The version's manifest lists an unknown feature, and a shortcut to it lists none",
+    "RTE-007", "0 -> 1 strided, 0 => 1", verify=blamed("unsupported", manifest_name(1)))
+routes.read("shortcut-instead-of-an-unknown-feature-on-the-way",
+    "The manifest of a version on the way lists an unknown feature, and a shortcut to it lists none",
+    "RTE-007", "0 -> 1 strided -> 2, 0 => 1", to=2, verify=blamed("unsupported", manifest_name(1)))
+routes.read("route-from-held-past-an-unreadable-manifest",
+    "The base's own manifest is no JSON, which says nothing about a delta from the state held",
+    "RTE-002", "0 garbage -> 1", verify=blamed("malformed", manifest_name(0)))
+# fmt: on
