@@ -51,7 +51,8 @@ class Area:
         """Make a case of a function: its name is the slug, its docstring the title."""
 
         def register(script: Script) -> Script:
-            self.play(script.__name__.replace("_", "-"), script.__doc__ or "", ids, chain, script, **how)
+            title = " ".join((script.__doc__ or "").split())
+            self.play(script.__name__.replace("_", "-"), title, ids, chain, script, **how)
             return script
 
         return register

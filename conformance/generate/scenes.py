@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import EllipsisType
 from typing import Any
 
 from generate.builder import Builder, of_chunks
@@ -69,14 +70,14 @@ class Scene:
             more = {"tensors": list(self.tensors), **more}
         return given | {"to": to} | more
 
-    def step(self, op: str, given: Mapping[str, Any], expect: Mapping[str, Any], **more: Any) -> None:
+    def step(self, op: str, given: Mapping[str, Any], expect: Mapping[str, Any], **more: Any) -> Scene:
         """Any request."""
-        self.steps.append({"op": op, "input": dict(given), "expect": dict(expect), **more})
+        return self._do({"op": op, "input": dict(given), "expect": dict(expect), **more})
 
     def read(
         self,
         to: int | None,
-        state: State,
+        state: State | EllipsisType = ...,
         *,
         held: Held = ABSENT,
         version: int | None = None,
@@ -84,47 +85,63 @@ class Scene:
         expect: Mapping[str, Any] | None = None,
         op: str = "read",
         **given: Any,
-    ) -> None:
+    ) -> Scene:
         """A read, and the state held after it.
 
         Args:
+            state: that of version `to` unless given.
             version: the version read, if `state` does not tell.
             error: names under which it may be rejected.
             expect: more that is expected.
             given: more members of the input.
         """
-        self.step(op, self.ask(held, to, **given), self.after(state, version, error) | dict(expect or {}))
+        asked = self.ask(held, to, **given)
+        after = self.after(to if isinstance(state, EllipsisType) else state, version, error)
+        return self.step(op, asked, after | dict(expect or {}))
 
-    def either(self, to: int | None, *expected: Mapping[str, Any], held: Held = ABSENT, **given: Any) -> None:
+    def either(self, to: int | None, *expected: Mapping[str, Any], held: Held = ABSENT, **given: Any) -> Scene:
         """A read whose outcome the specification leaves open."""
-        self.step("read", self.ask(held, to, **given), {"any": [dict(each) for each in expected]})
+        return self.step("read", self.ask(held, to, **given), {"any": [dict(each) for each in expected]})
 
-    def apply(self, state: State, error: str | Sequence[str] = (), *, op: str = "apply") -> None:
+    def prepare(self, to: int, held: Held, error: str = "") -> Scene:
+        """A request to prepare; what is held is looked at by other steps."""
+        return self.step("prepare", self.ask(held, to), {"error": [error]} if error else {"version": to})
+
+    def apply(self, state: State, error: str | Sequence[str] = (), *, op: str = "apply") -> Scene:
         """`apply`, or `undo`."""
-        self.step(op, {}, self.after(state, None, error))
+        return self.step(op, {}, self.after(state, None, error))
 
-    def put(self, objects: Mapping[str, bytes]) -> None:
+    def undo(self, state: State) -> Scene:
+        """`undo`, and the state held after it."""
+        return self.apply(state, op="undo")
+
+    def put(self, objects: Mapping[str, bytes]) -> Scene:
         """Objects appear in the chain, or are overwritten."""
         stage = f"stage-{sum('put' in step for step in self.steps) + 1}"
         self.files |= {f"{stage}/{name}": data for name, data in objects.items()}
-        self.steps.append({"put": stage})
+        return self._do({"put": stage})
 
-    def grow(self, builder: Builder) -> None:
+    def grow(self, builder: Builder) -> Scene:
         """All that another state of the chain has more than the chain had so far."""
         self.put({name: data for name, data in builder.objects.items() if self.builder.objects.get(name) != data})
         self.builder = builder
+        return self
 
-    def remove(self, *names: str) -> None:
+    def remove(self, *names: str) -> Scene:
         """Objects disappear."""
-        self.steps.append({"remove": list(names)})
+        return self._do({"remove": list(names)})
 
-    def link(self, links: Mapping[str, str]) -> None:
+    def link(self, links: Mapping[str, str]) -> Scene:
         """Symbolic links appear; each leads to a path relative to its own folder."""
-        self.steps.append({"link": dict(links)})
+        return self._do({"link": dict(links)})
 
-    def restart(self) -> None:
+    def restart(self) -> Scene:
         """The reader is killed and started anew."""
-        self.steps.append({"restart": True})
+        return self._do({"restart": True})
+
+    def _do(self, step: dict[str, Any]) -> Scene:
+        self.steps.append(step)
+        return self
 
 
 def play(
@@ -134,7 +151,7 @@ def play(
     title: str,
     requirements: Sequence[str],
     chain: Callable[[], Builder],
-    scene: Callable[[Scene], None],
+    scene: Callable[[Scene], Any],
     valid: bool = True,
     level: str = "chain",
     kind: str = "scenario",
