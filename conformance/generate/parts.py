@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from generate.builder import Builder, Pack, of_chunks
-from generate.cases import read, reject
 from generate.codecs import chunk, chunk_for
+from generate.graph import Chain
 from generate.model import Model, Random, fit, ordered, random_tensor, stepped, weights
+from generate.rows import area
 
-AREA = "partial"
+partials = area("partial", level="partial")
+
 PART = ["b.weight", "c.ids"]
 """The tensors that the reader holds unless a case says otherwise."""
 
@@ -31,44 +33,55 @@ def second() -> Model:
     return stepped(Random("partial/1"), first(), 0.3)
 
 
+# -- the packs of a delta ----------------------------------------------------------------------------------------------
+
 Packs = Callable[[Model, Model, str], Sequence[Pack]]
+"""From the fitted base, the new state and its layout's digest."""
 
 
 def each_its_own(base: Model, new: Model, layout: str) -> list[Pack]:
-    """A pack for each tensor."""
-    return [of_chunks([chunk_for(base, new, name)], layout) for name in ordered(new)]
+    """A pack for each tensor that changes."""
+    changed = [name for name in ordered(new) if (base[name].words != new[name].words).any()]
+    return [of_chunks([chunk_for(base, new, name)], layout) for name in changed]
 
 
-def over_several(base: Model, new: Model, layout: str) -> list[Pack]:
-    """One chunk over two tensors of which the reader holds the second, in natural order; a pack of the others."""
-    both = chunk(base, new, [("a.weight", 3, 24), ("b.weight", 0, 18)], shift=4)
-    rest = [chunk_for(base, new, name) for name in ("c.ids", "d.bias")]
-    if (base["a.weight"].words[:3] != new["a.weight"].words[:3]).any():
-        rest.append(chunk(base, new, [("a.weight", 0, 3)]))
-    return [of_chunks([both], layout), of_chunks(rest, layout)]
+def own(*names: str) -> Packs:
+    """A pack for each of these tensors."""
+    return lambda base, new, layout: [of_chunks([chunk_for(base, new, name)], layout) for name in names]
 
 
-def chain_of(
+def shared(*, apart: bool = False, **coding: Any) -> Packs:
+    """One pack, with one chunk over `a.weight` and `b.weight`, or with one for each, and one for each other tensor."""
+
+    def packs(base: Model, new: Model, layout: str) -> list[Pack]:
+        slices = [("a.weight", 0, 24), ("b.weight", 0, 18)]
+        chunks = [chunk(base, new, part, **coding) for part in ([[each] for each in slices] if apart else [slices])]
+        return [of_chunks([*chunks, chunk_for(base, new, "c.ids"), chunk_for(base, new, "d.bias")], layout)]
+
+    return packs
+
+
+def part_of(
     packs: Packs = each_its_own,
     *,
     after: Callable[[Builder], Any] | None = None,
-    after_it: Callable[[], Model] = second,
+    state: Callable[[], Model] = second,
     fingerprints: tuple[bool, bool] = (True, True),
     **how: Any,
-) -> Callable[[], Builder]:
+) -> Chain:
     """Version 0, full, and 1, a delta.
 
     Args:
         packs: makes the packs of the delta.
         after: changes the chain.
-        after_it: the state of version 1.
+        state: of version 1.
         fingerprints: whether the versions name fingerprints objects.
         how: of `Builder.edge`, for version 1.
     """
 
     def chain() -> Builder:
         builder = Builder()
-        old, new = first(), after_it()
+        old, new = first(), state()
         builder.full(0, old, fingerprints=fingerprints[0])
         made = packs(fit(old, new), new, builder.layout(new))
         builder.edge(1, new, made, base=0, fingerprints=fingerprints[1], **how)
@@ -79,41 +92,17 @@ def chain_of(
     return chain
 
 
-def read_part(slug: str, title: str, chain: Callable[[], Builder], *requirements: str, **how: Any) -> None:
-    """A valid case; `how` is of `read`, and `tensors`."""
-    given = {"tensors": how.pop("tensors", PART)}
-    read(
-        slug,
-        area=AREA,
-        level="partial",
-        title=title,
-        requirements=requirements or ["TD-RDR-012"],
-        chain=chain,
-        input=given,
-        **how,
-    )
+# -- rows --------------------------------------------------------------------------------------------------------------
 
 
-def reject_part(
-    slug: str,
-    title: str,
-    error: str,
-    chain: Callable[[], Builder],
-    *requirements: str,
-    twin: str = "part-of-a-delta",
-    **how: Any,
+def part(
+    slug: str, title: str, chain: Chain, rules: str = "RDR-012", tensors: Sequence[str] = PART, **how: Any
 ) -> None:
-    """An invalid case; `how` is of `reject`, and `tensors`."""
-    given = {"tensors": how.pop("tensors", PART)}
-    reject(
-        slug,
-        area=AREA,
-        level="partial",
-        title=title,
-        requirements=requirements,
-        chain=chain,
-        error=error,
-        twin=twin,
-        input=given,
-        **{"verify": None, **how},
-    )
+    """A part that is read."""
+    partials.read(f"part-{slug}", title, rules, chain, input={"tensors": tensors}, **how)
+
+
+def no_part(slug: str, title: str, rules: str, error: str, chain: Chain, twin: str = "of-a-delta", **how: Any) -> None:
+    """A part that is refused; a verifier says nothing unless a row tells what."""
+    given = {"input": {"tensors": PART}, "verify": None, **how}
+    partials.reject(f"part-{slug}", title, rules, error, f"part-{twin}", chain, **given)
