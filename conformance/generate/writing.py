@@ -129,11 +129,30 @@ class Desk:
         return self
 
 
+Script = Callable[[Desk], Any]
+
+
+def lines(*models: Model, **members: Any) -> Script:
+    """Publish states, one version after another, numbered from 0; `members` are asked of each."""
+    return lambda desk: desk.line(*models, **members)
+
+
+def script(requirements: str, **how: Any) -> Callable[[Script], Script]:
+    """Make a case of a function: its name is the slug, its docstring the title; `how` is of `write`."""
+
+    def case(steps: Script) -> Script:
+        slug, title = steps.__name__.replace("_", "-"), " ".join((steps.__doc__ or "").split())
+        write(slug, title, requirements, steps, **how)
+        return steps
+
+    return case
+
+
 def write(
     slug: str,
     title: str,
     requirements: str,
-    script: Callable[..., Any],
+    script: Script,
     *,
     chain: Callable[[], Builder] | None = None,
     level: str = "writer-core",
