@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from generate.builder import Builder
 from generate.cases import Case, register, state_file
+from generate.graph import Chain, graph
 from generate.model import Model, Random, random_tensor, stepped, weights
+from generate.rows import rules
 
 ERRORS = ("malformed", "unsupported", "limit", "integrity", "missing", "wrong-base", "conflict", "untrusted")
 """All names: where the specification asks for a refusal, and for no certain name of it."""
@@ -124,12 +127,17 @@ class Desk:
         self.files |= {f"{stage}/{name}": data for name, data in objects.items()}
         return self._do({"put": stage})
 
+    def join(self, builder: Builder) -> Desk:
+        """All objects of another writer appear but `chain.json`, which is there."""
+        return self.put({name: data for name, data in builder.objects.items() if name != "chain.json"})
+
     def _do(self, step: dict[str, Any], kill: int | None = None) -> Desk:
         self.steps.append(step if kill is None else {**step, "kill": kill})
         return self
 
 
 Script = Callable[[Desk], Any]
+Scripted = TypeVar("Scripted", bound=Callable[..., Any])
 
 
 def lines(*models: Model, **members: Any) -> Script:
@@ -137,10 +145,10 @@ def lines(*models: Model, **members: Any) -> Script:
     return lambda desk: desk.line(*models, **members)
 
 
-def script(requirements: str, **how: Any) -> Callable[[Script], Script]:
+def script(requirements: str, **how: Any) -> Callable[[Scripted], Scripted]:
     """Make a case of a function: its name is the slug, its docstring the title; `how` is of `write`."""
 
-    def case(steps: Script) -> Script:
+    def case(steps: Scripted) -> Scripted:
         slug, title = steps.__name__.replace("_", "-"), " ".join((steps.__doc__ or "").split())
         write(slug, title, requirements, steps, **how)
         return steps
@@ -154,7 +162,7 @@ def write(
     requirements: str,
     script: Script,
     *,
-    chain: Callable[[], Builder] | None = None,
+    chain: Chain | str | None = None,
     level: str = "writer-core",
     twin: str | None = None,
     needs: Sequence[str] = (),
@@ -165,6 +173,7 @@ def write(
     Args:
         requirements: their ids, between spaces, without `TD-`.
         script: adds the steps to the desk that it is given.
+        chain: a function that makes it, or a text for `graph`.
     """
 
     def made(builder: Builder | None) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
@@ -178,11 +187,11 @@ def write(
             area="writer",
             valid=twin is None,
             title=title,
-            requirements=tuple(f"TD-{each}" for each in requirements.split()),
+            requirements=tuple(rules(requirements)),
             role="writer",
             level=level,
             kind="write",
-            chain=chain,
+            chain=partial(graph, chain) if isinstance(chain, str) else chain,
             made=made,
             twin=twin,
             verify=None,
