@@ -9,7 +9,7 @@ from typing import Any
 from generate.builder import Builder, of_chunks
 from generate.cases import Case, Verify, register, state_file
 from generate.codecs import Chunk, delta_chunks, full_chunks
-from generate.model import Model, Random, random_tensor, stepped, tensor, weights
+from generate.model import Model, Random, random_tensor, small, stepped, tensor, weights
 
 State = Model | int | None
 """A state, the version of the chain that has it, or nothing."""
@@ -206,6 +206,15 @@ def little(seed: int = 1) -> Model:
         "b.bias": random_tensor(rng, "F32", (5,)),
         "c.ids": random_tensor(rng, "U8", (7,)),
     }
+
+
+def small_walk(count: int, seed: int, share: float = 0.1) -> list[Model]:
+    """States of which each differs from the one before in a share of its words; the first is `small`."""
+    rng = Random(seed)
+    states = [small(rng)]
+    for _ in range(1, count):
+        states.append(stepped(rng, states[-1], share))
+    return states
 
 
 def walk(count: int, seed: int = 1) -> list[Model]:

@@ -109,10 +109,12 @@ def own_packs_gone() -> Builder:
 def odd_names() -> Builder:
     """Objects of other programs lie among those of the chain, under names that look nearly like its own."""
     builder = hinted(1, seed=15)
-    manifests = "0000000000002.json 2.json 000000000009.json.bak sub/000000000009.json .000000000009.json"
-    shortcuts = "000000000009-000000000001.TAG.json 000000000001.json"
-    names = [f"manifests/{name}" for name in manifests.split()] + [f"shortcuts/{name}" for name in shortcuts.split()]
-    for name in ("README.md", *names, "packs/checkpoint.safetensors", "layouts/old.json", "files/notes.txt"):
+    for name in (
+        "README.md", "manifests/0000000000002.json", "manifests/2.json", "manifests/000000000009.json.bak",
+        "manifests/sub/000000000009.json", "manifests/.000000000009.json", "packs/checkpoint.safetensors",
+        "layouts/old.json", "shortcuts/000000000009-000000000001.TAG.json", "shortcuts/000000000001.json",
+        "files/notes.txt",
+    ):  # fmt: skip
         builder.put(name, b"mine\n")
     return builder
 
