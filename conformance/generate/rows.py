@@ -61,9 +61,9 @@ class Area:
         return {"area": self.name, "title": title, "requirements": rules(ids), **self.options, **how}
 
 
-def area(name: str, **options: Any) -> Area:
+def area(name: str, level: str = "reader-core", **options: Any) -> Area:
     """An area with the options of its rows."""
-    return Area(name, options)
+    return Area(name, {"level": level, **options})
 
 
 def _build(chain: Chain | str) -> Chain:

@@ -7,9 +7,10 @@ from types import EllipsisType
 from typing import Any
 
 from generate.builder import Builder, of_chunks
-from generate.cases import Case, Verify, register, state_file
+from generate.cases import Case, state_file
 from generate.codecs import Chunk, delta_chunks, full_chunks
 from generate.model import Model, Random, random_tensor, small, stepped, tensor, weights
+from generate.steps import Steps, register_steps
 
 State = Model | int | None
 """A state, the version of the chain that has it, or nothing."""
@@ -21,8 +22,8 @@ ABSENT = "absent"
 """`held` is left out: the reader goes on with what it holds."""
 
 
-class Scene:
-    """The steps of a case, and the files that they name.
+class Scene(Steps):
+    """The steps of a reader's case.
 
     Attributes:
         builder: the chain as it lies in the case's folder.
@@ -30,10 +31,9 @@ class Scene:
     """
 
     def __init__(self, builder: Builder) -> None:
+        super().__init__()
         self.builder = builder
         self.tensors: Sequence[str] | None = None
-        self.steps: list[dict[str, Any]] = []
-        self.files: dict[str, bytes] = {}
 
     def state(self, state: State) -> str | None:
         """The file of a state."""
@@ -72,7 +72,7 @@ class Scene:
 
     def step(self, op: str, given: Mapping[str, Any], expect: Mapping[str, Any], **more: Any) -> Scene:
         """Any request."""
-        return self._do({"op": op, "input": dict(given), "expect": dict(expect), **more})
+        return self.add({"op": op, "input": dict(given), "expect": dict(expect), **more})
 
     def read(
         self,
@@ -115,12 +115,6 @@ class Scene:
         """`undo`, and the state held after it."""
         return self.apply(state, op="undo")
 
-    def put(self, objects: Mapping[str, bytes]) -> Scene:
-        """Objects appear in the chain, or are overwritten."""
-        stage = f"stage-{sum('put' in step for step in self.steps) + 1}"
-        self.files |= {f"{stage}/{name}": data for name, data in objects.items()}
-        return self._do({"put": stage})
-
     def grow(self, builder: Builder) -> Scene:
         """All that another state of the chain has more than the chain had so far."""
         self.put({name: data for name, data in builder.objects.items() if self.builder.objects.get(name) != data})
@@ -129,70 +123,24 @@ class Scene:
 
     def remove(self, *names: str) -> Scene:
         """Objects disappear."""
-        return self._do({"remove": list(names)})
+        return self.add({"remove": list(names)})
 
     def link(self, links: Mapping[str, str]) -> Scene:
         """Symbolic links appear; each leads to a path relative to its own folder."""
-        return self._do({"link": dict(links)})
-
-    def restart(self) -> Scene:
-        """The reader is killed and started anew."""
-        return self._do({"restart": True})
-
-    def _do(self, step: dict[str, Any]) -> Scene:
-        self.steps.append(step)
-        return self
+        return self.add({"link": dict(links)})
 
 
-def play(
-    slug: str,
-    *,
-    area: str,
-    title: str,
-    requirements: Sequence[str],
-    chain: Callable[[], Builder],
-    scene: Callable[[Scene], Any],
-    valid: bool = True,
-    level: str = "chain",
-    kind: str = "scenario",
-    twin: str | None = None,
-    error: str | Sequence[str] = (),
-    verify: Verify = None,
-    needs: Sequence[str] = (),
-    flags: Sequence[str] = (),
-) -> Case:
-    """Register a case whose steps a function makes.
+def play(slug: str, *, scene: Callable[[Scene], Any], chain: Callable[[], Builder], **fields: Any) -> Case:
+    """Register a case of a reader; `scene` adds its steps to the scene that it is given, `fields` are of `Case`."""
 
-    Args:
-        scene: adds the steps to the scene that it is given.
-        error: what a verifier reports, with verify True.
-    """
-
-    def made(builder: Builder | None) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    def stage(builder: Builder | None) -> Scene:
         assert builder is not None
-        stage = Scene(builder)
-        scene(stage)
-        return stage.steps, stage.files
+        made = Scene(builder)
+        scene(made)
+        return made
 
-    return register(
-        Case(
-            id=slug,
-            area=area,
-            valid=valid,
-            title=title,
-            requirements=tuple(requirements),
-            role="reader",
-            level=level,
-            kind=kind,
-            chain=chain,
-            made=made,
-            errors=(error,) if isinstance(error, str) else tuple(error),
-            twin=twin,
-            verify=verify,
-            needs=tuple(needs),
-            flags=tuple(flags),
-        )
-    )
+    given = {"role": "reader", "valid": True, "level": "chain", "kind": "scenario", "chain": chain, **fields}
+    return register_steps(slug, stage, **given)
 
 
 # -- chains ------------------------------------------------------------------------------------------------------------

@@ -7,22 +7,22 @@ from functools import partial
 from typing import Any, TypeVar
 
 from generate.builder import Builder
-from generate.cases import Case, register, state_file
+from generate.cases import Case, state_file
 from generate.graph import Chain, graph
 from generate.model import Model, Random, random_tensor, stepped, weights
 from generate.rows import rules
+from generate.steps import Steps, register_steps
 
 ERRORS = ("malformed", "unsupported", "limit", "integrity", "missing", "wrong-base", "conflict", "untrusted")
 """All names: where the specification asks for a refusal, and for no certain name of it."""
 
 
-class Desk:
-    """The steps of a case, and the files that they name."""
+class Desk(Steps):
+    """The steps of a writer's case."""
 
     def __init__(self, builder: Builder | None) -> None:
+        super().__init__()
         self._builder = builder
-        self.steps: list[dict[str, Any]] = []
-        self.files: dict[str, bytes] = {}
 
     @property
     def builder(self) -> Builder:
@@ -86,7 +86,7 @@ class Desk:
         """Two writers or more publish under one number at the same time."""
         asked = [self._asked(model, version, None, {}) for model in models]
         expect = {"any": [{"version": version, "state": each["state"]} for each in asked]}
-        return self._do({"op": "publish", "race": asked, "expect": expect})
+        return self.add({"op": "publish", "race": asked, "expect": expect})
 
     def _asked(
         self, model: Model | bytes, version: int | None, files: Mapping[str, bytes] | None, members: Mapping[str, Any]
@@ -117,23 +117,12 @@ class Desk:
         asked = {"chain": "chain", "keep": list(keep), "grace": grace}
         return self._do({"op": "collect", "input": asked, "expect": {}}, kill)
 
-    def restart(self) -> Desk:
-        """The writer is killed between two requests, and started anew."""
-        return self._do({"restart": True})
-
-    def put(self, objects: Mapping[str, bytes]) -> Desk:
-        """Objects of another writer appear."""
-        stage = f"stage-{sum('put' in step for step in self.steps) + 1}"
-        self.files |= {f"{stage}/{name}": data for name, data in objects.items()}
-        return self._do({"put": stage})
-
     def join(self, builder: Builder) -> Desk:
         """All objects of another writer appear but `chain.json`, which is there."""
         return self.put({name: data for name, data in builder.objects.items() if name != "chain.json"})
 
     def _do(self, step: dict[str, Any], kill: int | None = None) -> Desk:
-        self.steps.append(step if kill is None else {**step, "kill": kill})
-        return self
+        return self.add(step if kill is None else {**step, "kill": kill})
 
 
 Script = Callable[[Desk], Any]
@@ -163,10 +152,8 @@ def write(
     script: Script,
     *,
     chain: Chain | str | None = None,
-    level: str = "writer-core",
     twin: str | None = None,
-    needs: Sequence[str] = (),
-    flags: Sequence[str] = (),
+    **fields: Any,
 ) -> Case:
     """Register a case of a writer; with a twin, one in which the writer has to refuse.
 
@@ -174,31 +161,17 @@ def write(
         requirements: their ids, between spaces, without `TD-`.
         script: adds the steps to the desk that it is given.
         chain: a function that makes it, or a text for `graph`.
+        fields: of `Case`.
     """
 
-    def made(builder: Builder | None) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    def stage(builder: Builder | None) -> Desk:
         desk = Desk(builder)
         script(desk)
-        return desk.steps, desk.files
+        return desk
 
-    return register(
-        Case(
-            id=slug,
-            area="writer",
-            valid=twin is None,
-            title=title,
-            requirements=tuple(rules(requirements)),
-            role="writer",
-            level=level,
-            kind="write",
-            chain=partial(graph, chain) if isinstance(chain, str) else chain,
-            made=made,
-            twin=twin,
-            verify=None,
-            needs=tuple(needs),
-            flags=tuple(flags),
-        )
-    )
+    given = {"area": "writer", "role": "writer", "level": "writer-core", "kind": "write", **fields}
+    given |= {"chain": partial(graph, chain) if isinstance(chain, str) else chain, "twin": twin, "valid": twin is None}
+    return register_steps(slug, stage, title=title, requirements=rules(requirements), **given)
 
 
 # -- states ------------------------------------------------------------------------------------------------------------

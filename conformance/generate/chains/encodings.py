@@ -12,21 +12,7 @@ from generate.builder import Builder, of_chunks
 from generate.codecs import Chunk, chunk, chunk_for, full_chunks
 from generate.frames import frame, zstd
 from generate.good import GOOD, Good, good
-from generate.model import (
-    DTYPES,
-    Model,
-    Random,
-    Tensor,
-    changed,
-    fit,
-    ordered,
-    random_tensor,
-    small,
-    stepped,
-    tensor,
-    weights,
-    word_bits,
-)
+from generate.model import DTYPES, Model, Random, changed, fit, ordered, random_tensor, small, stepped, tensor, weights
 
 COMBINATIONS: list[dict[str, Any]] = [
     {"order": order, "positions": positions, "shift": shift, "values": values}
@@ -58,7 +44,7 @@ def combination(coding: Mapping[str, Any]) -> Builder:
     everywhere = coding["positions"] == "all" and coding["values"] == "step"
     for version, compression in ((1, "none"), (2, "zstd")):
         model = {
-            name: Tensor(each.dtype, each.shape, each.words + each.words.dtype.type(version * 77 + 1))
+            name: each._replace(words=each.words + each.words.dtype.type(version * 77 + 1))
             if everywhere
             else changed(rng, each, 0.2)
             for name, each in model.items()
@@ -136,7 +122,7 @@ def fitted_tensors_in_exponent_order() -> Builder:
     words = [0, 0x8000, 1, 0x807F, 0x7F80, 0xFF80, 0x7FC1, 0xFFFF, 0x3F80, 0xBF80, 0x80, 0x7F7F]
     special = tensor("BF16", (12,), words)
     builder.full(9, {"s": special})
-    moved = {"s": Tensor("BF16", (12,), special.words + np.uint16(1))}
+    moved = {"s": special._replace(words=special.words + np.uint16(1))}
     builder.delta(10, moved, 9, coding={"order": "exponent", "limit": 255}, features=EXPONENT)
     return builder
 
@@ -190,7 +176,7 @@ def extreme_steps() -> Builder:
     edges: Model = {}
     after: Model = {}
     for dtype in ("U8", "U16", "U32", "U64", "BF16", "F32", "F64", "F8_E5M2"):
-        w = word_bits(dtype)
+        w = DTYPES[dtype][0]
         starts = [0, 1, (1 << w) - 1, 1 << (w - 1), (1 << (w - 1)) - 1, 0xFF % (1 << w), (1 << w) - 2]
         steps = [1, -1, 2, -2, 3, -3, 1 << (w - 1), (1 << (w - 1)) - 1, (1 << (w - 1)) + 1, 0x80, -0x80]
         pairs = [(start, (start + step) % (1 << w)) for start in starts for step in steps]
