@@ -94,32 +94,6 @@ def by_shortcut() -> Builder:
     return builder
 
 
-# fmt: off
-checkout.play("pull-a-full-version", "A full version with files, one of them in a folder",
-    "TRM-001", versions, pulls(0))
-checkout.play("pull-over-two-deltas",
-    "A version is pulled into an empty folder over a full version and two deltas of another layout",
-    "TRM-001 MAN-023", versions, pulls(2))
-checkout.play("pull-one-after-the-other",
-    "Versions are pulled one after the other: a patch, then another layout; files come, change and go",
-    "MAN-023 FIT-001", versions, pulls(0, 1, 2))
-checkout.play("pull-a-version-again", "A version is pulled into a folder that is at it already",
-    "RTE-008", versions, pulls(1, 1))
-checkout.play("pull-an-older-version", "A folder goes back to an older version, with its files and its layout",
-    "MAN-023", versions, pulls(2, 0))
-checkout.play("pull-the-newest", "The newest version is pulled, and pulled again after another one has appeared",
-    "OBJ-007", partial(versions, 2), newest)
-checkout.play("pull-plain-packs",
-    "A full version of two plain packs with names is pulled, then patched by a delta of chunks", "PCK-017 TRM-001",
-    plain, lambda scene: [pull(scene, version, version, {"config.json": CONFIG}) for version in (0, 1)])
-checkout.play("pull-files-of-the-version-alone",
-    "The route ends with a shortcut that lists other files, and the files are those of the version's manifest",
-    "MAN-023", by_shortcut, pulls(1))
-# fmt: on
-
-# -- killed ------------------------------------------------------------------------------------------------------------
-
-
 def large() -> list[Model]:
     """Three tensors whose words are all alike, so that the packs are small: full, stepped everywhere, reshaped."""
     first = {name: tensor("BF16", (256, 256), 0x3F80 + number) for number, name in enumerate("abc")}
@@ -144,13 +118,6 @@ def killed(slug: str, title: str, *numbers: int) -> None:
     checkout.play(f"pull-killed-{slug}", title, "APP-004 APP-005", chain, scene, flags=["slow"])
 
 
-killed("in-an-empty-folder", "A pull into an empty folder is killed at eight times", 0)
-killed("while-patching", "A pull that steps every word is killed at eight times", 0, 1)
-killed("while-changing-the-layout", "A pull that drops and adds tensors is killed at eight times", 1, 2)
-killed("over-two-versions", "A pull over two versions, which changes the layout, is killed", 0, 2)
-
-# -- faults ------------------------------------------------------------------------------------------------------------
-
 Spoil = Callable[[Builder, str], Any]
 
 
@@ -173,33 +140,53 @@ def altered(builder: Builder, name: str) -> None:
     builder.change(name, flipped(0))
 
 
-def config(spoil: Spoil) -> Chain:
+def config(spoil: Spoil) -> Builder:
     """The object of the config of version 1 is spoiled."""
-
-    def chain() -> Builder:
-        builder = versions()
-        spoil(builder, builder.manifests[1]["files"][0]["path"])
-        return builder
-
-    return chain
+    builder = versions()
+    spoil(builder, builder.manifests[1]["files"][0]["path"])
+    return builder
 
 
-def pack(version: int, spoil: Spoil) -> Chain:
+def pack(version: int, spoil: Spoil) -> Builder:
     """The pack of a version is spoiled."""
-
-    def chain() -> Builder:
-        builder = versions()
-        spoil(builder, builder.pack_names(version)[0])
-        return builder
-
-    return chain
+    builder = versions()
+    spoil(builder, builder.pack_names(version)[0])
+    return builder
 
 
 # fmt: off
+checkout.play("pull-a-full-version", "A full version with files, one of them in a folder",
+    "TRM-001", versions, pulls(0))
+checkout.play("pull-over-two-deltas",
+    "A version is pulled into an empty folder over a full version and two deltas of another layout",
+    "TRM-001 MAN-023", versions, pulls(2))
+checkout.play("pull-one-after-the-other",
+    "Versions are pulled one after the other: a patch, then another layout; files come, change and go",
+    "MAN-023 FIT-001", versions, pulls(0, 1, 2))
+checkout.play("pull-a-version-again", "A version is pulled into a folder that is at it already",
+    "RTE-008", versions, pulls(1, 1))
+checkout.play("pull-an-older-version", "A folder goes back to an older version, with its files and its layout",
+    "MAN-023", versions, pulls(2, 0))
+checkout.play("pull-the-newest", "The newest version is pulled, and pulled again after another one has appeared",
+    "OBJ-007", partial(versions, 2), newest)
+checkout.play("pull-plain-packs",
+    "A full version of two plain packs with names is pulled, then patched by a delta of chunks", "PCK-017 TRM-001",
+    plain, lambda scene: [pull(scene, version, version, {"config.json": CONFIG}) for version in (0, 1)])
+checkout.play("pull-files-of-the-version-alone",
+    "The route ends with a shortcut that lists other files, and the files are those of the version's manifest",
+    "MAN-023", by_shortcut, pulls(1))
+
+# -- killed ------------------------------------------------------------------------------------------------------------
+killed("in-an-empty-folder", "A pull into an empty folder is killed at eight times", 0)
+killed("while-patching", "A pull that steps every word is killed at eight times", 0, 1)
+killed("while-changing-the-layout", "A pull that drops and adds tensors is killed at eight times", 1, 2)
+killed("over-two-versions", "A pull over two versions, which changes the layout, is killed", 0, 2)
+
+# -- faults ------------------------------------------------------------------------------------------------------------
 fails("file-gone", "The object of a file is gone, and the folder stays at the version before",
-    "MAN-029", "missing", config(Builder.remove))
+    "MAN-029", "missing", partial(config, Builder.remove))
 fails("file-altered", "The object of a file is altered, and the folder stays at the version before",
-    "MAN-022", "integrity", config(altered))
+    "MAN-022", "integrity", partial(config, altered))
 fails("file-of-another-size", "A file's entry gives a size that its object does not have",
     "MAN-022", "integrity", partial(versions, file={"size": 1}))
 fails("file-above", "The name of a file leads out of the folder: nothing is written",
@@ -211,14 +198,13 @@ fails("file-absolute", "The name of a file is absolute: nothing is written",
 fails("file-with-backslashes", "The name of a file has backslashes: nothing is written",
     "SEC-004", "malformed", partial(versions, file={"name": "..\\escaped.txt"}))
 fails("pack-altered", "The pack of the delta is altered, and the folder stays at the version before",
-    "RDR-001", "integrity", pack(1, altered))
+    "RDR-001", "integrity", partial(pack, 1, altered))
 fails("fault-in-the-second-edge",
     "The pack of the second of two deltas is altered, and the folder stays at the version before both",
-    "RDR-002", "integrity", pack(2, altered), to=2)
+    "RDR-002", "integrity", partial(pack, 2, altered), to=2)
 fails("fault-in-an-empty-folder",
     "The pack of the last of three edges is gone: the folder stays without weights and files",
-    "RDR-001", "missing", pack(2, Builder.remove), to=2, at=None)
+    "RDR-001", "missing", partial(pack, 2, Builder.remove), to=2, at=None)
 fails("a-version-that-is-not-there",
     "A version is pulled that does not exist, and the folder stays at the version before",
     "OBJ-008", "missing", to=9)
-# fmt: on

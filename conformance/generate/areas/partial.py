@@ -37,8 +37,6 @@ def second() -> Model:
     return stepped(Random("partial/1"), first(), 0.3)
 
 
-# -- the packs of a delta ----------------------------------------------------------------------------------------------
-
 Packs = Callable[[Model, Model, str], Sequence[Pack]]
 """From the fitted base, the new state and its layout's digest."""
 
@@ -96,9 +94,6 @@ def part_of(
     return chain
 
 
-# -- rows --------------------------------------------------------------------------------------------------------------
-
-
 def part(
     slug: str, title: str, chain: Chain, rules: str = "RDR-012", tensors: Sequence[str] = PART, **how: Any
 ) -> None:
@@ -110,9 +105,6 @@ def no_part(slug: str, title: str, rules: str, error: str, chain: Chain, twin: s
     """A part that is refused; a verifier says nothing unless a row tells what."""
     given = {"input": {"tensors": PART}, "verify": None, **how}
     partials.reject(f"part-{slug}", title, rules, error, f"part-{twin}", chain, **given)
-
-
-# -- what is read ------------------------------------------------------------------------------------------------------
 
 
 def over_several(base: Model, new: Model, layout: str) -> list[Pack]:
@@ -148,7 +140,97 @@ EXPONENT = ["exponent-order"]
 APART = part_of(shared(apart=True, order="exponent", limit=121), features=EXPONENT)
 TOGETHER = part_of(shared(order="exponent", limit=121), features=EXPONENT)
 
+
+def held(**members: Tensor) -> Model:
+    """The state of version 0, but for these tensors."""
+    return first() | {name.replace("_", "."): each for name, each in members.items()}
+
+
+def one_off(*names: str) -> Model:
+    """The state of version 0 with another first word in each of these tensors."""
+    state = first()
+    for name in names:
+        state[name].words[0] ^= 1
+    return state
+
+
+def one_changed() -> Model:
+    """The delta touches one of the two tensors held."""
+    return first() | {"b.weight": second()["b.weight"]}
+
+
+def sums(model: Model, **more: int) -> bytes:
+    """A fingerprints object, with numbers added to some of its entries."""
+    added = {name.replace("_", "."): number for name, number in more.items()}
+    return b"".join(
+        (tensor_fingerprint(name, model[name].words) + added.get(name, 0) & MASK64).to_bytes(8, "little")
+        for name in ordered(model)
+    )
+
+
+def with_sums(version: int, change: Callable[[bytes], bytes] = bytes, **more: int) -> Chain:
+    """Another fingerprints object of a version, under the digest of its own bytes."""
+
+    def chain() -> Builder:
+        builder = Builder()
+        old, new = states = first(), second()
+        data = change(sums(states[version], **more))
+        builder.put(f"fingerprints/{digest(data)}.bin", data)
+        options: list[dict[str, Any]] = [{}, {}]
+        options[version] = {"fingerprints": False, "tensor_fingerprints": digest(data)}
+        builder.full(0, old, **options[0])
+        builder.edge(1, new, each_its_own(old, new, builder.layout(new)), base=0, **options[1])
+        return builder
+
+    return chain
+
+
+def other_sum(base: Model, new: Model, layout: str) -> list[Pack]:
+    """The chunk over one tensor has a wrong fingerprint, and decodes to the right words."""
+    chunks = {name: chunk_for(base, new, name) for name in ordered(new)}
+    chunks["c.ids"].entry["fingerprint"] = ANOTHER
+    return [of_chunks([each], layout) for each in chunks.values()]
+
+
+Spoil = Callable[[Builder, str], Any]
+
+
+def object_of(version: int, spoil: Spoil) -> Chain:
+    """The fingerprints object of a version is spoiled."""
+    return part_of(
+        after=lambda chain: spoil(chain, f"fingerprints/{chain.manifests[version]['tensor_fingerprints']}.bin")
+    )
+
+
+def altered(at: int) -> Spoil:
+    return lambda builder, name: builder.change(name, flipped(at))
+
+
+def pack_of(tensor: str, spoil: Spoil) -> Chain:
+    """The pack of one tensor is spoiled."""
+    number = ordered(first()).index(tensor)
+    return part_of(after=lambda builder: spoil(builder, builder.pack_names(1)[number]))
+
+
+def shared_sum(base: Model, new: Model, layout: str) -> list[Pack]:
+    """The chunk over a tensor held and one not held has a wrong fingerprint, and decodes to the right words."""
+    both = chunk(base, new, [("a.weight", 0, 24), ("b.weight", 0, 18)])
+    both.entry["fingerprint"] = ANOTHER
+    return [of_chunks([both], layout), of_chunks([chunk_for(base, new, name) for name in ("c.ids", "d.bias")], layout)]
+
+
+def either(slug: str, title: str, rules: str, error: str, chain: Chain) -> None:
+    """Rules that allow the reader to leave work out: the new state, or the error with the old one."""
+
+    def scene(scene: Scene) -> None:
+        scene.tensors = PART
+        scene.either(1, scene.after(1), scene.after(0, error=error), held=0)
+
+    partials.play(f"part-{slug}", title, rules, chain, scene, kind="read")
+
+
 # fmt: off
+# -- what is read ------------------------------------------------------------------------------------------------------
 part("of-a-full-version", "Two of four tensors of a full version", part_of(), held=None, to=0)
 part("of-a-delta", "Two of four tensors, through a delta", part_of())
 part("from-nothing", "Two of four tensors, over a full version and a delta", part_of(), held=None)
@@ -189,30 +271,8 @@ part("beside-order-exponent",
 no_part("of-a-chunk-in-order-exponent",
     "A chunk in order exponent over two tensors of which the reader holds one",
     "RDR-014", "unsupported", TOGETHER, "in-order-exponent")
-# fmt: on
 
 # -- the base ----------------------------------------------------------------------------------------------------------
-
-
-def held(**members: Tensor) -> Model:
-    """The state of version 0, but for these tensors."""
-    return first() | {name.replace("_", "."): each for name, each in members.items()}
-
-
-def one_off(*names: str) -> Model:
-    """The state of version 0 with another first word in each of these tensors."""
-    state = first()
-    for name in names:
-        state[name].words[0] ^= 1
-    return state
-
-
-def one_changed() -> Model:
-    """The delta touches one of the two tensors held."""
-    return first() | {"b.weight": second()["b.weight"]}
-
-
-# fmt: off
 no_part("held-other-word", "A word of the part held differs from the base",
     "RDR-011", "wrong-base", part_of(), before=one_off("c.ids"))
 part("with-an-untouched-tensor", "Of two tensors held the delta touches one", part_of(state=one_changed), "RDR-011")
@@ -226,45 +286,8 @@ no_part("held-other-shape", "A tensor of the part is held in another shape than 
     "RDR-011", "wrong-base", part_of(), before=held(b_weight=Tensor("BF16", (6, 3), first()["b.weight"].words)))
 no_part("held-other-dtype", "A tensor of the part is held under another dtype than the base's",
     "RDR-011", "wrong-base", part_of(), before=held(c_ids=Tensor("I8", (7,), first()["c.ids"].words)))
-# fmt: on
 
 # -- the new version ---------------------------------------------------------------------------------------------------
-
-
-def sums(model: Model, **more: int) -> bytes:
-    """A fingerprints object, with numbers added to some of its entries."""
-    added = {name.replace("_", "."): number for name, number in more.items()}
-    return b"".join(
-        (tensor_fingerprint(name, model[name].words) + added.get(name, 0) & MASK64).to_bytes(8, "little")
-        for name in ordered(model)
-    )
-
-
-def with_sums(version: int, change: Callable[[bytes], bytes] = bytes, **more: int) -> Chain:
-    """Another fingerprints object of a version, under the digest of its own bytes."""
-
-    def chain() -> Builder:
-        builder = Builder()
-        old, new = states = first(), second()
-        data = change(sums(states[version], **more))
-        builder.put(f"fingerprints/{digest(data)}.bin", data)
-        options: list[dict[str, Any]] = [{}, {}]
-        options[version] = {"fingerprints": False, "tensor_fingerprints": digest(data)}
-        builder.full(0, old, **options[0])
-        builder.edge(1, new, each_its_own(old, new, builder.layout(new)), base=0, **options[1])
-        return builder
-
-    return chain
-
-
-def other_sum(base: Model, new: Model, layout: str) -> list[Pack]:
-    """The chunk over one tensor has a wrong fingerprint, and decodes to the right words."""
-    chunks = {name: chunk_for(base, new, name) for name in ordered(new)}
-    chunks["c.ids"].entry["fingerprint"] = ANOTHER
-    return [of_chunks([each], layout) for each in chunks.values()]
-
-
-# fmt: off
 no_part("with-other-fingerprints-after",
     "The version's object gives a tensor held another fingerprint, and takes the difference from the other tensor held",
     "RDR-012", "integrity", with_sums(1, b_weight=1, c_ids=-1))
@@ -279,25 +302,8 @@ no_part("left-out", "No pack has the changes of a tensor held",
 no_part("with-a-chunk-of-another-fingerprint",
     "A chunk over a tensor held, which the reader holds whole, has a wrong fingerprint",
     "RDR-006", "integrity", part_of(other_sum), verify=True)
-# fmt: on
 
 # -- fingerprints objects ----------------------------------------------------------------------------------------------
-
-Spoil = Callable[[Builder, str], Any]
-
-
-def object_of(version: int, spoil: Spoil) -> Chain:
-    """The fingerprints object of a version is spoiled."""
-    return part_of(
-        after=lambda chain: spoil(chain, f"fingerprints/{chain.manifests[version]['tensor_fingerprints']}.bin")
-    )
-
-
-def altered(at: int) -> Spoil:
-    return lambda builder, name: builder.change(name, flipped(at))
-
-
-# fmt: off
 no_part("without-fingerprints-after", "The new version names no fingerprints object",
     "RDR-013", "unsupported", part_of(fingerprints=(True, False)))
 no_part("without-fingerprints-before", "The base names no fingerprints object",
@@ -319,35 +325,8 @@ no_part("with-fingerprints-too-long", "The fingerprints object of the new versio
     "FPR-002", "malformed", with_sums(1, lambda data: data + bytes(8)), verify=True)
 no_part("with-fingerprints-too-short", "The fingerprints object of the new version lacks the last byte",
     "FPR-002", "malformed", with_sums(1, lambda data: data[:-1]), verify=True)
-# fmt: on
 
 # -- packs -------------------------------------------------------------------------------------------------------------
-
-
-def pack_of(tensor: str, spoil: Spoil) -> Chain:
-    """The pack of one tensor is spoiled."""
-    number = ordered(first()).index(tensor)
-    return part_of(after=lambda builder: spoil(builder, builder.pack_names(1)[number]))
-
-
-def shared_sum(base: Model, new: Model, layout: str) -> list[Pack]:
-    """The chunk over a tensor held and one not held has a wrong fingerprint, and decodes to the right words."""
-    both = chunk(base, new, [("a.weight", 0, 24), ("b.weight", 0, 18)])
-    both.entry["fingerprint"] = ANOTHER
-    return [of_chunks([both], layout), of_chunks([chunk_for(base, new, name) for name in ("c.ids", "d.bias")], layout)]
-
-
-def either(slug: str, title: str, rules: str, error: str, chain: Chain) -> None:
-    """Rules that allow the reader to leave work out: the new state, or the error with the old one."""
-
-    def scene(scene: Scene) -> None:
-        scene.tensors = PART
-        scene.either(1, scene.after(1), scene.after(0, error=error), held=0)
-
-    partials.play(f"part-{slug}", title, rules, chain, scene, kind="read")
-
-
-# fmt: off
 no_part("whose-pack-is-gone", "The pack of a tensor held is gone",
     "MAN-014", "missing", pack_of("c.ids", Builder.remove))
 no_part("whose-pack-is-altered", "The pack of a tensor held is altered",
@@ -361,4 +340,3 @@ either("beside-a-pack-that-is-altered",
 either("of-a-chunk-of-another-fingerprint",
     "A chunk with a tensor that is not held has a wrong fingerprint, which the reader may leave unchecked",
     "RDR-016", "integrity", part_of(shared_sum))
-# fmt: on

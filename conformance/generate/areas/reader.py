@@ -18,7 +18,6 @@ from generate.scenes import ABSENT, Scene, line, little, move, walk
 reader = area("reader")
 prepare = area("reader", needs=["prepare"])
 
-# -- the state held is not the base ------------------------------------------------------------------------------------
 
 #: Words whose neighbours programs take for them: zeros of both signs, a NaN, an infinity.
 PROBED: Model = {
@@ -38,7 +37,99 @@ def wrong(slug: str, title: str, rules: str, before: Model) -> None:
     reader.reject(slug, title, rules, "wrong-base", "held-is-the-base", probe, before=before, verify=None)
 
 
+THREE = partial(graph, "0 -> 1 -> 2", tight=True)
+
+
+def spoiled(edge: str, **how: Any) -> Chain:
+    """The chain THREE, of which one edge is spoiled."""
+    return partial(THREE, at={edge: how})
+
+
+def last_sum(chunks: list[Chunk]) -> None:
+    """The fingerprint of the last chunk is wrong."""
+    chunks[-1].entry["fingerprint"] = ANOTHER
+
+
+def full_after(state: Model, **how: Any) -> Builder:
+    """Version 1 is full and has other tensors than 0."""
+    builder = graph("0")
+    move(builder, 1, state, None, **how)
+    return builder
+
+
+OTHER_TENSORS = {"b.bias": little(6)["b.bias"], "x": tensor("I16", (3,), [1, 2, 3])}
+BEFORE_THE_SECOND = int(fingerprint(walk(2)[1]), 16) - 1
+
+
+def full(slug: str, title: str, error: str = "integrity", **how: Any) -> None:
+    """A full version that is spoiled."""
+    chain = partial(graph, "0", tight=True, at={"0": how})
+    reader.reject(slug, title, "RDR-009", error, "full-version", chain, held=None, to=0)
+
+
+def other_value(chunks: list[Chunk]) -> None:
+    """One byte of a plane is another; the chunk's fingerprint tells."""
+    stream = chunks[0].streams["values.0"]
+    chunks[0].streams["values.0"] = bytes([stream[0] ^ 1]) + stream[1:]
+
+
+LYING = 1 << 26
+"""Words of a slice of a tensor that has five."""
+
+CHECKSUM = bytes.fromhex("a70f257c")
+"""The low 32 bits of XXH64 of 2^26 zero bytes."""
+
+
+def small_and_large(*, lying: bool) -> Builder:
+    """A tensor of five bytes, written over by a chunk of bytes that are all 7; with `lying` of 2^26 words."""
+    builder = Builder()
+    before = {"t": tensor("U8", (5,), [1, 2, 3, 4, 5])}
+    after = {"t": tensor("U8", (5,), 7)}
+    builder.full(0, before)
+    made = chunk(before, after, [("t", 0, 5)], positions="all", values="replace", compression="zstd")
+    if lying:
+        made.entry["slices"], made.entry["changed"] = [[0, 0, LYING]], LYING
+        # A frame of 2^26 zero bytes, in 2 KB.
+        blocks = [(RLE, b"\0", BLOCK)] * (LYING // BLOCK)
+        made.streams["values.0"] = frame(b"", size=LYING, blocks=blocks, checksum=CHECKSUM)
+    builder.edge(1, after, [of_chunks([made], builder.layout(after))], base=0)
+    return builder
+
+
+def other_layouts() -> Builder:
+    """Two edges that drop, add, reshape and retype tensors; some of them words, some zero."""
+    first = little() | {"d": random_tensor(Random(11), "F16", (2, 3))}
+    second = {name: each for name, each in first.items() if name != "b.bias"}
+    second["d"] = random_tensor(Random(12), "F16", (3, 2))
+    third = second | {"a.weight": tensor("F16", (4, 6), 5), "b.bias": tensor("F32", (5,)), "e": tensor("U8", (), 1)}
+    del third["c.ids"]
+    return line([first, second, third])
+
+
+MORE_TENSORS = {"x": tensor("U8", (3,), [1, 2, 3])} | little(13)
+
+
+def refused(slug: str, title: str, other: Model, *, held: int | None = 0) -> None:
+    """Version 2, which is full, is another state than the one that the update was prepared for."""
+
+    def scene(scene: Scene) -> None:
+        scene.prepare(1, held).read(2, held=2).apply(2, "wrong-base")
+
+    chain = partial(graph, "0 -> 1, 2", [*walk(2), other])
+    prepare.play(f"apply-{slug}", title, "APP-001", chain, scene, twin="prepare-and-apply")
+
+
+def other_word(*, listed: bool) -> Model:
+    """One word more or less than in version 0: one that version 1 changes, or one that it does not."""
+    old, new = (state["c.ids"].words for state in walk(2))
+    at = next(number for number in range(len(old)) if (old[number] != new[number]) == listed)
+    words = old.copy()
+    words[at] ^= 0x55
+    return little() | {"c.ids": Tensor("U8", (7,), words)}
+
+
 # fmt: off
+# -- the state held is not the base ------------------------------------------------------------------------------------
 reader.read("held-is-the-base", "The state held is the base", "RDR-003 RDR-004", probe)
 reader.read("held-without-a-version", "The state held is the base, and no version is remembered for it",
     "RDR-005", probe, remembered=None)
@@ -80,34 +171,8 @@ reader.reject("held-is-a-version-before-the-base",
 reader.read("held-in-a-chain-whose-start-is-gone",
     "The version held has lost its manifest, and the only edge to version 2 starts from it",
     "RDR-003", "0 deleted -> 1 deleted -> 2", held=1, to=2, level="chain", verify=None)
-# fmt: on
 
 # -- nothing is written before everything is checked -------------------------------------------------------------------
-
-THREE = partial(graph, "0 -> 1 -> 2", tight=True)
-
-
-def spoiled(edge: str, **how: Any) -> Chain:
-    """The chain THREE, of which one edge is spoiled."""
-    return partial(THREE, at={edge: how})
-
-
-def last_sum(chunks: list[Chunk]) -> None:
-    """The fingerprint of the last chunk is wrong."""
-    chunks[-1].entry["fingerprint"] = ANOTHER
-
-
-def full_after(state: Model, **how: Any) -> Builder:
-    """Version 1 is full and has other tensors than 0."""
-    builder = graph("0")
-    move(builder, 1, state, None, **how)
-    return builder
-
-
-OTHER_TENSORS = {"b.bias": little(6)["b.bias"], "x": tensor("I16", (3,), [1, 2, 3])}
-BEFORE_THE_SECOND = int(fingerprint(walk(2)[1]), 16) - 1
-
-# fmt: off
 reader.read("three-versions", "A full version and two deltas, read from nothing", "RDR-001", THREE, held=None, to=2)
 reader.read("three-versions-from-the-first", "Two deltas from the version held", "RDR-001", THREE, to=2)
 reader.read("three-versions-to-the-second", "A delta from the version held, and another version after it",
@@ -134,24 +199,8 @@ reader.reject("state-without-a-chunk",
     "RDR-007", "integrity", "three-versions-to-the-second", spoiled("0 -> 1", spoil=lambda chunks: chunks.pop(1)))
 reader.reject("manifest-of-another-fingerprint", "The manifest's fingerprint is less by one than that of the new state",
     "RDR-007", "integrity", "three-versions-to-the-second", spoiled("0 -> 1", fingerprint=f"{BEFORE_THE_SECOND:016x}"))
-# fmt: on
 
 # -- a full version is checked like a delta ----------------------------------------------------------------------------
-
-
-def full(slug: str, title: str, error: str = "integrity", **how: Any) -> None:
-    """A full version that is spoiled."""
-    chain = partial(graph, "0", tight=True, at={"0": how})
-    reader.reject(slug, title, "RDR-009", error, "full-version", chain, held=None, to=0)
-
-
-def other_value(chunks: list[Chunk]) -> None:
-    """One byte of a plane is another; the chunk's fingerprint tells."""
-    stream = chunks[0].streams["values.0"]
-    chunks[0].streams["values.0"] = bytes([stream[0] ^ 1]) + stream[1:]
-
-
-# fmt: off
 reader.read("full-version", "A full version, with nothing held",
     "RDR-009", partial(graph, "0", tight=True), held=None, to=0)
 full("full-with-another-word", "A word of a full version is not the one that the chunk's fingerprint sums",
@@ -161,57 +210,15 @@ full("full-without-a-tensor", "A full version lists no word of a tensor that is 
 full("full-of-another-fingerprint", "The manifest of a full version has the fingerprint 0", fingerprint="0" * 16)
 full("full-out-of-bounds", "A slice of a full version ends past the end of its tensor", "malformed",
     hooks={"table": lambda table: table["chunks"][0]["slices"][0].__setitem__(2, 25)})
-# fmt: on
 
 # -- bounds before streams ---------------------------------------------------------------------------------------------
-
-LYING = 1 << 26
-"""Words of a slice of a tensor that has five."""
-
-CHECKSUM = bytes.fromhex("a70f257c")
-"""The low 32 bits of XXH64 of 2^26 zero bytes."""
-
-
-def small_and_large(*, lying: bool) -> Builder:
-    """A tensor of five bytes, written over by a chunk of bytes that are all 7; with `lying` of 2^26 words."""
-    builder = Builder()
-    before = {"t": tensor("U8", (5,), [1, 2, 3, 4, 5])}
-    after = {"t": tensor("U8", (5,), 7)}
-    builder.full(0, before)
-    made = chunk(before, after, [("t", 0, 5)], positions="all", values="replace", compression="zstd")
-    if lying:
-        made.entry["slices"], made.entry["changed"] = [[0, 0, LYING]], LYING
-        # A frame of 2^26 zero bytes, in 2 KB.
-        blocks = [(RLE, b"\0", BLOCK)] * (LYING // BLOCK)
-        made.streams["values.0"] = frame(b"", size=LYING, blocks=blocks, checksum=CHECKSUM)
-    builder.edge(1, after, [of_chunks([made], builder.layout(after))], base=0)
-    return builder
-
-
-# fmt: off
 reader.read("bounds-within", "A chunk over all words of a tensor, compressed",
     "RDR-008", partial(small_and_large, lying=False))
 reader.reject("bounds-before-streams",
     "A slice of 2^26 words of a tensor that has 5, with a stream that would decode to all of them",
     "RDR-008", "malformed", "bounds-within", partial(small_and_large, lying=True), expect={"memory": 24 << 20})
-# fmt: on
 
 # -- prepare, apply and undo -------------------------------------------------------------------------------------------
-
-
-def other_layouts() -> Builder:
-    """Two edges that drop, add, reshape and retype tensors; some of them words, some zero."""
-    first = little() | {"d": random_tensor(Random(11), "F16", (2, 3))}
-    second = {name: each for name, each in first.items() if name != "b.bias"}
-    second["d"] = random_tensor(Random(12), "F16", (3, 2))
-    third = second | {"a.weight": tensor("F16", (4, 6), 5), "b.bias": tensor("F32", (5,)), "e": tensor("U8", (), 1)}
-    del third["c.ids"]
-    return line([first, second, third])
-
-
-MORE_TENSORS = {"x": tensor("U8", (3,), [1, 2, 3])} | little(13)
-
-# fmt: off
 prepare.play("prepare", "Prepare leaves the state held as it is",  # a read of it takes no edge, so that it shows
     "RDR-002", "0 -> 1", lambda scene: scene.prepare(1, held=0).read(0))
 prepare.play("prepare-and-apply", "Apply makes the new state of the one held",
@@ -235,31 +242,8 @@ prepare.play("prepare-what-is-held", "The target is held already: apply and undo
 prepare.play("prepare-again", "A second update is prepared for the result of the first, applied, and taken back",
     "APP-002 APP-003", "0 -> 1 -> 2",
     lambda scene: scene.prepare(1, held=0).apply(1).prepare(2, held=ABSENT).apply(2).undo(1))
-# fmt: on
 
 # -- another state than the one prepared for ---------------------------------------------------------------------------
-
-
-def refused(slug: str, title: str, other: Model, *, held: int | None = 0) -> None:
-    """Version 2, which is full, is another state than the one that the update was prepared for."""
-
-    def scene(scene: Scene) -> None:
-        scene.prepare(1, held).read(2, held=2).apply(2, "wrong-base")
-
-    chain = partial(graph, "0 -> 1, 2", [*walk(2), other])
-    prepare.play(f"apply-{slug}", title, "APP-001", chain, scene, twin="prepare-and-apply")
-
-
-def other_word(*, listed: bool) -> Model:
-    """One word more or less than in version 0: one that version 1 changes, or one that it does not."""
-    old, new = (state["c.ids"].words for state in walk(2))
-    at = next(number for number in range(len(old)) if (old[number] != new[number]) == listed)
-    words = old.copy()
-    words[at] ^= 0x55
-    return little() | {"c.ids": Tensor("U8", (7,), words)}
-
-
-# fmt: off
 refused("to-another-listed-word",
     "A prepared update meets a state of which a word that it writes is another", other_word(listed=True))
 refused("to-another-unlisted-word",
@@ -275,4 +259,3 @@ prepare.play("apply-twice", "A prepared update is applied, and meets its own res
 prepare.play("prepare-in-vain", "Prepare meets an altered pack, and leaves the state held as it is",
     "RDR-001", "0 -> 1 altered", lambda scene: scene.prepare(1, held=0, error="integrity").read(0),
     twin="prepare-and-apply")
-# fmt: on

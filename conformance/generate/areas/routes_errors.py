@@ -17,9 +17,6 @@ def rejected(slug: str, title: str, error: str, twin: str, chain: Chain | str, r
     routes.reject(slug, title, rules, error, twin, chain, **{"verify": None, **how})
 
 
-# -- the cheapest fails first ------------------------------------------------------------------------------------------
-
-
 def first_error(slug: str, title: str, error: str, twin: str, chain: Chain | str, **how: Any) -> None:
     """More than one edge fails; the error is that of the cheapest."""
     rejected(f"first-error-is-{slug}", title, error, twin, chain, **{"rules": "RTE-005 RTE-001", **how})
@@ -30,7 +27,44 @@ def uncounted(edges: str, **members: Any) -> Chain:
     return partial(graph, edges, at={"=> 1": members})
 
 
+def spaced_base() -> Builder:
+    """The base names a layout object of the same list, but not the one that its own manifest names."""
+    builder = graph("0")
+    states = walk(2)
+    other = builder.layout(states[0], text=lambda data: data + b" ")
+    builder.delta(1, states[1], 0, hook=lambda document: document["base"].update(layout=other))
+    return builder
+
+
+def replaced_base() -> Builder:
+    """Manifest 0 is another state's by now, and the state held is the one that 1 starts from."""
+    builder = line(walk(2))
+    builder.objects |= line([little(5)]).objects
+    return builder
+
+
+def no_route(slug: str, title: str, error: str, edges: str, rules: str = "RTE-006") -> None:
+    """The manifest of version 1 cannot be used, and 2 is wanted."""
+    rejected(f"no-route-past-{slug}", f"The manifest on the way {title}", error, "route-of-three", edges, rules, to=2)
+
+
+def by_no_shortcut(slug: str, title: str, word: str) -> None:
+    """The only edge from nothing is a shortcut that does not count."""
+    title = f"The only edge from nothing is a shortcut that {title}"
+    chain = f"0 deleted -> 1, => 1 {word}"
+    rejected(slug, title, "missing", "route-by-a-full-shortcut-alone", chain, "RTE-006", held=None)
+
+
+def target(slug: str, title: str, error: str, word: str) -> None:
+    """A full shortcut leads to version 1, whose manifest cannot be used."""
+    title = f"The target's own manifest {title}, so that no shortcut to it counts, and its error is reported"
+    chain = f"0 -> 1 {word}, => 1"
+    twin = "route-by-manifest-or-full-shortcut"
+    rejected(f"target-whose-manifest-{slug}", title, error, twin, chain, "RTE-005", verify=True)
+
+
 # fmt: off
+# -- the cheapest fails first ------------------------------------------------------------------------------------------
 routes.read("route-two-ways", "Two ways from version 0 to 1, of which the manifest's has fewer bytes",
     "RTE-001", "0 -> 1: 2000, 0 => 1: 2500")
 routes.read("route-two-ways-shortcut-first", "Two ways from version 0 to 1, of which the shortcut's has fewer bytes",
@@ -74,28 +108,8 @@ first_error("not-of-a-shortcut-that-cannot-be-read",
 first_error("of-the-edge-in-the-middle",
     "The first of two edges lost its pack, and the skip delta has an altered one", "missing",
     "route-of-two-edges-and-a-skip-delta", "0 -> 1: 1800 gone -> 2: 1800, 0 => 2: 4000 altered", to=2)
-# fmt: on
 
 # -- bases that disagree -----------------------------------------------------------------------------------------------
-
-
-def spaced_base() -> Builder:
-    """The base names a layout object of the same list, but not the one that its own manifest names."""
-    builder = graph("0")
-    states = walk(2)
-    other = builder.layout(states[0], text=lambda data: data + b" ")
-    builder.delta(1, states[1], 0, hook=lambda document: document["base"].update(layout=other))
-    return builder
-
-
-def replaced_base() -> Builder:
-    """Manifest 0 is another state's by now, and the state held is the one that 1 starts from."""
-    builder = line(walk(2))
-    builder.objects |= line([little(5)]).objects
-    return builder
-
-
-# fmt: off
 rejected("base-of-another-fingerprint-rebuilt",
     "The base has another fingerprint than its own manifest, with nothing held",
     "wrong-base", "route-of-two-from-nothing", "0 -> 1 wrong-base", "RTE-002", held=None, verify=True)
@@ -108,32 +122,8 @@ rejected("base-of-another-layout-digest",
 rejected("base-that-is-held-but-not-its-manifests",
     "The delta starts from the state held, and the base's own manifest has another fingerprint",
     "wrong-base", "route-of-two", replaced_base, "RTE-002", verify=blamed("wrong-base", manifest_name(1)))
-# fmt: on
 
 # -- no route ----------------------------------------------------------------------------------------------------------
-
-
-def no_route(slug: str, title: str, error: str, edges: str, rules: str = "RTE-006") -> None:
-    """The manifest of version 1 cannot be used, and 2 is wanted."""
-    rejected(f"no-route-past-{slug}", f"The manifest on the way {title}", error, "route-of-three", edges, rules, to=2)
-
-
-def by_no_shortcut(slug: str, title: str, word: str) -> None:
-    """The only edge from nothing is a shortcut that does not count."""
-    title = f"The only edge from nothing is a shortcut that {title}"
-    chain = f"0 deleted -> 1, => 1 {word}"
-    rejected(slug, title, "missing", "route-by-a-full-shortcut-alone", chain, "RTE-006", held=None)
-
-
-def target(slug: str, title: str, error: str, word: str) -> None:
-    """A full shortcut leads to version 1, whose manifest cannot be used."""
-    title = f"The target's own manifest {title}, so that no shortcut to it counts, and its error is reported"
-    chain = f"0 -> 1 {word}, => 1"
-    twin = "route-by-manifest-or-full-shortcut"
-    rejected(f"target-whose-manifest-{slug}", title, error, twin, chain, "RTE-005", verify=True)
-
-
-# fmt: off
 routes.read("route-of-three", "A full version and two deltas", "RTE-001", "0 -> 1 -> 2", to=2, level="reader-core")
 no_route("a-manifest-that-is-no-json", "is no JSON, so that no route reaches the target",
     "missing", "0 -> 1 torn -> 2")
@@ -159,7 +149,6 @@ target("is-of-a-later-format", "is of a later format", "unsupported", "later")
 target("is-of-another-chain", "names another chain", "conflict", "foreign")
 
 # -- shortcuts make no version -----------------------------------------------------------------------------------------
-
 rejected("shortcut-to-a-version-that-is-gone", "The target's manifest is gone, and a shortcut to it is still there",
     "missing", "route-by-manifest-or-full-shortcut", "0 -> 1 deleted, => 1", "MAN-024 OBJ-008")
 routes.read("route-around-a-version-that-is-gone",
@@ -168,4 +157,3 @@ routes.read("route-around-a-version-that-is-gone",
 rejected("route-through-a-version-that-is-gone",
     "A version on the way has lost its manifest, and a shortcut to it makes no version of it",
     "missing", "route-around-a-version-that-is-gone", "0 -> 1 deleted -> 2, 0 => 1", "RTE-003 MAN-024", to=2)
-# fmt: on

@@ -8,8 +8,6 @@ from generate.model import DTYPES, Model, Random, changed, random_tensor, steppe
 from generate.pair import moved, one
 from generate.writing import base, lines, opposite, share, write
 
-# -- how much changes --------------------------------------------------------------------------------------------------
-
 
 def only(name: str, place: int) -> Model:
     """The state with one word one greater."""
@@ -20,35 +18,6 @@ def only(name: str, place: int) -> Model:
 
 SPARSE = accumulate((0, 1, 254, 255, 256, 510, 4096, 65536), lambda place, gap: place + 1 + gap, initial=0)
 
-# fmt: off
-write("write-a-full-version", "A root that has no chain yet becomes a chain of one full version",
-    "STO-010 OBJ-002 PTH-006 VER-005 FPR-007 FPR-009 WRT-004 LIM-006", lambda desk: desk.publish(base(), 0))
-write("write-the-first-word", "A delta of one word, the first of its tensor",
-    "CHK-018 MAN-008 WRT-001", lambda desk: desk.line(base(), only("a", 0)))
-write("write-the-last-word", "A delta of one word, the last of the last tensor",
-    "CHK-018 MAN-008 WRT-001", lambda desk: desk.line(base(), only("c", 299)))
-for percent in (1, 10, 50):
-    write(f"write-{percent}-percent", f"Three deltas, in each of which {percent} % of the words change",
-        "CHK-018 MAN-008 FPR-007 FPR-009 ZST-012",
-        lines(base(), *(stepped(Random(f"{percent}/{n}"), base(), percent / 100) for n in range(3))))
-write("write-all-words", "A delta in which every bit of every word changes",
-    "CHK-018 FPR-009", lambda desk: desk.line(base(), opposite(base())))
-write("write-nothing-changed",
-    "An unchanged state is published as a version of its own, and the next one as a delta from it",
-    "CHK-018 MAN-008 WRT-004", lambda desk: desk.line(base(), base(), share(0.02)))
-write("write-words-that-change-back", "The third state is the first again",
-    "CHK-018 WRT-001 WRT-002", lambda desk: desk.line(base(), share(0.05), base(), share(0.05)))
-write("write-the-step-before-the-last",
-    "Each state differs from the version last published, and less from an older one",
-    "WRT-001 CHK-018", lambda desk: desk.line(base(), opposite(base()), share(0.01)))
-write("write-sparse-words", "Gaps of 0, 1, 254, 255, 256, 510, 4,096 and 65,536 words between words that change",
-    "CHK-018 WRT-004", lines(one("U8", 72_000), moved(one("U8", 72_000), dict.fromkeys([*SPARSE, 71_999], 1))))
-write("write-many-words", "A tensor of 100,000 words, all of which change",
-    "CHK-018 LIM-006", lines(*({"w": random_tensor(Random(seed), "U8", (500, 200))} for seed in ("many", "more"))),
-    flags=("slow",))
-# fmt: on
-
-# -- words -------------------------------------------------------------------------------------------------------------
 
 #: Dtypes whose zero has a sign, and for each of them two NaNs of one sign, if it has two.
 SIGNED_ZERO = {
@@ -81,7 +50,60 @@ def slug(dtype: str) -> str:
     return dtype.lower().replace("_", "-")
 
 
+def exponent(slug: str, title: str, rules: str, *models: Model) -> None:
+    """Versions of which each delta is asked for in order exponent."""
+    script = lines(*models, order="exponent")
+    write(f"write-exponent-order-{slug}", title, rules, script, level="writer-exponent")
+
+
+def floats(dtype: str = "BF16") -> Model:
+    """Weights of a dtype, as many as make an order worth while."""
+    return {"w": weights(Random(f"floats/{dtype}"), (20, 40), dtype), "ids": tensor("I32", (4,), [1, 2, 3, 4])}
+
+
+def integers(first: int, second: int) -> Model:
+    return {"a": random_tensor(Random(first), "I16", (200,)), "b": random_tensor(Random(second), "F8_E8M0", (200,))}
+
+
+#: Both signs of zero, infinity and NaN, and numbers between.
+SPECIAL = one("BF16", [0, 0x8000, 0x7F80, 0xFF80, 0x7FC0, 0x7FFF, 0xFFFF, 1, 0x80, 0x3F80] * 9)
+OTHER_SPECIAL = one("BF16", [0x8000, 0, 0x7F81, 0x7F80, 0x7FC1, 0xFFFF, 0xFFFF, 2, 0x7F, 0x3F80] * 9)
+REFITTED = {
+    "a": weights(Random(1), (12, 10)),
+    "b": changed(Random(3), weights(Random(2), (100,)), 0.9),
+    "c": tensor("F32", (5,), [1, 2, 3, 4, 5]),
+}
+
+
 # fmt: off
+# -- how much changes --------------------------------------------------------------------------------------------------
+write("write-a-full-version", "A root that has no chain yet becomes a chain of one full version",
+    "STO-010 OBJ-002 PTH-006 VER-005 FPR-007 FPR-009 WRT-004 LIM-006", lambda desk: desk.publish(base(), 0))
+write("write-the-first-word", "A delta of one word, the first of its tensor",
+    "CHK-018 MAN-008 WRT-001", lambda desk: desk.line(base(), only("a", 0)))
+write("write-the-last-word", "A delta of one word, the last of the last tensor",
+    "CHK-018 MAN-008 WRT-001", lambda desk: desk.line(base(), only("c", 299)))
+for percent in (1, 10, 50):
+    write(f"write-{percent}-percent", f"Three deltas, in each of which {percent} % of the words change",
+        "CHK-018 MAN-008 FPR-007 FPR-009 ZST-012",
+        lines(base(), *(stepped(Random(f"{percent}/{n}"), base(), percent / 100) for n in range(3))))
+write("write-all-words", "A delta in which every bit of every word changes",
+    "CHK-018 FPR-009", lambda desk: desk.line(base(), opposite(base())))
+write("write-nothing-changed",
+    "An unchanged state is published as a version of its own, and the next one as a delta from it",
+    "CHK-018 MAN-008 WRT-004", lambda desk: desk.line(base(), base(), share(0.02)))
+write("write-words-that-change-back", "The third state is the first again",
+    "CHK-018 WRT-001 WRT-002", lambda desk: desk.line(base(), share(0.05), base(), share(0.05)))
+write("write-the-step-before-the-last",
+    "Each state differs from the version last published, and less from an older one",
+    "WRT-001 CHK-018", lambda desk: desk.line(base(), opposite(base()), share(0.01)))
+write("write-sparse-words", "Gaps of 0, 1, 254, 255, 256, 510, 4,096 and 65,536 words between words that change",
+    "CHK-018 WRT-004", lines(one("U8", 72_000), moved(one("U8", 72_000), dict.fromkeys([*SPARSE, 71_999], 1))))
+write("write-many-words", "A tensor of 100,000 words, all of which change",
+    "CHK-018 LIM-006", lines(*({"w": random_tensor(Random(seed), "U8", (500, 200))} for seed in ("many", "more"))),
+    flags=("slow",))
+
+# -- words -------------------------------------------------------------------------------------------------------------
 for dtype, nans in SIGNED_ZERO.items():
     minus = 1 << (word_bits(dtype) - 1)
     zeros = [0, minus, 0, minus, 1], [minus, 0, 0, minus, 1], [0, minus, 0, 0, 1]
@@ -110,36 +132,8 @@ write("write-steps-that-carry-between-lanes",
     "Steps of 1 and -2 that carry from the low 16 bits into the high ones", "FPR-007 FPR-009",
     lines({**one("F32", [0x3F80FFFF, 0xBF800000], "w"), **one("U64", [0x0000FFFFFFFFFFFF, 1 << 48], "x")},
         {**one("F32", [0x3F810000, 0xBF7FFFFE], "w"), **one("U64", [1 << 48, (1 << 48) - 2], "x")}))
-# fmt: on
 
 # -- orders and wishes -------------------------------------------------------------------------------------------------
-
-
-def exponent(slug: str, title: str, rules: str, *models: Model) -> None:
-    """Versions of which each delta is asked for in order exponent."""
-    script = lines(*models, order="exponent")
-    write(f"write-exponent-order-{slug}", title, rules, script, level="writer-exponent")
-
-
-def floats(dtype: str = "BF16") -> Model:
-    """Weights of a dtype, as many as make an order worth while."""
-    return {"w": weights(Random(f"floats/{dtype}"), (20, 40), dtype), "ids": tensor("I32", (4,), [1, 2, 3, 4])}
-
-
-def integers(first: int, second: int) -> Model:
-    return {"a": random_tensor(Random(first), "I16", (200,)), "b": random_tensor(Random(second), "F8_E8M0", (200,))}
-
-
-#: Both signs of zero, infinity and NaN, and numbers between.
-SPECIAL = one("BF16", [0, 0x8000, 0x7F80, 0xFF80, 0x7FC0, 0x7FFF, 0xFFFF, 1, 0x80, 0x3F80] * 9)
-OTHER_SPECIAL = one("BF16", [0x8000, 0, 0x7F81, 0x7F80, 0x7FC1, 0xFFFF, 0xFFFF, 2, 0x7F, 0x3F80] * 9)
-REFITTED = {
-    "a": weights(Random(1), (12, 10)),
-    "b": changed(Random(3), weights(Random(2), (100,)), 0.9),
-    "c": tensor("F32", (5,), [1, 2, 3, 4, 5]),
-}
-
-# fmt: off
 for dtype in (name for name, (_, mask, _) in DTYPES.items() if mask):
     stepped_once = stepped(Random(1), floats(dtype), 0.2)
     exponent(slug(dtype), f"{dtype}: two deltas in order exponent, the second on words that the first has changed",
@@ -162,4 +156,3 @@ write("write-replaced-values", "Deltas whose values are new words",
 write("write-full-versions-between-deltas", "A full version in the middle of a chain, and a delta from it",
     "MAN-008 WRT-001 FPR-007", lambda desk: desk.publish(base(), 0).publish(share(0.1), 1, full=True)
     .publish(share(0.2), 2).publish(share(0.2), 3, full=True))
-# fmt: on

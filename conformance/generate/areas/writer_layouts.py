@@ -10,8 +10,6 @@ from generate.model import DTYPES, Model, Random, Tensor, ordered, random_tensor
 from generate.scenes import little, walk
 from generate.writing import ERRORS, Desk, Script, base, lines, share, write
 
-# -- tensors -----------------------------------------------------------------------------------------------------------
-
 NUMBERS = tensor("F32", (2, 3), [1, 2, 0, 0x80000000, 5, 6])
 
 
@@ -26,47 +24,6 @@ def tensors(slug: str, title: str, *states: Model) -> None:
 
 
 WITHOUT, WITH = with_b(None), with_b(NUMBERS)
-
-# fmt: off
-tensors("tensors-added", "A tensor is added, between two others", WITHOUT, WITH)
-tensors("tensors-removed", "A tensor is removed, from between two others", WITH, WITHOUT)
-tensors("tensors-removed-and-added", "A tensor is removed, and added again", WITH, WITHOUT, WITH)
-tensors("tensors-renamed", "A tensor gets another name, and another place with it", WITH, with_b(NUMBERS, "z"))
-tensors("tensors-reshaped", "A tensor gets another shape of as many elements, with the same words",
-    WITH, with_b(NUMBERS._replace(shape=(3, 2))))
-tensors("tensors-resized", "A tensor becomes longer, and then shorter",
-    *(with_b(tensor("F32", (len(words),), words)) for words in ([1, 2, 3, 4], [1, 2, 3, 4, 0, 6], [1, 2])))
-tensors("tensors-retyped", "A tensor gets another dtype of as many bits, with the same words",
-    WITH, with_b(NUMBERS._replace(dtype="I32")))
-tensors("tensors-widened", "A tensor gets a dtype of more bits",
-    with_b(tensor("BF16", (2,), [0x3F80, 1])), with_b(tensor("F32", (2,), [0x3F800000, 0x10000])))
-tensors("tensors-reshaped-to-zeros", "A tensor gets another shape, and its words all become 0: nothing is listed",
-    WITH, with_b(tensor("F32", (3, 2))))
-tensors("tensors-added-of-zeros", "A tensor of zero words is added", WITHOUT, with_b(tensor("F32", (2, 3))))
-tensors("tensors-all-at-once",
-    "Tensors are added, removed, renamed, reshaped and retyped in one version, beside one that changes",
-    {"a": NUMBERS, "b": NUMBERS, "c": NUMBERS, "d": NUMBERS, "e": tensor("U8", (4,), [1, 2, 3, 4])},
-    {"a": NUMBERS._replace(shape=(6,)), "b": NUMBERS._replace(dtype="U32"), "cc": NUMBERS,
-        "e": tensor("U8", (4,), [1, 9, 3, 4]), "f": tensor("I16", (2,), [7, 8])})
-tensors("tensors-emptied", "A model loses all of its tensors, and gets them back", WITH, {}, WITH)
-tensors("tensors-empty", "A chain begins with a state without tensors", {}, {}, WITHOUT)
-tensors("tensors-scalars-and-zero-sizes", "Scalars and tensors without elements, some of which come and go",
-    {"none": tensor("BF16", (3, 0, 2)), "one": tensor("F32", (), [7]), "x": tensor("F4", (0,))},
-    {"none": tensor("BF16", (3, 0, 2)), "one": tensor("F32", (), [8]), "y": tensor("I8", (0,))},
-    {"none": tensor("BF16", (0,)), "one": tensor("F32", (1,), [8]), "z": tensor("U64", (), [0])})
-tensors("tensors-only-zero-sizes", "All tensors are without elements, and get other shapes",
-    {"a": tensor("F64", (0,))}, {"a": tensor("F64", (0, 5))})
-tensors("many-tensors", "Three hundred tensors of one word, of which every third changes",
-    {f"layer.{n}.scale": tensor("BF16", (1,), [n]) for n in range(300)},
-    {f"layer.{n}.scale": tensor("BF16", (1,), [n + (n % 3 == 0)]) for n in range(300)})
-tensors("sixteen-dimensions", "A tensor of 16 dimensions",
-    {"w": tensor("U8", (1, 2) * 8, list(range(256)))}, {"w": tensor("U8", (1, 2) * 8, [0, *range(255)])})
-tensors("mixed-dtypes", "Tensors of all dtypes in one state, and a word of each changes",
-    {name: random_tensor(Random(name), name, (8,)) for name in DTYPES},
-    {name: ends_changed(name, 8)["w"] for name in DTYPES})
-# fmt: on
-
-# -- names -------------------------------------------------------------------------------------------------------------
 
 
 def named(*names: str, add: int = 0) -> Model:
@@ -89,32 +46,6 @@ def twice() -> bytes:
     state = {"a": WITHOUT["a"], "A": tensor("U8", (3,), [9, 2, 3]), "c": WITHOUT["c"]}
     return plain_pack(state, pad=b"").replace(b'"A"', b'"a"')
 
-
-# fmt: off
-names("long", "Names of 1,024 bytes of UTF-8, of one and of four bytes a character", "n" * 1024, "\U0001f9ee" * 256)
-names("not-normalised", "Two names that Unicode normalisation would make one",
-    "caf\u00e9", "cafe\u0301", "\u212b", "\u00c5")
-names("beyond-the-basic-plane", "Names whose order by UTF-8 is not that by UTF-16 code units",
-    "\uff5e", "\U00010000", "\uffff", "\ue000")
-names("of-any-characters",
-    "Names with quotes, backslashes, control characters, slashes, white space and noncharacters",
-    '"', "\\", "\n", "\x00", "\x7f", "../up", "/", " ", ".", "\ufdd0", "\u2028")
-names("like-those-of-streams", "Names that a pack uses for its streams, and the key of its table",
-    "0.gaps", "0.codes", "1.values.0", "tensordelta", "__metadata", "metadata__")
-names("that-begin-with-another", "Names of which one is the beginning of another", "a", "a.b", "a-", "a0", "A", "aa")
-write("write-from-an-unsorted-file",
-    "The state to publish lies in a file with metadata, and with its tensors in another order than the layout's",
-    "WRT-004 CHK-018", lambda desk: desk.publish(base(), 0)
-    .publish(shuffled(), 1, expect={"version": 1, "state": desk.state(share(0.03))}))
-write("write-from-a-file-with-a-tensor-twice",
-    "A tensor stands twice in the file to publish: it holds no state, and it is no plain pack either",
-    "PCK-020 ERR-004", lambda desk: desk.publish(base(), 0).publish(twice(), error=ERRORS),
-    twin="write-from-an-unsorted-file")
-write("write-headers-of-all-lengths", "Packs whose headers differ in length by one byte after another",
-    "PCK-007 CHK-018", lines(*({"n" * length: tensor("U16", (1,), [length])} for length in range(1, 9))))
-# fmt: on
-
-# -- numbers, files and annotations ------------------------------------------------------------------------------------
 
 #: Small states that follow one another.
 FIRST, SECOND, THIRD, FOURTH = walk(4, 7)
@@ -159,6 +90,68 @@ def file_name(slug: str, title: str, *names: str, rules: str = "WRT-004") -> Non
 
 
 # fmt: off
+# -- tensors -----------------------------------------------------------------------------------------------------------
+tensors("tensors-added", "A tensor is added, between two others", WITHOUT, WITH)
+tensors("tensors-removed", "A tensor is removed, from between two others", WITH, WITHOUT)
+tensors("tensors-removed-and-added", "A tensor is removed, and added again", WITH, WITHOUT, WITH)
+tensors("tensors-renamed", "A tensor gets another name, and another place with it", WITH, with_b(NUMBERS, "z"))
+tensors("tensors-reshaped", "A tensor gets another shape of as many elements, with the same words",
+    WITH, with_b(NUMBERS._replace(shape=(3, 2))))
+tensors("tensors-resized", "A tensor becomes longer, and then shorter",
+    *(with_b(tensor("F32", (len(words),), words)) for words in ([1, 2, 3, 4], [1, 2, 3, 4, 0, 6], [1, 2])))
+tensors("tensors-retyped", "A tensor gets another dtype of as many bits, with the same words",
+    WITH, with_b(NUMBERS._replace(dtype="I32")))
+tensors("tensors-widened", "A tensor gets a dtype of more bits",
+    with_b(tensor("BF16", (2,), [0x3F80, 1])), with_b(tensor("F32", (2,), [0x3F800000, 0x10000])))
+tensors("tensors-reshaped-to-zeros", "A tensor gets another shape, and its words all become 0: nothing is listed",
+    WITH, with_b(tensor("F32", (3, 2))))
+tensors("tensors-added-of-zeros", "A tensor of zero words is added", WITHOUT, with_b(tensor("F32", (2, 3))))
+tensors("tensors-all-at-once",
+    "Tensors are added, removed, renamed, reshaped and retyped in one version, beside one that changes",
+    {"a": NUMBERS, "b": NUMBERS, "c": NUMBERS, "d": NUMBERS, "e": tensor("U8", (4,), [1, 2, 3, 4])},
+    {"a": NUMBERS._replace(shape=(6,)), "b": NUMBERS._replace(dtype="U32"), "cc": NUMBERS,
+        "e": tensor("U8", (4,), [1, 9, 3, 4]), "f": tensor("I16", (2,), [7, 8])})
+tensors("tensors-emptied", "A model loses all of its tensors, and gets them back", WITH, {}, WITH)
+tensors("tensors-empty", "A chain begins with a state without tensors", {}, {}, WITHOUT)
+tensors("tensors-scalars-and-zero-sizes", "Scalars and tensors without elements, some of which come and go",
+    {"none": tensor("BF16", (3, 0, 2)), "one": tensor("F32", (), [7]), "x": tensor("F4", (0,))},
+    {"none": tensor("BF16", (3, 0, 2)), "one": tensor("F32", (), [8]), "y": tensor("I8", (0,))},
+    {"none": tensor("BF16", (0,)), "one": tensor("F32", (1,), [8]), "z": tensor("U64", (), [0])})
+tensors("tensors-only-zero-sizes", "All tensors are without elements, and get other shapes",
+    {"a": tensor("F64", (0,))}, {"a": tensor("F64", (0, 5))})
+tensors("many-tensors", "Three hundred tensors of one word, of which every third changes",
+    {f"layer.{n}.scale": tensor("BF16", (1,), [n]) for n in range(300)},
+    {f"layer.{n}.scale": tensor("BF16", (1,), [n + (n % 3 == 0)]) for n in range(300)})
+tensors("sixteen-dimensions", "A tensor of 16 dimensions",
+    {"w": tensor("U8", (1, 2) * 8, list(range(256)))}, {"w": tensor("U8", (1, 2) * 8, [0, *range(255)])})
+tensors("mixed-dtypes", "Tensors of all dtypes in one state, and a word of each changes",
+    {name: random_tensor(Random(name), name, (8,)) for name in DTYPES},
+    {name: ends_changed(name, 8)["w"] for name in DTYPES})
+
+# -- names -------------------------------------------------------------------------------------------------------------
+names("long", "Names of 1,024 bytes of UTF-8, of one and of four bytes a character", "n" * 1024, "\U0001f9ee" * 256)
+names("not-normalised", "Two names that Unicode normalisation would make one",
+    "caf\u00e9", "cafe\u0301", "\u212b", "\u00c5")
+names("beyond-the-basic-plane", "Names whose order by UTF-8 is not that by UTF-16 code units",
+    "\uff5e", "\U00010000", "\uffff", "\ue000")
+names("of-any-characters",
+    "Names with quotes, backslashes, control characters, slashes, white space and noncharacters",
+    '"', "\\", "\n", "\x00", "\x7f", "../up", "/", " ", ".", "\ufdd0", "\u2028")
+names("like-those-of-streams", "Names that a pack uses for its streams, and the key of its table",
+    "0.gaps", "0.codes", "1.values.0", "tensordelta", "__metadata", "metadata__")
+names("that-begin-with-another", "Names of which one is the beginning of another", "a", "a.b", "a-", "a0", "A", "aa")
+write("write-from-an-unsorted-file",
+    "The state to publish lies in a file with metadata, and with its tensors in another order than the layout's",
+    "WRT-004 CHK-018", lambda desk: desk.publish(base(), 0)
+    .publish(shuffled(), 1, expect={"version": 1, "state": desk.state(share(0.03))}))
+write("write-from-a-file-with-a-tensor-twice",
+    "A tensor stands twice in the file to publish: it holds no state, and it is no plain pack either",
+    "PCK-020 ERR-004", lambda desk: desk.publish(base(), 0).publish(twice(), error=ERRORS),
+    twin="write-from-an-unsorted-file")
+write("write-headers-of-all-lengths", "Packs whose headers differ in length by one byte after another",
+    "PCK-007 CHK-018", lines(*({"n" * length: tensor("U16", (1,), [length])} for length in range(1, 9))))
+
+# -- numbers, files and annotations ------------------------------------------------------------------------------------
 write("write-numbers-with-gaps", "Versions 7, 100 and 999999999998, and one under the greatest number there is",
     "OBJ-002 OBJ-014 MAN-008", numbers(7, 100, 999_999_999_998, 999_999_999_999))
 write("write-numbers-of-its-own", "Four versions under numbers that the writer chooses",
@@ -201,4 +194,3 @@ file_name("absolute", "A file is to have an absolute name", "/config.json")
 file_name("hidden", "A file is to have a name that begins with a dot", ".config")
 file_name("too-long", "A file is to have a name of 201 characters", "c" * 201, rules="LIM-006")
 file_name("below-another", "A file is to lie below the name of another file", "a", "a/b")
-# fmt: on

@@ -14,7 +14,6 @@ from generate.writing import ERRORS, Desk, Script, base, large, share, write
 
 CONFIG = b'{"model_type": "tiny"}'
 
-# -- shortcuts ---------------------------------------------------------------------------------------------------------
 
 SHORTCUT = "MAN-026 MAN-027 MAN-008 WRT-004"
 
@@ -69,7 +68,34 @@ def refused(slug: str, title: str, rules: str, start: int, to: int, *errors: str
     shortcut(slug, title, rules, script, twin="shortcut-over-two-versions")
 
 
+COLLECT = "RET-001 RET-004 OBJ-003"
+
+
+def collect(
+    slug: str, title: str, rules: str, script: Script, needs: tuple[str, ...] = ("collect",), **how: Any
+) -> None:
+    write(f"collect-{slug}", title, rules, script, needs=needs, **how)
+
+
+def four_versions(desk: Desk) -> Desk:
+    for version, state in enumerate(walk(4, 61)):
+        files = {"config.json": CONFIG} if version % 2 else {"config.json": b"%d" % version}
+        desk.publish(state, version, files=files, full=version == 2)
+    return desk
+
+
+def squashed() -> Builder:
+    builder = graph("0 -> 1 -> 2 -> 3, => 3.squash, 1 => 3", seed=62)
+    builder.put("notes.txt", b"mine\n")
+    return builder
+
+
+#: The first secret key of RFC 8032, section 7.1.
+KEY = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
+
+
 # fmt: off
+# -- shortcuts ---------------------------------------------------------------------------------------------------------
 shortcut("over-two-versions", "A shortcut leads over two versions", SHORTCUT, edges(walk(4, 51), (0, 2), (1, 3)))
 shortcut("from-nothing", "A shortcut leads from nothing to the newest version, and one to an older version",
     SHORTCUT, edges(walk(3, 52), (None, 2), (None, 1)))
@@ -106,33 +132,8 @@ shortcut("where-another-stands", "A shortcut of another fingerprint stands under
 shortcut("killed", "The writer is killed while it makes a shortcut: it is there as a whole or not at all",
     "MAN-026 OBJ-012 STO-005", lambda desk: desk.line(large(0), large(1), large(2)).shortcut(0, 2, kill=6),
     flags=("slow",))
-# fmt: on
 
 # -- retention ---------------------------------------------------------------------------------------------------------
-
-COLLECT = "RET-001 RET-004 OBJ-003"
-
-
-def collect(
-    slug: str, title: str, rules: str, script: Script, needs: tuple[str, ...] = ("collect",), **how: Any
-) -> None:
-    write(f"collect-{slug}", title, rules, script, needs=needs, **how)
-
-
-def four_versions(desk: Desk) -> Desk:
-    for version, state in enumerate(walk(4, 61)):
-        files = {"config.json": CONFIG} if version % 2 else {"config.json": b"%d" % version}
-        desk.publish(state, version, files=files, full=version == 2)
-    return desk
-
-
-def squashed() -> Builder:
-    builder = graph("0 -> 1 -> 2 -> 3, => 3.squash, 1 => 3", seed=62)
-    builder.put("notes.txt", b"mine\n")
-    return builder
-
-
-# fmt: off
 collect("all-but-the-newest", "The newest version is kept, and with it what its delta starts from",
     COLLECT, lambda desk: four_versions(desk).collect([3]))
 collect("around-one-in-the-middle", "A version in the middle of the chain is kept, and a later one",
@@ -155,14 +156,8 @@ collect("killed", "The collector is killed: manifests and shortcuts of dropped v
     "RET-002 RET-001 RET-004",
     lambda desk: [*(desk.publish(large(step), step, full=step == 3) for step in range(5)), desk.collect([4], kill=8)],
     flags=("slow",))
-# fmt: on
 
 # -- signatures --------------------------------------------------------------------------------------------------------
-
-#: The first secret key of RFC 8032, section 7.1.
-KEY = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
-
-# fmt: off
 write("sign-versions", "A chain is signed from its first version on",
     "SIG-009 WRT-004 VER-005", lambda desk: desk.line(*walk(3, 71), key=KEY), level="signed", needs=("sign",))
 write("sign-the-same-again", "A version is published again, and its signature still fits", "SIG-009 WRT-005",
@@ -172,4 +167,3 @@ write("sign-killed", "The writer is killed while it publishes and signs: no sign
     "SIG-009 OBJ-012 WRT-005",
     lambda desk: desk.publish(large(0), 0, key=KEY).publish(large(1), 1, key=KEY, kill=8),
     level="signed", needs=("sign",), flags=("slow",))
-# fmt: on
