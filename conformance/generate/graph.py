@@ -16,12 +16,12 @@ Chain = Callable[[], Builder]
 ANOTHER = "0123456789abcdef"
 """A fingerprint that no state here has."""
 
-#: What the document of an edge says wrongly, by the word for it: options of `Builder.edge`.
+#: Faults of the document of an edge, by the word for each: options of `Builder.edge`.
 WRONG: dict[str, dict[str, Any]] = {
     "torn": {"text": lambda data: data[:-1]},
     "later": {"tensordelta": "2.0"},
     "foreign": {"chain": FOREIGN},
-    "strided": {"features": ["strided-slices"]},  # a feature that nobody knows
+    "strided": {"features": ["strided-slices"]},  # an unknown feature
     "elsewhere": {"fingerprint": ANOTHER},
     "wrong-base": {"hook": lambda document: document["base"].update(fingerprint=ANOTHER)},
 }
@@ -38,7 +38,7 @@ class Edge(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The edge as the text says it, without its size and words."""
+        """The edge in the text's form, without its size and words."""
         arrow = "->" if self.tag is None else "=>"
         end = f"{self.to}.{self.tag}" if self.tag else f"{self.to}"
         base = "" if self.start is None else f"{self.start} "
@@ -77,17 +77,17 @@ def graph(
 ) -> Builder:
     """A chain from a text such as `0 -> 1 -> 2: 1800 gone, 0 => 2`.
 
-    `0 -> 1` is a delta, and `0`, where it comes first, a full version; `0 => 2` is a shortcut, `=> 2` a full one, and
-    `0 => 2.tag` one with a tag. A number after a colon is the size of the edge's pack. Words that follow say what is
-    wrong with the edge: those of `WRONG`; `gone` and `altered`, which befall its packs; `deleted` and `garbage`, which
-    befall its manifest or shortcut; `empty`: it has no packs.
+    `0 -> 1` is a delta; `0`, at its first occurrence, a full version; `0 => 2` a shortcut, `=> 2` a full one, and
+    `0 => 2.tag` one with a tag. A number after a colon is the size of the edge's pack. Words say what is wrong with
+    the edge: those of `WRONG`; its packs are `gone` or `altered`; its manifest or shortcut is `deleted` or `garbage`;
+    it is `empty`, that is, without packs.
 
     Args:
         states: by version; those of `walk` unless given.
-        others: by version, the states that shortcuts lead to, where those are others.
+        others: by version, the states that shortcuts lead to, where they differ from those of the manifests.
         at: by edge, more options of `Builder.edge` and `move`; `state`: the state that it leads to.
         seed: of `walk`.
-        tight: no header of a pack is padded, as if each had a size.
+        tight: headers of packs are not padded.
     """
     edges = list(_edges(text))
     known = walk(max(edge.to for edge in edges) + 1, seed) if states is None else states

@@ -1,4 +1,4 @@
-"""Cases as rows: an area has what its rows share, and each row says what is different."""
+"""Cases as rows: an area holds what its rows share; a row holds what distinguishes its case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Script = Callable[[Scene], Any]
 
 
 def rules(text: str) -> list[str]:
-    """Requirement ids of a text that has them between spaces, without `TD-`."""
+    """Requirement ids from a text such as `RTE-001 RDR-005`."""
     return [f"TD-{each}" for each in text.split()]
 
 

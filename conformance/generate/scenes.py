@@ -1,4 +1,4 @@
-"""Cases of several steps, and edges of a given size."""
+"""Cases of a reader in several steps, and the chains that they read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Held = tuple[State, int | None] | int | str | None
 """A state and the version remembered for it; a version stands for both."""
 
 ABSENT = "absent"
-"""`held` is left out: the reader goes on with what it holds."""
+"""`held` is left out: the reader keeps what it holds."""
 
 
 class Scene(Steps):
@@ -89,8 +89,8 @@ class Scene(Steps):
         """A read, and the state held after it.
 
         Args:
-            state: that of version `to` unless given.
-            version: the version read, if `state` does not tell.
+            state: the state after the read; by default that of version `to`.
+            version: the version read, if `state` does not name it.
             error: names under which it may be rejected.
             expect: more that is expected.
             given: more members of the input.
@@ -104,7 +104,7 @@ class Scene(Steps):
         return self.step("read", self.ask(held, to, **given), {"any": [dict(each) for each in expected]})
 
     def prepare(self, to: int, held: Held, error: str = "") -> Scene:
-        """A request to prepare; what is held is looked at by other steps."""
+        """A request to prepare; other steps check what is held."""
         return self.step("prepare", self.ask(held, to), {"error": [error]} if error else {"version": to})
 
     def apply(self, state: State, error: str | Sequence[str] = (), *, op: str = "apply") -> Scene:
@@ -116,7 +116,7 @@ class Scene(Steps):
         return self.apply(state, op="undo")
 
     def grow(self, builder: Builder) -> Scene:
-        """All that another state of the chain has more than the chain had so far."""
+        """The chain becomes another one: the objects that it did not have yet appear."""
         self.put({name: data for name, data in builder.objects.items() if self.builder.objects.get(name) != data})
         self.builder = builder
         return self
@@ -220,7 +220,7 @@ def line(states: Sequence[Model]) -> Builder:
     return builder
 
 
-# -- states that no fingerprint tells apart ----------------------------------------------------------------------------
+# -- states that no fingerprint distinguishes --------------------------------------------------------------------------
 
 #: Differences of the first words of a tensor of 16-bit words that add nothing to any fingerprint: the sum of
 #: d_i * c(name, i) is 0 modulo 2^64, and as c(name, i) has a factor common to all i below 65536, for every name.

@@ -1,4 +1,4 @@
-"""The chain that most invalid cases spoil, and hands to spoil it with."""
+"""The chain that most invalid cases spoil, and helpers that spoil it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def standard(
     fingerprints: bool = True,
     last: bool = True,
 ) -> Builder:
-    """Versions 0 (full), 1 (delta), 2 (delta); what is given is done to version 1, at the place that its name says."""
+    """Versions 0 (full), 1 (delta), 2 (delta); each hook changes version 1 at the place that its name says."""
     builder = Builder(chain=chain)
     states = standard_models()
     models(states)
@@ -92,8 +92,9 @@ def standard(
         chunks(document["chunks"])
         table(document)
 
-    texts = {"table_text": table_text, "header_text": header_text}
-    own = of_chunks(made, layout_digest, table=whole_table, header=header, pad=pad, **texts)
+    own = of_chunks(
+        made, layout_digest, table=whole_table, table_text=table_text, header=header, header_text=header_text, pad=pad
+    )
     own.data = pack(own.data)
     own.fields |= fields or {}
 
@@ -122,7 +123,7 @@ def without(member: str) -> Callable[[dict[str, Any]], Any]:
 
 
 def replaced(old: bytes, new: bytes, *, required: bool = True) -> Callable[[bytes], bytes]:
-    """Puts bytes in the place of the first that are equal to `old`."""
+    """Replace the first occurrence of `old`."""
 
     def change(data: bytes) -> bytes:
         assert old in data or not required, old

@@ -1,4 +1,4 @@
-"""What the cases of several steps share, those of readers and those of writers."""
+"""What cases of several steps share, those of readers and those of writers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Steps:
         return self.add({"put": stage})
 
     def restart(self) -> Self:
-        """The program is killed between two requests, and started anew."""
+        """The program is killed between two requests, and restarted."""
         return self.add({"restart": True})
 
     def add(self, step: dict[str, Any]) -> Self:

@@ -1,4 +1,4 @@
-"""Cases of kind `write`: what is asked of a writer, step by step."""
+"""Cases of kind `write`: the requests to a writer, step by step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from generate.rows import rules
 from generate.steps import Steps, register_steps
 
 ERRORS = ("malformed", "unsupported", "limit", "integrity", "missing", "wrong-base", "conflict", "untrusted")
-"""All names: where the specification asks for a refusal, and for no certain name of it."""
+"""All error names: for requests that the specification requires to be refused without naming the error."""
 
 
 class Desk(Steps):
@@ -45,7 +45,7 @@ class Desk(Steps):
         return self.file(f"states/{number}.safetensors", data)
 
     def _beside(self, data: bytes) -> str:
-        """A file to publish; it is not called by its name, which may be no good."""
+        """A file to publish; it is stored under a number, because its own name may be invalid."""
         for name, other in self.files.items():
             if other == data:
                 return name
@@ -77,13 +77,13 @@ class Desk(Steps):
         return self._do({"op": "publish", "input": asked, "expect": dict(expect)}, kill)
 
     def line(self, *models: Model, **members: Any) -> Desk:
-        """Publish states, one version after another, numbered from 0; `members` are asked of each."""
+        """Publish states, one version after another, numbered from 0; each request has `members`."""
         for version, model in enumerate(models):
             self.publish(model, version, **members)
         return self
 
     def race(self, models: Sequence[Model], version: int) -> Desk:
-        """Two writers or more publish under one number at the same time."""
+        """Two or more writers publish under one number at the same time."""
         asked = [self._asked(model, version, None, {}) for model in models]
         expect = {"any": [{"version": version, "state": each["state"]} for each in asked]}
         return self.add({"op": "publish", "race": asked, "expect": expect})
@@ -130,7 +130,7 @@ Scripted = TypeVar("Scripted", bound=Callable[..., Any])
 
 
 def lines(*models: Model, **members: Any) -> Script:
-    """Publish states, one version after another, numbered from 0; `members` are asked of each."""
+    """Publish states, one version after another, numbered from 0; each request has `members`."""
     return lambda desk: desk.line(*models, **members)
 
 
@@ -155,11 +155,11 @@ def write(
     twin: str | None = None,
     **fields: Any,
 ) -> Case:
-    """Register a case of a writer; with a twin, one in which the writer has to refuse.
+    """Register a case of a writer; with a twin, one in which the writer must refuse.
 
     Args:
         requirements: their ids, between spaces, without `TD-`.
-        script: adds the steps to the desk that it is given.
+        script: adds its steps to the desk.
         chain: a function that makes it, or a text for `graph`.
         fields: of `Case`.
     """
@@ -189,12 +189,12 @@ def share(part: float) -> Model:
 
 
 def opposite(model: Model) -> Model:
-    """All bits of all words are others."""
+    """Every bit of every word is flipped."""
     return {name: each._replace(words=~each.words) for name, each in model.items()}
 
 
 def large(step: int) -> Model:
-    """A state of some hundred kilobytes, so that there is time to be killed in."""
+    """A state of some hundred kilobytes, large enough for a writer to be killed while it publishes."""
     rng = Random("large")
     first: Model = {
         "a": random_tensor(rng, "U8", (40_000,)),

@@ -48,7 +48,7 @@ def versions(count: int = 3, *, of: Callable[[], list[Model]] = states, file: An
 def pull(
     scene: Scene, to: int | None, state: int | dict[str, Any] | None, beside: Mapping[str, bytes], error: str = ""
 ) -> Scene:
-    """A pull into the folder, and what stands there after it.
+    """A pull into the folder, and what it contains afterwards.
 
     Args:
         state: the version that has it, or all that is expected but the files.
@@ -124,7 +124,7 @@ Spoil = Callable[[Builder, str], Any]
 def fails(
     slug: str, title: str, rules: str, error: str, chain: Chain = versions, *, to: int = 1, at: int | None = 0
 ) -> None:
-    """A pull in vain into a folder at version 0, or with `at` None into an empty one."""
+    """A pull that fails, into a folder at version 0, or with `at` None into an empty one."""
 
     def scene(scene: Scene) -> None:
         beside: Mapping[str, bytes] = {} if at is None else FILES[at]

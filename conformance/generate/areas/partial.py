@@ -102,7 +102,7 @@ def part(
 
 
 def no_part(slug: str, title: str, rules: str, error: str, chain: Chain, twin: str = "of-a-delta", **how: Any) -> None:
-    """A part that is refused; a verifier says nothing unless a row tells what."""
+    """A part that is refused; there is no statement about a verifier unless a row has one."""
     given = {"input": {"tensors": PART}, "verify": None, **how}
     partials.reject(f"part-{slug}", title, rules, error, f"part-{twin}", chain, **given)
 
@@ -220,7 +220,7 @@ def shared_sum(base: Model, new: Model, layout: str) -> list[Pack]:
 
 
 def either(slug: str, title: str, rules: str, error: str, chain: Chain) -> None:
-    """Rules that allow the reader to leave work out: the new state, or the error with the old one."""
+    """A rule that lets the reader skip work: it ends with the new state, or with the error and the old state."""
 
     def scene(scene: Scene) -> None:
         scene.tensors = PART

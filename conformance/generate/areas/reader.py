@@ -18,8 +18,7 @@ from generate.scenes import ABSENT, Scene, line, little, move, walk
 reader = area("reader")
 prepare = area("reader", needs=["prepare"])
 
-
-#: Words whose neighbours programs take for them: zeros of both signs, a NaN, an infinity.
+#: Words that programs confuse with others: zeros of both signs, a NaN, an infinity.
 PROBED: Model = {
     "a": tensor("F32", (6,), [0, 0x80000000, 0x7FC00000, 0x7F800000, 1, 0x3F800000]),
     "b": tensor("I32", (2, 3), range(10, 16)),
@@ -33,7 +32,7 @@ def probe() -> Builder:
 
 
 def wrong(slug: str, title: str, rules: str, before: Model) -> None:
-    """The state held, remembered as version 0, is another than that of version 0."""
+    """The state held is remembered as version 0, and differs from it."""
     reader.reject(slug, title, rules, "wrong-base", "held-is-the-base", probe, before=before, verify=None)
 
 
@@ -68,7 +67,7 @@ def full(slug: str, title: str, error: str = "integrity", **how: Any) -> None:
 
 
 def other_value(chunks: list[Chunk]) -> None:
-    """One byte of a plane is another; the chunk's fingerprint tells."""
+    """One byte of a plane is another; the chunk's fingerprint shows it."""
     stream = chunks[0].streams["values.0"]
     chunks[0].streams["values.0"] = bytes([stream[0] ^ 1]) + stream[1:]
 
@@ -110,7 +109,7 @@ MORE_TENSORS = {"x": tensor("U8", (3,), [1, 2, 3])} | little(13)
 
 
 def refused(slug: str, title: str, other: Model, *, held: int | None = 0) -> None:
-    """Version 2, which is full, is another state than the one that the update was prepared for."""
+    """Version 2, which is full, is not the state that the update was prepared for."""
 
     def scene(scene: Scene) -> None:
         scene.prepare(1, held).read(2, held=2).apply(2, "wrong-base")
@@ -120,7 +119,7 @@ def refused(slug: str, title: str, other: Model, *, held: int | None = 0) -> Non
 
 
 def other_word(*, listed: bool) -> Model:
-    """One word more or less than in version 0: one that version 1 changes, or one that it does not."""
+    """Version 0 with one other word: one that version 1 changes, or one that it does not."""
     old, new = (state["c.ids"].words for state in walk(2))
     at = next(number for number in range(len(old)) if (old[number] != new[number]) == listed)
     words = old.copy()
@@ -163,7 +162,7 @@ wrong("held-one-tensor-less", "A tensor of zero words is not held, which no fing
 wrong("held-other-name", "A tensor of zero words is held under another name, which no fingerprint shows",
     "RDR-004", {"a": PROBED["a"], "b": PROBED["b"], "y": PROBED["z"]})
 
-# Only the edge from 1 is left, so that a missed delta cannot be made good.
+# Only the edge from 1 is left, so that a missed delta cannot be recovered from.
 reader.reject("held-is-a-version-before-the-base",
     "The state of version 0 is remembered as version 1, from which the only edge to version 2 starts",
     "RDR-003", "wrong-base", "held-in-a-chain-whose-start-is-gone",
@@ -219,7 +218,7 @@ reader.reject("bounds-before-streams",
     "RDR-008", "malformed", "bounds-within", partial(small_and_large, lying=True), expect={"memory": 24 << 20})
 
 # -- prepare, apply and undo -------------------------------------------------------------------------------------------
-prepare.play("prepare", "Prepare leaves the state held as it is",  # a read of it takes no edge, so that it shows
+prepare.play("prepare", "Prepare leaves the state held as it is",  # shown by a read of the version held
     "RDR-002", "0 -> 1", lambda scene: scene.prepare(1, held=0).read(0))
 prepare.play("prepare-and-apply", "Apply makes the new state of the one held",
     "APP-002", "0 -> 1", lambda scene: scene.prepare(1, held=0).apply(1))

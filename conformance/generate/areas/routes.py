@@ -16,7 +16,7 @@ from generate.scenes import little, move, twins, walk
 routes = area("routes", level="chain")
 
 BEFORE, AFTER, OTHER = twins()
-"""The state before, and two states after it that only the words tell apart."""
+"""The state before, and two states after it that differ in their words alone, not in layout or fingerprint."""
 
 BETWEEN = {"t": Tensor("U16", (12,), BEFORE["t"].words + BEFORE["t"].words.dtype.type(1))}
 
@@ -37,7 +37,7 @@ def taken(
 
 
 def expecting(chain: Chain, expected: Model) -> Chain:
-    """The chain, whose newest version is to be read as this state."""
+    """The chain; the reader is to read its newest version as this state."""
 
     def build() -> Builder:
         builder = chain()
@@ -137,7 +137,7 @@ def shared_edge_fails() -> Builder:
 
 
 ALTERED = stepped(Random(9), walk(2)[1], 0.1)
-"""A state that is remembered as version 1, and is another."""
+"""A state that is remembered as version 1, and is not that of version 1."""
 
 
 # fmt: off

@@ -1,4 +1,4 @@
-"""Which error comes when no route is left, or none there is (SPEC.md section 10)."""
+"""Which error is reported when every route fails, or there is none (SPEC.md section 10)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from generate.scenes import line, little, walk
 
 
 def rejected(slug: str, title: str, error: str, twin: str, chain: Chain | str, rules: str, **how: Any) -> None:
-    """A version that no route reaches; a verifier says nothing unless a row tells what."""
+    """A version that no route reaches; there is no statement about a verifier unless a row has one."""
     routes.reject(slug, title, rules, error, twin, chain, **{"verify": None, **how})
 
 

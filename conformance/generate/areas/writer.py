@@ -18,7 +18,6 @@ def only(name: str, place: int) -> Model:
 
 SPARSE = accumulate((0, 1, 254, 255, 256, 510, 4096, 65536), lambda place, gap: place + 1 + gap, initial=0)
 
-
 #: Dtypes whose zero has a sign, and for each of them two NaNs of one sign, if it has two.
 SIGNED_ZERO = {
     "F64": (0x7FF8000000000000, 0x7FF8000000000001),
@@ -51,13 +50,13 @@ def slug(dtype: str) -> str:
 
 
 def exponent(slug: str, title: str, rules: str, *models: Model) -> None:
-    """Versions of which each delta is asked for in order exponent."""
+    """Versions whose deltas are requested in order exponent."""
     script = lines(*models, order="exponent")
     write(f"write-exponent-order-{slug}", title, rules, script, level="writer-exponent")
 
 
 def floats(dtype: str = "BF16") -> Model:
-    """Weights of a dtype, as many as make an order worth while."""
+    """Weights of a dtype, enough of them for an order to matter."""
     return {"w": weights(Random(f"floats/{dtype}"), (20, 40), dtype), "ids": tensor("I32", (4,), [1, 2, 3, 4])}
 
 

@@ -1,4 +1,4 @@
-"""Chains that another writer made, and that this one goes on with (SPEC.md sections 10 and 11)."""
+"""Chains that another writer made, and that this one continues (SPEC.md sections 10 and 11)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def own_packs_gone() -> Builder:
 
 
 def odd_names() -> Builder:
-    """Objects of other programs lie among those of the chain, under names that look nearly like its own."""
+    """Objects of other programs lie among those of the chain, under names similar to its own."""
     builder = hinted(1, seed=15)
     for name in (
         "README.md", "manifests/0000000000002.json", "manifests/2.json", "manifests/000000000009.json.bak",
@@ -171,7 +171,7 @@ write("write-exponent-order-after-standard",
 
 
 def full_instead(desk: Desk) -> None:
-    """Where the newest version cannot be read, a full version may be made instead, and nothing else."""
+    """Where the newest version cannot be read, the writer may publish a full version instead, but no delta."""
     version = max(desk.builder.models)
     state = stepped(Random("instead"), desk.builder.models[version], 0.1)
     made = {"version": version + 1, "state": desk.state(state)}
@@ -180,7 +180,7 @@ def full_instead(desk: Desk) -> None:
 
 
 def words_of_another_state() -> Builder:
-    """The words of the newest version's pack are not those that its manifest tells."""
+    """The words of the newest version's pack are not those that its manifest describes."""
     first, second, other = walk(3, 18)
     builder = line([first])
     builder.edge(1, second, [of_chunks(delta_chunks(first, other), builder.layout(second))], base=0)
@@ -210,14 +210,14 @@ after_fault("a-torn-manifest", "The newest manifest is cut off",
 @script("STO-010 OBJ-003 OBJ-016")
 def write_a_chain_beside_other_files(desk: Desk) -> None:
     """A folder with files of other programs becomes a chain, or is refused, and the files stay"""
-    # A root without chain.json is no chain yet, whether the writer begins one there or not.
+    # A root without chain.json is no chain yet; the writer may begin one there, or refuse.
     desk.put({"README.md": b"mine\n", "latest.json.old": b"{}", "packs/checkpoint.safetensors": b"\0" * 8})
     (first,) = walk(1, 19)
     desk.publish(first, 0, expect={"any": [{"version": 0, "state": desk.state(first)}, {"error": ["conflict"]}]})
 
 
 def second_writer(slug: str, title: str, state: Model) -> None:
-    """A second writer publishes between two versions of one that goes on living."""
+    """A second writer publishes between two versions of a writer that keeps running."""
 
     def steps(desk: Desk) -> None:
         states = walk(4, 20)

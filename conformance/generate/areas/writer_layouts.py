@@ -42,7 +42,7 @@ def shuffled() -> bytes:
 
 
 def twice() -> bytes:
-    """A state file in which a tensor stands twice, with other words."""
+    """A state file that lists a tensor twice, with different words."""
     state = {"a": WITHOUT["a"], "A": tensor("U8", (3,), [9, 2, 3]), "c": WITHOUT["c"]}
     return plain_pack(state, pad=b"").replace(b'"A"', b'"a"')
 
@@ -71,7 +71,7 @@ def second_refused(
     first: dict[str, Any] | None = None,
     **asked: Any,
 ) -> None:
-    """After a good version one is asked for that the writer has to refuse, and then a good one again."""
+    """After a good version the writer must refuse one, and then publish a good one again."""
 
     def script(desk: Desk) -> None:
         desk.publish(FIRST, 0, **first or {}).publish(state, 1, error=ERRORS, **asked).publish(SECOND, 1)
@@ -80,7 +80,7 @@ def second_refused(
 
 
 def file_name(slug: str, title: str, *names: str, rules: str = "WRT-004") -> None:
-    """Files of names that the writer has to refuse."""
+    """Files with names that the writer must refuse."""
 
     def script(desk: Desk) -> None:
         desk.publish(FIRST, 0, files={"config.json": CONFIG})

@@ -20,7 +20,7 @@ CONFLICT = "WRT-006 OBJ-003 STO-001"
 @script(AGAIN)
 def write_the_same_again(desk: Desk, restart: bool = False) -> None:
     """The same state is published again under its number"""
-    # The answer to a commit was lost; the writer tries again, and goes on.
+    # The answer to a commit was lost; the writer tries again, and continues.
     states = walk(3, 31)
     desk.publish(states[0], 0, files=CONFIG).publish(states[1], 1, files=CONFIG)
     if restart:
@@ -43,7 +43,7 @@ def write_the_first_version_again(desk: Desk) -> None:
 @script(f"{AGAIN} OBJ-003")
 def write_the_same_again_with_other_annotations(desk: Desk) -> None:
     """The same state is published again with other annotations: the version stays as it was"""
-    # What may differ: annotations, and the wish for values.
+    # Annotations, and the values asked for, may differ.
     states = walk(3, 33)
     desk.publish(states[0], 0)
     desk.publish(states[1], 1, annotations={"try": "1"}, values="step")
@@ -97,9 +97,9 @@ def write_over_another_layout(desk: Desk) -> None:
 
 
 def orphan(part: int | None = None) -> Builder:
-    """A file that no manifest names, such as a writer leaves that was killed: it may be deleted at any time.
+    """A file that no manifest names, as a killed writer leaves it: it may be deleted at any time.
 
-    With `part` it was killed in the middle of it, where names appear before all bytes.
+    With `part` the writer was killed after so many bytes, on a store where names appear before all bytes are there.
     """
     builder = graph("0", seed=39)
     path = builder.file("config.json", CONFIG["config.json"])["path"]
@@ -126,7 +126,7 @@ KILLED = "OBJ-012 STO-005 WRT-005 ERR-004 RET-005"
 
 
 def killed(last: int) -> Script:
-    """The last version is killed again and again, and followed by another one."""
+    """The writer is killed several times during the last version, and then publishes another one."""
     return lambda desk: (
         desk.line(*map(large, range(last)))
         .publish(large(last), last, kill=8, files=CONFIG)
@@ -135,7 +135,7 @@ def killed(last: int) -> Script:
 
 
 def at_once(version: int, *states: Model) -> Script:
-    """Writers of different states meet; what follows, the last state, goes on from the one that was first."""
+    """Writers publish all states but the last at once; the last one is a delta from the one that won."""
     return lambda desk: desk.race(states[:-1], version).publish(states[-1], version + 1)
 
 

@@ -14,7 +14,6 @@ from generate.writing import ERRORS, Desk, Script, base, large, share, write
 
 CONFIG = b'{"model_type": "tiny"}'
 
-
 SHORTCUT = "MAN-026 MAN-027 MAN-008 WRT-004"
 
 

@@ -1,4 +1,4 @@
-"""What chains may hold beside chunks: plain packs, files, unknown fields, what is at a limit."""
+"""What chains may hold besides chunks: plain packs, files, unknown fields, what is at a limit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plain() -> Builder:
     part = of_plain(shard, after, fields={"name": "sub/b.safetensors"})
     chunks = [chunk_for(model, after, name) for name in ("a.weight", "c.ids")]
     builder.edge(1, after, [part, of_chunks(chunks, builder.layout(after))], base=0)
-    nothing = of_plain({"e.none": model["e.none"]}, after)  # a pack with not one word
+    nothing = of_plain({"e.none": model["e.none"]}, after)  # a pack without words
     builder.edge(2, after, [nothing], base=1)
     reshaped = {**after, "a.weight": weights(rng, (4, 4)), "h": weights(rng, (6,))}
     builder.edge(3, reshaped, [of_plain({name: reshaped[name] for name in ("h", "a.weight")}, reshaped)], base=2)

@@ -1,4 +1,4 @@
-"""Ways through chains: shortcuts, fitting, hints, retention, damage with a way around."""
+"""Routes through chains: shortcuts, fitting, hints, retention, damage that another route avoids."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fitting() -> Builder:
     renamed = {("z.renamed" if name == "e.new" else name): each for name, each in retyped.items()}
     odd = {
         "é": random_tensor(rng, "U8", (3,)),
-        "e\u0301": random_tensor(rng, "U8", (3,)),  # the same to look at, other bytes
+        "e\u0301": random_tensor(rng, "U8", (3,)),  # looks the same, in other bytes
         "\ue000": random_tensor(rng, "U8", (4,)),  # before the next in UTF-8, after it in UTF-16
         "\U00010000": random_tensor(rng, "U8", (5,)),
         "\uffff": random_tensor(rng, "U8", (2,)),
