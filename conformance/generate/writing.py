@@ -10,7 +10,7 @@ from generate.builder import Builder
 from generate.cases import Case, state_file
 from generate.graph import Chain, graph
 from generate.model import Model, Random, random_tensor, stepped, weights
-from generate.rows import rules
+from generate.area import rules
 from generate.steps import Steps, register_steps
 
 ERRORS = ("malformed", "unsupported", "limit", "integrity", "missing", "wrong-base", "conflict", "untrusted")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from generate.rows import area
+from generate.area import area
 from generate.standard import exponent, standard
 
 chains = area("chains")

@@ -9,7 +9,7 @@ from typing import Any
 from generate.builder import Builder, digest, of_plain
 from generate.graph import Chain
 from generate.model import Model, Random, random_tensor, tensor
-from generate.rows import Script, area
+from generate.area import Script, area
 from generate.scenes import Scene, move, walk
 from generate.standard import flipped
 

@@ -11,7 +11,7 @@ from generate.codecs import chunk, chunk_for
 from generate.fingerprint import tensor_fingerprint
 from generate.graph import ANOTHER, Chain, graph
 from generate.model import MASK64, Model, Random, Tensor, fit, ordered, random_tensor, stepped, tensor, weights
-from generate.rows import area
+from generate.area import area
 from generate.scenes import Scene
 from generate.standard import flipped
 

@@ -12,7 +12,7 @@ from generate.frames import BLOCK, RLE, frame
 from generate.graph import ANOTHER, Chain, graph
 from generate.model import Model, Random, Tensor, random_tensor, tensor
 from generate.pair import moved
-from generate.rows import area
+from generate.area import area
 from generate.scenes import ABSENT, Scene, line, little, move, walk
 
 reader = area("reader")

@@ -8,7 +8,7 @@ from functools import cache, partial
 from generate.builder import Builder, shortcut_name
 from generate.graph import graph
 from generate.model import Random, random_tensor, stepped
-from generate.rows import area
+from generate.area import area
 from generate.scenes import walk
 
 retention = area("retention", level="chain")

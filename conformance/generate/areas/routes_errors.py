@@ -8,7 +8,7 @@ from typing import Any
 from generate.areas.routes import routes
 from generate.builder import Builder, manifest_name, shortcut_name
 from generate.graph import Chain, graph
-from generate.rows import blamed
+from generate.area import blamed
 from generate.scenes import line, little, walk
 
 
