@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from generate.area import rules
 from generate.builder import Builder
 from generate.cases import Case, state_file
 from generate.graph import Chain, graph
 from generate.model import Model, Random, random_tensor, stepped, weights
-from generate.area import rules
 from generate.steps import Steps, register_steps
 
 ERRORS = ("malformed", "unsupported", "limit", "integrity", "missing", "wrong-base", "conflict", "untrusted")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from generate.area import Script, area
 from generate.builder import Builder, digest, of_plain
 from generate.graph import Chain
 from generate.model import Model, Random, random_tensor, tensor
-from generate.area import Script, area
 from generate.scenes import Scene, move, walk
 from generate.standard import flipped
 

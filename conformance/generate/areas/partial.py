@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from generate.area import area
 from generate.builder import Builder, Pack, digest, of_chunks, of_plain
 from generate.codecs import chunk, chunk_for
 from generate.fingerprint import tensor_fingerprint
 from generate.graph import ANOTHER, Chain, graph
 from generate.model import MASK64, Model, Random, Tensor, fit, ordered, random_tensor, stepped, tensor, weights
-from generate.area import area
 from generate.scenes import Scene
 from generate.standard import flipped
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from generate.area import area
 from generate.builder import Builder, of_chunks
 from generate.codecs import Chunk, chunk
 from generate.fingerprint import fingerprint
@@ -12,7 +13,6 @@ from generate.frames import BLOCK, RLE, frame
 from generate.graph import ANOTHER, Chain, graph
 from generate.model import Model, Random, Tensor, random_tensor, tensor
 from generate.pair import moved
-from generate.area import area
 from generate.scenes import ABSENT, Scene, line, little, move, walk
 
 reader = area("reader")

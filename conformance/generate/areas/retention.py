@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from functools import cache, partial
 
+from generate.area import area
 from generate.builder import Builder, shortcut_name
 from generate.graph import graph
 from generate.model import Random, random_tensor, stepped
-from generate.area import area
 from generate.scenes import walk
 
 retention = area("retention", level="chain")

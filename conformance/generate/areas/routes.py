@@ -6,11 +6,11 @@ import json
 from functools import cache, partial
 from typing import Any
 
+from generate.area import area, blamed
 from generate.builder import Builder, manifest_name, of_chunks, shortcut_name
 from generate.codecs import Chunk, chunk
 from generate.graph import ANOTHER, Chain, graph
 from generate.model import Model, Random, Tensor, stepped
-from generate.area import area, blamed
 from generate.scenes import little, move, twins, walk
 
 routes = area("routes", level="chain")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from generate.area import blamed
 from generate.areas.routes import routes
 from generate.builder import Builder, manifest_name, shortcut_name
 from generate.graph import Chain, graph
-from generate.area import blamed
 from generate.scenes import line, little, walk
 
 

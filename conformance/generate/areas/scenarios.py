@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from generate.area import area
 from generate.builder import Builder, dumps, manifest_name
 from generate.graph import graph
 from generate.model import CHAIN, FOREIGN, Random, random_tensor, stepped
-from generate.area import area
 from generate.scenes import Scene, line, little, move, walk
 from generate.standard import flipped
 
