@@ -36,7 +36,7 @@ from ..format.names import fingerprints_name, manifest_name, pack_name
 from ..read.published import Published
 from ..stores.download import PARALLEL
 from ..threads import ordered_map
-from .commit import Commit, Contents, Files, base_of, file_entries, layout_digest
+from .commit import Commit, Contents, Files, base_of, digest_layout, file_entries
 from .descriptors import (
     DRAFT,
     Claim,
@@ -50,7 +50,7 @@ from .descriptors import (
 )
 from .encoder import Codecs, Comparison, Encoder, Order, Stretches, Values, carried
 from .shards import LayoutLike, Shard, layout_of, stretches_of
-from .writer import Writer, unvouched
+from .writer import Writer
 
 #: Bytes of a pack: few objects for many ranks, but several for a rank of many tensors (SPEC.md section 11.3).
 _PACK = 256 << 20
@@ -88,13 +88,13 @@ class Draft:
             tensors = writer.reader.layout(before.layout)
         else:
             raise ValueError("there is no version before whose layout could be taken: name one")
-        digest = layout_digest(writer.reader, tensors, before)
+        digest = digest_layout(writer.reader, tensors, before)
         document = Document(
             tensordelta=strict_json.VERSION,
             chain=writer.reader.chain,
             version=place.version,
             base=None if full else base_of(before),
-            layout=digest,
+            layout_digest=digest,
             before=None if before is None else before.version,
             tensors=UNSET if before is not None and before.layout == digest else list(tensors.tensors),
         )
@@ -113,7 +113,7 @@ class Draft:
         if document.chain != reader.chain:
             raise ConflictError(f"is for chain {document.chain}, not {reader.chain}", object=DRAFT, rule="TD-OBJ-011")
         if isinstance(document.tensors, UnsetType):
-            layout = reader.layout(document.layout)
+            layout = reader.layout(document.layout_digest)
         else:
             layout = Layout(document.tensors)
             layout.check(object=DRAFT)
@@ -164,7 +164,7 @@ class Draft:
         new = stretches_of(self.layout, shard, shard)
         old = self._old(new, base_shard or {})
         zeros = np.zeros(len(self.layout), np.uint64)
-        compared = Comparison(self.layout, self._document.layout, old, new, zeros)
+        compared = Comparison(self.layout, self._document.layout_digest, old, new, zeros)
         encoder = Encoder(compared, codecs, threads=self._reader.threads)
         entries: list[PackEntry] = []
         with self._reader.store.batch() as batch:
@@ -176,7 +176,7 @@ class Draft:
             chain=self._document.chain,
             version=self._document.version,
             base=self._document.base,
-            layout=self._document.layout,
+            layout_digest=self._document.layout_digest,
             packs=entries,
             features=encoder.features,
             slices=self._scan(new),
@@ -249,7 +249,7 @@ class Draft:
             WrongBaseError: a rank compared its words with others than the base's, or the base was replaced.
             IntegrityError: packs that do not lead to the words that were scanned.
             ConflictError: a descriptor of another draft, or another writer was faster.
-            UntrustedError: the version was published before, unsigned, and names other packs or annotations.
+            UntrustedError: the version was published before, unsigned and with other packs or annotations.
             StoreError: the store failed. Nothing is committed then, unless the version exists.
         """
         found = read_descriptors(descriptors, self._document)
@@ -265,7 +265,7 @@ class Draft:
         sums = self._prove(claims, found, before)
         self._check_stored(found)
         with Commit.begin(self._writer, self.version, before, self._started) as commit:
-            if commit.put_layout(self.layout) != self._document.layout:
+            if commit.put_layout(self.layout) != self._document.layout_digest:
                 raise MalformedError(
                     "its layout has another digest than its ranks use",
                     object=DRAFT,
@@ -277,20 +277,19 @@ class Draft:
             commit.add_stored(sorted(packs, key=lambda entry: (entry.tensors, entry.sha256)))
             contents = Contents(
                 self.version,
-                self._document.layout,
+                self._document.layout_digest,
                 sums,
                 self._document.base,
-                sorted({feature for descriptor in found.values() for feature in descriptor.features}),
-                file_entries(before, self._document.layout, files),
+                file_entries(before, self._document.layout_digest, files),
                 {str(key): str(value) for key, value in (annotations or {}).items()},
+                sorted({feature for descriptor in found.values() for feature in descriptor.features}),
             )
             manifest = commit.complete(contents)
 
-        def vouch(other: Manifest) -> None:
-            if structs.replace(other, created=manifest.created) != manifest:
-                raise unvouched(other.version, "and names other packs or annotations")
+        def is_own(found: Manifest) -> bool:
+            return structs.replace(found, created=manifest.created) == manifest
 
-        committed = commit.create(manifest, lambda: self._writer.adopt(manifest, vouch))
+        committed = commit.create(manifest, lambda: self._writer.adopt(manifest, is_own))
         return commit.finish(committed, self.layout)
 
     def _before(self) -> Manifest | None:
