@@ -1,4 +1,4 @@
-"""One chain, several threads: they publish one after another, and read while others publish."""
+"""One chain, several threads: they publish one after another; reads, shortcuts and drafts need not wait for them."""
 
 from __future__ import annotations
 
