@@ -202,7 +202,7 @@ def as_state(model: Model) -> Any:
 def _reference(order: str) -> Callable[[], Builder]:
     def build() -> Builder:
         from tensordelta.state.state import State
-        from tensordelta.write.encoder import Encoder
+        from tensordelta.write.encoder import Codecs, Comparison, Encoder
 
         rng = Random(26)
         builder = Builder()
@@ -211,7 +211,8 @@ def _reference(order: str) -> Callable[[], Builder]:
         for version in range(4):
             layout = builder.layout(model)
             state = as_state(model)
-            encoder = Encoder(last, state, layout=layout, order=order)
+            sums = None if last is None else last.sums()
+            encoder = Encoder(Comparison.of_states(last, state, layout, sums), Codecs(order=order))
             packs = [
                 Pack(b"".join(built.parts), "chunks", built.entry.tensors, built.entry.changed)
                 for built in encoder.packs()

@@ -32,7 +32,7 @@ from tensordelta.format.chunk_codec import Piece
 from tensordelta.format.layout import Layout, Tensor
 from tensordelta.state.state import State
 from tensordelta.write import encoder as encoders
-from tensordelta.write.encoder import Encoder
+from tensordelta.write.encoder import Codecs, Comparison, Encoder
 
 TIME = "2026-11-20T12:00:40Z"
 FLOATS = sorted(name for name, kind in DTYPES.items() if kind.exponent)
@@ -324,7 +324,9 @@ def chain_of(*states_: State, values: str = "step", order: str = "natural") -> M
     for version, state in enumerate(states_):
         layout = store.add("layouts/", state.layout.encode(), ".json")
         base = states_[version - 1] if version else None
-        encoder = Encoder(base, state, layout=layout, values=values, order=order)
+        encoder = Encoder(
+            Comparison.of_states(base, state, layout, None if base is None else base.sums()), Codecs(values, order)
+        )
         entries = []
         for built in encoder.packs():
             data = b"".join(built.parts)

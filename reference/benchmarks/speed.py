@@ -27,7 +27,7 @@ import tensordelta as td
 from tensordelta.codecs.words import Words
 from tensordelta.state.state import State
 from tensordelta.tables import Table
-from tensordelta.write.encoder import Encoder, Order
+from tensordelta.write.encoder import Codecs, Comparison, Encoder, Order
 
 XOR = "xor+zstd-1"
 #: The bare comparison of two models: `np.flatnonzero(base != new)`, tensor by tensor.
@@ -159,7 +159,9 @@ class Bench:
 
         def encode() -> None:
             nonlocal encoder
-            encoder = Encoder(self._base, self._new, layout=self._layout, order=order, threads=threads)
+            sums = None if self._base is None else self._base.sums(threads=threads)
+            compared = Comparison.of_states(self._base, self._new, self._layout, sums)
+            encoder = Encoder(compared, Codecs(order=order), threads=threads)
             for _ in encoder.packs():
                 pass
 

@@ -20,8 +20,8 @@ from .events import Event
 from .format import strict_json
 from .format.layout import Layout
 from .format.manifest import Manifest
-from .format.names import CHAIN, MANIFESTS, ChainDocument, now, shortcut_name
-from .format.signature import SecretKey, signature_name
+from .format.names import CHAIN, MANIFESTS, ChainDocument, now
+from .format.signature import SecretKey
 from .keep.collect import Collected, collect
 from .keep.pins import Pin, pin, read_pins, unpin
 from .keep.policy import GRACE, Policy
@@ -42,13 +42,14 @@ from .state.update import Update
 from .stores import Store, has_strangers, open_store
 from .stores.cache import PackCache
 from .write.draft import Draft
-from .write.encoder import Order, Values
+from .write.encoder import Codecs, Order, Values
 from .write.keys import PublicKeyLike, SecretKeyLike, secret_key, trusted
 from .write.plain_packs import checkpoint_files
 from .write.publish import Publisher
 from .write.shards import LayoutLike
 from .write.shortcut import make_shortcut
-from .write.signing import SigningStore, check_signs, sign_chain
+from .write.signing import Signer, sign_chain
+from .write.writer import Writer
 
 __all__ = ["Chain", "open"]
 
@@ -106,10 +107,9 @@ def open(
     store = open_store(address, options=store_options)
     absent = (create or secret is not None) and store.size(CHAIN) is None
     strange = create and absent and has_strangers(store)
-    if secret is not None:
-        store = SigningStore(store, secret)
-        if not absent and store.size(signature_name(CHAIN)) is None:
-            store.settle(CHAIN)
+    signer = None if secret is None else Signer(store, secret)
+    if signer is not None and not absent:
+        signer.settle(CHAIN)
     made: bytes | None = None
     if create and absent:
         if strange:
@@ -121,10 +121,11 @@ def open(
             )
         document = ChainDocument(strict_json.VERSION, chain or str(uuid.uuid4()), now())
         data = strict_json.encode(document)
-        made = data if store.create(CHAIN, data) else None  # where another was faster, its chain is opened
+        created = (signer or store).create(CHAIN, data)
+        made = data if created else None  # if another writer was faster, its chain is opened
     sources = Sources(allow_sources, map(Path, pack_folders))
     reader = Reader(store, chain=chain, memory=memory, threads=threads, sources=sources, listener=on_event, trust=trust)
-    return Chain(reader, made=made)
+    return Chain(reader, signer, made=made)
 
 
 def _trust(
@@ -149,13 +150,14 @@ def _trust(
 class Chain:
     """A chain of versions: publish to it, load from it, follow it. Made by `open`.
 
-    Several threads may use one object: they read at once, and publish one after another. A state is for one thread at a
-    time, but for `prepare`, which only reads it. Processes open chains of their own; one writer owns a chain, and a
-    second one that publishes at the same moment gets a `ConflictError`.
+    Several threads may use one object: they read, make shortcuts and commit drafts at once, and publish one after
+    another. A state is for one thread at a time, but for `prepare`, which only reads it. Processes open chains of their
+    own; one writer owns a chain, and a second one that publishes at the same moment gets a `ConflictError`.
     """
 
-    def __init__(self, reader: Reader, *, made: bytes | None = None) -> None:
+    def __init__(self, reader: Reader, signer: Signer | None = None, *, made: bytes | None = None) -> None:
         self._reader = reader
+        self._signer = signer
         self._made = made  # chain.json, where this very object has written it
         self._publishing = threading.Lock()
         self._signing = threading.Lock()
@@ -163,9 +165,8 @@ class Chain:
         self._over_arrays: deque[State] = deque(maxlen=_MAPPINGS)
 
     @cached_property
-    def _writer(self) -> Reader:
-        """The reader of what is written here, which goes from any version to any other."""
-        return self._reader.unbound()
+    def _writer(self) -> Writer:
+        return Writer(self._reader.unbound(), self._signer)
 
     @cached_property
     def _publisher(self) -> Publisher:
@@ -533,7 +534,7 @@ class Chain:
         Raises:
             ValueError: numbers that make no sense; or the chain was opened with trusted keys and no key to sign with.
         """
-        check_signs(self._writer)
+        self._writer.check_signer()
         upkeep = Upkeep(keep, full_every, tuple(skip), grace)
         return BackgroundPublisher(
             self,
@@ -550,12 +551,12 @@ class Chain:
         with self._signing:
             if key not in self._signers:
                 own = self._reader
-                store = SigningStore(own.store, key)
+                signer = Signer(own.store, key)
                 if self._made is not None and own.signature(CHAIN) is None:
-                    store.sign(CHAIN, self._made)
+                    signer.sign(CHAIN, self._made)
                 trust = Trust({}) if own.trust is None else own.trust
-                reader = own.trusting(trust.unbound(key.public), store=store)
-                self._signers[key] = Publisher(reader, self._publishing)
+                reader = own.trusting(trust.unbound(key.public))
+                self._signers[key] = Publisher(Writer(reader, signer), self._publishing)
             return self._signers[key]
 
     def sign(self, key: SecretKeyLike, versions: Iterable[int] | None = None) -> list[str]:
@@ -644,10 +645,7 @@ class Chain:
             ValueError: a base that is not older, a tag that no name can have, or codecs that do not go together; or the
                 chain was opened with trusted keys and no key to sign with.
         """
-        check_signs(self._writer)
-        if isinstance(self._writer.store, SigningStore):
-            self._writer.store.settle(shortcut_name(version, base, tag or None))
-        return make_shortcut(self._writer, base, version, order=order, values=values, tag=tag, work=work)
+        return make_shortcut(self._writer, base, version, codecs=Codecs(values, order), tag=tag, work=work)
 
     # -- retention ------------------------------------------------------------------------------------------------
 

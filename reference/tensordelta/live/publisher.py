@@ -24,7 +24,7 @@ from ..format.layout import Layout
 from ..read.published import Published
 from ..state.state import State
 from ..threads import ordered_map, thread_count
-from ..write.encoder import Order, Values, check_codecs
+from ..write.encoder import Codecs, Order, Values
 from .caretaker import Caretaker, Maintained, Upkeep
 
 _LOG = logging.getLogger("tensordelta")
@@ -190,7 +190,7 @@ class BackgroundPublisher:
     ) -> None:
         if queue < 1:
             raise ValueError(f"queue is {queue}, not a positive number")
-        check_codecs(values, order)
+        Codecs(values, order)  # refused here, and not by each step
         self._publish_state = publish
         self._queue = queue
         self._values: Values = values

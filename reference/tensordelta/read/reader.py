@@ -86,23 +86,25 @@ class Reader(PackReader):
         #: What was listed last.
         self._names: tuple[list[int], list[ShortcutName]] = [], []
 
-    def trusting(self, trust: Trust | None, *, store: Store | None = None, cache: PackCache | None = None) -> Reader:
+    def trusting(
+        self, trust: Trust | None, *, cache: PackCache | None = None, sources: Sources | None = None
+    ) -> Reader:
         """A reader of the same chain that trusts otherwise, and has verified nothing yet.
 
         Args:
             trust: its keys; None to read without signatures.
-            store: another way to the same objects.
             cache: another place for packs.
+            sources: other places that may have packs.
 
         Raises:
             UntrustedError: the chain is not signed by a trusted key.
         """
         return Reader(
-            self.store if store is None else store,
+            self.store,
             chain=self.chain,
             memory=self.memory,
             threads=self.threads,
-            sources=self.sources,
+            sources=sources or self.sources,
             listener=self.listener,
             cache=cache or self._cache,
             trust=trust,

@@ -1,7 +1,7 @@
 """Descriptors: what the ranks of a draft say that they have put (SPEC.md section 11.3).
 
-A rank gets the draft as one document of JSON, and gives back another one: its descriptor. Checked here is what
-descriptors say of themselves and of one another, without a look at the packs.
+A rank gets the draft as one JSON document and returns another one, its descriptor. Descriptors are checked here against
+the draft and one another; the packs are not read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..format.names import ChainId, Fingerprint, FormatVersion, Integer, Sha256,
 DRAFT = "the draft"
 
 
-class Document(msgspec.Struct, frozen=True, omit_defaults=True):
+class Document(msgspec.Struct, frozen=True, omit_defaults=True, rename={"layout_digest": "layout"}):
     """A draft, as ranks get it.
 
     Attributes:
@@ -34,12 +34,12 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True):
     chain: ChainId
     version: Version
     base: Base | None
-    layout: Sha256
+    layout_digest: Sha256
     before: Version | None
     tensors: list[Tensor] | UnsetType = UNSET
 
 
-class Descriptor(msgspec.Struct, frozen=True):
+class Descriptor(msgspec.Struct, frozen=True, rename={"layout_digest": "layout"}):
     """What one rank has put.
 
     Attributes:
@@ -51,7 +51,7 @@ class Descriptor(msgspec.Struct, frozen=True):
     chain: ChainId
     version: Version
     base: Base | None
-    layout: Sha256
+    layout_digest: Sha256
     packs: list[PackEntry]
     features: list[Feature]
     slices: list[tuple[Integer, Integer, Integer, Fingerprint]]
@@ -69,10 +69,10 @@ class Claim(msgspec.Struct, frozen=True, order=True):
 
 
 def read_descriptors(descriptors: Iterable[Mapping[str, Any] | str | bytes], draft: Document) -> dict[str, Descriptor]:
-    """The descriptors of a draft, by the names that errors give them; repeated ones are left out.
+    """The descriptors of a draft, by the labels that errors name them by; repeated ones are left out.
 
     Raises:
-        MalformedError, UnsupportedError: one is not JSON, lacks something, or is of another format.
+        MalformedError, UnsupportedError: one is not JSON, lacks a field, or is of another format version.
         ConflictError: one belongs to another draft.
     """
     found: dict[str, Descriptor] = {}
@@ -87,11 +87,11 @@ def read_descriptors(descriptors: Iterable[Mapping[str, Any] | str | bytes], dra
         descriptor = strict_json.convert(value, Descriptor, object=label, rule="TD-JSN-012")
         if descriptor in found.values():
             continue
-        if (descriptor.chain, descriptor.version, descriptor.base, descriptor.layout) != (
+        if (descriptor.chain, descriptor.version, descriptor.base, descriptor.layout_digest) != (
             draft.chain,
             draft.version,
             draft.base,
-            draft.layout,
+            draft.layout_digest,
         ):
             raise ConflictError(
                 f"belongs to another draft (version {descriptor.version} of chain {descriptor.chain})",
@@ -104,11 +104,11 @@ def read_descriptors(descriptors: Iterable[Mapping[str, Any] | str | bytes], dra
 
 
 def check_claims(claims: Sequence[Claim], layout: Layout) -> None:
-    """Check that sorted claims name every word of a layout once.
+    """Check that sorted claims cover every word of a layout exactly once.
 
     Raises:
-        MalformedError: words named twice, or that are none of the layout's.
-        MissingError: words that nobody names.
+        MalformedError: a word claimed twice, or outside the layout.
+        MissingError: a word that no descriptor claims.
     """
     for claim in claims:
         if claim.tensor >= len(layout) or not claim.start < claim.stop <= layout.tensors[claim.tensor].words:
@@ -148,7 +148,7 @@ def _unclaimed(tensor: Tensor, start: int, stop: int) -> MissingError:
 
 
 def check_packs(descriptor: Descriptor, layout: Layout, label: str) -> None:
-    """Check that a descriptor's packs list what it says of them, and nothing but words that it claims.
+    """Check a descriptor's packs against the changes that it lists and the words that it claims.
 
     Raises:
         MalformedError, UnsupportedError: they do not.
@@ -175,7 +175,8 @@ def check_packs(descriptor: Descriptor, layout: Layout, label: str) -> None:
                 rule="TD-MAN-010",
             )
     if sum(entry.changed for entry in descriptor.packs) != sum(count for _, count, _ in descriptor.changes):
-        raise MalformedError("its packs list another number of words than it says", object=label, rule="TD-MAN-011")
+        reason = "its packs list another number of words than its changes"
+        raise MalformedError(reason, object=label, rule="TD-MAN-011")
     unknown = set(descriptor.features) - FEATURES
     if unknown:
         raise UnsupportedError(f"needs the feature {min(unknown)!r}", object=label, rule="TD-MAN-004")
@@ -188,6 +189,6 @@ def owners(claims: Iterable[Claim], tensor: int) -> str:
 
 
 def list_labels(labels: Sequence[str]) -> str:
-    """Labels in words, some of them where they are many."""
+    """Labels in one text; of more than eight, the first seven and how many follow."""
     shown = labels if len(labels) <= 8 else [*labels[:7], f"{len(labels) - 7} more"]
     return ", ".join(shown)

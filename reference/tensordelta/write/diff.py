@@ -1,4 +1,4 @@
-"""Differences: what changed between two states, tensor by tensor."""
+"""Differences between two states, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..state.state import State, read_state
 from ..tables import Table, bytes_text, percent_text
 from ..threads import thread_count
-from .encoder import Encoder
+from .encoder import Comparison, Encoder
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class TensorDiff:
     """What changed in one tensor.
 
     Attributes:
-        name, dtype, shape: of the tensor, in the new state where it is there.
+        name, dtype, shape: of the tensor, in the new state if it has it.
         words: its number of words.
-        changed: how many of them differ; all that are not zero for one that was added.
+        changed: how many of them differ; for an added tensor, how many are not zero.
         status: "kept", "added", "dropped" or "reshaped" (another dtype or shape).
     """
 
@@ -112,10 +112,11 @@ def diff(
         threads: how many jobs run at once.
 
     Raises:
-        MissingError, MalformedError, UnsupportedError, LimitError: a checkpoint that cannot be read.
+        MissingError, MalformedError, UnsupportedError, LimitError: a checkpoint cannot be read.
     """
     before, after = _state(old), _state(new)
-    encoder = Encoder(before, after, layout="0" * 64, threads=thread_count(threads), prove=False)
+    compared = Comparison.of_states(before, after, layout_digest="0" * 64)  # of the same size as any other
+    encoder = Encoder(compared, threads=thread_count(threads))
     size = sum(built.entry.size for built in encoder.packs())
     tensors: list[TensorDiff] = []
     for index, tensor in enumerate(after.layout.tensors):

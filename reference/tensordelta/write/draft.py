@@ -1,38 +1,42 @@
 """Drafts: one version that many writers make together (SPEC.md section 11.3).
 
 A coordinator opens a draft, which fixes the version's number, base and layout, and hands it to the ranks as JSON. Each
-rank puts packs of its own words and gives back a descriptor: the packs, the slices that it owns, and the sums of their
+rank puts packs of its own words and returns a descriptor: the packs, the slices that it owns, and the sums of their
 words, scanned from the words and not from the packs. The coordinator proves that the slices are the whole state, each
-word once, and that base and packs lead to it; only then it creates the manifest.
+word once, and that base and packs lead to it. Only then does it create the manifest.
 
-Objects of a draft that is never committed stay behind; a collector takes them after its grace period, which therefore
-has to be longer than a draft is open.
+Objects of a draft that is never committed remain in the store. A collector deletes them after its grace period, which
+therefore has to be longer than a draft is open.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from msgspec import UNSET, UnsetType, structs
 
 from ..codecs.fingerprint import U64, combine, scan, text
-from ..errors import ConflictError, IntegrityError, MissingError, UnsupportedError, WrongBaseError
+from ..errors import (
+    ConflictError,
+    IntegrityError,
+    MalformedError,
+    MissingError,
+    UnsupportedError,
+    WrongBaseError,
+)
 from ..format import strict_json
 from ..format.layout import MAX_LAYOUT, Layout
-from ..format.manifest import Base, Manifest, PackEntry
+from ..format.manifest import Manifest, PackEntry
 from ..format.names import fingerprints_name, manifest_name, pack_name
 from ..read.published import Published
-from ..read.reader import Reader
 from ..stores.download import PARALLEL
 from ..threads import ordered_map
-from .coordinator import Coordinator
+from .commit import Commit, Contents, Files, base_of, digest_layout, file_entries
 from .descriptors import (
     DRAFT,
     Claim,
@@ -44,10 +48,11 @@ from .descriptors import (
     owners,
     read_descriptors,
 )
-from .encoder import Encoder, Order, Stretches, Values, check_codecs
-from .shards import LayoutLike, Shard, first_gap, layout_of, stretches_of
+from .encoder import Codecs, Comparison, Encoder, Order, Stretches, Values, carried
+from .shards import LayoutLike, Shard, layout_of, stretches_of
+from .writer import Writer
 
-#: Bytes of a pack: few objects for many ranks, and yet a rank's tensors lie apart (SPEC.md section 11.3).
+#: Bytes of a pack: few objects for many ranks, but several for a rank of many tensors (SPEC.md section 11.3).
 _PACK = 256 << 20
 #: Words that one thread scans at a time.
 _SCAN = 1 << 22
@@ -57,61 +62,65 @@ _MASK = (1 << 64) - 1
 class Draft:
     """One version in the making, of which each rank writes a part. Made by `Chain.draft` and `Chain.join`.
 
+    It does not change, so threads may share it: they may encode several shards, or commit, at once.
+
     Attributes:
         version: its number.
         layout: its tensors.
     """
 
-    def __init__(self, reader: Reader, document: Document, layout: Layout) -> None:
-        self._reader = reader
+    def __init__(self, writer: Writer, document: Document, layout: Layout) -> None:
+        self._writer = writer
+        self._reader = writer.reader
         self._document = document
         self._started = time.perf_counter()
         self.version = document.version
         self.layout = layout
 
     @classmethod
-    def open(cls, reader: Reader, layout: LayoutLike | None, *, version: int | None, full: bool) -> Draft:
+    def open(cls, writer: Writer, layout: LayoutLike | None, *, version: int | None, full: bool) -> Draft:
         """A new draft; see `Chain.draft`. Nothing is put."""
-        number, previous, before = Coordinator(reader).begin(version, full=full)
+        place = writer.place(version, full=full)
+        before = place.before
         if layout is not None:
             tensors = layout_of(layout)
         elif before is not None:
-            tensors = reader.layout(before.layout)
+            tensors = writer.reader.layout(before.layout)
         else:
             raise ValueError("there is no version before whose layout could be taken: name one")
-        same = before is not None and reader.layout(before.layout) == tensors
-        base = None if full or before is None else Base(before.version, before.layout, before.fingerprint)
+        digest = digest_layout(writer.reader, tensors, before)
         document = Document(
             tensordelta=strict_json.VERSION,
-            chain=reader.chain,
-            version=number,
-            base=base,
-            layout=before.layout if before is not None and same else hashlib.sha256(tensors.encode()).hexdigest(),
-            before=None if before is None else previous,
-            tensors=UNSET if same else list(tensors.tensors),
+            chain=writer.reader.chain,
+            version=place.version,
+            base=None if full else base_of(before),
+            layout_digest=digest,
+            before=None if before is None else before.version,
+            tensors=UNSET if before is not None and before.layout == digest else list(tensors.tensors),
         )
-        draft = cls(reader, document, tensors)
-        if base is not None and before is not None:
+        draft = cls(writer, document, tensors)
+        if document.base is not None and before is not None:
             draft._base_sums(before)
         return draft
 
     @classmethod
-    def join(cls, reader: Reader, data: str | bytes) -> Draft:
+    def join(cls, writer: Writer, data: str | bytes) -> Draft:
         """The draft that `to_json` wrote; see `Chain.join`."""
+        reader = writer.reader
         value = strict_json.parse(data.encode() if isinstance(data, str) else data, object=DRAFT, limit=MAX_LAYOUT)
         strict_json.check_version(value, object=DRAFT)
         document = strict_json.convert(value, Document, object=DRAFT, rule="TD-JSN-012")
         if document.chain != reader.chain:
             raise ConflictError(f"is for chain {document.chain}, not {reader.chain}", object=DRAFT, rule="TD-OBJ-011")
         if isinstance(document.tensors, UnsetType):
-            layout = reader.layout(document.layout)
+            layout = reader.layout(document.layout_digest)
         else:
             layout = Layout(document.tensors)
             layout.check(object=DRAFT)
-        return cls(reader, document, layout)
+        return cls(writer, document, layout)
 
     def to_json(self) -> str:
-        """The draft for the ranks, wherever they are: `Chain.join` takes it."""
+        """The draft as the ranks get it: `Chain.join` reads it."""
         return strict_json.encode(self._document).decode()
 
     @property
@@ -131,11 +140,12 @@ class Draft:
     ) -> dict[str, Any]:
         """Put the packs of the words that this rank owns; they are durable when this returns.
 
-        Nothing is shared with other ranks, so a rank that died is run again. Keep the base's words until the
-        coordinator says that the version was committed; then the new ones are the next base.
+        Ranks share nothing, so a rank that died can be run again. Keep the base's words until the coordinator says
+        that the version was committed; then the new ones are the next base.
 
         Args:
-            shard: the words that this rank owns, as they are now. Of words that several ranks hold, one names them.
+            shard: the words that this rank owns, as they are now; no other thread may write to them meanwhile. Words
+                that several ranks hold are in the shard of one.
             base_shard: the same words in the base version, at least; None for a full version. Tensors that the base
                 lacks, or has with another dtype or shape, start as zero and need none.
             order: "natural" (fastest), or "exponent" (smallest).
@@ -145,23 +155,17 @@ class Draft:
             The descriptor, of JSON's types, for `commit`.
 
         Raises:
-            ValueError: a tensor that the layout lacks, or has otherwise; words that pass its end or are named twice;
-                words of the base that are not there; or codecs that do not go together.
+            ValueError: a tensor that the layout lacks, or has with another dtype or shape; words that pass its end or
+                are given twice; missing words of the base; or codecs that do not go together.
             MissingError: the base's layout is gone.
             StoreError: the store failed.
         """
-        check_codecs(values, order)
+        codecs = Codecs(values, order)
         new = stretches_of(self.layout, shard, shard)
         old = self._old(new, base_shard or {})
-        encoder = Encoder.of_part(
-            self.layout,
-            old,
-            new,
-            layout=self._document.layout,
-            values=values,
-            order=order,
-            threads=self._reader.threads,
-        )
+        zeros = np.zeros(len(self.layout), np.uint64)
+        compared = Comparison(self.layout, self._document.layout_digest, old, new, zeros)
+        encoder = Encoder(compared, codecs, threads=self._reader.threads)
         entries: list[PackEntry] = []
         with self._reader.store.batch() as batch:
             for built in encoder.packs(_PACK):
@@ -172,7 +176,7 @@ class Draft:
             chain=self._document.chain,
             version=self._document.version,
             base=self._document.base,
-            layout=self._document.layout,
+            layout_digest=self._document.layout_digest,
             packs=entries,
             features=encoder.features,
             slices=self._scan(new),
@@ -187,20 +191,19 @@ class Draft:
     def _old(self, new: Sequence[Stretches], shard: Shard) -> list[Stretches | None]:
         """For each tensor of the layout the base's words under the new ones; None where they start as zero."""
         tensors = self.layout.tensors
-        needed = [tensors[index].name for index in self._carried if new[index]]
-        held = stretches_of(self.layout, shard, needed)
+        held = stretches_of(self.layout, shard, [tensors[index].name for index in self._carried if new[index]])
         old: list[Stretches | None] = [None] * len(tensors)
         for index in self._carried:
-            gap = first_gap(held[index], new[index])
-            if gap is not None:
-                raise ValueError(
-                    f"base_shard lacks word {gap} of tensor {tensors[index].name!r}, which version {self.base} has"
-                )
+            for start, stop in new[index]:
+                gap = held[index].gap(start, stop)
+                if gap is not None:
+                    name = tensors[index].name
+                    raise ValueError(f"base_shard lacks word {gap} of tensor {name!r}, which version {self.base} has")
             old[index] = held[index]
         return old
 
     def _scan(self, new: Sequence[Stretches]) -> list[tuple[int, int, int, str]]:
-        """The slices, with sums of their words; those that touch are one."""
+        """The slices, with sums of their words; adjacent ones are merged."""
         pieces = [
             (index, at, min(at + _SCAN, stop))
             for index, stretches in enumerate(new)
@@ -228,17 +231,17 @@ class Draft:
         descriptors: Iterable[Mapping[str, Any] | str | bytes],
         *,
         annotations: Mapping[str, str] | None = None,
-        files: Mapping[str, bytes | Path] | None = None,
+        files: Files | None = None,
     ) -> Published:
-        """Check what the ranks have put, and make the version of it.
+        """Check what the ranks have put, and commit the version that it makes.
 
-        The same descriptor twice is one, so that a rank may be asked again; a draft that was committed already by the
-        same words is a success.
+        A descriptor given twice counts once, so that a rank can be run again. If the same words were committed already,
+        that is a success. The snapshot of this machine does not move: the coordinator need not have the whole state.
 
         Args:
             descriptors: what `encode` returned on the ranks, in any order; errors name them by their place.
-            annotations: strings that say more of the version.
-            files: the files to lay beside the weights, by name; by default those of the newest version.
+            annotations: strings that describe the version.
+            files: the files that belong to the version, by name; by default those of the version before.
 
         Raises:
             MissingError: words of the layout that no rank claims, or a pack that is not in the store.
@@ -246,7 +249,7 @@ class Draft:
             WrongBaseError: a rank compared its words with others than the base's, or the base was replaced.
             IntegrityError: packs that do not lead to the words that were scanned.
             ConflictError: a descriptor of another draft, or another writer was faster.
-            UntrustedError: the version was published before, unsigned, and says something else.
+            UntrustedError: the version was published before, unsigned and with other packs or annotations.
             StoreError: the store failed. Nothing is committed then, unless the version exists.
         """
         found = read_descriptors(descriptors, self._document)
@@ -258,27 +261,66 @@ class Draft:
         check_claims(claims, self.layout)
         for label, descriptor in found.items():
             check_packs(descriptor, self.layout, label)
-        coordinator = Coordinator(self._reader)
-        before = coordinator.before(self._document)
+        before = self._before()
         sums = self._prove(claims, found, before)
         self._check_stored(found)
-        manifest = structs.replace(
-            coordinator.put(
-                self._document,
-                self.layout,
+        with Commit.begin(self._writer, self.version, before, self._started) as commit:
+            if commit.put_layout(self.layout) != self._document.layout_digest:
+                raise MalformedError(
+                    "its layout has another digest than its ranks use",
+                    object=DRAFT,
+                    rule="TD-CHK-003",
+                    advice="Use one version of this package on all ranks.",
+                )
+            # Sorted, so that the manifest does not depend on the order in which ranks answered.
+            packs = (entry for descriptor in found.values() for entry in descriptor.packs)
+            commit.add_stored(sorted(packs, key=lambda entry: (entry.tensors, entry.sha256)))
+            contents = Contents(
+                self.version,
+                self._document.layout_digest,
                 sums,
-                sorted((entry for descriptor in found.values() for entry in descriptor.packs), key=_place),
-                before,
-                files,
+                self._document.base,
+                file_entries(before, self._document.layout_digest, files),
                 {str(key): str(value) for key, value in (annotations or {}).items()},
-            ),
-            base=self._document.base,
-            features=sorted({feature for descriptor in found.values() for feature in descriptor.features}),
-        )
-        return coordinator.commit(manifest, self.layout, before, self._started)
+                sorted({feature for descriptor in found.values() for feature in descriptor.features}),
+            )
+            manifest = commit.complete(contents)
+
+        def is_own(found: Manifest) -> bool:
+            return structs.replace(found, created=manifest.created) == manifest
+
+        committed = commit.create(manifest, lambda: self._writer.adopt(manifest, is_own))
+        return commit.finish(committed, self.layout)
+
+    def _before(self) -> Manifest | None:
+        """The manifest of the version before, as it was when the draft was opened.
+
+        Raises:
+            WrongBaseError: another version has its number now.
+            ConflictError: a later version exists.
+        """
+        versions = self._writer.versions()
+        if versions and self.version not in versions and versions[-1] > self.version:
+            raise ConflictError(
+                f"version {versions[-1]} was published meanwhile",
+                object=manifest_name(self.version),
+                rule="TD-OBJ-014",
+                advice="One writer owns a chain: stop the other one, then draft again.",
+            )
+        if self._document.before is None:
+            return None
+        manifest = self._reader.manifest(self._document.before)
+        if self._document.base not in (None, base_of(manifest)):
+            raise WrongBaseError(
+                "is not the version that the draft was opened on",
+                object=manifest_name(manifest.version),
+                rule="TD-WRT-001",
+                advice="Draft again.",
+            )
+        return manifest
 
     def _prove(self, claims: Sequence[Claim], found: Mapping[str, Descriptor], before: Manifest | None) -> U64:
-        """The fingerprint of each tensor; base and packs lead to them, tensor by tensor (TD-FPR-008)."""
+        """The fingerprint of each tensor, proven: base and packs lead to it, tensor by tensor (TD-FPR-008)."""
         new = [0] * len(self.layout)
         for claim in claims:
             new[claim.tensor] = (new[claim.tensor] + claim.sum) & _MASK
@@ -286,7 +328,7 @@ class Draft:
         for descriptor in found.values():
             for tensor, _, each in descriptor.changes:
                 packed[tensor] = (packed[tensor] + int(each, 16)) & _MASK
-        # What the words that were scanned have more than the packs make; it has to be the base's fingerprint.
+        # The sum of the scanned words less that of the packs' changes: it has to be the base's fingerprint.
         rest = [(mine - listed) & _MASK for mine, listed in zip(new, packed, strict=True)]
         base = self._document.base
         sums = None if base is None or before is None else self._base_sums(before)
@@ -314,11 +356,11 @@ class Draft:
         )
 
     def _base_sums(self, base: Manifest) -> U64 | None:
-        """The fingerprints of the base's tensors; None where only their sum is known, and is enough.
+        """The fingerprints of the base's tensors; None if only their sum is known, and suffices.
 
         Raises:
-            UnsupportedError: tensors of the base go, and nothing tells their part in its fingerprint.
-            MissingError, IntegrityError, MalformedError: the object that tells is no good.
+            UnsupportedError: the new layout lacks tensors of the base whose part in its fingerprint is unknown.
+            MissingError, IntegrityError, MalformedError: the fingerprints object is missing or damaged.
         """
         sums = self._reader.tensor_fingerprints(base)
         if sums is None and len(self._carried) < len(self._reader.layout(base.layout)):
@@ -334,7 +376,7 @@ class Draft:
         return sums
 
     def _check_stored(self, found: Mapping[str, Descriptor]) -> None:
-        """Check that the packs are where the manifest will say (TD-OBJ-012)."""
+        """Check that the store has the packs that the manifest will name (TD-OBJ-012)."""
         entries = [(label, entry) for label, descriptor in found.items() for entry in descriptor.packs]
         store = self._reader.store
         sizes = ordered_map(
@@ -345,7 +387,7 @@ class Draft:
         for (label, entry), size in zip(entries, sizes, strict=True):
             if size is None:
                 raise MissingError(
-                    f"{label} names it, and it is not there",
+                    f"{label} names it, and the store does not have it",
                     object=entry.label,
                     rule="TD-OBJ-012",
                     advice="Have the rank encode again, into the store of this chain.",
@@ -360,17 +402,8 @@ class Draft:
         """The tensors that fitting carries over from the base: index -> index in the base's layout (section 5)."""
         if self._document.base is None:
             return {}
-        base = self._reader.layout(self._document.base.layout)
-        found = ((index, base.index.get(tensor.name)) for index, tensor in enumerate(self.layout.tensors))
-        return {
-            index: old for index, old in found if old is not None and base.tensors[old] == self.layout.tensors[index]
-        }
+        return carried(self._reader.layout(self._document.base.layout), self.layout)
 
     def __repr__(self) -> str:
         start = "a full version" if self.base is None else f"a delta to version {self.base}"
         return f"Draft(version {self.version}, {start}, {len(self.layout)} tensors)"
-
-
-def _place(entry: PackEntry) -> tuple[tuple[int, int], str]:
-    """What packs are sorted by, so that a manifest does not tell in which order ranks answered."""
-    return entry.tensors, entry.sha256

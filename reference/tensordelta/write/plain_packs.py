@@ -1,4 +1,4 @@
-"""A checkpoint's own files in a chain: its shards as plain packs, and those beside them (SPEC.md sections 4.8, 4.9)."""
+"""A checkpoint's own files in a chain: its shards as plain packs, and the other files (SPEC.md sections 4.8, 4.9)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from ..format.names import pack_name
 from ..state.checkpoint import DEFAULT_SHARD, INDEX, INDEX_SUFFIX, Checkpoint, Shard, build_index, read_index
 from ..stores import FileBlob
 
+#: The reason given where a file no longer has the bytes that were read first.
+CHANGED = "the checkpoint's files changed while they were published; nothing was"
 _READ = 1 << 22
 
 
 def check_source(source: str) -> None:
-    """Check that a source says which bytes it means.
+    """Check that a source names bytes that do not change.
 
     Raises:
         ValueError: no URI with a commit.
@@ -32,14 +34,11 @@ def plain_entry(shard: Shard, checkpoint: Checkpoint, source: str | None) -> Pac
     Args:
         shard: the shard, which is read for its digest.
         checkpoint: whose shard it is.
-        source: where the checkpoint's files lie publicly; then the root need not have them.
+        source: where the checkpoint's files lie publicly; the pack then has no path in the store.
     """
-    digest = hashlib.sha256()
-    with FileBlob(shard.path) as blob:
-        size = blob.size
-        for part in _parts(blob):
-            digest.update(part)
-    sha256 = digest.hexdigest()
+    with shard.path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
     held = [checkpoint.layout.index[name] for name in shard.header.entries]
     return PackEntry(
         sha256=sha256,
@@ -54,9 +53,9 @@ def plain_entry(shard: Shard, checkpoint: Checkpoint, source: str | None) -> Pac
 
 
 def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes | Path] | None:
-    """The files to lay beside a checkpoint; None for a single file, which says nothing of them.
+    """The files that belong to a checkpoint, by name; None for a single file, which implies none.
 
-    There is an index among them where file names do not follow from the tensors.
+    An index is among them unless all tensors are in one file of the default name.
     """
     if not checkpoint.is_folder:
         return None
@@ -73,25 +72,21 @@ def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes | Path] | None:
 
 
 def file_stamps(checkpoint: Checkpoint) -> list[tuple[int, int, int]]:
-    """What tells whether a checkpoint's files are still the same."""
+    """Inode, size and time of a checkpoint's files; equal stamps mean that no file was changed."""
     status = [shard.path.stat() for shard in checkpoint.shards]
     return [(each.st_ino, each.st_size, each.st_mtime_ns) for each in status]
 
 
 def same_parts(blob: FileBlob, sha256: str) -> Iterator[memoryview]:
-    """A file's bytes, part by part.
+    """A file's bytes in parts.
 
     Raises:
-        ValueError: after the last part, where they are no longer those of the digest.
+        ValueError: after the last part, if their SHA-256 is another one.
     """
     digest = hashlib.sha256()
-    for part in _parts(blob):
+    for offset in range(0, blob.size, _READ):
+        part = blob.read(offset, min(_READ, blob.size - offset))
         digest.update(part)
         yield part
     if digest.hexdigest() != sha256:
-        raise ValueError("the checkpoint's files changed while they were published; nothing was")
-
-
-def _parts(blob: FileBlob) -> Iterator[memoryview]:
-    for offset in range(0, blob.size, _READ):
-        yield blob.read(offset, min(_READ, blob.size - offset))
+        raise ValueError(CHANGED)

@@ -1,11 +1,11 @@
 """Shards: the words of a state that one writer of several owns (SPEC.md section 11.3).
 
-A shard names words as arrays, whole tensors or slices of them; an encoder takes them as stretches, tensor by tensor.
+A shard has words as arrays, whole tensors or slices of them; an encoder takes them as stretches, tensor by tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,12 +21,12 @@ from .encoder import Stretches
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """A part of a tensor: words that follow one another in the tensor's row-major order, as whole rows do.
+    """A part of a tensor: consecutive words in the tensor's row-major order, such as whole rows.
 
     Attributes:
         array: the words, in an array of any shape, taken in row-major order: of the tensor's dtype, or of unsigned
             integers of its word's size (a bfloat16 tensor of torch as `tensor.view(torch.uint16).numpy()`).
-        start: how many words of the tensor stand before them; for packed dtypes (F4, F6) a word is a byte.
+        start: how many words of the tensor precede them; for packed dtypes (F4, F6) a word is a byte.
     """
 
     array: NDArray[Any]
@@ -35,12 +35,12 @@ class Slice:
 
 #: What a rank holds: for each name a whole tensor, a slice, or several.
 Shard = Mapping[str, "NDArray[Any] | Slice | Sequence[Slice]"]
-#: A layout, or what tells one: arrays, or pairs of a dtype and a shape such as ("BF16", (2, 3)).
+#: A layout, or what gives one: arrays, or pairs of a dtype and a shape such as ("BF16", (2, 3)).
 LayoutLike = Layout | Mapping[str, Any]
 
 
 def layout_of(given: LayoutLike) -> Layout:
-    """The layout that arrays, or their dtypes and shapes, tell."""
+    """The layout of arrays, or of dtypes and shapes."""
     if isinstance(given, State):
         return given.layout
     if isinstance(given, Layout):
@@ -57,7 +57,7 @@ def layout_of(given: LayoutLike) -> Layout:
 
 
 def stretches_of(layout: Layout, shard: Shard, names: Iterable[str]) -> list[Stretches]:
-    """For each tensor of a layout the words that a shard has of it, as far as it is named.
+    """For each tensor of a layout the words that a shard has of it; none for tensors that are not in `names`.
 
     Raises:
         ValueError: the layout lacks a tensor, or has it otherwise; or a word is named twice.
@@ -76,10 +76,10 @@ def stretches_of(layout: Layout, shard: Shard, names: Iterable[str]) -> list[Str
 
 
 def _words(tensor: Tensor, given: NDArray[Any] | Slice | Sequence[Slice]) -> list[tuple[int, Words]]:
-    """The words of a tensor that a shard holds, with the places where they begin; empty ones are left out.
+    """The words of a tensor that a shard has, each part after its first word's index; empty ones are left out.
 
     Raises:
-        ValueError: they are not of this tensor.
+        ValueError: another dtype, or words that the tensor lacks.
     """
     if isinstance(given, Slice):
         parts = [given]
@@ -103,31 +103,3 @@ def _words(tensor: Tensor, given: NDArray[Any] | Slice | Sequence[Slice]) -> lis
         if array.size:
             found.append((part.start, to_words(array, tensor.kind)))
     return sorted(found, key=lambda each: each[0])
-
-
-def _joined(stretches: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Ascending stretches, those that touch as one."""
-    begin = end = -1
-    for start, stop in stretches:
-        if start == end:
-            end = stop
-            continue
-        if end > begin:
-            yield begin, end
-        begin, end = start, stop
-    if end > begin:
-        yield begin, end
-
-
-def first_gap(held: Stretches, wanted: Stretches) -> int | None:
-    """The first word that is wanted and not held."""
-    have = list(_joined(held))
-    at = 0
-    for start, stop in _joined(wanted):
-        while at < len(have) and have[at][1] <= start:
-            at += 1
-        if at == len(have) or start < have[at][0]:
-            return start
-        if stop > have[at][1]:
-            return have[at][1]
-    return None

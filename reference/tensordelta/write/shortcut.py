@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -14,147 +13,106 @@ from pathlib import Path
 
 from ..checkout.checkout import Checkout
 from ..codecs.fingerprint import combine, text
-from ..errors import ConflictError, IntegrityError, MissingError, TensorDeltaError, WrongBaseError
-from ..events import Event, emit
-from ..format import strict_json
-from ..format.manifest import Base, Manifest, PackEntry, parse_manifest
-from ..format.names import ShortcutName, fingerprints_name, manifest_name, now, pack_name, shortcut_name
+from ..errors import ConflictError, IntegrityError, MissingError
+from ..format.manifest import Manifest
+from ..format.names import ShortcutName, manifest_name, shortcut_name
 from ..read.plan import plan
 from ..read.published import Published, describe
 from ..read.reader import Reader
 from ..state.state import State
 from ..stores.spool import SCRATCH, cache_root, sweep
-from .encoder import Encoder, Order, Values, check_codecs
+from .commit import Commit, Contents, base_of
+from .encoder import Codecs, Comparison, Encoder
+from .snapshot import pulled
+from .writer import Writer
 
 _TAG = re.compile(r"[a-z0-9]{1,16}")
 
 
 def make_shortcut(
-    reader: Reader,
+    writer: Writer,
     base: int | None,
     version: int,
     *,
-    order: Order,
-    values: Values,
-    tag: str,
-    work: str | os.PathLike[str] | None,
+    codecs: Codecs,
+    tag: str = "",
+    work: str | os.PathLike[str] | None = None,
 ) -> Published:
     """Encode a version as a delta to an older one, or as a whole, and commit that under the name of a shortcut.
 
-    Both states lie on disk and are mapped, so that memory stays bounded. One that is there already with the same
-    layout, fingerprint and base is the success of an earlier call.
+    Both states lie on disk and are mapped, so that memory stays bounded. A shortcut that exists with the same layout,
+    fingerprint and base is the success of an earlier call. Several threads may call this, each with another `work`.
 
     Args:
-        reader: of the chain.
+        writer: of the chain.
         base: where it starts; None for nothing.
         version: where it leads.
-        order, values: see `Encoder`.
-        tag: tells encodings of one edge apart; empty for none.
+        codecs: how changed words are written.
+        tag: distinguishes encodings of one edge; empty for none.
         work: a folder that keeps both states for the next call; None for one that is removed.
 
     Raises:
         MissingError: no such version, or no route to it.
-        ConflictError: another shortcut has the name.
-        ValueError: a base that is not older, a tag that no name can have, or codecs that do not go together.
+        ConflictError: another shortcut has the name, or `work` is in use.
+        UntrustedError: there are trusted keys, and a version, or the shortcut of this name, is not signed.
+        ValueError: a base that is not older, or a tag that no name can have; see also `Writer.check_signer`.
+        StoreError: the store failed.
     """
     started = time.perf_counter()
-    check_codecs(values, order)
+    writer.check_signer()
     if tag and not _TAG.fullmatch(tag):
         raise ValueError(f"the tag {tag!r} is not up to 16 of a-z and 0-9")
     if base is not None and base >= version:
         raise ValueError(f"version {base} is not older than version {version}")
     name = ShortcutName(version, base, tag or None)
+    reader = writer.reader
     own = reader.manifest(version)
     layout = reader.layout(own.layout)
     start = None if base is None else reader.manifest(base)
-    object = shortcut_name(*name)
-    if reader.store.size(object) is not None:
-        return describe(_same(reader, name, own, start), layout, size=0, seconds=time.perf_counter() - started)
-    with _states(reader, base, version, work) as (old, new):
-        manifest, put = _put(reader, old, new, own, start, order=order, values=values)
-    data = manifest.encode()
-    parse_manifest(data, version=version, base=base, tag=name.tag)  # a writer publishes only what a reader accepts
+    if writer.signer is not None:
+        writer.signer.settle(shortcut_name(*name))
+    if reader.store.size(shortcut_name(*name)) is not None:
+        made = _adopt(reader, name, own, start)
+        return describe(made, layout, size=0, seconds=time.perf_counter() - started)
+    with _states(reader, base, version, work) as (old, new), Commit.begin(writer, name, own, started) as commit:
+        sums = None if old is None else old.sums(threads=reader.threads)
+        encoder = Encoder(Comparison.of_states(old, new, own.layout, sums), codecs, threads=reader.threads)
+        for built in encoder.packs():
+            commit.put_pack(built.entry, built.parts)
+        if text(combine(encoder.sums)) != own.fingerprint:
+            raise IntegrityError(
+                "the difference does not lead to its fingerprint",
+                object=manifest_name(version),
+                rule="TD-MAN-027",
+                advice="The states on this machine's disk were changed: try again.",
+            )
+        contents = Contents(version, own.layout, encoder.sums, base_of(start), features=encoder.features)
+        manifest = commit.complete(contents)
     if reader.store.size(manifest_name(version)) is None:
         raise MissingError("was dropped meanwhile", object=manifest_name(version), rule="TD-MAN-026")
-    if reader.store.create(object, data):
-        put += len(data)
-    else:
-        manifest = _same(reader, name, own, start)
-    seconds = time.perf_counter() - started
-    emit(Event("published", version, put, seconds), reader.listener)
-    return describe(manifest, layout, size=put, seconds=seconds)
+    return commit.finish(commit.create(manifest, lambda: _adopt(reader, name, own, start)), layout)
 
 
-def _same(reader: Reader, name: ShortcutName, own: Manifest, start: Manifest | None) -> Manifest:
+def _adopt(reader: Reader, name: ShortcutName, own: Manifest, start: Manifest | None) -> Manifest:
     """The shortcut that has the name already, if it is the same edge (SPEC.md section 11.2)."""
     object = shortcut_name(*name)
-    other = reader.shortcut(name)
-    if (other.layout, other.fingerprint, other.base) != (own.layout, own.fingerprint, _base(start)):
+    found = reader.shortcut(name)
+    if (found.layout, found.fingerprint, found.base) != (own.layout, own.fingerprint, base_of(start)):
         raise ConflictError(
-            "is there already, and leads from or to other states",
+            "exists, and leads from or to other states",
             object=object,
             rule="TD-WRT-006",
             advice="Another writer made it: remove it, or choose another tag.",
         )
-    for pack in other.packs:
+    for pack in found.packs:
         if pack.path is not None and reader.store.size(pack.path) != pack.size:
             raise MissingError(
-                f"is there already, but its pack {pack.path} is gone",
+                f"exists, but its pack {pack.path} is gone",
                 object=object,
                 rule="TD-MAN-014",
                 advice="Remove it, or choose another tag.",
             )
-    return other
-
-
-def _base(start: Manifest | None) -> Base | None:
-    return None if start is None else Base(start.version, start.layout, start.fingerprint)
-
-
-def _put(
-    reader: Reader,
-    old: State | None,
-    new: State,
-    own: Manifest,
-    start: Manifest | None,
-    *,
-    order: Order,
-    values: Values,
-) -> tuple[Manifest, int]:
-    """Put the packs; gives the shortcut that names them, and the bytes put."""
-    encoder = Encoder(old, new, layout=own.layout, values=values, order=order, threads=reader.threads)
-    entries: list[PackEntry] = []
-    put = 0
-    with reader.store.batch() as batch:
-        for built in encoder.packs():
-            batch.put(pack_name(built.entry.sha256), built.parts)
-            put += built.entry.size
-            entries.append(built.entry)
-        if text(combine(encoder.sums)) != own.fingerprint:
-            raise IntegrityError(
-                "the difference does not lead to its fingerprint",
-                object=manifest_name(own.version),
-                rule="TD-MAN-027",
-                advice="The states on this machine's disk were changed: try again.",
-            )
-        fingerprints = encoder.sums.astype("<u8").tobytes()
-        digest = hashlib.sha256(fingerprints).hexdigest()
-        if own.tensor_fingerprints != digest:
-            batch.put(fingerprints_name(digest), [fingerprints])
-            put += len(fingerprints)
-    manifest = Manifest(
-        tensordelta=strict_json.VERSION,
-        chain=reader.chain,
-        version=own.version,
-        layout=own.layout,
-        fingerprint=own.fingerprint,
-        base=_base(start),
-        packs=entries,
-        features=encoder.features,
-        created=now(),
-        tensor_fingerprints=digest,
-    )
-    return manifest, put
+    return found
 
 
 @contextmanager
@@ -169,35 +127,25 @@ def _states(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH)))
         else:
             folder = Path(work)
-        old = None if base is None else _pulled(stack, reader, folder / "base", base)
-        if old is not None and not (folder / "new").exists() and _leads_on(reader, old, version):
-            # What the way there has in common with the way to the base is not fetched and decoded again.
-            # It appears whole or not at all: half a copy would be taken for somebody else's folder.
+        old = None if base is None else _locked(stack, reader, folder / "base", base)
+        if old is not None and not (folder / "new").exists() and _continues(reader, old, version):
+            # The part of the route that both have in common is not fetched and decoded again.
+            # The copy appears whole or not at all: half a copy would be refused as no checkout.
             shutil.rmtree(folder / ".new", ignore_errors=True)
             shutil.copytree(folder / "base", folder / ".new")
             (folder / ".new").rename(folder / "new")
-        new = _pulled(stack, reader, folder / "new", version)
+        new = _locked(stack, reader, folder / "new", version)
         yield old, new
 
 
-def _leads_on(reader: Reader, old: State, version: int) -> bool:
-    """True where the cheapest route of a reader that holds a state begins with it."""
+def _continues(reader: Reader, old: State, version: int) -> bool:
+    """True if the cheapest route to a version, for a reader that holds a state, starts from that state."""
     edges = plan(reader, version, old.version).edges
     return not edges or edges[0].base is not None
 
 
-def _pulled(stack: ExitStack, reader: Reader, folder: Path, version: int) -> State:
-    """A version in a folder, which nobody else moves as long as the stack is open."""
+def _locked(stack: ExitStack, reader: Reader, folder: Path, version: int) -> State:
+    """A version in a folder, which is locked until the stack ends."""
     checkout = Checkout(folder)
     stack.enter_context(checkout.locked())
-    try:
-        checkout.pull(reader, version)
-    except TensorDeltaError as fault:
-        # What an earlier call left there and somebody changed is made anew; a fault of the chain would come again.
-        if not isinstance(fault, WrongBaseError) and not fault.object.startswith(str(folder)):
-            raise
-        checkout.clear()
-        checkout.pull(reader, version)
-    state = checkout.open(reader)
-    assert state is not None
-    return state
+    return pulled(checkout, reader, version)

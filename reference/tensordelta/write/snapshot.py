@@ -1,21 +1,26 @@
 """The snapshot: the state last published, as a writer keeps it on its machine (SPEC.md section 11.1).
 
-It is a checkout of the chain in a cache folder. It moves by pulling what was just published, so that it is never ahead
-of the chain, and every version was decoded once before the next is made of it.
+It is a checkout of the chain in a cache folder, and never ahead of the chain: it moves after the commit (TD-WRT-002).
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 from ..checkout.checkout import Checkout
 from ..errors import IntegrityError, MalformedError, TensorDeltaError, WrongBaseError
 from ..format.manifest import Manifest
+from ..format.pack import BuiltPack
 from ..read.reader import Reader
+from ..read.sources import Sources
+from ..state.checkpoint import Checkpoint
 from ..state.state import State
 from ..stores import cache_root
+from .encoder import Encoder
 
 _LOG = logging.getLogger("tensordelta")
 
@@ -26,7 +31,7 @@ def snapshot_folder(chain: str) -> Path:
 
 
 class Snapshot:
-    """A writer's copy of the state last published to a chain.
+    """A writer's copy of the state last published to a chain. For one thread at a time; its folder is locked in use.
 
     Args:
         reader: of the chain, one that may go from any version to any other.
@@ -38,55 +43,90 @@ class Snapshot:
 
     @cached_property
     def checkout(self) -> Checkout:
-        """The folder that it lies in; lock it while words are compared with it."""
+        """The folder that it lies in."""
         return Checkout(cache_root(make=True) / self._reader.chain)
 
-    def at(self, manifest: Manifest) -> State:
-        """The state of the newest version, proven; the snapshot is brought there, and rebuilt where it is damaged.
+    @contextmanager
+    def at(self, manifest: Manifest) -> Iterator[State]:
+        """The state of the newest version, proven, for comparison: no other process moves the snapshot in the block.
+
+        The snapshot is brought to that version first, and rebuilt if it is damaged.
 
         Raises:
-            TensorDeltaError: the version cannot be read.
+            TensorDeltaError: the version cannot be read, or another process uses the snapshot.
         """
-        folder = str(self.checkout.folder)
-        try:
-            state = self._state(manifest)
-        except TensorDeltaError as fault:
-            # A fault of the chain is no reason to lose the snapshot, and would come again.
-            if not isinstance(fault, WrongBaseError) and not fault.object.startswith(folder):
-                raise
-            _LOG.warning("the snapshot in %s is rebuilt: %s", folder, fault)
-            self.checkout.clear()
-            state = self._state(manifest)
-        self._proven = True
-        return state
+        with self.checkout.locked():
+            # The first use in a process proves every word; after that, only proven updates wrote them.
+            state = pulled(self.checkout, self._reader, manifest.version, scan=not self._proven)
+            self._proven = True
+            yield state
 
-    def _state(self, manifest: Manifest) -> State:
-        # The first use in a process proves every word; after that, only proven updates wrote them.
-        if not self._proven:
-            self.checkout.open(self._reader, scan=True)
-        self.checkout.pull(self._reader, manifest.version)
-        state = self.checkout.open(self._reader)
-        assert state is not None
-        return state
+    def expect(self, built: BuiltPack) -> None:
+        """Note a pack that was put for the next version. The snapshot does not move before `follow`."""
+        self._reader.keep(built.entry.sha256, built.parts)
 
-    def follow(self, version: int) -> None:
-        """Bring the snapshot to what was published; if that fails, it is rebuilt before the next delta.
+    def follow(self, manifest: Manifest, made_of: Encoder | Checkpoint) -> None:
+        """Move the snapshot to a version that was just committed; if that fails, it is rebuilt before the next delta.
+
+        Today this is a pull: each version is decoded once before the next one is compared with it. It may as well take
+        the changed words from the encoder.
+
+        Args:
+            manifest: as committed. It may be that of an earlier try, and name other packs for the same words.
+            made_of: the exhausted encoder of its packs, or the checkpoint whose files the packs are.
 
         Raises:
             IntegrityError, MalformedError: what was put does not make what was published.
         """
         try:
-            self.checkout.pull(self._reader, version)
+            self.checkout.pull(self._source(made_of), manifest.version)
         except (IntegrityError, MalformedError) as fault:
-            # The arrays were written to meanwhile, or the store lies.
+            # The arrays were written to meanwhile, or the store answers with other bytes.
             self._proven = False
-            advice = "Publish a full version after it, from arrays that nobody writes to."
             raise type(fault)(
-                f"version {version} cannot be read back: {fault.reason}",
+                f"version {manifest.version} cannot be read back: {fault.reason}",
                 object=fault.object,
                 rule=fault.rule,
-                advice=advice,
+                advice="Publish a full version after it, from arrays that no other thread writes to.",
             ) from None
         except (TensorDeltaError, OSError) as fault:
             _LOG.warning("the snapshot in %s did not follow and will be rebuilt: %s", self.checkout.folder, fault)
             self._proven = False
+
+    def _source(self, made_of: Encoder | Checkpoint) -> Reader:
+        """A reader that finds the packs: a checkpoint's need not be in the store, so it takes them from its folder."""
+        reader = self._reader
+        if isinstance(made_of, Encoder):
+            return reader
+        folders = sorted({shard.path.parent for shard in made_of.shards})
+        sources = Sources(reader.sources.schemes, (*reader.sources.folders, *folders))
+        return reader.trusting(reader.trust, sources=sources)
+
+
+def pulled(checkout: Checkout, reader: Reader, version: int, *, scan: bool = False) -> State:
+    """A version in a locked folder that can be made anew, mapped; it is, if the folder is damaged.
+
+    Args:
+        scan: prove every word that is there first.
+
+    Raises:
+        TensorDeltaError: the version cannot be read; the folder is as it was.
+    """
+    try:
+        return _pulled(checkout, reader, version, scan=scan)
+    except TensorDeltaError as fault:
+        # After a fault of the chain the folder is kept: the fault would occur again.
+        if not isinstance(fault, WrongBaseError) and not fault.object.startswith(str(checkout.folder)):
+            raise
+        _LOG.warning("the copy in %s is rebuilt: %s", checkout.folder, fault)
+        checkout.clear()
+        return _pulled(checkout, reader, version, scan=False)
+
+
+def _pulled(checkout: Checkout, reader: Reader, version: int, *, scan: bool) -> State:
+    if scan:
+        checkout.open(reader, scan=True)
+    checkout.pull(reader, version)
+    state = checkout.open(reader)
+    assert state is not None
+    return state

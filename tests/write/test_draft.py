@@ -578,7 +578,7 @@ def test_eight_processes_of_which_one_dies(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_example_with_torch(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    example = Path(__file__).parents[1] / "reference" / "examples" / "fsdp_publish.py"
+    example = Path(__file__).parents[2] / "reference" / "examples" / "fsdp_publish.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", str(example)]
     done = subprocess.run([*command, str(tmp_path / "chain")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,235 @@
+"""One way to commit: objects first, then the manifest that names them (SPEC.md sections 11.1 and 12).
+
+Versions, drafts and shortcuts are all committed here. The creation of the manifest is the only commit: nothing that was
+put before is visible without it, and nothing that fails after it takes it back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..codecs.fingerprint import U64, combine, text
+from ..events import Event, emit
+from ..format import strict_json
+from ..format.layout import Layout
+from ..format.manifest import Base, FileEntry, Manifest, PackEntry, parse_manifest
+from ..format.names import (
+    LATEST,
+    LatestDocument,
+    ShortcutName,
+    file_name,
+    fingerprints_name,
+    layout_name,
+    now,
+)
+from ..read.listing import Member, member_name
+from ..read.published import Published, describe
+from ..read.reader import Reader
+from ..state.checkpoint import INDEX_SUFFIX
+from ..stores import Batch, Parts
+from .writer import Writer
+
+_LOG = logging.getLogger("tensordelta")
+
+#: The files that belong to a version, by name: their bytes, or where these lie.
+Files = Mapping[str, bytes | Path]
+
+
+class Commit:
+    """The commit of one version or shortcut, made by `begin`. It belongs to one publish and one thread.
+
+    Args:
+        writer: of the chain.
+        batch: takes the objects.
+        member: the version, or the shortcut's name.
+        before: a manifest whose layout, fingerprints and files are in the store, and are not put again.
+        started: when the publish began, by `time.perf_counter`.
+
+    Attributes:
+        packs: entries of the packs that the manifest will name.
+        size: bytes that were put.
+    """
+
+    def __init__(self, writer: Writer, batch: Batch, member: Member, before: Manifest | None, started: float) -> None:
+        self._writer = writer
+        self._batch = batch
+        self._member = member
+        self._before = before
+        self._started = started
+        self.packs: list[PackEntry] = []
+        self.size = 0
+
+    @classmethod
+    @contextmanager
+    def begin(cls, writer: Writer, member: Member, before: Manifest | None, started: float) -> Iterator[Commit]:
+        """A commit. What is put in the block is durable at its end; `create` comes after it (TD-OBJ-012, TD-STO-007).
+
+        Raises:
+            StoreError: at the end of the block, if an object could not be put.
+        """
+        with writer.reader.store.batch() as batch:
+            yield cls(writer, batch, member, before, started)
+
+    # -- objects --------------------------------------------------------------------------------------------------
+
+    def put_pack(self, entry: PackEntry, parts: Parts) -> None:
+        """Put a pack, unless its entry says that it lies elsewhere."""
+        if entry.path is not None:
+            self._batch.put(entry.path, parts)
+            self.size += entry.size
+        self.packs.append(entry)
+
+    def add_stored(self, packs: Sequence[PackEntry]) -> None:
+        """Add packs that other writers of the version have put."""
+        self.size += sum(entry.size for entry in packs)
+        self.packs += packs
+
+    def put_layout(self, layout: Layout) -> str:
+        """Put the layout; gives its digest."""
+        digest = digest_layout(self._writer.reader, layout, self._before)
+        if self._before is None or self._before.layout != digest:
+            self._put(layout_name(digest), layout.encode())
+        return digest
+
+    def complete(self, contents: Contents) -> Manifest:
+        """Put the tensor fingerprints and the files; gives the manifest, which names all that was put."""
+        manifest = contents.manifest(self._writer.reader.chain, self.packs)
+        digest, before = contents.sums_digest, self._before
+        if before is None or before.tensor_fingerprints != digest:
+            self._put(fingerprints_name(digest), contents.sums_bytes)
+        stored = set() if before is None else {entry.sha256 for entry in before.files}
+        for entry, data in contents.files:
+            if data is not None and entry.sha256 not in stored:
+                self._put(entry.path, data)
+                stored.add(entry.sha256)
+        return manifest
+
+    def _put(self, name: str, data: bytes) -> None:
+        self._batch.put(name, [data])
+        self.size += len(data)
+
+    # -- the manifest ---------------------------------------------------------------------------------------------
+
+    def create(self, manifest: Manifest, adopt: Callable[[], Manifest]) -> Manifest:
+        """Create the manifest, which is the commit, and sign it; for a version, then put the hint.
+
+        Args:
+            manifest: the manifest or shortcut.
+            adopt: called if the name is taken; gives what has it if it is an earlier success, and raises if not.
+
+        Returns:
+            The manifest that is in the store now.
+
+        Raises:
+            TensorDeltaError: a reader would refuse the manifest; nothing was created (TD-WRT-004).
+            StoreError: the store failed. Whether the manifest exists is not known then.
+        """
+        member, data, reader = self._member, manifest.encode(), self._writer.reader
+        if isinstance(member, ShortcutName):
+            parse_manifest(data, version=member.version, base=member.base, tag=member.tag)
+        else:
+            parse_manifest(data, version=member)
+        if (self._writer.signer or reader.store).create(member_name(member), data):
+            self.size += len(data)
+        else:
+            manifest = adopt()
+        if not isinstance(member, ShortcutName):
+            hint = LatestDocument(strict_json.VERSION, reader.chain, member)
+            try:
+                reader.store.put(LATEST, [strict_json.encode(hint)])
+            except OSError as fault:  # readers find the version by listing
+                _LOG.warning("version %d is published, but %s was not put: %s", member, LATEST, fault)
+        return manifest
+
+    def finish(self, manifest: Manifest, layout: Layout) -> Published:
+        """Emit the event of the commit; gives its result."""
+        seconds = time.perf_counter() - self._started
+        emit(Event("published", manifest.version, self.size, seconds), self._writer.reader.listener)
+        return describe(manifest, layout, size=self.size, seconds=seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What the manifest of a version or shortcut says, apart from its packs.
+
+    Attributes:
+        version, layout_digest, base, annotations, features: as the manifest has them.
+        sums: fingerprint of each tensor of the new state, uint64 in layout order.
+        files: of `file_entries`.
+    """
+
+    version: int
+    layout_digest: str
+    sums: U64
+    base: Base | None
+    files: Sequence[tuple[FileEntry, bytes | None]] = ()
+    annotations: Mapping[str, str] | None = None
+    features: Sequence[str] = ()
+
+    @property
+    def sums_bytes(self) -> bytes:
+        """The object of the tensor fingerprints."""
+        return self.sums.astype("<u8").tobytes()
+
+    @property
+    def sums_digest(self) -> str:
+        """Its digest."""
+        return hashlib.sha256(self.sums_bytes).hexdigest()
+
+    def manifest(self, chain: str, packs: Sequence[PackEntry] = ()) -> Manifest:
+        """A manifest that is created now."""
+        return Manifest(
+            tensordelta=strict_json.VERSION,
+            chain=chain,
+            version=self.version,
+            layout=self.layout_digest,
+            fingerprint=text(combine(self.sums)),
+            base=self.base,
+            packs=list(packs),
+            features=list(self.features),
+            created=now(),
+            annotations=dict(self.annotations or {}),
+            tensor_fingerprints=self.sums_digest,
+            files=[entry for entry, _ in self.files],
+        )
+
+
+def base_of(manifest: Manifest | None) -> Base | None:
+    """A version as the base of a delta; None for nothing."""
+    return None if manifest is None else Base(manifest.version, manifest.layout, manifest.fingerprint)
+
+
+def digest_layout(reader: Reader, layout: Layout, before: Manifest | None) -> str:
+    """The digest of a layout: that of the version before if it has the same tensors, however its object writes them."""
+    if before is not None and reader.layout(before.layout) == layout:
+        return before.layout
+    return hashlib.sha256(layout.encode()).hexdigest()
+
+
+def file_entries(
+    before: Manifest | None, layout_digest: str, files: Files | None
+) -> list[tuple[FileEntry, bytes | None]]:
+    """Entries of the files of a version, by name, each with its bytes, or None if these are in the store.
+
+    Args:
+        before: the version before.
+        layout_digest: of the version that the files are for.
+        files: None for those of the version before. Of these, an index is left out if the layout is another one: it
+            says which file has which tensor.
+    """
+    if files is None:
+        kept = [] if before is None else before.files
+        same = before is not None and before.layout == layout_digest
+        return [(entry, None) for entry in kept if same or not entry.name.endswith(INDEX_SUFFIX)]
+    made: list[tuple[FileEntry, bytes | None]] = []
+    for name, content in sorted(files.items()):
+        data = content.read_bytes() if isinstance(content, Path) else content
+        sha256 = hashlib.sha256(data).hexdigest()
+        made.append((FileEntry(name, len(data), sha256, file_name(sha256)), data))
+    return made
