@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gallery
 import numpy as np
@@ -1098,9 +1099,9 @@ def test_a_state_that_was_elsewhere_while_it_was_read(tmp_path: Path, monkeypatc
     away = chain.prepare(state, 3)
     copy = Preparation._copy
 
-    def while_away(preparation: Preparation, tensor: int) -> None:
+    def while_away(*arguments: Any, **options: Any) -> None:
         away.apply()
-        copy(preparation, tensor)
+        copy(*arguments, **options)
         away.undo()
 
     monkeypatch.setattr(Preparation, "_copy", while_away)

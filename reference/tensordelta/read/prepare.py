@@ -111,7 +111,7 @@ class Preparation:
         arena: Arena | None = None,
         in_flight: int = 192 << 20,
     ) -> None:
-        self._state = state
+        self._words = [state.words(index) for index in range(len(state.layout))]
         self._sums_before = sums
         self._threads = threads
         self._budget = budget
@@ -121,12 +121,7 @@ class Preparation:
         self._in_flight = in_flight
         self.layout = state.layout
         self.sums: U64 = sums.copy()
-        # For each tensor its index in the state, or None where it was built here, or is not held.
-        self._origin: list[int | None] = list(range(len(state.layout)))
-        self._built: dict[int, Words] = {}
-        # Copies of the present words of tensors that the edges so far changed much.
-        self._copied: dict[int, Words] = {}
-        self._overlay: dict[int, list[Piece]] = {}
+        self._tensors: list[_Tensor | None] = [_Tensor(index, words) for index, words in enumerate(self._words)]
         # Tensors that the last fitting made of zero words, and those that are not held.
         self._zero: frozenset[int] = frozenset()
 
@@ -167,41 +162,31 @@ class Preparation:
             LimitError: new tensors would pass the memory budget.
         """
         self._zero = frozenset()
-        self._overlay = {
-            tensor: pieces if len(pieces) == 1 else [self._merged(tensor, pieces, [])]
-            for tensor, pieces in self._overlay.items()
-        }
+        for each in self._tensors:
+            if each is not None and len(each.overlay) > 1:
+                each.merge([])
         if full:
-            self.layout, self._origin, self._built, self._copied, self._overlay = Layout(()), [], {}, {}, {}
-            self.sums = np.zeros(0, np.uint64)
+            self.layout, self._tensors, self.sums = Layout(()), [], np.zeros(0, np.uint64)
         if layout == self.layout and names is None:
             return
         before = self.layout
-        origin: list[int | None] = []
-        built: dict[int, Words] = {}
-        copied: dict[int, Words] = {}
-        overlay: dict[int, list[Piece]] = {}
+        tensors: list[_Tensor | None] = []
         sums = np.zeros(len(layout), np.uint64)
         zero: set[int] = set()
         for index, tensor in enumerate(layout.tensors):
             old = before.index.get(tensor.name)
-            wanted = names is None or tensor.name in names
-            if wanted and old is not None and before.tensors[old] == tensor and self._is_held(old):
-                origin.append(self._origin[old])
-                sums[index] = self.sums[old]
-                if old in self._built:
-                    built[index] = self._built[old]
-                if old in self._copied:
-                    copied[index] = self._copied[old]
-                if old in self._overlay:
-                    overlay[index] = [replace(piece, tensor=index) for piece in self._overlay[old]]
+            if names is not None and tensor.name not in names:
+                tensors.append(None)
+                zero.add(index)
                 continue
-            origin.append(None)
-            zero.add(index)
-            if wanted:
-                built[index] = self._allocate(tensor, self._budget)
-        self.layout, self._origin, self.sums = layout, origin, sums
-        self._built, self._copied, self._overlay = built, copied, overlay
+            held = self._tensors[old] if old is not None and before.tensors[old] == tensor else None
+            if held is None or old is None:
+                held = _Tensor(None, self._allocate(tensor, self._budget))
+                zero.add(index)
+            else:
+                sums[index] = self.sums[old]
+            tensors.append(held)
+        self.layout, self._tensors, self.sums = layout, tensors, sums
         self._zero = frozenset(zero)
 
     def decode(self, packs: Sequence[tuple[Pack, Blob]], *, names: Collection[str] | None = None) -> None:
@@ -215,7 +200,7 @@ class Preparation:
         Raises:
             MalformedError, IntegrityError, LimitError: see SPEC.md sections 7 and 9.
         """
-        base = _Base(self, self._zero)
+        base = _Base(self._tensors, self._zero)
         wanted = None if names is None else {self.layout.index[name] for name in names}
         jobs = list(_jobs(packs, wanted))
         self._reserve(jobs)
@@ -238,10 +223,12 @@ class Preparation:
                     fresh.setdefault(tensor, []).append(piece)
         for tensor, pieces in fresh.items():
             pieces.sort(key=lambda piece: piece.start)
-            held = self._overlay.get(tensor)
-            self._overlay[tensor] = pieces if held is None else [self._merged(tensor, held, pieces)]
-            if held is not None:
-                self._copy(tensor)
+            held = self._tensor(tensor)
+            if not held.overlay:
+                held.overlay = pieces
+                continue
+            held.merge(pieces)
+            self._copy(held, object=f"tensor {self.layout.tensors[tensor].name!r}")
 
     def prove(self, manifest: Manifest, *, object: str) -> None:
         """Prove that the present state, held as a whole, has a manifest's fingerprint.
@@ -258,39 +245,33 @@ class Preparation:
                 advice="The packs do not make the state that was published; have it published again.",
             )
 
-    def _copy(self, tensor: int) -> None:
-        """Replace a tensor's overlay by a copy of its words, where several edges changed so much that it is no larger.
+    def _copy(self, tensor: _Tensor, *, object: str) -> None:
+        """Replace an overlay by a copy of the tensor's words, where several edges changed so much that it is no larger.
 
         Merging an edge into an overlay takes time for the changes of all edges before; writing it into a copy does not.
         """
-        (piece,) = self._overlay[tensor]
-        origin = self._origin[tensor]
-        assert origin is not None
-        words = self._state.words(origin)
-        if words.nbytes > _BYTES_A_CHANGE * len(piece.new):
+        (piece,) = tensor.overlay
+        if tensor.words.nbytes > _BYTES_A_CHANGE * len(piece.new):
             return
         try:
-            self._budget.take(words.nbytes, object=f"tensor {self.layout.tensors[tensor].name!r}")
+            self._budget.take(tensor.words.nbytes, object=object)
         except LimitError:  # then the overlay stays
             return
-        copy = words.copy()
-        copy[piece.places] = piece.new
-        self._copied[tensor] = copy
-        del self._overlay[tensor]
+        tensor.words = tensor.part(0, len(tensor.words))
+        tensor.own, tensor.overlay = True, []
         if self._arena is None:
-            self._budget.used -= len(piece.new) * (8 + 2 * words.itemsize)
+            self._budget.used -= len(piece.new) * (8 + 2 * tensor.words.itemsize)
 
-    def _own(self, tensor: int) -> Words | None:
-        """The tensor's present words, where they lie in memory of this preparation's own."""
-        built = self._built.get(tensor)
-        return self._copied.get(tensor) if built is None else built
-
-    def _is_held(self, tensor: int) -> bool:
-        return self._origin[tensor] is not None or tensor in self._built
+    def _tensor(self, tensor: int) -> _Tensor:
+        """A tensor that is held."""
+        held = self._tensors[tensor]
+        assert held is not None
+        return held
 
     def _is_overlaid(self, tensor: int) -> bool:
-        """True where changes of the tensor go to the overlay, since its words lie in the state."""
-        return self._origin[tensor] is not None and tensor not in self._copied
+        """True where changes of a tensor go to its overlay, since its words lie in the state."""
+        held = self._tensors[tensor]
+        return held is not None and not held.own
 
     def _reserve(self, jobs: Sequence[_Job]) -> None:
         """Reserve memory for the decoded words, and check that the greatest chunk has room while it is decoded."""
@@ -317,12 +298,12 @@ class Preparation:
         self, pack: ChunkPack, blob: Blob, index: int, base: _Base
     ) -> list[tuple[int, int, Piece | None]]:
         chunk, object = pack.chunks[index], pack.chunk_label(index)
-        whole = all(self._is_held(tensor) for tensor, _, _ in chunk.slices)
+        whole = all(self._tensors[tensor] is not None for tensor, _, _ in chunk.slices)
         decoded = decode(chunk, self.layout, pack.reader(index, blob), base, object=object, prove=whole)
         return [
             (piece.tensor, each, self._kept(piece))
             for piece, each in zip(decoded.pieces, decoded.sums, strict=True)
-            if self._is_held(piece.tensor)
+            if self._tensors[piece.tensor] is not None
         ]
 
     def _read_plain(self, pack: PlainPack, blob: Blob, tensor: int, base: _Base) -> list[tuple[int, int, Piece | None]]:
@@ -340,77 +321,19 @@ class Preparation:
 
     def _kept(self, piece: Piece) -> Piece | None:
         """Write a piece at once where the tensor's words are this preparation's own; else return it for the overlay."""
-        own = self._own(piece.tensor)
-        if own is None:
-            if piece.indices is None:
-                # Applying exchanges a dense piece with the words in use: it needs memory to write to, and no old words.
-                new = piece.new if piece.new.flags.writeable or self._room else piece.new.copy()
-                piece = Piece(piece.tensor, piece.start, piece.stop, None, None, new)
-            return self._room.move(piece) if self._room else piece
-        own[slice(piece.start, piece.stop) if piece.indices is None else piece.indices] = piece.new
-        return None
-
-    def _merged(self, tensor: int, held: list[Piece], fresh: list[Piece]) -> Piece:
-        """The changes of several edges to a tensor as one piece; its old words are those of the state."""
-        at = np.concatenate([piece.places for piece in (*held, *fresh)])
-        new = np.concatenate([*(piece.new for piece in held), *(piece.new for piece in fresh)])
-        order = np.argsort(at, kind="stable")
-        at = at[order]
-        last = np.ones(len(at), np.bool_)
-        np.not_equal(at[1:], at[:-1], out=last[:-1])  # of two writes to a word, the later edge's counts
-        at, new = at[last], new[order[last]]
-        origin = self._origin[tensor]
-        assert origin is not None
-        words = self._state.words(origin)
-        return Piece(tensor, 0, len(words), at, words[at], new)
-
-    # -- what the edges read ---------------------------------------------------------------------------------------
-
-    def take(self, tensor: int, indices: Indices) -> Words:
-        """The present words at these indices."""
-        own = self._own(tensor)
-        if own is not None:
-            return own.take(indices)
-        origin = self._origin[tensor]
-        assert origin is not None
-        words = self._state.words(origin).take(indices)
-        for run in self._overlay.get(tensor, ()):
-            if run.indices is None:
-                hit = np.flatnonzero((indices >= run.start) & (indices < run.stop))
-                words[hit] = run.new[indices[hit] - run.start]
-                continue
-            at, new = run.indices, run.new
-            place = np.searchsorted(at, indices)
-            hit = np.flatnonzero(place < len(at))
-            hit = hit[at[place[hit]] == indices[hit]]
-            words[hit] = new[place[hit]]
-        return words
-
-    def part(self, tensor: int, start: int, stop: int) -> Words:
-        """The present words from `start` to `stop`; a copy where edges changed them."""
-        own = self._own(tensor)
-        if own is not None:
-            return own[start:stop]
-        origin = self._origin[tensor]
-        assert origin is not None
-        words = self._state.words(origin)[start:stop]
-        if tensor not in self._overlay:
-            return words
-        words = words.copy()
-        for run in self._overlay[tensor]:
-            if run.indices is None:
-                begin, end = max(start, run.start), min(stop, run.stop)
-                if begin < end:
-                    words[begin - start : end - start] = run.new[begin - run.start : end - run.start]
-                continue
-            at, new = run.indices, run.new
-            first, last = np.searchsorted(at, [start, stop])
-            words[at[first:last] - start] = new[first:last]
-        return words
+        tensor = self._tensor(piece.tensor)
+        if tensor.own:
+            tensor.words[slice(piece.start, piece.stop) if piece.indices is None else piece.indices] = piece.new
+            return None
+        if piece.indices is None:
+            # Applying exchanges a dense piece with the words in use: it needs memory to write to, and no old words.
+            new = piece.new if piece.new.flags.writeable or self._room else piece.new.copy()
+            piece = Piece(piece.tensor, piece.start, piece.stop, None, None, new)
+        return self._room.move(piece) if self._room else piece
 
     def words(self, tensor: int) -> Words:
         """The present words of a tensor that is held; the state's own memory where no edge changed them."""
-        return self.part(tensor, 0, self.layout.tensors[tensor].words)
+        return self._tensor(tensor).part(0, self.layout.tensors[tensor].words)
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -423,31 +346,24 @@ class Preparation:
             LimitError: it would pass the memory budget.
             WrongBaseError: the state was written to meanwhile.
         """
-        for tensor in list(self._copied):
-            words, origin = self._copied.pop(tensor), self._origin[tensor]
-            assert origin is not None
-            info = self.layout.tensors[tensor]
-            held = self._state.words(origin)
-            count = int(np.count_nonzero(held != words))
-            self._budget.take(count * (8 + 2 * words.itemsize), object=f"tensor {info.name!r}")
-            indices, old, new = changed_words(held, words)
-            piece = Piece(tensor, 0, len(words), indices, old, new)
-            # The copy has words that no edge listed: they must still be those of the state.
-            proven = fingerprint.text(int(self._sums_before[origin]) + piece.sum(info.name))
-            if proven != fingerprint.text(int(self.sums[tensor])):
-                raise WrongBaseError(
-                    f"tensor {info.name!r} was written to while the update was prepared",
-                    object="the state",
-                    rule="TD-APP-001",
-                    advice="Prepare the update again.",
-                )
-            if len(indices):
-                self._overlay[tensor] = [piece]
+        built: dict[int, Words] = {}
+        sparse: dict[int, list[Piece]] = {}
+        for index, info in enumerate(self.layout.tensors):
+            tensor = self._tensor(index)
+            if tensor.origin is None:
+                built[index] = tensor.words
+                continue
+            if tensor.own:
+                held = self._words[tensor.origin]
+                tensor.overlay = self._changes(index, held, tensor, object=info.name)
+                tensor.words, tensor.own = held, False  # the copy's memory is free now
+            if tensor.overlay:
+                sparse[index] = [replace(piece, tensor=index) for piece in tensor.overlay]
         return Prepared(
             layout=self.layout,
-            origin=self._origin,
-            built=self._built,
-            sparse=self._overlay,
+            origin=[self._tensor(index).origin for index in range(len(self.layout))],
+            built=built,
+            sparse=sparse,
             sums=self.sums,
             sums_before=self._sums_before,
             version=version,
@@ -457,6 +373,84 @@ class Preparation:
             size=size,
             seconds=seconds,
         )
+
+    def _changes(self, index: int, held: Words, tensor: _Tensor, *, object: str) -> list[Piece]:
+        """The changes of a tensor of which there is a copy."""
+        count = int(np.count_nonzero(held != tensor.words))
+        self._budget.take(count * (8 + 2 * held.itemsize), object=f"tensor {object!r}")
+        piece = Piece(index, 0, len(held), *changed_words(held, tensor.words))
+        # The copy has words that no edge listed: they must still be those of the state.
+        assert tensor.origin is not None
+        proven = fingerprint.text(int(self._sums_before[tensor.origin]) + piece.sum(object))
+        if proven != fingerprint.text(int(self.sums[index])):
+            raise WrongBaseError(
+                f"tensor {object!r} was written to while the update was prepared",
+                object="the state",
+                rule="TD-APP-001",
+                advice="Prepare the update again.",
+            )
+        return [piece] if count else []
+
+
+class _Tensor:
+    """The present words of a tensor.
+
+    Attributes:
+        origin: its index in the state; None where it was built here.
+        words: its words; those of the state, unless `own`.
+        own: True where the words are the preparation's: the tensor was built here, or is a copy that edges write to.
+        overlay: what the edges changed in the state's words, without overlap.
+    """
+
+    def __init__(self, origin: int | None, words: Words) -> None:
+        self.origin = origin
+        self.words = words
+        self.own = origin is None
+        self.overlay: list[Piece] = []
+
+    def take(self, indices: Indices) -> Words:
+        """The present words at these indices."""
+        words = self.words.take(indices)
+        for run in self.overlay:
+            if run.indices is None:
+                hit = np.flatnonzero((indices >= run.start) & (indices < run.stop))
+                words[hit] = run.new[indices[hit] - run.start]
+                continue
+            at, new = run.indices, run.new
+            place = np.searchsorted(at, indices)
+            hit = np.flatnonzero(place < len(at))
+            hit = hit[at[place[hit]] == indices[hit]]
+            words[hit] = new[place[hit]]
+        return words
+
+    def part(self, start: int, stop: int) -> Words:
+        """The present words from `start` to `stop`; a copy where there is an overlay."""
+        words = self.words[start:stop]
+        if not self.overlay:
+            return words
+        words = words.copy()
+        for run in self.overlay:
+            if run.indices is None:
+                begin, end = max(start, run.start), min(stop, run.stop)
+                if begin < end:
+                    words[begin - start : end - start] = run.new[begin - run.start : end - run.start]
+                continue
+            at, new = run.indices, run.new
+            first, last = np.searchsorted(at, [start, stop])
+            words[at[first:last] - start] = new[first:last]
+        return words
+
+    def merge(self, fresh: Sequence[Piece]) -> None:
+        """Merge the overlay and the changes of a later edge into one piece; its old words are those of the state."""
+        pieces = [*self.overlay, *fresh]
+        at = np.concatenate([piece.places for piece in pieces])
+        new = np.concatenate([piece.new for piece in pieces])
+        order = np.argsort(at, kind="stable")
+        at = at[order]
+        last = np.ones(len(at), np.bool_)
+        np.not_equal(at[1:], at[:-1], out=last[:-1])  # of two writes to a word, the later edge's counts
+        at, new = at[last], new[order[last]]
+        self.overlay = [Piece(pieces[0].tensor, 0, len(self.words), at, self.words[at], new)]
 
 
 def _jobs(packs: Sequence[tuple[Pack, Blob]], wanted: Collection[int] | None) -> Iterator[_Job]:
@@ -496,10 +490,19 @@ class _Room:
 class _Base:
     """The fitted base of one edge, for `decode` of a chunk."""
 
-    def __init__(self, preparation: Preparation, zero: frozenset[int]) -> None:
-        self.take = preparation.take
-        self.part = preparation.part
+    def __init__(self, tensors: Sequence[_Tensor | None], zero: frozenset[int]) -> None:
+        self._tensors = tensors
         self._zero = zero
+
+    def take(self, tensor: int, indices: Indices) -> Words:
+        held = self._tensors[tensor]
+        assert held is not None
+        return held.take(indices)
+
+    def part(self, tensor: int, start: int, stop: int) -> Words:
+        held = self._tensors[tensor]
+        assert held is not None
+        return held.part(start, stop)
 
     def is_zero(self, tensor: int) -> bool:
         # Other chunks may have written their words of such a tensor already; those of the chunk being decoded are zero.
