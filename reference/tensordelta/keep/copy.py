@@ -296,7 +296,10 @@ class _Copier:
             self._put += 1
             self._size += len(data)
         else:
-            other = self._store.read(name)
+            try:
+                other = self._store.read(name)
+            except MissingError:  # another writer removed it
+                raise conflict(name) from None
             self._there += 1
             if other != data:
                 check(other)
@@ -308,8 +311,11 @@ class _Copier:
         name = signature_name(name)
         if name not in self._selection.listed:
             return
-        signature = self._source.read(name)
-        if name in self._target.sizes and self._store.read(name) == signature:
+        try:
+            signature = self._source.read(name)
+        except MissingError:  # it was removed after the listing
+            return
+        if self._target.sizes.get(name) == len(signature) and self._store.read(name) == signature:
             self._there += 1
             return
         self._store.put(name, [signature])
