@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .checkout.checkout import Checkout, Pulled
 from .codecs.words import to_array
-from .errors import ConflictError, MissingError, UnsupportedError
+from .errors import ConflictError, MissingError
 from .events import Event
 from .format import strict_json
 from .format.layout import Layout
@@ -331,12 +331,7 @@ class Chain:
             TensorDeltaError: the error of the route first chosen, when no other is left.
         """
         version = self._reader.target(version)
-        try:
-            words = part.read_tensors(self._reader, version, [name])[name]
-        except UnsupportedError as fault:
-            if fault.rule != "TD-RDR-013":
-                raise
-            return self._reader.load(version)[name]  # nothing can prove a part of this version
+        words = part.read_tensors(self._reader, version, [name])[name]
         layout = self._reader.documents.layout(self._reader.documents.manifest(version).layout)
         tensor = layout.tensors[layout.index[name]]
         return to_array(words, tensor.kind, tensor.shape)

@@ -70,13 +70,12 @@ class Listing:
         self.shortcuts[ShortcutName(version, base, tag)] = manifest(version, base, size, **members)
         return self
 
-    def planner(self, together: object = None) -> Planner:
+    def planner(self, threads: int = 1) -> Planner:
         def read(member: Member) -> Manifest:
             self.read.append(member_name(member))
             return taken(self.shortcuts[member] if isinstance(member, ShortcutName) else self.manifests[member])
 
-        members = Members(self.manifests, self.shortcuts, read, together)  # type: ignore[arg-type]
-        return Planner(members)
+        return Planner(Members(self.manifests, self.shortcuts, read, threads))
 
     def plan(self, target: int, **how: object) -> list[str]:
         return [edge.name for edge in self.planner().plan(target, **how)]  # type: ignore[arg-type]
@@ -355,15 +354,17 @@ def test_a_long_chain_around_what_failed() -> None:
     assert caught.value.object == shortcut_name(800, None), "the first error is told"
 
 
-def test_far_away_several_are_read_at_once() -> None:
+def test_far_away_several_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
 
-    def together(jobs: Sequence[Callable[[], object]]) -> list[object]:
-        batches.append(len(jobs))
-        return [job() for job in jobs]
+    def counted(work: Callable[[Member], object], members: list[Member], *, threads: int) -> Iterator[object]:
+        assert threads == 8
+        batches.append(len(members))
+        return map(work, members)
 
+    monkeypatch.setattr("tensordelta.read.listing.ordered_map", counted)
     listing = long_chain(1000)
-    assert joins_up(listing.planner(together).plan(999), 999, None)
+    assert joins_up(listing.planner(threads=8).plan(999), 999, None)
     assert len(batches) < len(listing.read) / 4
 
 

@@ -194,7 +194,7 @@ class Documents:
 
         Raises:
             MissingError: no such version.
-            UntrustedError: keys are configured, and none of them has signed it.
+            UntrustedError: keys are configured, and no trusted key has signed it.
             TensorDeltaError: the manifest breaks a rule.
         """
         if version not in self._manifests:

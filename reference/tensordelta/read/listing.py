@@ -8,19 +8,17 @@ length (SPEC.md section 10).
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable
 from statistics import median
 from typing import NamedTuple
 
 from ..errors import ConflictError, TensorDeltaError
 from ..format.manifest import Manifest
 from ..format.names import ShortcutName, manifest_name, shortcut_name
+from ..threads import ordered_map
 
 #: A member of a route: a version's own manifest, or a shortcut.
 Member = int | ShortcutName
-#: Runs jobs, one by one or several at once; yields their results in order.
-Together = Callable[[Sequence[Callable[[], Manifest | TensorDeltaError]]], Iterable[Manifest | TensorDeltaError]]
 
 #: Bytes of an edge over s versions grow as s to this power: words that change again are listed once.
 _GROWTH = 0.75
@@ -67,7 +65,7 @@ class Members:
         versions: the versions whose manifests were listed.
         shortcuts: the shortcuts that were listed.
         read: reads and parses a member.
-        together: runs several reads; by default one after the other.
+        threads: how many reads run at once.
 
     Attributes:
         versions: ascending.
@@ -80,7 +78,7 @@ class Members:
         versions: Iterable[int],
         shortcuts: Iterable[ShortcutName],
         read: Callable[[Member], Manifest],
-        together: Together | None = None,
+        threads: int = 1,
     ) -> None:
         self.versions = sorted(set(versions))
         self.reads = 0
@@ -90,7 +88,7 @@ class Members:
             if shortcut.version in self._shortcuts:
                 self._shortcuts[shortcut.version].append(shortcut)
         self._read = read
-        self._together: Together = together or (lambda jobs: (job() for job in jobs))
+        self._threads = threads
         self._raw: dict[Member, Manifest | TensorDeltaError] = {}
         self._agrees: dict[ShortcutName, bool] = {}
         self._arcs: dict[int, list[Arc]] = {}
@@ -166,11 +164,9 @@ class Members:
     def read(self, members: Iterable[Member]) -> None:
         """Read everything that must be read before these members can be used, several at once."""
         wanted = self.unread(members)
-        if not wanted:
-            return
-        found = self._together([partial(self._load, member) for member in wanted])
-        for member, each in zip(wanted, found, strict=True):
-            self._take(member, each)
+        if wanted:
+            for member, each in zip(wanted, ordered_map(self._load, wanted, threads=self._threads), strict=True):
+                self._take(member, each)
 
     def _load(self, member: Member) -> Manifest | TensorDeltaError:
         try:

@@ -174,6 +174,12 @@ class Sources:
 # -- packs and files ----------------------------------------------------------------------------------------------
 
 
+class _Thread(threading.local):
+    """What a thread has under way."""
+
+    downloads: Downloads | None = None
+
+
 class Packs:
     """Reads a chain's packs and files.
 
@@ -201,7 +207,7 @@ class Packs:
         self._store = store
         self._listener = listener
         self._part = part_size(memory)
-        self._thread = threading.local()
+        self._thread = _Thread()
 
     @property
     def in_flight(self) -> int:
@@ -273,7 +279,7 @@ class Packs:
         if allowed:
             return MissingError(f"could not be had from {allowed}", object=entry.label, rule="TD-MAN-018")
         return UntrustedError(
-            f"lies only at {entry.sources}, and none of these is allowed",
+            f"lies only at {entry.sources}, of which none is allowed",
             object=entry.label,
             rule="TD-MAN-017",
             advice="Allow the scheme (allow_sources=…, --allow-source), or name a folder that holds the file.",
@@ -350,7 +356,7 @@ class Packs:
             for version, entry in entries
             if entry.path is not None and next(self.sources.files(entry), None) is None
         ]
-        outer = self._current
+        outer = self._thread.downloads
         with Downloads(self._store, self.cache, wanted, part=self._part, listener=self._listener) as downloads:
             self._thread.downloads = downloads
             try:
@@ -358,19 +364,14 @@ class Packs:
             finally:
                 self._thread.downloads = outer
 
-    @property
-    def _current(self) -> Downloads | None:
-        found: Downloads | None = getattr(self._thread, "downloads", None)
-        return found
-
     @contextmanager
     def _downloads(self) -> Iterator[Downloads | None]:
         """The calling thread's downloads; None where the store is not remote."""
-        if self.cache is None or self._current is not None:
-            yield self._current
+        if self.cache is None or self._thread.downloads is not None:
+            yield self._thread.downloads
             return
         with self.ahead(()):
-            yield self._current
+            yield self._thread.downloads
 
     def keep(self, sha256: str, parts: Parts) -> None:
         """Keep a pack that was put into a remote store in this machine's cache, so that it need not be downloaded."""

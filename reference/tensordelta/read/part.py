@@ -30,12 +30,12 @@ _UNPROVEN = "TD-RDR-013"
 def read_tensors(reader: Reader, version: int, names: Collection[str]) -> dict[str, Words]:
     """The words of some tensors of a version, proven by its tensor fingerprints.
 
-    What a chunk in order `exponent` needs of other tensors is read as well.
+    What a chunk in order `exponent` needs of other tensors is read as well. Where a version on the way names no
+    fingerprints object, so that no tensor can be proven alone, the whole version is read.
 
     Raises:
         MissingError: no such version or tensor, or no route.
         LimitError: it would pass the memory budget.
-        UnsupportedError: a version on the way names no fingerprints object, so that nothing can be proven.
         TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
     """
     reader.documents.admit(version)
@@ -48,22 +48,23 @@ def read_tensors(reader: Reader, version: int, names: Collection[str]) -> dict[s
                 rule="TD-OBJ-008",
                 advice="`show` lists the tensors of a version.",
             )
-    unproven: list[TensorDeltaError] = []
+    unproven = False
 
     def follow(route: Sequence[Edge]) -> dict[str, Words]:
+        nonlocal unproven
         try:
             return _follow(reader, route, names, State.empty(), reader.budget(), alone=False)
         except EdgeFault as failed:
-            if isinstance(failed.fault, UnsupportedError) and failed.fault.rule == _UNPROVEN:
-                unproven.append(failed.fault)
+            unproven |= isinstance(failed.fault, UnsupportedError) and failed.fault.rule == _UNPROVEN
             raise
 
     try:
         _, words = reader.along(version, None, follow)
     except (TensorDeltaError, SourceError):
-        if unproven:  # the whole version may still be read, so this is the error that helps
-            raise unproven[0] from None
-        raise
+        if not unproven:
+            raise
+        state = reader.load(version)
+        return {name: state.words(state.layout.index[name]) for name in names}
     reader.documents.remember(version)
     return {name: words[name] for name in names}
 
@@ -190,8 +191,10 @@ def _check_base(reader: Reader, edge: Edge, base: Base, names: Collection[str], 
         raise WrongBaseError(
             f"tensor {differing[0]!r} is not held as version {base.version} has it", object=edge.name, rule="TD-RDR-011"
         )
-    kept = Layout(tuple(tensor for tensor in held.layout.tensors if tensor.name in layout.index))
-    return State(kept, [held.words(held.layout.index[tensor.name]) for tensor in kept.tensors])
+    kept = [index for index, tensor in enumerate(held.layout.tensors) if tensor.name in layout.index]
+    state = State(Layout(tuple(held.layout.tensors[index] for index in kept)), [held.words(index) for index in kept])
+    state.assume(held.sums()[kept])
+    return state
 
 
 def _unproven(reason: str, edge: Edge) -> UnsupportedError:
@@ -289,7 +292,8 @@ def _follow(
         with _failing(hop.edge):
             hop.follow(preparation)
             hop.prove(reader, preparation)
-    return {name: preparation.words(hops[0].layout.index[name]) for name in hops[0].wanted}
+    index, tensors = hops[0].layout.index, hops[0].layout.tensors
+    return {name: preparation.part(index[name], 0, tensors[index[name]].words) for name in hops[0].wanted}
 
 
 def _touching(edge: Edge, layout: Layout, names: Collection[str]) -> Iterator[PackEntry]:

@@ -127,18 +127,16 @@ class Preparation:
 
     # -- one edge -------------------------------------------------------------------------------------------------
 
-    def check_base(self, base: Base | None, layout: Layout | None, *, object: str) -> None:
-        """Prove that the present state is the base that a manifest starts from.
+    def check_base(self, base: Base, layout: Layout | None, *, object: str) -> None:
+        """Prove that the present state is the base of a delta.
 
         Args:
-            base: the manifest's base; None for a full version, which starts from the empty state.
-            layout: the base's layout, None where its digest is known to be that of the present one.
+            base: the base.
+            layout: its layout; None where its digest is known to be that of the present one.
 
         Raises:
             WrongBaseError: it is not.
         """
-        if base is None:
-            return
         if layout is not None and layout != self.layout:
             raise WrongBaseError("the state held has another layout than the base", object=object, rule="TD-RDR-004")
         held = fingerprint.text(fingerprint.combine(self.sums))
@@ -200,7 +198,6 @@ class Preparation:
         Raises:
             MalformedError, IntegrityError, LimitError: see SPEC.md sections 7 and 9.
         """
-        base = _Base(self._tensors, self._zero)
         wanted = None if names is None else {self.layout.index[name] for name in names}
         jobs = list(_jobs(packs, wanted))
         self._reserve(jobs)
@@ -212,8 +209,8 @@ class Preparation:
         def work(job: _Job) -> list[tuple[int, int, Piece | None]]:
             pack, blob, index = job
             if isinstance(pack, ChunkPack):
-                return self._decode_chunk(pack, blob, index, base)
-            return self._read_plain(pack, blob, index, base)
+                return self._decode_chunk(pack, blob, index)
+            return self._read_plain(pack, blob, index)
 
         fresh: dict[int, list[Piece]] = {}
         for result in ordered_map(work, jobs, threads=self._threads, cost=cost, budget=self._in_flight):
@@ -294,19 +291,17 @@ class Preparation:
             self._budget.take(held, object=object)
         return held + 3 * _ALIGN * (pieces + held // _PLAIN)
 
-    def _decode_chunk(
-        self, pack: ChunkPack, blob: Blob, index: int, base: _Base
-    ) -> list[tuple[int, int, Piece | None]]:
+    def _decode_chunk(self, pack: ChunkPack, blob: Blob, index: int) -> list[tuple[int, int, Piece | None]]:
         chunk, object = pack.chunks[index], pack.chunk_label(index)
         whole = all(self._tensors[tensor] is not None for tensor, _, _ in chunk.slices)
-        decoded = decode(chunk, self.layout, pack.reader(index, blob), base, object=object, prove=whole)
+        decoded = decode(chunk, self.layout, pack.reader(index, blob), self, object=object, prove=whole)
         return [
             (piece.tensor, each, self._kept(piece))
             for piece, each in zip(decoded.pieces, decoded.sums, strict=True)
             if self._tensors[piece.tensor] is not None
         ]
 
-    def _read_plain(self, pack: PlainPack, blob: Blob, tensor: int, base: _Base) -> list[tuple[int, int, Piece | None]]:
+    def _read_plain(self, pack: PlainPack, blob: Blob, tensor: int) -> list[tuple[int, int, Piece | None]]:
         info = self.layout.tensors[tensor]
         itemsize = info.kind.word.itemsize
         results: list[tuple[int, int, Piece | None]] = []
@@ -314,7 +309,7 @@ class Preparation:
             stop = min(start + _PLAIN, info.words)
             data = blob.read(pack.tensors[tensor] + start * itemsize, (stop - start) * itemsize)
             new = np.frombuffer(data, info.kind.word)
-            old = None if base.is_zero(tensor) else base.part(tensor, start, stop)
+            old = None if self.is_zero(tensor) else self.part(tensor, start, stop)
             piece = Piece(tensor, start, stop, None, old, new)
             results.append((tensor, piece.sum(info.name), self._kept(piece)))
         return results
@@ -331,9 +326,20 @@ class Preparation:
             piece = Piece(piece.tensor, piece.start, piece.stop, None, None, new)
         return self._room.move(piece) if self._room else piece
 
-    def words(self, tensor: int) -> Words:
-        """The present words of a tensor that is held; the state's own memory where no edge changed them."""
-        return self._tensor(tensor).part(0, self.layout.tensors[tensor].words)
+    # -- the fitted base, for `decode` of a chunk -------------------------------------------------------------------
+
+    def is_zero(self, tensor: int) -> bool:
+        """True where a tensor started the present edge as zero words, or is not held."""
+        # Other chunks may have written their words of it already; those of the chunk being decoded are zero.
+        return tensor in self._zero
+
+    def take(self, tensor: int, indices: Indices) -> Words:
+        """The present words of a tensor that is held, at these indices."""
+        return self._tensor(tensor).take(indices)
+
+    def part(self, tensor: int, start: int, stop: int) -> Words:
+        """The present words of a tensor that is held, from `start` to `stop`; a copy only where edges changed them."""
+        return self._tensor(tensor).part(start, stop)
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -485,25 +491,3 @@ class _Room:
         placed = self._memory[start : start + array.nbytes].view(array.dtype)
         placed[:] = array
         return placed
-
-
-class _Base:
-    """The fitted base of one edge, for `decode` of a chunk."""
-
-    def __init__(self, tensors: Sequence[_Tensor | None], zero: frozenset[int]) -> None:
-        self._tensors = tensors
-        self._zero = zero
-
-    def take(self, tensor: int, indices: Indices) -> Words:
-        held = self._tensors[tensor]
-        assert held is not None
-        return held.take(indices)
-
-    def part(self, tensor: int, start: int, stop: int) -> Words:
-        held = self._tensors[tensor]
-        assert held is not None
-        return held.part(start, stop)
-
-    def is_zero(self, tensor: int) -> bool:
-        # Other chunks may have written their words of such a tensor already; those of the chunk being decoded are zero.
-        return tensor in self._zero

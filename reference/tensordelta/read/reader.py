@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import TypeVar
 
 from ..codecs.fingerprint import U64, combine, text
@@ -24,7 +23,7 @@ from ..stores.cache import PackCache
 from ..stores.download import PARALLEL
 from ..threads import ordered_map, thread_count
 from .documents import Documents
-from .listing import Member, Members, Together
+from .listing import Member, Members
 from .packs import Packs, SourceError, Sources, default_memory
 from .plan import Plan
 from .prepare import Allocate, Arena, Budget, Preparation, zeros
@@ -95,7 +94,8 @@ class Reader:
         self.packs = Packs(store, memory=self.memory, sources=sources, listener=listener, cache=cache)
         self.documents = Documents(store, chain=chain, trust=trust)
         self.store, self.chain, self.trust = store, self.documents.chain, trust
-        #: The versions and shortcuts that were listed last.
+        self._reads = PARALLEL if store.remote else 1
+        # The versions and shortcuts that were listed last.
         self._names: tuple[list[int], list[ShortcutName]] = [], []
 
     def trusting(self, trust: Trust | None, *, store: Store | None = None, cache: PackCache | None = None) -> Reader:
@@ -152,6 +152,9 @@ class Reader:
         if not len(state.layout):
             return None
 
+        versions = self.documents.versions()
+        listed = frozenset(versions)
+
         def as_version(version: int) -> Held | None:
             digest = self._digest(state, version, fingerprint)
             return None if digest is None else Held(version, fingerprint, digest)
@@ -162,28 +165,20 @@ class Reader:
                 if base is None or base.version in listed or base.fingerprint != fingerprint:
                     return None
                 same = self.documents.layout(base.layout) == state.layout
-                return Held(base.version, fingerprint, base.layout) if same else None
             except TensorDeltaError:
                 return None
+            return Held(base.version, fingerprint, base.layout) if same else None
 
-        versions = self.documents.versions()
-        listed = frozenset(versions)
-        found = self.first_of(versions[::-1], as_version)
+        found = self.first_of(versions[::-1], as_version) or self.first_of(versions[::-1], as_base)
         if found is None:
-            found = self.first_of(versions[::-1], as_base)
-        if found is None:
-            lost = [
-                shortcut
-                for shortcut in self.documents.shortcuts()
-                if shortcut.base is not None and shortcut.base not in listed and shortcut.version in listed
-            ]
+            shortcuts = [each for each in self.documents.shortcuts() if each.version in listed]
+            lost = [each for each in shortcuts if each.base is not None and each.base not in listed]
             found = self.first_of(sorted(lost, key=lambda each: -each.version), as_base)
-        return Held(own, fingerprint) if found is None and own is not None else found
+        return found if found is not None or own is None else Held(own, fingerprint)
 
     def first_of(self, candidates: Sequence[R], recognize: Callable[[R], T | None]) -> T | None:
         """The first answer that is not None, over at most 128 candidates; on a remote store several at once."""
-        threads = PARALLEL if self.store.remote else 1
-        answers = ordered_map(recognize, candidates[:_MAX_RECOGNIZED], threads=threads)
+        answers = ordered_map(recognize, candidates[:_MAX_RECOGNIZED], threads=self._reads)
         return next((answer for answer in answers if answer is not None), None)
 
     def _digest(self, state: State, version: int, fingerprint: str) -> str | None:
@@ -201,14 +196,11 @@ class Reader:
         self, versions: Iterable[int] | None = None, shortcuts: Iterable[ShortcutName] | None = None
     ) -> Members:
         """The members of a listing, by default of the present one; each is read when it is needed."""
-        together: Together | None = None
-        if self.store.remote:
-            together = partial(ordered_map, lambda read: read(), threads=PARALLEL)
         return Members(
             self.documents.versions() if versions is None else versions,
             self.documents.shortcuts() if shortcuts is None else shortcuts,
             self.documents.member,
-            together,
+            self._reads,
         )
 
     def planner(self, held: Held | None = None) -> Planner:
@@ -320,7 +312,7 @@ class Reader:
         Args:
             state: what is held; the empty state for nothing.
             version: the target, by default the newest.
-            allocate: gives memory for tensors that are built anew.
+            allocate: gives memory for tensors that start as zero words.
             arena: gives memory for the decoded words of other tensors.
 
         Raises:

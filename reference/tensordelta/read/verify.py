@@ -1,4 +1,4 @@
-"""The verifier's procedure: every object of a chain, and with `deep` every version over every edge (section 17)."""
+"""The verifier's procedure (SPEC.md section 17): every object of a chain, and with `deep` every edge decoded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Verification:
 
     Attributes:
         versions: the versions that exist.
-        faults: what is wrong, each with its object and rule.
+        faults: the faults, each with its object and rule.
     """
 
     versions: Sequence[int]
@@ -66,8 +66,11 @@ def verify(reader: Reader, *, deep: bool = False, progress: Callable[[int, int],
 
     Args:
         reader: of the chain.
-        deep: rebuild every version over every edge, and prove each.
-        progress: called with the number of checked edges, and of all.
+        deep: rebuild every version over every edge that leads to it, and prove each.
+        progress: called with the number of checked edges, and the number of all.
+
+    Raises:
+        StoreError: the store failed, or a source that has a pack; then nothing is known of the rest.
     """
     return _Verifier(reader, deep, progress).run()
 
@@ -112,7 +115,7 @@ class _Verifier:
         return done + 1
 
     def _fault(self, fault: TensorDeltaError) -> None:
-        """Report a fault once, however many manifests name the object."""
+        """Report a fault, once even if several manifests name the object."""
         key = (fault.object, fault.rule, fault.reason)
         if key not in self._known:
             self._known.add(key)
@@ -120,7 +123,7 @@ class _Verifier:
 
     @contextmanager
     def _noting(self, name: str) -> Iterator[None]:
-        """Take what is wrong with a member of a route."""
+        """Collect the errors of a member of routes."""
         try:
             yield
         except MissingError as fault:
@@ -132,7 +135,7 @@ class _Verifier:
 
     @contextmanager
     def _always(self) -> Iterator[None]:
-        """Take what is wrong with an object that retention keeps as long as its manifest."""
+        """Report the error of an object that retention keeps as long as its manifest."""
         try:
             yield
         except TensorDeltaError as fault:
@@ -191,7 +194,7 @@ class _Verifier:
         self._reader.documents.layout(base.layout)
 
     def _rebuild(self, edge: Edge) -> None:
-        """Decode an edge from its base; the state of the last version is kept, since most edges start there."""
+        """Decode an edge from its base; the newest state so far is kept, since most edges start there."""
         if edge.base is None:
             base = State.empty()
         elif edge.base == self._held.version:
@@ -204,7 +207,7 @@ class _Verifier:
             self._held = base
 
     def _unreachable(self, members: dict[int, list[str]]) -> None:
-        """A collected member is a fault only where no other leads to its version."""
+        """Report collected members to whose version no other route leads."""
         if not self._collected:
             return
         planner = self._reader.planner()

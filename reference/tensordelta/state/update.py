@@ -99,7 +99,10 @@ class Update:
         memory: bytes that the update holds, those for `undo` included.
         seconds: how long preparing took.
         dropped: names of tensors that the new version lacks.
+        layout: the new version's layout.
         fingerprint: the new version's, 16 hex digits.
+        sums: fingerprint of each of its tensors, uint64 in layout order.
+        built: the words of its tensors that the state does not hold, by index in its layout.
     """
 
     def __init__(
@@ -112,7 +115,7 @@ class Update:
     ) -> None:
         self._state = state
         self._prepared = prepared
-        self._layout, self._built, self._sparse = prepared.layout, prepared.built, prepared.sparse
+        self._sparse = prepared.sparse
         self._threads = threads
         self._on_applied = on_applied
         self._generation = self._generation_applied = state.generation
@@ -122,6 +125,7 @@ class Update:
             [state.words(index) for index in range(len(state.layout))],
             (state.version, state.chain, state.version_digests),
         )
+        self.layout, self.built, self.sums = prepared.layout, prepared.built, prepared.sums
         self.version = prepared.version
         self.base = state.version
         self.route = prepared.route
@@ -129,24 +133,14 @@ class Update:
         self.seconds = prepared.seconds
         self.fingerprint = fingerprint.text(fingerprint.combine(prepared.sums))
         runs = [piece for pieces in self._sparse.values() for piece in pieces]
-        self.changed = sum(len(piece.new) for piece in runs) + sum(map(len, self._built.values()))
-        self.memory = sum(words.nbytes for words in self._built.values()) + sum(
+        self.changed = sum(len(piece.new) for piece in runs) + sum(map(len, self.built.values()))
+        self.memory = sum(words.nbytes for words in self.built.values()) + sum(
             piece.new.nbytes
             + (0 if piece.indices is None else piece.indices.nbytes)
             + (0 if piece.old is None else piece.old.nbytes)
             for piece in runs
         )
-        self.dropped = tuple(tensor.name for tensor in state.layout.tensors if tensor.name not in self._layout.index)
-
-    @property
-    def layout(self) -> Layout:
-        """The new version's layout."""
-        return self._layout
-
-    @property
-    def sums(self) -> U64:
-        """Fingerprint of each tensor of the new version, uint64 in layout order."""
-        return self._prepared.sums
+        self.dropped = tuple(tensor.name for tensor in state.layout.tensors if tensor.name not in self.layout.index)
 
     @property
     def stale(self) -> bool:
@@ -158,13 +152,8 @@ class Update:
         for tensor in sorted(self._sparse):
             yield from self._sparse[tensor]
 
-    @property
-    def built(self) -> dict[int, Words]:
-        """Tensors that were built anew, by index in the new layout."""
-        return self._built
-
     def source(self, tensor: int) -> Words | None:
-        """The words that the state had for a tensor of the new layout, or None where it was built anew."""
+        """The words that the state had for a tensor of the new layout, or None where it had none."""
         origin = self._prepared.origin[tensor]
         return None if origin is None else self._before[1][origin]
 
@@ -178,16 +167,16 @@ class Update:
         """
         if self._applied:
             self._check_last()
-        for tensor, info in enumerate(self._layout.tensors):
-            built = self._built.get(tensor)
+        for tensor, info in enumerate(self.layout.tensors):
+            built = self.built.get(tensor)
             if built is not None:
                 # A copy: applying and undoing exchange these words with those of the state.
-                words = (self._live(tensor) if self._applied else built).copy()
+                words = (self._state.words(tensor) if self._applied else built).copy()
                 yield self._patch(info, np.arange(len(words)), words)
             elif tensor in self._sparse:
                 pieces = self._sparse[tensor]
                 new = [
-                    self._live(tensor)[piece.start : piece.stop]
+                    self._state.words(tensor)[piece.start : piece.stop]
                     if self._applied and piece.indices is None
                     else piece.new
                     for piece in pieces
@@ -200,9 +189,6 @@ class Update:
         if not info.kind.packed:
             values = values.view(info.kind.array)
         return Patch(info.name, info.shape, info.dtype, np.ascontiguousarray(indices), values)
-
-    def _live(self, tensor: int) -> Words:
-        return self._state.words(tensor)
 
     def apply(self, *, threads: int | None = None) -> None:
         """Write the update into the state: only the scatter, in O(changes).
@@ -223,20 +209,18 @@ class Update:
             self._on_applied(self, time.perf_counter() - started)
 
     def _apply(self, threads: int | None) -> None:
-        if self._applied or self._state._generation != self._generation:
-            raise WrongBaseError(
+        if self.stale:
+            raise self._wrong_base(
                 "the state was updated after this update was prepared",
-                object=self.route[-1] if self.route else "update",
-                rule="TD-APP-001",
-                advice="Prepare the update again from the state as it is now.",
+                "Prepare the update again from the state as it is now.",
             )
         targets = self._targets()
         self._check_writable(targets)
         self._check_unaltered(targets)
         self._scatter(targets, threads, forward=True)
-        words = [self._built[tensor] if target is None else target for tensor, target in enumerate(targets)]
+        words = [self.built[tensor] if target is None else target for tensor, target in enumerate(targets)]
         digests = (self._prepared.layout_digest, self.fingerprint)
-        self._swap_in(self._layout, words, self.sums, (self.version, self._prepared.chain, digests))
+        self._swap_in(self.layout, words, self.sums, (self.version, self._prepared.chain, digests))
         self._applied = True
         self._generation_applied = self._state._generation
 
@@ -260,18 +244,20 @@ class Update:
 
     def _check_last(self) -> None:
         if not self._applied or self._state._generation != self._generation_applied:
-            raise WrongBaseError(
+            raise self._wrong_base(
                 "this update is not the last that was applied to the state",
-                object=self.route[-1] if self.route else "update",
-                rule="TD-APP-001",
-                advice="Undo updates in the reverse of the order in which they were applied.",
+                "Undo updates in the reverse of the order in which they were applied.",
             )
+
+    def _wrong_base(self, reason: str, advice: str) -> WrongBaseError:
+        object = self.route[-1] if self.route else "update"
+        return WrongBaseError(reason, object=object, rule="TD-APP-001", advice=advice)
 
     def _targets(self) -> list[Words | None]:
         """For each tensor of the new layout the state's memory for it, or None where it has none."""
         layout, words, _ = self._before
         targets: list[Words | None] = []
-        for tensor, info in enumerate(self._layout.tensors):
+        for tensor, info in enumerate(self.layout.tensors):
             origin = self._prepared.origin[tensor]
             if origin is None:
                 same = layout.index.get(info.name)
@@ -281,14 +267,14 @@ class Update:
 
     def _check_writable(self, targets: Sequence[Words | None]) -> None:
         for tensor, target in enumerate(targets):
-            if target is not None and (tensor in self._sparse or tensor in self._built) and not target.flags.writeable:
+            if target is not None and (tensor in self._sparse or tensor in self.built) and not target.flags.writeable:
                 raise ValueError(
-                    f"tensor {self._layout.tensors[tensor].name!r} is read-only; nothing was written. "
+                    f"tensor {self.layout.tensors[tensor].name!r} is read-only; nothing was written. "
                     "Prepare the update for a writable state, such as state.copy()."
                 )
-            if tensor in self._sparse and self._layout.tensors[tensor].name in self._state.copies:
+            if tensor in self._sparse and self.layout.tensors[tensor].name in self._state.copies:
                 raise ValueError(
-                    f"array {self._layout.tensors[tensor].name!r} is not contiguous, so that an update cannot write "
+                    f"array {self.layout.tensors[tensor].name!r} is not contiguous, so that an update cannot write "
                     "into it; nothing was written. Make the state of contiguous arrays."
                 )
 
@@ -298,17 +284,16 @@ class Update:
             return
         arrays = self._state.arrays
         for tensor, pieces in self._sparse.items():
-            info, target = self._layout.tensors[tensor], targets[tensor]
+            info, target = self.layout.tensors[tensor], targets[tensor]
             assert target is not None
             replaced = arrays is not None and not np.may_share_memory(np.asarray(arrays.get(info.name)), target)
             if replaced or any(
                 piece.indices is not None and piece.old is not None and not _equal(target, piece) for piece in pieces
             ):
-                raise WrongBaseError(
-                    f"array {info.name!r} was {'replaced' if replaced else 'written to'} after the update was prepared",
-                    object=self.route[-1] if self.route else "update",
-                    rule="TD-APP-001",
-                    advice="Prepare the update again from the arrays as they are now.",
+                done = "replaced" if replaced else "written to"
+                raise self._wrong_base(
+                    f"array {info.name!r} was {done} after the update was prepared",
+                    "Prepare the update again from the arrays as they are now.",
                 )
 
     def _scatter(self, targets: Sequence[Words | None], threads: int | None, *, forward: bool) -> None:
@@ -319,8 +304,8 @@ class Update:
         for tensor, target in enumerate(targets):
             if target is None:
                 continue
-            if tensor in self._built:
-                writes.append(_Exchange(target, self._built[tensor]))
+            if tensor in self.built:
+                writes.append(_Exchange(target, self.built[tensor]))
             for piece in self._sparse.get(tensor, ()):
                 if piece.indices is None:
                     writes.append(_Exchange(target[piece.start : piece.stop], piece.new))
