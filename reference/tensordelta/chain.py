@@ -287,7 +287,7 @@ class Chain:
     def prepare(self, state: State | Mapping[str, NDArray[Any]], version: int | None = None) -> Update:
         """Fetch, check and decode the update that takes a state to a version; the state is only read.
 
-        A state that is no version of this chain is made anew, over a route from nothing.
+        A state that remembers no version of this chain, and is none of the newest 128, is read from nothing.
 
         Args:
             state: a `State`, or a mapping of names to contiguous arrays, which `apply` writes into.
