@@ -61,7 +61,10 @@ __all__ = [
     "Model",
     "Random",
     "Tensor",
+    "arrays_of",
+    "as_model",
     "as_state",
+    "assert_arrays",
     "broken_chain",
     "changed",
     "chunk_for",
@@ -194,6 +197,29 @@ def as_state(model: Model) -> Any:
     names = ordered(model)
     layout = Layout([Entry(name, model[name].dtype, model[name].shape) for name in names])
     return State(layout, [model[name].words.copy() for name in names])
+
+
+def arrays_of(model: Model) -> dict[str, Any]:
+    """Arrays of one's own with the words of a state, in an order that is not the layout's."""
+    state = as_state(model)
+    return {name: state[name].copy() for name in reversed(list(state))}
+
+
+def assert_arrays(arrays: dict[str, Any], model: Model) -> None:
+    """Check that arrays have the words of a state."""
+    state = as_state(model)
+    assert set(arrays) == set(state)
+    for name, array in arrays.items():
+        assert array.dtype == state[name].dtype and array.shape == state[name].shape, name
+        assert array.tobytes() == state[name].tobytes(), name
+
+
+def as_model(state: Any) -> Model:
+    """The tensors of the package's State."""
+    return {
+        tensor.name: Tensor(tensor.dtype, tensor.shape, state.words(index))
+        for index, tensor in enumerate(state.layout.tensors)
+    }
 
 
 # -- good chains by the package's own encoder --------------------------------------------------------------------------

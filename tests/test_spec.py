@@ -440,7 +440,7 @@ def test_worked_shortcuts(worked_chain: Path) -> None:
         shortcut = parse_shortcut_name(name)
         assert shortcut is not None
         state = State.empty() if shortcut.base is None else reader.load(shortcut.base)
-        reader.prepare_edge(state, Edge(name, reader.shortcut(shortcut))).apply()
+        reader.prepare_edge(state, Edge(name, reader.documents.shortcut(shortcut))).apply()
         assert slow(state) == states[2]
 
 

@@ -391,15 +391,14 @@ def test_parts_of_an_upload(proxy: Proxy, store: CloudStore) -> None:
 
 def test_an_interrupted_reader(proxy: Proxy, chain: td.Chain, elsewhere: None) -> None:
     """Control-C while packs come: the read ends at once, and leaves no file under way behind."""
-    reader = td.open(chain._reader.store)
     proxy.faults.add("run/packs", times=ALWAYS, delay=0.5)
 
     def interrupt(event: td.Event) -> None:
         if event.kind == "downloading":
             raise KeyboardInterrupt
 
-    reader._reader.listener = interrupt
+    reader = td.open(chain._reader.store, on_event=interrupt)
     with pytest.raises(KeyboardInterrupt):
         reader.load()
-    assert not list(reader._reader._cache.folder.glob(".part-*"))
+    assert not list(reader._reader.packs.cache.folder.glob(".part-*"))
     assert not any(thread.name.startswith("tensordelta-downloads") for thread in threading.enumerate())

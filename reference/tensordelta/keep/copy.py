@@ -157,7 +157,7 @@ class _Copier:
 
     def run(self, versions: Container[int] | None) -> Copied:
         started = time.perf_counter()
-        document = self._reader.checked(CHAIN, MAX_SMALL)
+        document = self._reader.documents.checked(CHAIN, MAX_SMALL)
         self._check_id(parse_chain(document))
         self._target = Target(self._store, self._reader.chain)
         self._selection = Selection(self._reader, self._target, versions)
@@ -279,7 +279,7 @@ class _Copier:
 
     def _member(self, member: Member, manifest: Manifest, parse: Callable[[bytes], Manifest]) -> None:
         name = member_name(member)
-        data = self._reader.checked(name, MAX_MANIFEST)
+        data = self._reader.documents.checked(name, MAX_MANIFEST)
         if parse(data) != manifest:
             raise IntegrityError("changed while the chain was copied", object=name, rule="TD-OBJ-003")
 
@@ -296,7 +296,10 @@ class _Copier:
             self._put += 1
             self._size += len(data)
         else:
-            other = self._store.read(name)
+            try:
+                other = self._store.read(name)
+            except MissingError:  # another writer removed it
+                raise conflict(name) from None
             self._there += 1
             if other != data:
                 check(other)
@@ -308,8 +311,11 @@ class _Copier:
         name = signature_name(name)
         if name not in self._selection.listed:
             return
-        signature = self._source.read(name)
-        if name in self._target.sizes and self._store.read(name) == signature:
+        try:
+            signature = self._source.read(name)
+        except MissingError:  # it was removed after the listing
+            return
+        if self._target.sizes.get(name) == len(signature) and self._store.read(name) == signature:
             self._there += 1
             return
         self._store.put(name, [signature])

@@ -1,14 +1,14 @@
-"""Preparations: a state on its way to another version (SPEC.md section 9, steps 6 and 8 to 11).
+"""Preparations: a route's edges, decoded over a state that is not changed (SPEC.md section 9, steps 6 and 8 to 11).
 
-A `Preparation` carries a state through the edges of a route without touching it: tensors that the reader holds stay as
-they are under a sparse overlay, tensors that start as zero words are built beside them. Each edge proves its base
-before it is decoded and its fingerprint after. What comes out is an `Update`.
+Tensors that the reader holds stay as they are under a sparse overlay of the words that the edges changed; tensors that
+start as zero words are built in memory of their own. For each edge the caller proves the base, fits the state to the
+edge's layout, decodes its packs and proves the result. A reader of some tensors does the same with these tensors only.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -25,24 +25,27 @@ from ..format.layout import Layout, Tensor
 from ..format.manifest import Base, Manifest
 from ..format.pack import Blob, ChunkPack, Pack, PlainPack
 from ..state.state import State
-from ..state.update import Update
+from ..state.update import Prepared
 from ..threads import ordered_map
 
+#: Gives zero words for a tensor, after it has asked the budget.
 Allocate = Callable[[Tensor, "Budget"], Words]
-#: Gives so many bytes of memory that the budget does not count, such as a mapped file's.
+#: Gives that many bytes of memory that the budget does not count, such as a mapped file's.
 Arena = Callable[[int], NDArray[np.uint8]]
 
 Number = TypeVar("Number", bound=np.generic)
+#: A chunk of a pack, or a tensor of a plain pack, by its index.
+_Job = tuple[Pack, Blob, int]
 
 _ALIGN = 8
 #: Words of a plain tensor that are read at once.
 _PLAIN = 1 << 22
-#: A listed word takes at least this much: its index, and the old and the new word behind it.
+#: Bytes that a listed word takes at least: its index, its old word and its new word.
 _BYTES_A_CHANGE = 16
 
 
 class Budget:
-    """A reader's memory budget, in bytes: asked before anything is allocated."""
+    """A reader's memory budget, in bytes. It is asked before memory is allocated."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -58,7 +61,7 @@ class Budget:
         self.used += amount
 
     def check(self, amount: int, *, object: str) -> None:
-        """Check that there is room for something passing.
+        """Check that there is room for a short time.
 
         Raises:
             LimitError: it would pass the budget.
@@ -79,16 +82,22 @@ def zeros(tensor: Tensor, budget: Budget) -> Words:
 
 
 class Preparation:
-    """A state under way to another version; the state itself stays as it is.
+    """A state on its way to another version; the state itself is only read.
+
+    For one thread at a time; `decode` uses threads of its own.
 
     Args:
         state: what the reader holds.
-        sums: fingerprints of its tensors.
-        allocate: gives memory for tensors that start as zero words.
+        sums: fingerprints of its tensors, uint64 in layout order.
         threads: how many chunks are decoded at once.
         budget: the memory budget.
+        allocate: gives memory for tensors that start as zero words.
         arena: gives memory for the decoded words; by default they stay where they were decoded.
-        in_flight: bytes that chunks being decoded may need together; a single chunk may need more.
+        in_flight: bytes that the chunks being decoded may need together; a single chunk may need more.
+
+    Attributes:
+        layout: the present layout: that of the edge that was fitted last.
+        sums: the present fingerprints of its tensors; 0 for a tensor that is not held.
     """
 
     def __init__(
@@ -102,7 +111,7 @@ class Preparation:
         arena: Arena | None = None,
         in_flight: int = 192 << 20,
     ) -> None:
-        self._state = state
+        self._words = [state.words(index) for index in range(len(state.layout))]
         self._sums_before = sums
         self._threads = threads
         self._budget = budget
@@ -112,28 +121,22 @@ class Preparation:
         self._in_flight = in_flight
         self.layout = state.layout
         self.sums: U64 = sums.copy()
-        # For each tensor: its index in the state held, or None where it was built here.
-        self._origin: list[int | None] = list(range(len(state.layout)))
-        self._built: dict[int, Words] = {}
-        # Of tensors that the edges so far changed much: their present words, a copy.
-        self._copied: dict[int, Words] = {}
-        self._overlay: dict[int, list[Piece]] = {}
+        self._tensors: list[_Tensor | None] = [_Tensor(index, words) for index, words in enumerate(self._words)]
+        # Tensors that the last fitting made of zero words, and those that are not held.
         self._zero: frozenset[int] = frozenset()
 
     # -- one edge -------------------------------------------------------------------------------------------------
 
-    def check_base(self, base: Base | None, layout: Layout | None, *, object: str) -> None:
-        """Prove that the present state is the base that a manifest starts from.
+    def check_base(self, base: Base, layout: Layout | None, *, object: str) -> None:
+        """Prove that the present state is the base of a delta.
 
         Args:
-            base: the manifest's base; None for a full version, which starts from the empty state.
-            layout: the base's layout, None where its digest is known to be that of the present one.
+            base: the base.
+            layout: its layout; None where its digest is known to be that of the present one.
 
         Raises:
             WrongBaseError: it is not.
         """
-        if base is None:
-            return
         if layout is not None and layout != self.layout:
             raise WrongBaseError("the state held has another layout than the base", object=object, rule="TD-RDR-004")
         held = fingerprint.text(fingerprint.combine(self.sums))
@@ -144,82 +147,93 @@ class Preparation:
                 rule="TD-RDR-003",
             )
 
-    def fit(self, layout: Layout, *, full: bool) -> None:
-        """Fit the present state to a manifest's layout (SPEC.md section 5)."""
+    def fit(self, layout: Layout, *, full: bool, names: Collection[str] | None = None) -> None:
+        """Fit the present state to a manifest's layout (SPEC.md section 5).
+
+        Args:
+            layout: the manifest's.
+            full: True for a full version, which starts from the empty state.
+            names: the tensors to hold; by default all. The words of another tensor count as zero, and what an edge
+                makes of them is dropped.
+
+        Raises:
+            LimitError: new tensors would pass the memory budget.
+        """
         self._zero = frozenset()
-        self._overlay = {
-            tensor: pieces if len(pieces) == 1 else [self._merged(tensor, pieces, [])]
-            for tensor, pieces in self._overlay.items()
-        }
+        for each in self._tensors:
+            if each is not None and len(each.overlay) > 1:
+                each.merge([])
         if full:
-            self._drop_all()
-        if layout == self.layout:
+            self.layout, self._tensors, self.sums = Layout(()), [], np.zeros(0, np.uint64)
+        if layout == self.layout and names is None:
             return
         before = self.layout
-        origin: list[int | None] = []
-        built: dict[int, Words] = {}
-        copied: dict[int, Words] = {}
-        overlay: dict[int, list[Piece]] = {}
+        tensors: list[_Tensor | None] = []
         sums = np.zeros(len(layout), np.uint64)
-        kept: set[int] = set()
+        zero: set[int] = set()
         for index, tensor in enumerate(layout.tensors):
             old = before.index.get(tensor.name)
-            if old is not None and before.tensors[old] == tensor:
-                origin.append(self._origin[old])
-                sums[index] = self.sums[old]
-                if old in self._built:
-                    built[index] = self._built[old]
-                    kept.add(index)
-                if old in self._copied:
-                    copied[index] = self._copied[old]
-                if old in self._overlay:
-                    overlay[index] = [replace(piece, tensor=index) for piece in self._overlay[old]]
+            if names is not None and tensor.name not in names:
+                tensors.append(None)
+                zero.add(index)
+                continue
+            held = self._tensors[old] if old is not None and before.tensors[old] == tensor else None
+            if held is None or old is None:
+                held = _Tensor(None, self._allocate(tensor, self._budget))
+                zero.add(index)
             else:
-                origin.append(None)
-                built[index] = self._allocate(tensor, self._budget)
-        self.layout, self._origin, self.sums = layout, origin, sums
-        self._built, self._copied, self._overlay = built, copied, overlay
-        self._zero = frozenset(index for index in built if index not in kept)
+                sums[index] = self.sums[old]
+            tensors.append(held)
+        self.layout, self._tensors, self.sums = layout, tensors, sums
+        self._zero = frozenset(zero)
 
-    def _drop_all(self) -> None:
-        self.layout, self._origin, self._built, self._copied, self._overlay = Layout(()), [], {}, {}, {}
-        self.sums = np.zeros(0, np.uint64)
+    def decode(self, packs: Sequence[tuple[Pack, Blob]], *, names: Collection[str] | None = None) -> None:
+        """Decode an edge's packs over the fitted state.
 
-    def decode(self, packs: Sequence[tuple[Pack, Blob]], manifest: Manifest, *, object: str) -> None:
-        """Decode an edge's packs over the fitted base, and prove the manifest's fingerprint.
+        Args:
+            packs: the edge's packs, or those of them that hold words of `names`.
+            names: the tensors whose new words are needed, all of them held; by default all. Chunks without a word of
+                them are skipped, and the fingerprint of a chunk is proven where all its tensors are held (TD-RDR-016).
 
         Raises:
             MalformedError, IntegrityError, LimitError: see SPEC.md sections 7 and 9.
         """
-        base = _Base(self, self._zero)
-        fresh: dict[int, list[Piece]] = {}
-        jobs: list[tuple[Pack, Blob, int]] = []
-        for pack, blob in packs:
-            if isinstance(pack, ChunkPack):
-                jobs += ((pack, blob, index) for index in range(len(pack.chunks)))
-            else:
-                jobs += ((pack, blob, tensor) for tensor in pack.tensors)
+        wanted = None if names is None else {self.layout.index[name] for name in names}
+        jobs = list(_jobs(packs, wanted))
+        self._reserve(jobs)
 
-        def cost(job: tuple[Pack, Blob, int]) -> int:
+        def cost(job: _Job) -> int:
             pack, _, index = job
             return pack.chunks[index].memory if isinstance(pack, ChunkPack) else _PLAIN * 16
 
-        def work(job: tuple[Pack, Blob, int]) -> list[tuple[int, int, Piece | None]]:
+        def work(job: _Job) -> list[tuple[int, int, Piece | None]]:
             pack, blob, index = job
             if isinstance(pack, ChunkPack):
-                return self._decode_chunk(pack, blob, index, base)
-            return self._read_plain(pack, blob, index, base)
+                return self._decode_chunk(pack, blob, index)
+            return self._read_plain(pack, blob, index)
 
-        self._reserve(packs)
-        sums = self.sums.copy()
-        results = ordered_map(work, jobs, threads=self._threads, cost=cost, budget=self._in_flight)
-        for result in results:
+        fresh: dict[int, list[Piece]] = {}
+        for result in ordered_map(work, jobs, threads=self._threads, cost=cost, budget=self._in_flight):
             for tensor, each, piece in result:
-                fingerprint.add_to(sums, tensor, each)
+                fingerprint.add_to(self.sums, tensor, each)
                 if piece is not None:
                     fresh.setdefault(tensor, []).append(piece)
-        self.sums = sums
-        got = fingerprint.text(fingerprint.combine(sums))
+        for tensor, pieces in fresh.items():
+            pieces.sort(key=lambda piece: piece.start)
+            held = self._tensor(tensor)
+            if not held.overlay:
+                held.overlay = pieces
+                continue
+            held.merge(pieces)
+            self._copy(held, object=f"tensor {self.layout.tensors[tensor].name!r}")
+
+    def prove(self, manifest: Manifest, *, object: str) -> None:
+        """Prove that the present state, held as a whole, has a manifest's fingerprint.
+
+        Raises:
+            IntegrityError: it has another.
+        """
+        got = fingerprint.text(fingerprint.combine(self.sums))
         if got != manifest.fingerprint:
             raise IntegrityError(
                 f"the new state's fingerprint is {got}, not {manifest.fingerprint}",
@@ -227,73 +241,67 @@ class Preparation:
                 rule="TD-RDR-007",
                 advice="The packs do not make the state that was published; have it published again.",
             )
-        for tensor, pieces in fresh.items():
-            pieces.sort(key=lambda piece: piece.start)
-            held = self._overlay.get(tensor)
-            self._overlay[tensor] = pieces if held is None else [self._merged(tensor, held, pieces)]
-            if held is not None:
-                self._copy(tensor)
 
-    def _copy(self, tensor: int) -> None:
-        """Give a tensor a copy of its own where several edges changed so much that this takes no more memory.
+    def _copy(self, tensor: _Tensor, *, object: str) -> None:
+        """Replace an overlay by a copy of the tensor's words, where several edges changed so much that it is no larger.
 
-        Merging costs what all edges before have changed, again at each edge; writing into a copy what the edge changes.
+        Merging an edge into an overlay takes time for the changes of all edges before; writing it into a copy does not.
         """
-        (piece,) = self._overlay[tensor]
-        origin = self._origin[tensor]
-        assert origin is not None
-        words = self._state.words(origin)
-        if words.nbytes > _BYTES_A_CHANGE * len(piece.new):
+        (piece,) = tensor.overlay
+        if tensor.words.nbytes > _BYTES_A_CHANGE * len(piece.new):
             return
         try:
-            self._budget.take(words.nbytes, object=f"tensor {self.layout.tensors[tensor].name!r}")
-        except LimitError:  # merging goes on without
+            self._budget.take(tensor.words.nbytes, object=object)
+        except LimitError:  # then the overlay stays
             return
-        copy = words.copy()
-        copy[piece.places] = piece.new
-        self._copied[tensor] = copy
-        del self._overlay[tensor]
+        tensor.words = tensor.part(0, len(tensor.words))
+        tensor.own, tensor.overlay = True, []
         if self._arena is None:
-            self._budget.used -= len(piece.new) * (8 + 2 * words.itemsize)
+            self._budget.used -= len(piece.new) * (8 + 2 * tensor.words.itemsize)
 
-    def _own(self, tensor: int) -> Words | None:
-        """The tensor's present words, where they lie in memory of this preparation's own."""
-        built = self._built.get(tensor)
-        return self._copied.get(tensor) if built is None else built
+    def _tensor(self, tensor: int) -> _Tensor:
+        """A tensor that is held."""
+        held = self._tensors[tensor]
+        assert held is not None
+        return held
 
-    def _reserve(self, packs: Sequence[tuple[Pack, Blob]]) -> None:
-        """Ask for the memory that the decoded words will take, and for that of the greatest chunk in flight."""
+    def _is_overlaid(self, tensor: int) -> bool:
+        """True where changes of a tensor go to its overlay, since its words lie in the state."""
+        held = self._tensors[tensor]
+        return held is not None and not held.own
+
+    def _reserve(self, jobs: Sequence[_Job]) -> None:
+        """Reserve memory for the decoded words, and check that the greatest chunk has room while it is decoded."""
         total = 0
-        for pack, _ in packs:
+        for pack, _, index in jobs:
             if isinstance(pack, PlainPack):
-                for tensor in pack.tensors.keys() - self._built.keys() - self._copied.keys():
-                    total += self._take(self.layout.tensors[tensor].nbytes, 1, object=pack.label)
+                if self._is_overlaid(index):
+                    total += self._take(self.layout.tensors[index].nbytes, 1, object=pack.label)
                 continue
-            for index, chunk in enumerate(pack.chunks):
-                object = pack.chunk_label(index)
-                if any(self._own(tensor) is None for tensor, _, _ in chunk.slices):
-                    held = chunk.changed * (8 + 2 * chunk.kind.word.itemsize)
-                    total += self._take(held, len(chunk.slices), object=object)
-                self._budget.check(chunk.memory, object=object)
+            chunk, object = pack.chunks[index], pack.chunk_label(index)
+            if any(self._is_overlaid(tensor) for tensor, _, _ in chunk.slices):
+                held = chunk.changed * (8 + 2 * chunk.kind.word.itemsize)
+                total += self._take(held, len(chunk.slices), object=object)
+            self._budget.check(chunk.memory, object=object)
         self._room = _Room(self._arena(total)) if self._arena and total else None
 
     def _take(self, held: int, pieces: int, *, object: str) -> int:
-        """Memory for pieces: the budget's, unless there is an arena; gives what the arena needs for them."""
+        """Reserve memory for pieces, unless there is an arena; returns the bytes that an arena needs for them."""
         if self._arena is None:
             self._budget.take(held, object=object)
         return held + 3 * _ALIGN * (pieces + held // _PLAIN)
 
-    def _decode_chunk(
-        self, pack: ChunkPack, blob: Blob, index: int, base: _Base
-    ) -> list[tuple[int, int, Piece | None]]:
-        decoded = decode(
-            pack.chunks[index], self.layout, pack.reader(index, blob), base, object=pack.chunk_label(index)
-        )
+    def _decode_chunk(self, pack: ChunkPack, blob: Blob, index: int) -> list[tuple[int, int, Piece | None]]:
+        chunk, object = pack.chunks[index], pack.chunk_label(index)
+        whole = all(self._tensors[tensor] is not None for tensor, _, _ in chunk.slices)
+        decoded = decode(chunk, self.layout, pack.reader(index, blob), self, object=object, prove=whole)
         return [
-            (piece.tensor, each, self._kept(piece)) for piece, each in zip(decoded.pieces, decoded.sums, strict=True)
+            (piece.tensor, each, self._kept(piece))
+            for piece, each in zip(decoded.pieces, decoded.sums, strict=True)
+            if self._tensors[piece.tensor] is not None
         ]
 
-    def _read_plain(self, pack: PlainPack, blob: Blob, tensor: int, base: _Base) -> list[tuple[int, int, Piece | None]]:
+    def _read_plain(self, pack: PlainPack, blob: Blob, tensor: int) -> list[tuple[int, int, Piece | None]]:
         info = self.layout.tensors[tensor]
         itemsize = info.kind.word.itemsize
         results: list[tuple[int, int, Piece | None]] = []
@@ -301,51 +309,115 @@ class Preparation:
             stop = min(start + _PLAIN, info.words)
             data = blob.read(pack.tensors[tensor] + start * itemsize, (stop - start) * itemsize)
             new = np.frombuffer(data, info.kind.word)
-            old = None if base.is_zero(tensor) else base.part(tensor, start, stop)
+            old = None if self.is_zero(tensor) else self.part(tensor, start, stop)
             piece = Piece(tensor, start, stop, None, old, new)
             results.append((tensor, piece.sum(info.name), self._kept(piece)))
         return results
 
     def _kept(self, piece: Piece) -> Piece | None:
-        """Write a piece at once where nobody uses the tensor yet; else keep it."""
-        own = self._own(piece.tensor)
-        if own is None:
-            if piece.indices is None:
-                # A dense piece is exchanged with the words in use, so it needs no copy of them, but memory to write to.
-                new = piece.new if piece.new.flags.writeable or self._room else piece.new.copy()
-                piece = Piece(piece.tensor, piece.start, piece.stop, None, None, new)
-            return self._room.move(piece) if self._room else piece
+        """Write a piece at once where the tensor's words are this preparation's own; else return it for the overlay."""
+        tensor = self._tensor(piece.tensor)
+        if tensor.own:
+            tensor.words[slice(piece.start, piece.stop) if piece.indices is None else piece.indices] = piece.new
+            return None
         if piece.indices is None:
-            own[piece.start : piece.stop] = piece.new
-        else:
-            own[piece.indices] = piece.new
-        return None
+            # Applying exchanges a dense piece with the words in use: it needs memory to write to, and no old words.
+            new = piece.new if piece.new.flags.writeable or self._room else piece.new.copy()
+            piece = Piece(piece.tensor, piece.start, piece.stop, None, None, new)
+        return self._room.move(piece) if self._room else piece
 
-    def _merged(self, tensor: int, held: list[Piece], fresh: list[Piece]) -> Piece:
-        """One run of what several edges did to a tensor; its old words are those of the state held."""
-        at = np.concatenate([piece.places for piece in (*held, *fresh)])
-        new = np.concatenate([*(piece.new for piece in held), *(piece.new for piece in fresh)])
-        order = np.argsort(at, kind="stable")
-        at = at[order]
-        last = np.ones(len(at), np.bool_)
-        np.not_equal(at[1:], at[:-1], out=last[:-1])  # of two writes to a word, the later edge's counts
-        at, new = at[last], new[order[last]]
-        origin = self._origin[tensor]
-        assert origin is not None
-        words = self._state.words(origin)
-        return Piece(tensor, 0, len(words), at, words[at], new)
+    # -- the fitted base, for `decode` of a chunk -------------------------------------------------------------------
 
-    # -- what the edges read ---------------------------------------------------------------------------------------
+    def is_zero(self, tensor: int) -> bool:
+        """True where a tensor started the present edge as zero words, or is not held."""
+        # Other chunks may have written their words of it already; those of the chunk being decoded are zero.
+        return tensor in self._zero
 
     def take(self, tensor: int, indices: Indices) -> Words:
+        """The present words of a tensor that is held, at these indices."""
+        return self._tensor(tensor).take(indices)
+
+    def part(self, tensor: int, start: int, stop: int) -> Words:
+        """The present words of a tensor that is held, from `start` to `stop`; a copy only where edges changed them."""
+        return self._tensor(tensor).part(start, stop)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def finish(
+        self, *, version: int, chain: str, layout_digest: str, route: Sequence[str], size: int, seconds: float
+    ) -> Prepared:
+        """What takes the state to the version of the last edge; the arguments are those of `Prepared`.
+
+        Raises:
+            LimitError: it would pass the memory budget.
+            WrongBaseError: the state was written to meanwhile.
+        """
+        built: dict[int, Words] = {}
+        sparse: dict[int, list[Piece]] = {}
+        for index, info in enumerate(self.layout.tensors):
+            tensor = self._tensor(index)
+            if tensor.origin is None:
+                built[index] = tensor.words
+                continue
+            if tensor.own:
+                held = self._words[tensor.origin]
+                tensor.overlay = self._changes(index, held, tensor, object=info.name)
+                tensor.words, tensor.own = held, False  # the copy's memory is free now
+            if tensor.overlay:
+                sparse[index] = [replace(piece, tensor=index) for piece in tensor.overlay]
+        return Prepared(
+            layout=self.layout,
+            origin=[self._tensor(index).origin for index in range(len(self.layout))],
+            built=built,
+            sparse=sparse,
+            sums=self.sums,
+            sums_before=self._sums_before,
+            version=version,
+            chain=chain,
+            layout_digest=layout_digest,
+            route=tuple(route),
+            size=size,
+            seconds=seconds,
+        )
+
+    def _changes(self, index: int, held: Words, tensor: _Tensor, *, object: str) -> list[Piece]:
+        """The changes of a tensor of which there is a copy."""
+        count = int(np.count_nonzero(held != tensor.words))
+        self._budget.take(count * (8 + 2 * held.itemsize), object=f"tensor {object!r}")
+        piece = Piece(index, 0, len(held), *changed_words(held, tensor.words))
+        # The copy has words that no edge listed: they must still be those of the state.
+        assert tensor.origin is not None
+        proven = fingerprint.text(int(self._sums_before[tensor.origin]) + piece.sum(object))
+        if proven != fingerprint.text(int(self.sums[index])):
+            raise WrongBaseError(
+                f"tensor {object!r} was written to while the update was prepared",
+                object="the state",
+                rule="TD-APP-001",
+                advice="Prepare the update again.",
+            )
+        return [piece] if count else []
+
+
+class _Tensor:
+    """The present words of a tensor.
+
+    Attributes:
+        origin: its index in the state; None where it was built here.
+        words: its words; those of the state, unless `own`.
+        own: True where the words are the preparation's: the tensor was built here, or is a copy that edges write to.
+        overlay: what the edges changed in the state's words, without overlap.
+    """
+
+    def __init__(self, origin: int | None, words: Words) -> None:
+        self.origin = origin
+        self.words = words
+        self.own = origin is None
+        self.overlay: list[Piece] = []
+
+    def take(self, indices: Indices) -> Words:
         """The present words at these indices."""
-        own = self._own(tensor)
-        if own is not None:
-            return own.take(indices)
-        origin = self._origin[tensor]
-        assert origin is not None
-        words = self._state.words(origin).take(indices)
-        for run in self._overlay.get(tensor, ()):
+        words = self.words.take(indices)
+        for run in self.overlay:
             if run.indices is None:
                 hit = np.flatnonzero((indices >= run.start) & (indices < run.stop))
                 words[hit] = run.new[indices[hit] - run.start]
@@ -357,18 +429,13 @@ class Preparation:
             words[hit] = new[place[hit]]
         return words
 
-    def part(self, tensor: int, start: int, stop: int) -> Words:
-        """The present words from `start` to `stop`; a copy where edges changed them."""
-        own = self._own(tensor)
-        if own is not None:
-            return own[start:stop]
-        origin = self._origin[tensor]
-        assert origin is not None
-        words = self._state.words(origin)[start:stop]
-        if tensor not in self._overlay:
+    def part(self, start: int, stop: int) -> Words:
+        """The present words from `start` to `stop`; a copy where there is an overlay."""
+        words = self.words[start:stop]
+        if not self.overlay:
             return words
         words = words.copy()
-        for run in self._overlay[tensor]:
+        for run in self.overlay:
             if run.indices is None:
                 begin, end = max(start, run.start), min(stop, run.stop)
                 if begin < end:
@@ -379,61 +446,32 @@ class Preparation:
             words[at[first:last] - start] = new[first:last]
         return words
 
-    # -- the end --------------------------------------------------------------------------------------------------
+    def merge(self, fresh: Sequence[Piece]) -> None:
+        """Merge the overlay and the changes of a later edge into one piece; its old words are those of the state."""
+        pieces = [*self.overlay, *fresh]
+        at = np.concatenate([piece.places for piece in pieces])
+        new = np.concatenate([piece.new for piece in pieces])
+        order = np.argsort(at, kind="stable")
+        at = at[order]
+        last = np.ones(len(at), np.bool_)
+        np.not_equal(at[1:], at[:-1], out=last[:-1])  # of two writes to a word, the later edge's counts
+        at, new = at[last], new[order[last]]
+        self.overlay = [Piece(pieces[0].tensor, 0, len(self.words), at, self.words[at], new)]
 
-    def finish(
-        self,
-        *,
-        version: int,
-        chain: str,
-        layout_digest: str,
-        route: Sequence[str],
-        size: int,
-        seconds: float,
-        on_applied: Callable[[Update, float], None] | None = None,
-    ) -> Update:
-        """The update that takes the state held to the last edge's version."""
-        for tensor in list(self._copied):
-            words, origin = self._copied.pop(tensor), self._origin[tensor]
-            assert origin is not None
-            info = self.layout.tensors[tensor]
-            held = self._state.words(origin)
-            count = int(np.count_nonzero(held != words))
-            self._budget.take(count * (8 + 2 * words.itemsize), object=f"tensor {info.name!r}")
-            indices, old, new = changed_words(held, words)
-            piece = Piece(tensor, 0, len(words), indices, old, new)
-            # The copy holds words that no edge listed: the state must still be the one that it was made of.
-            proven = fingerprint.text(int(self._sums_before[origin]) + piece.sum(info.name))
-            if proven != fingerprint.text(int(self.sums[tensor])):
-                raise WrongBaseError(
-                    f"tensor {info.name!r} was written to while the update was prepared",
-                    object="the state",
-                    rule="TD-APP-001",
-                    advice="Prepare the update again.",
-                )
-            if len(indices):
-                self._overlay[tensor] = [piece]
-        return Update(
-            self._state,
-            layout=self.layout,
-            origin=self._origin,
-            built=self._built,
-            sparse=self._overlay,
-            sums=self.sums,
-            sums_before=self._sums_before,
-            version=version,
-            chain=chain,
-            layout_digest=layout_digest,
-            route=tuple(route),
-            size=size,
-            seconds=seconds,
-            threads=self._threads,
-            on_applied=on_applied,
-        )
+
+def _jobs(packs: Sequence[tuple[Pack, Blob]], wanted: Collection[int] | None) -> Iterator[_Job]:
+    """The chunks and plain tensors to decode: those with words of the wanted tensors."""
+    for pack, blob in packs:
+        if isinstance(pack, PlainPack):
+            yield from ((pack, blob, tensor) for tensor in pack.tensors if wanted is None or tensor in wanted)
+            continue
+        for index, chunk in enumerate(pack.chunks):
+            if wanted is None or any(tensor in wanted for tensor, _, _ in chunk.slices):
+                yield pack, blob, index
 
 
 class _Room:
-    """A stretch of an arena, filled from the front by several threads."""
+    """A range of an arena's memory that several threads fill from the front."""
 
     def __init__(self, memory: NDArray[np.uint8]) -> None:
         self._memory = memory
@@ -441,7 +479,7 @@ class _Room:
         self._lock = threading.Lock()
 
     def move(self, piece: Piece) -> Piece:
-        """The same piece, its arrays in the arena."""
+        """The same piece with its arrays in the arena."""
         indices = None if piece.indices is None else self._place(piece.indices)
         old = None if piece.old is None else self._place(piece.old)
         return Piece(piece.tensor, piece.start, piece.stop, indices, old, self._place(piece.new))
@@ -453,16 +491,3 @@ class _Room:
         placed = self._memory[start : start + array.nbytes].view(array.dtype)
         placed[:] = array
         return placed
-
-
-class _Base:
-    """The fitted base of one edge, as chunks see it."""
-
-    def __init__(self, preparation: Preparation, zero: frozenset[int]) -> None:
-        self.take = preparation.take
-        self.part = preparation.part
-        self._zero = zero
-
-    def is_zero(self, tensor: int) -> bool:
-        # Other chunks may have written their slices of such a tensor by now; a chunk's own slices are still zero.
-        return tensor in self._zero

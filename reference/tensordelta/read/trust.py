@@ -1,4 +1,4 @@
-"""What a reader of signed chains trusts, and what it remembers so as not to be led back (SPEC.md section 14)."""
+"""The keys that a reader of signed chains trusts, and its defence against older versions (SPEC.md section 14)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..format.names import SHORTCUTS, manifest_name
 from ..format.signature import PublicKey
 from ..format.signature import verify as verify_signatures
 
-_UNSIGNED = "Have whoever published it sign it, or choose a version that is signed; `tensordelta sign` signs a chain."
+_UNSIGNED = "Ask its publisher to sign it, or choose a version that is signed; `tensordelta sign` signs a chain."
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})")
 
 
@@ -23,7 +23,7 @@ class Applied(NamedTuple):
 
     Attributes:
         chain, version: which.
-        layout, fingerprint: what its manifest said of it; None where that is not remembered.
+        layout, fingerprint: those in its manifest; None where they are not remembered.
     """
 
     chain: str
@@ -33,18 +33,18 @@ class Applied(NamedTuple):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Applied:
-        """What a reader keeps of a version that it applies."""
+        """The record of a version that is applied."""
         return cls(manifest.chain, manifest.version, manifest.layout, manifest.fingerprint)
 
 
 class Trust:
-    """The keys that a reader trusts, and the newest version that it has applied.
+    """The keys that a reader trusts, and the newest version that it has applied. Several threads may use one object.
 
     Args:
         keys: by key id.
         allow_rollback: a version may be older than one applied before.
-        max_age: seconds that the newest version may be old; None for any age.
-        remembers: keep what was applied. A writer and a verifier read versions in any order, and do not.
+        max_age: the greatest age of the newest version, in seconds; None for any age.
+        remembers: remember what was applied. Not for writers and verifiers, which read versions in any order.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class Trust:
         self._applied: Applied | None = None
 
     def unbound(self, *more: PublicKey, max_age: float | None = None) -> Trust:
-        """The same keys, and `more`, for whoever reads versions in any order."""
+        """The same keys, and `more`, for a writer or verifier, which reads versions in any order."""
         return Trust({**self.keys, **{key.id: key for key in more}}, max_age=max_age, remembers=False)
 
     def verify(self, data: bytes, signature: bytes | None, *, object: str) -> None:
         """Verify the bytes of chain.json, a manifest or a shortcut.
 
         Args:
-            data: as stored.
-            signature: those of the signature object; None where there is none.
+            data: the object's bytes, as stored.
+            signature: the bytes of its signature object; None where there is none.
             object: the object's name.
 
         Raises:
@@ -91,10 +91,10 @@ class Trust:
 
         Args:
             manifest: the version's own.
-            held: what is held, where that is remembered elsewhere.
+            held: what is held, where the state or the folder remembers that.
 
         Raises:
-            UntrustedError: it is older than one that was held, or another than it was when it was held.
+            UntrustedError: it is older than a version that was held, or differs from what it was when it was held.
         """
         if not self._remembers:
             return
@@ -113,14 +113,14 @@ class Trust:
                 continue
             if (manifest.layout, manifest.fingerprint) != (each.layout, each.fingerprint):
                 raise UntrustedError(
-                    f"version {manifest.version} is another than it was when it was held",
+                    f"version {manifest.version} differs from what it was when it was held",
                     object=name,
                     rule="TD-SIG-006",
-                    advice="A version never changes: ask whoever holds the key. To accept it, start from nothing.",
+                    advice="A version never changes: ask the holder of the key. To accept it, start from nothing.",
                 )
 
     def check_age(self, manifest: Manifest) -> None:
-        """Check that the newest version is not older than it may be.
+        """Check that the newest version is not older than `max_age`.
 
         Raises:
             UntrustedError: it is.
@@ -133,11 +133,11 @@ class Trust:
                 f"the newest version is {age:,.0f} seconds old, more than {self.max_age:,.0f}",
                 object=manifest_name(manifest.version),
                 rule="TD-SIG-008",
-                advice="Newer versions may be withheld from you: see whether the writer still publishes.",
+                advice="Newer versions may be withheld from you: check whether the writer still publishes.",
             )
 
     def remember(self, manifest: Manifest) -> None:
-        """Keep that a version was applied; one that is older than before only where going back is allowed."""
+        """Remember that a version was applied; an older one than before only where going back is allowed."""
         before = self._applied
         if not self._remembers:
             return
@@ -151,7 +151,7 @@ class Trust:
 
 
 def _seconds(created: str) -> float:
-    """Seconds since 1970 of a time of the format, which need be no day of the calendar (TD-JSN-016)."""
+    """Seconds since 1970 of a time in the format, whose day need not be in the calendar (TD-JSN-016)."""
     match = _DATE.match(created)
     assert match is not None
     year, month, day, hour, minute, second = map(int, match.groups())

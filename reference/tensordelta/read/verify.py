@@ -1,4 +1,4 @@
-"""The verifier's procedure: every object of a chain, and with `deep` every version over every edge (section 17)."""
+"""The verifier's procedure (SPEC.md section 17): every object of a chain, and with `deep` every edge decoded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from ..tables import Table
 from .listing import check_shortcut
 from .reader import Reader
 from .routes import Edge
-from .sources import UnansweredError
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Verification:
 
     Attributes:
         versions: the versions that exist.
-        faults: what is wrong, each with its object and rule.
+        faults: the faults, each with its object and rule.
     """
 
     versions: Sequence[int]
@@ -67,8 +66,11 @@ def verify(reader: Reader, *, deep: bool = False, progress: Callable[[int, int],
 
     Args:
         reader: of the chain.
-        deep: rebuild every version over every edge, and prove each.
-        progress: called with the number of checked edges, and of all.
+        deep: rebuild every version over every edge that leads to it, and prove each.
+        progress: called with the number of checked edges, and the number of all.
+
+    Raises:
+        StoreError: the store failed, or a source that has a pack; then nothing is known of the rest.
     """
     return _Verifier(reader, deep, progress).run()
 
@@ -85,8 +87,8 @@ class _Verifier:
         self._held = State.empty()
 
     def run(self) -> Verification:
-        versions = self._reader.versions(unsigned=True)
-        shortcuts = sorted(self._reader.shortcuts(unsigned=True), key=lambda each: (each.version, str(each)))
+        versions = self._reader.documents.versions(unsigned=True)
+        shortcuts = sorted(self._reader.documents.shortcuts(unsigned=True), key=lambda each: (each.version, str(each)))
         total, done = len(versions) + len(shortcuts), 0
         members: dict[int, list[str]] = {version: [] for version in versions}
         for version in versions:
@@ -104,7 +106,7 @@ class _Verifier:
         self._unreachable(members)
         if versions:
             with self._always():
-                self._reader.check_age(versions[-1])
+                self._reader.documents.check_age(versions[-1])
         return Verification(versions, self._faults)
 
     def _step(self, done: int, total: int) -> int:
@@ -113,7 +115,7 @@ class _Verifier:
         return done + 1
 
     def _fault(self, fault: TensorDeltaError) -> None:
-        """Report a fault once, however many manifests name the object."""
+        """Report a fault, once even if several manifests name the object."""
         key = (fault.object, fault.rule, fault.reason)
         if key not in self._known:
             self._known.add(key)
@@ -121,11 +123,9 @@ class _Verifier:
 
     @contextmanager
     def _noting(self, name: str) -> Iterator[None]:
-        """Take what is wrong with a member of a route."""
+        """Collect the errors of a member of routes."""
         try:
             yield
-        except UnansweredError as fault:
-            raise fault.failure from None
         except MissingError as fault:
             # Retention may take the packs of a member while another leads to its version.
             self._collected.setdefault(name, fault)
@@ -135,23 +135,23 @@ class _Verifier:
 
     @contextmanager
     def _always(self) -> Iterator[None]:
-        """Take what is wrong with an object that retention keeps as long as its manifest."""
+        """Report the error of an object that retention keeps as long as its manifest."""
         try:
             yield
         except TensorDeltaError as fault:
             self._fault(fault)
 
     def _manifest(self, version: int, name: str) -> None:
-        manifest = self._reader.manifest(version)
+        manifest = self._reader.documents.manifest(version)
         with self._always():
-            sums = self._reader.tensor_fingerprints(manifest)
+            sums = self._reader.documents.tensor_fingerprints(manifest)
             if sums is not None and fingerprint.text(fingerprint.combine(sums)) != manifest.fingerprint:
                 raise IntegrityError(
                     "the sum of its tensor fingerprints is not its fingerprint", object=name, rule="TD-FPR-005"
                 )
         for file in manifest.files:
             with self._always():
-                self._reader.file(file)
+                self._reader.packs.file(file)
         check_features(manifest, object=name)
         self._edge(Edge(name, manifest))
 
@@ -163,22 +163,22 @@ class _Verifier:
                 )
             )
             return
-        manifest = self._reader.shortcut(shortcut)
-        check_shortcut(manifest, self._reader.manifest(shortcut.version), object=name)
+        manifest = self._reader.documents.shortcut(shortcut)
+        check_shortcut(manifest, self._reader.documents.manifest(shortcut.version), object=name)
         check_features(manifest, object=name)
         self._edge(Edge(name, manifest))
 
     def _edge(self, edge: Edge) -> None:
         manifest = edge.manifest
-        layout = self._reader.layout(manifest.layout)
+        layout = self._reader.documents.layout(manifest.layout)
         if manifest.base is not None:
             with self._noting(edge.name):
                 self._base(edge, manifest.base)
         packs: list[Pack] = []
-        with self._reader.ahead((manifest.version, entry) for entry in manifest.packs):
+        with self._reader.packs.ahead((manifest.version, entry) for entry in manifest.packs):
             for entry in manifest.packs:
                 with self._noting(edge.name):
-                    packs.append(self._reader.pack(entry, manifest, layout, keep=False)[0])
+                    packs.append(self._reader.packs.pack(entry, manifest, layout, keep=False)[0])
         if edge.name in self._failed or edge.name in self._collected:
             return
         check_overlap(packs, layout, object=edge.name)
@@ -186,15 +186,15 @@ class _Verifier:
             self._rebuild(edge)
 
     def _base(self, edge: Edge, base: Base) -> None:
-        own = self._reader.manifest(base.version)
+        own = self._reader.documents.manifest(base.version)
         if (own.layout, own.fingerprint) != (base.layout, base.fingerprint):
             raise WrongBaseError(
                 f"its base is not what version {own.version}'s own manifest says", object=edge.name, rule="TD-RTE-002"
             )
-        self._reader.layout(base.layout)
+        self._reader.documents.layout(base.layout)
 
     def _rebuild(self, edge: Edge) -> None:
-        """Decode an edge from its base; the state of the last version is kept, since most edges start there."""
+        """Decode an edge from its base; the newest state so far is kept, since most edges start there."""
         if edge.base is None:
             base = State.empty()
         elif edge.base == self._held.version:
@@ -207,7 +207,7 @@ class _Verifier:
             self._held = base
 
     def _unreachable(self, members: dict[int, list[str]]) -> None:
-        """A collected member is a fault only where no other leads to its version."""
+        """Report collected members to whose version no other route leads."""
         if not self._collected:
             return
         planner = self._reader.planner()

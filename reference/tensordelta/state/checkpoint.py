@@ -1,6 +1,6 @@
 """Checkpoints on disk: a safetensors file, or a Hugging Face folder of them.
 
-Reading maps the files, so that a checkpoint of any size costs no memory of its own.
+Reading maps the files, so that a checkpoint of any size takes no memory of its own.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ INDEX_SUFFIX = ".safetensors.index.json"
 INDEX = "model.safetensors.index.json"
 DEFAULT_SHARD = "model.safetensors"
 
-#: Weights in other formats, and what trainers leave beside a checkpoint: not laid beside a published one.
+#: Suffixes of weights in other formats and of files that trainers leave in a folder: no files of the checkpoint.
 _NOT_FILES = frozenset(
     [
         *(".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".lock", ".msgpack", ".npy", ".npz"),
         *(".onnx", ".pkl", ".pt", ".pth", ".safetensors", ".tflite", ".tmp"),
     ]
 )
-#: Bytes of a file that is laid beside a checkpoint.
+#: Bytes that a file of a checkpoint may have, other than a safetensors file.
 _MAX_FILE = 64 * 2**20
 
 
@@ -62,9 +62,9 @@ class Checkpoint:
         layout: its tensors.
         words: for each tensor its words, mapped read-only.
         shards: its safetensors files.
-        files: the small files beside them, by name.
+        files: its other files, by name.
         is_folder: False for a single file.
-        index: name of the file that says which shards there are, if one does.
+        index: name of the file that lists the shards, if there is one.
     """
 
     layout: Layout
@@ -81,7 +81,7 @@ class Checkpoint:
 
 
 def map_words(file: BufferedIOBase, *, writable: bool = False) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The bytes of an open file, mapped; the map stays when the file is closed."""
+    """The bytes of an open file, mapped; the map stays valid when the file is closed."""
     if not os.fstat(file.fileno()).st_size:
         return np.empty(0, np.uint8)
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
@@ -98,7 +98,7 @@ def read_header(path: Path) -> Header:
 
     Raises:
         MissingError: no such file.
-        MalformedError, LimitError: safetensors would not read it.
+        MalformedError, LimitError: it is no valid safetensors file.
     """
     try:
         with path.open("rb") as file:
@@ -110,10 +110,10 @@ def read_header(path: Path) -> Header:
 
 
 def read_raw_header(file: BufferedIOBase, *, object: str) -> tuple[bytes, Header]:
-    """The bytes of an open safetensors file before its words, and what they say.
+    """The bytes of an open safetensors file before its words, and the header in them.
 
     Raises:
-        MalformedError, LimitError: safetensors would not read it.
+        MalformedError, LimitError: it is no valid safetensors file.
     """
     size = os.fstat(file.fileno()).st_size
     prefix = file.read(8)
@@ -131,9 +131,9 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a safetensors file, or a Hugging Face folder with or without an index.
 
     Raises:
-        MissingError: nothing there.
+        MissingError: no such file or folder, or a folder without a safetensors file.
         ConflictError: the folder of a chain.
-        MalformedError, UnsupportedError, LimitError: a file that safetensors would not read, or a tensor that the
+        MalformedError, UnsupportedError, LimitError: a file that is no valid safetensors file, or a tensor that the
             format does not allow.
     """
     path = Path(path)
@@ -142,7 +142,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except (MalformedError, LimitError) as fault:
         if fault.advice != fault.default_advice:
             raise
-        advice = "The file is damaged, or no safetensors file: name another, or save it again."
+        advice = "The file is damaged, or is no safetensors file: name another, or save it again."
         raise type(fault)(fault.reason, object=fault.object, rule=fault.rule, advice=advice) from None
 
 
@@ -172,7 +172,7 @@ def _open(
                     f"tensor {name!r} is in {held[name][1].name} and in {shard.name}",
                     object=str(path),
                     rule="TD-PCK-014",
-                    advice="Leave one of them out, or write an index that says which one counts.",
+                    advice="Remove one of them, or write an index that names one file for each tensor.",
                 )
             held[name] = Tensor(name, entry.dtype, entry.shape), shard
     layout = Layout.of((tensor for tensor, _ in held.values()), object=str(path))
@@ -216,7 +216,7 @@ def read_index(data: bytes, *, object: str) -> dict[str, str]:
     """The weight map of a Hugging Face index: tensor name -> file name.
 
     Raises:
-        MalformedError: no weight map, or one that names a file elsewhere.
+        MalformedError: no weight map, or one that names a file outside the folder.
     """
     try:
         if len(data) > _MAX_FILE or strict_json.depth(data) > strict_json.MAX_DEPTH:
@@ -258,12 +258,12 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def shard_order(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """The order in which tensors lie in a file: widest dtype first, so that every one is aligned."""
+    """The order of tensors in a file: widest dtype first, so that every tensor is aligned."""
     return sorted(tensors, key=lambda tensor: (-tensor.kind.bits, tensor.name))
 
 
 def shard_header(tensors: Sequence[Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The bytes before the buffer of a file of these tensors, in the order given."""
+    """The bytes of a file of these tensors, in the order given, before its words."""
     return build_header(((tensor.name, tensor.dtype, tensor.shape, tensor.nbytes) for tensor in tensors), metadata)
 
 

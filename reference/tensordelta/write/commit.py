@@ -207,7 +207,7 @@ def base_of(manifest: Manifest | None) -> Base | None:
 
 def digest_layout(reader: Reader, layout: Layout, before: Manifest | None) -> str:
     """The digest of a layout: that of the version before if it has the same tensors, however its object writes them."""
-    if before is not None and reader.layout(before.layout) == layout:
+    if before is not None and reader.documents.layout(before.layout) == layout:
         return before.layout
     return hashlib.sha256(layout.encode()).hexdigest()
 

@@ -85,7 +85,7 @@ class Draft:
         if layout is not None:
             tensors = layout_of(layout)
         elif before is not None:
-            tensors = writer.reader.layout(before.layout)
+            tensors = writer.reader.documents.layout(before.layout)
         else:
             raise ValueError("there is no version before whose layout could be taken: name one")
         digest = digest_layout(writer.reader, tensors, before)
@@ -113,7 +113,7 @@ class Draft:
         if document.chain != reader.chain:
             raise ConflictError(f"is for chain {document.chain}, not {reader.chain}", object=DRAFT, rule="TD-OBJ-011")
         if isinstance(document.tensors, UnsetType):
-            layout = reader.layout(document.layout_digest)
+            layout = reader.documents.layout(document.layout_digest)
         else:
             layout = Layout(document.tensors)
             layout.check(object=DRAFT)
@@ -309,7 +309,7 @@ class Draft:
             )
         if self._document.before is None:
             return None
-        manifest = self._reader.manifest(self._document.before)
+        manifest = self._reader.documents.manifest(self._document.before)
         if self._document.base not in (None, base_of(manifest)):
             raise WrongBaseError(
                 "is not the version that the draft was opened on",
@@ -362,8 +362,8 @@ class Draft:
             UnsupportedError: the new layout lacks tensors of the base whose part in its fingerprint is unknown.
             MissingError, IntegrityError, MalformedError: the fingerprints object is missing or damaged.
         """
-        sums = self._reader.tensor_fingerprints(base)
-        if sums is None and len(self._carried) < len(self._reader.layout(base.layout)):
+        sums = self._reader.documents.tensor_fingerprints(base)
+        if sums is None and len(self._carried) < len(self._reader.documents.layout(base.layout)):
             raise UnsupportedError(
                 "has no fingerprints of its tensors, and the new layout lacks some of these",
                 object=manifest_name(base.version),
@@ -402,7 +402,7 @@ class Draft:
         """The tensors that fitting carries over from the base: index -> index in the base's layout (section 5)."""
         if self._document.base is None:
             return {}
-        return carried(self._reader.layout(self._document.base.layout), self.layout)
+        return carried(self._reader.documents.layout(self._document.base.layout), self.layout)
 
     def __repr__(self) -> str:
         start = "a full version" if self.base is None else f"a delta to version {self.base}"

@@ -16,7 +16,6 @@ from ..codecs.fingerprint import combine, text
 from ..errors import ConflictError, IntegrityError, MissingError
 from ..format.manifest import Manifest
 from ..format.names import ShortcutName, manifest_name, shortcut_name
-from ..read.plan import plan
 from ..read.published import Published, describe
 from ..read.reader import Reader
 from ..state.state import State
@@ -66,9 +65,9 @@ def make_shortcut(
         raise ValueError(f"version {base} is not older than version {version}")
     name = ShortcutName(version, base, tag or None)
     reader = writer.reader
-    own = reader.manifest(version)
-    layout = reader.layout(own.layout)
-    start = None if base is None else reader.manifest(base)
+    own = reader.documents.manifest(version)
+    layout = reader.documents.layout(own.layout)
+    start = None if base is None else reader.documents.manifest(base)
     if writer.signer is not None:
         writer.signer.settle(shortcut_name(*name))
     if reader.store.size(shortcut_name(*name)) is not None:
@@ -96,7 +95,7 @@ def make_shortcut(
 def _adopt(reader: Reader, name: ShortcutName, own: Manifest, start: Manifest | None) -> Manifest:
     """The shortcut that has the name already, if it is the same edge (SPEC.md section 11.2)."""
     object = shortcut_name(*name)
-    found = reader.shortcut(name)
+    found = reader.documents.shortcut(name)
     if (found.layout, found.fingerprint, found.base) != (own.layout, own.fingerprint, base_of(start)):
         raise ConflictError(
             "exists, and leads from or to other states",
@@ -140,7 +139,7 @@ def _states(
 
 def _continues(reader: Reader, old: State, version: int) -> bool:
     """True if the cheapest route to a version, for a reader that holds a state, starts from that state."""
-    edges = plan(reader, version, old.version).edges
+    edges = reader.plan(version, old.version).edges
     return not edges or edges[0].base is not None
 
 

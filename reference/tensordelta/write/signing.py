@@ -112,8 +112,8 @@ def sign_chain(reader: Reader, key: SecretKey, versions: Iterable[int] | None = 
     """
     if reader.trust is not None:
         reader = reader.trusting(reader.trust.unbound(key.public))
-    chosen = frozenset(reader.versions(unsigned=True) if versions is None else versions)
-    shortcuts = (each for each in reader.shortcuts(unsigned=True) if each.version in chosen)
+    chosen = frozenset(reader.documents.versions(unsigned=True) if versions is None else versions)
+    shortcuts = (each for each in reader.documents.shortcuts(unsigned=True) if each.version in chosen)
     members: list[Member | None] = [None, *sorted(chosen), *sorted(shortcuts, key=str)]
 
     def signed(member: Member | None) -> tuple[str, bytes]:
@@ -121,7 +121,7 @@ def sign_chain(reader: Reader, key: SecretKey, versions: Iterable[int] | None = 
         return name, sign(data, key)
 
     found = list(ordered_map(signed, members, threads=reader.threads))
-    changed = [(name, signature) for name, signature in found if reader.signature(name) != signature]
+    changed = [(name, signature) for name, signature in found if reader.documents.signature(name) != signature]
     with reader.store.batch() as batch:
         for name, signature in changed:
             batch.put(signature_name(name), [signature])
@@ -132,14 +132,14 @@ def _checked(reader: Reader, member: Member | None) -> tuple[str, bytes]:
     """Name and bytes of a member, or of chain.json for None, which a reader accepts as they are."""
     if member is None:
         name, rule = CHAIN, "TD-OBJ-010"
-        data = reader.checked(name, MAX_SMALL)
+        data = reader.documents.checked(name, MAX_SMALL)
         found = parse_chain(data).chain
     else:
         name, rule = member_name(member), "TD-OBJ-011"
-        data = reader.checked(name, MAX_MANIFEST)
+        data = reader.documents.checked(name, MAX_MANIFEST)
         if isinstance(member, ShortcutName):
             shortcut = parse_manifest(data, version=member.version, base=member.base, tag=member.tag)
-            check_shortcut(shortcut, reader.manifest(member.version), object=name)
+            check_shortcut(shortcut, reader.documents.manifest(member.version), object=name)
             found = shortcut.chain
         else:
             found = parse_manifest(data, version=member).chain

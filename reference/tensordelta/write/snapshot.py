@@ -15,8 +15,8 @@ from ..checkout.checkout import Checkout
 from ..errors import IntegrityError, MalformedError, TensorDeltaError, WrongBaseError
 from ..format.manifest import Manifest
 from ..format.pack import BuiltPack
+from ..read.packs import Sources
 from ..read.reader import Reader
-from ..read.sources import Sources
 from ..state.checkpoint import Checkpoint
 from ..state.state import State
 from ..stores import cache_root
@@ -63,7 +63,7 @@ class Snapshot:
 
     def expect(self, built: BuiltPack) -> None:
         """Note a pack that was put for the next version. The snapshot does not move before `follow`."""
-        self._reader.keep(built.entry.sha256, built.parts)
+        self._reader.packs.keep(built.entry.sha256, built.parts)
 
     def follow(self, manifest: Manifest, made_of: Encoder | Checkpoint) -> None:
         """Move the snapshot to a version that was just committed; if that fails, it is rebuilt before the next delta.
@@ -99,7 +99,7 @@ class Snapshot:
         if isinstance(made_of, Encoder):
             return reader
         folders = sorted({shard.path.parent for shard in made_of.shards})
-        sources = Sources(reader.sources.schemes, (*reader.sources.folders, *folders))
+        sources = Sources(reader.packs.sources.schemes, (*reader.packs.sources.folders, *folders))
         return reader.trusting(reader.trust, sources=sources)
 
 

@@ -58,8 +58,8 @@ class Writer:
             StoreError: the store failed.
         """
         self.check_signer()
-        self.reader.check_chain()
-        versions = self.reader.versions(unsigned=True)
+        self.reader.documents.check_chain()
+        versions = self.reader.documents.versions(unsigned=True)
         if versions and self.signer is not None:
             self.signer.settle(manifest_name(versions[-1]))
         return versions
@@ -94,10 +94,10 @@ class Writer:
         reader = self.reader
         if not reader.store.exclusive:
             # Another writer may have replaced the manifest that this process read or wrote.
-            reader.forget(versions[-1])
+            reader.documents.forget(versions[-1])
         try:
-            manifest = reader.manifest(versions[-1])
-            reader.layout(manifest.layout)
+            manifest = reader.documents.manifest(versions[-1])
+            reader.documents.layout(manifest.layout)
         except TensorDeltaError:
             if not full:
                 raise
@@ -121,10 +121,10 @@ class Writer:
         """
         name, signer = manifest_name(mine.version), self.signer
         if signer is None:
-            found, data = self.reader.manifest(mine.version), b""
+            found, data = self.reader.documents.manifest(mine.version), b""
         else:
             signer.settle(name)
-            found, data = self.reader.unverified(mine.version)
+            found, data = self.reader.documents.unverified(mine.version)
         if not mine.same_version(found):
             raise conflict(mine.version)
         if signer is not None and not self._is_signed(name, data):
@@ -141,7 +141,7 @@ class Writer:
     def _is_signed(self, name: str, data: bytes) -> bool:
         assert self.reader.trust is not None
         with suppress(TensorDeltaError):
-            self.reader.trust.verify(data, self.reader.signature(name), object=name)
+            self.reader.trust.verify(data, self.reader.documents.signature(name), object=name)
             return True
         return False
 

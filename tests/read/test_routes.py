@@ -20,8 +20,9 @@ from tensordelta.errors import TensorDeltaError
 from tensordelta.format.manifest import Manifest, parse_manifest
 from tensordelta.format.names import ShortcutName
 from tensordelta.read import routes
-from tensordelta.read.listing import Members
+from tensordelta.read.listing import Member, Members, member_name
 from tensordelta.read.routes import Edge, Held, Planner
+from tensordelta.state.state import State
 
 LAYOUT = "1" * 64
 
@@ -69,17 +70,12 @@ class Listing:
         self.shortcuts[ShortcutName(version, base, tag)] = manifest(version, base, size, **members)
         return self
 
-    def planner(self, together: object = None) -> Planner:
-        def read_manifest(version: int) -> Manifest:
-            self.read.append(manifest_name(version))
-            return taken(self.manifests[version])
+    def planner(self, threads: int = 1) -> Planner:
+        def read(member: Member) -> Manifest:
+            self.read.append(member_name(member))
+            return taken(self.shortcuts[member] if isinstance(member, ShortcutName) else self.manifests[member])
 
-        def read_shortcut(name: ShortcutName) -> Manifest:
-            self.read.append(shortcut_name(name.version, name.base, name.tag or ""))
-            return taken(self.shortcuts[name])
-
-        members = Members(self.manifests, self.shortcuts, read_manifest, read_shortcut, together)  # type: ignore[arg-type]
-        return Planner(members)
+        return Planner(Members(self.manifests, self.shortcuts, read, threads))
 
     def plan(self, target: int, **how: object) -> list[str]:
         return [edge.name for edge in self.planner().plan(target, **how)]  # type: ignore[arg-type]
@@ -358,15 +354,17 @@ def test_a_long_chain_around_what_failed() -> None:
     assert caught.value.object == shortcut_name(800, None), "the first error is told"
 
 
-def test_far_away_several_are_read_at_once() -> None:
+def test_far_away_several_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
 
-    def together(jobs: Sequence[Callable[[], object]]) -> list[object]:
-        batches.append(len(jobs))
-        return [job() for job in jobs]
+    def counted(work: Callable[[Member], object], members: list[Member], *, threads: int) -> Iterator[object]:
+        assert threads == 8
+        batches.append(len(members))
+        return map(work, members)
 
+    monkeypatch.setattr("tensordelta.read.listing.ordered_map", counted)
     listing = long_chain(1000)
-    assert joins_up(listing.planner(together).plan(999), 999, None)
+    assert joins_up(listing.planner(threads=8).plan(999), 999, None)
     assert len(batches) < len(listing.read) / 4
 
 
@@ -595,7 +593,6 @@ def test_a_follower_of_a_long_chain_lists_what_is_new(monkeypatch: pytest.Monkey
     assert reading.load(12)["w"].tolist() == (words + np.uint16(1)).tolist()
     with pytest.raises(td.MissingError):
         reading.prepare(state, 4)
-    stale = reading.load(11)
-    stale.forget()
+    stale = State.from_arrays({name: array.copy() for name, array in reading.load(11).items()})
     reading.prepare(stale, 12).apply()
     assert stale["w"].tolist() == (words + np.uint16(1)).tolist()
