@@ -1,7 +1,7 @@
 """The codecs of a chunk: order, positions, values, compression (SPEC.md section 7).
 
-A codec takes arrays and bytes and returns arrays and bytes; it knows nothing of tensors, packs or files. Bad bytes raise
-`CodecFault`, to which the caller adds the name of the chunk. All functions may be called by several threads at once.
+A codec takes arrays and bytes and returns arrays and bytes; it knows nothing of tensors, packs or files. Bad bytes
+raise `CodecFault`, to which the caller adds the name of the chunk. Several threads may call any function at once.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Each byte of both states is read once, in blocks of a few megabytes: large ones, because threads compete for the
 interpreter's lock at each numpy call. The cost of everything after the comparison depends on the changed words alone.
-Where words are aligned to eight bytes they are compared in lanes of eight bytes; only the few lanes that differ are then
-compared word by word.
+Where words are aligned to eight bytes they are compared in lanes of eight bytes; then only the few lanes that differ
+are compared word by word.
 """
 
 from __future__ import annotations

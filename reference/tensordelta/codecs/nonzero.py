@@ -41,7 +41,7 @@ def places(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
 def places_where(compare: np.ufunc, left: NDArray[Any], right: NDArray[Any] | np.generic | int) -> NDArray[np.int64]:
     """Indices at which a comparison holds, ascending: `places(compare(left, right))`.
 
-    The flags are written to memory that each thread keeps and reuses, because fresh memory costs more than a comparison.
+    The flags are written to memory that each thread reuses, because fresh memory costs more than a comparison.
 
     Args:
         compare: such as `np.not_equal`.
