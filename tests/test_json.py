@@ -20,15 +20,9 @@ from strategies import CHAIN, examples
 
 from tensordelta.errors import MalformedError, TensorDeltaError
 from tensordelta.format import manifest, strict_json
+from tensordelta.format.documents import parse_chain, parse_latest
 from tensordelta.format.layout import Layout
-from tensordelta.format.names import (
-    manifest_name,
-    parse_chain,
-    parse_latest,
-    parse_manifest_name,
-    parse_shortcut_name,
-    shortcut_name,
-)
+from tensordelta.format.names import manifest_name, parse_manifest_name, parse_shortcut_name, shortcut_name
 
 DIGEST = "1" * 64
 SUM = "00f1e2d3c4b5a697"

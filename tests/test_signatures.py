@@ -28,7 +28,8 @@ from safetensors.numpy import load_file, save_file
 import tensordelta as td
 from generate.scenes import line, little, move, twins, walk
 from tensordelta.cli import main
-from tensordelta.format.signature import PublicKey, SecretKey, sign, verify
+from tensordelta.format.keys import PublicKey, SecretKey
+from tensordelta.format.signature import sign, verify
 from tensordelta.write.keys import public_key, secret_key, trusted, write_key_pair
 from tensordelta.write.signing import SigningStore
 
@@ -1020,7 +1021,7 @@ main(["log", "chain", "--trusted-key", %r])
 
 
 def test_cryptography_is_imported_when_keys_are_used_only() -> None:
-    script = "import sys, tensordelta.cli, tensordelta.keys; print('cryptography' in sys.modules)"
+    script = "import sys, tensordelta.cli, tensordelta.write.keys; print('cryptography' in sys.modules)"
     package = str(Path(td.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", script],

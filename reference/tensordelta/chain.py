@@ -18,10 +18,11 @@ from .codecs.words import to_array
 from .errors import ConflictError, MissingError, UnsupportedError
 from .events import Event
 from .format import strict_json
+from .format.documents import ChainDocument
+from .format.keys import SecretKey
 from .format.layout import Layout
 from .format.manifest import Manifest
-from .format.names import CHAIN, MANIFESTS, ChainDocument, now, shortcut_name
-from .format.signature import SecretKey, signature_name
+from .format.names import CHAIN, MANIFESTS, now, shortcut_name, signature_name
 from .keep.collect import Collected, collect
 from .keep.pins import Pin, pin, read_pins, unpin
 from .keep.policy import GRACE, Policy

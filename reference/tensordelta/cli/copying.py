@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ..format.keys import PublicKey
 from ..format.names import MAX_VERSION
-from ..format.signature import PublicKey
 from ..keep.copy import copy as copy_chain
 from .options import VERSION, json_option, needed, trusted_keys_option, usage
 from .terminal import Working, print_json, print_table

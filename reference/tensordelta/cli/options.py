@@ -12,8 +12,8 @@ import click
 from .. import chain
 from ..chain import Chain
 from ..errors import TensorDeltaError
+from ..format.keys import PublicKey, SecretKey
 from ..format.names import MAX_VERSION
-from ..format.signature import PublicKey, SecretKey
 from ..threads import thread_count
 from ..write.keys import public_key, secret_key
 

@@ -10,10 +10,10 @@ import msgspec
 from click.core import ParameterSource
 
 from ..checkout.checkout import Checkout, Pulled
+from ..format.keys import PublicKey
 from ..format.layout import Layout
 from ..format.manifest import Manifest
 from ..format.names import CHAIN, parse_manifest_name, parse_shortcut_name
-from ..format.signature import PublicKey
 from ..read.published import annotations_text
 from ..read.verify import Verification
 from ..tables import Table, bytes_text

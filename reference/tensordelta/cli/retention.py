@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from ..format.keys import PublicKey, SecretKey
 from ..format.names import MAX_VERSION, shortcut_name
-from ..format.signature import PublicKey, SecretKey
 from ..keep.policy import GRACE
 from ..tables import bytes_text
 from ..write.encoder import Order, Values

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..format.signature import PublicKey, SecretKey
+from ..format.keys import PublicKey, SecretKey
 from ..write.keys import write_key_pair
 from .options import VERSION, json_option, key_option, needed, open_chain, threads_option, trusted_keys_option
 from .terminal import Working, count, fields, print_json, print_table

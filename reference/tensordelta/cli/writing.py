@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from ..format.keys import PublicKey, SecretKey
 from ..format.names import check_annotations
-from ..format.signature import PublicKey, SecretKey
 from ..read.published import Published, annotations_text
 from ..state.checkpoint import open_checkpoint
 from ..tables import Table, bytes_text, percent_text, ratio_text

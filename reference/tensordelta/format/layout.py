@@ -135,9 +135,8 @@ class Layout:
         name = layout_name(sha256)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise IntegrityError("SHA-256 differs from its name", object=name, rule="TD-LAY-008")
-        value = strict_json.parse(data, object=name, limit=MAX_LAYOUT)
-        strict_json.check_version(value, object=name)
-        layout = cls(strict_json.convert(value, LayoutDocument, object=name, rule="TD-LAY-001").tensors)
+        document = strict_json.parse_document(data, LayoutDocument, object=name, limit=MAX_LAYOUT, rule="TD-LAY-001")
+        layout = cls(document.tensors)
         layout.check(object=name)
         return layout
 

@@ -9,7 +9,6 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, NamedTuple
 
-import msgspec
 from msgspec import Meta
 
 from ..errors import LimitError, MalformedError
@@ -17,8 +16,6 @@ from . import strict_json
 
 #: Versions are at most twelve decimal digits.
 MAX_VERSION = 10**12 - 1
-#: Greatest size of chain.json, latest.json, pins and signatures, in bytes.
-MAX_SMALL = 64 * 2**10
 #: Greatest length of a path, in characters.
 MAX_PATH = 200
 
@@ -54,35 +51,6 @@ _MANIFEST = re.compile(r"manifests/([0-9]{12})\.json")
 _PIN_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
 _PIN = re.compile(rf"pins/({_PIN_NAME})\.json")
 _SHORTCUT = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(?:\.([a-z0-9]{1,16}))?\.json")
-
-
-class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """chain.json: names the chain; written once (SPEC.md section 4.5)."""
-
-    tensordelta: FormatVersion
-    chain: ChainId
-    created: Time
-    annotations: dict[str, str] = {}
-
-
-class LatestDocument(msgspec.Struct, frozen=True):
-    """latest.json: a hint of the newest version (SPEC.md section 4.11)."""
-
-    tensordelta: FormatVersion
-    chain: ChainId
-    version: Version
-
-
-class PinDocument(msgspec.Struct, frozen=True):
-    """A pin: asks collectors to keep a version (SPEC.md section 13).
-
-    It expires `seconds` after it was written; without them it does not expire.
-    """
-
-    tensordelta: FormatVersion
-    chain: ChainId
-    version: Version
-    seconds: Integer | msgspec.UnsetType = msgspec.UNSET
 
 
 class ShortcutName(NamedTuple):
@@ -133,6 +101,11 @@ def parse_pin_name(name: str) -> str | None:
     """The pin's own name in an object's name, or None for any other name."""
     match = _PIN.fullmatch(name)
     return match[1] if match else None
+
+
+def signature_name(name: str) -> str:
+    """Name of an object's signature."""
+    return name + SIGNATURE
 
 
 def layout_name(sha256: str) -> str:
@@ -186,41 +159,6 @@ def check_annotations(annotations: dict[str, str], *, object: str) -> None:
     for key, value in annotations.items():
         if len(key.encode()) + len(value.encode()) > 4096:
             raise LimitError(f"the annotation {key[:40]!r} is longer than 4096 bytes", object=object, rule="TD-LIM-001")
-
-
-def parse_chain(data: bytes) -> ChainDocument:
-    """Parse chain.json.
-
-    Raises:
-        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.5.
-    """
-    value = strict_json.parse(data, object=CHAIN, limit=MAX_SMALL)
-    strict_json.check_version(value, object=CHAIN)
-    document = strict_json.convert(value, ChainDocument, object=CHAIN, rule="TD-OBJ-015")
-    check_annotations(document.annotations, object=CHAIN)
-    return document
-
-
-def parse_latest(data: bytes) -> LatestDocument:
-    """Parse latest.json; callers treat any error as an absent hint.
-
-    Raises:
-        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.11.
-    """
-    value = strict_json.parse(data, object=LATEST, limit=MAX_SMALL)
-    strict_json.check_version(value, object=LATEST)
-    return strict_json.convert(value, LatestDocument, object=LATEST, rule="TD-OBJ-018")
-
-
-def parse_pin(data: bytes, *, object: str) -> PinDocument:
-    """Parse a pin.
-
-    Raises:
-        MalformedError, UnsupportedError, LimitError: see SPEC.md section 13.
-    """
-    value = strict_json.parse(data, object=object, limit=MAX_SMALL)
-    strict_json.check_version(value, object=object)
-    return strict_json.convert(value, PinDocument, object=object, rule="TD-RET-009")
 
 
 def now() -> str:

@@ -161,9 +161,7 @@ def parse_table(text: str | None, *, layout: str, object: str) -> list[Chunk]:
         data = text.encode()
     except UnicodeEncodeError:
         raise MalformedError("the chunk table is not UTF-8", object=object, rule="TD-JSN-001") from None
-    value = strict_json.parse(data, object=object, limit=MAX_HEADER)
-    strict_json.check_version(value, object=object)
-    raw = strict_json.convert(value, _RawTable, object=object, rule="TD-CHK-002")
+    raw = strict_json.parse_document(data, _RawTable, object=object, limit=MAX_HEADER, rule="TD-CHK-002")
     if raw.layout != layout:
         raise MalformedError("made for another layout than the manifest's", object=object, rule="TD-CHK-003")
     if not raw.chunks:

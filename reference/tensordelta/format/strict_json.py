@@ -194,6 +194,21 @@ def convert(
         raise MalformedError(reason, object=object, rule=refine(reason) or rule) from None
 
 
+def parse_document(data: bytes, kind: type[T], *, object: str, limit: int, rule: str) -> T:
+    """Parse a whole document: JSON, then the version, then its fields.
+
+    Args:
+        data, object, limit: see `parse`.
+        kind, rule: see `convert`.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: see `parse`, `check_version` and `convert`.
+    """
+    value = parse(data, object=object, limit=limit)
+    check_version(value, object=object)
+    return convert(value, kind, object=object, rule=rule)
+
+
 def encode(value: msgspec.Struct) -> bytes:
     """The object as JSON without white space. Readers accept other spellings: digests are of the bytes as stored."""
     return msgspec.json.encode(value)

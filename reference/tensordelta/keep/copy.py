@@ -18,9 +18,9 @@ from typing import Any
 
 from ..errors import ConflictError, IntegrityError, MissingError
 from ..format import strict_json
+from ..format.documents import MAX_SMALL, ChainDocument, LatestDocument, parse_chain
 from ..format.manifest import MAX_MANIFEST, Manifest, parse_manifest
-from ..format.names import CHAIN, LATEST, MAX_SMALL, ChainDocument, LatestDocument, parse_chain
-from ..format.signature import signature_name
+from ..format.names import CHAIN, LATEST, signature_name
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..read.trust import Trust

@@ -12,7 +12,8 @@ from msgspec import UNSET, UnsetType
 
 from ..errors import MissingError
 from ..format import strict_json
-from ..format.names import MAX_SMALL, MAX_VERSION, PINS, PinDocument, manifest_name, parse_pin, parse_pin_name, pin_name
+from ..format.documents import MAX_SMALL, PinDocument, parse_pin
+from ..format.names import MAX_VERSION, PINS, manifest_name, parse_pin_name, pin_name
 from ..read.reader import Reader
 from ..stores import Entry, Store
 from ..tables import Table

@@ -21,19 +21,10 @@ from ..errors import ConflictError, TensorDeltaError, UntrustedError
 from ..events import Event, emit
 from ..format import strict_json
 from ..format.chunk_codec import Piece
+from ..format.documents import LatestDocument
 from ..format.layout import Layout
 from ..format.manifest import Base, FileEntry, Manifest, PackEntry, check_features, parse_manifest
-from ..format.names import (
-    LATEST,
-    MAX_VERSION,
-    LatestDocument,
-    file_name,
-    fingerprints_name,
-    layout_name,
-    manifest_name,
-    now,
-    pack_name,
-)
+from ..format.names import LATEST, MAX_VERSION, file_name, fingerprints_name, layout_name, manifest_name, now, pack_name
 from ..read.published import Published, describe
 from ..read.reader import Reader
 from ..read.routes import Edge

@@ -12,19 +12,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 
 from ..errors import ConflictError, MissingError
+from ..format.documents import MAX_SMALL, parse_chain
+from ..format.keys import SecretKey
 from ..format.manifest import MAX_MANIFEST, parse_manifest
 from ..format.names import (
     CHAIN,
-    MAX_SMALL,
     SIGNATURE,
     ShortcutName,
     manifest_name,
-    parse_chain,
     parse_manifest_name,
     parse_shortcut_name,
     shortcut_name,
+    signature_name,
 )
-from ..format.signature import SecretKey, sign, signature_name
+from ..format.signature import sign
 from ..read.listing import check_shortcut
 from ..read.reader import Reader
 from ..stores import Batch, Entry, FolderStore, Parts, Store, StoredBlob, cache_root
