@@ -381,11 +381,11 @@ def test_wrong_usage_in_a_process(steps: Path) -> None:
 def test_interrupted_quietly(tmp_path: Path) -> None:
     script = """
 import os, signal, time
-from tensordelta import chain, cli
+from tensordelta import cli, opening
 def interrupted(*arguments, **options):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
-chain.open = interrupted
+opening.open = interrupted
 cli.main(["verify", "chain"])
 """
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command opens its chain."""
+"""Options that several commands have, and how a command opens its chain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from .. import chain
+from .. import opening
 from ..chain import Chain
 from ..errors import TensorDeltaError
 from ..format.keys import PublicKey, SecretKey
@@ -20,7 +20,7 @@ from ..write.keys import public_key, secret_key
 Command = TypeVar("Command", bound=Callable[..., Any])
 K = TypeVar("K", PublicKey, SecretKey)
 
-#: Where a context's `meta` says that facts are wanted as JSON.
+#: The key of a context's `meta` that says whether `--json` is given.
 JSON = "tensordelta.json"
 
 
@@ -48,6 +48,19 @@ threads_option = click.option(
 VERSION = click.IntRange(min=0, max=MAX_VERSION)
 
 
+def version_or(word: str) -> Callable[[click.Context, click.Parameter, str], int | None]:
+    """A callback that parses a version, or a word for None."""
+
+    def convert(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+        if value == word:
+            return None
+        if not value.isascii() or not value.isdecimal() or int(value) > MAX_VERSION:
+            raise click.BadParameter(f"{value!r} is neither a version nor `{word}`.")
+        return int(value)
+
+    return convert
+
+
 def _read_key(read: Callable[[str], K], value: str) -> K:
     try:
         with needed():
@@ -65,7 +78,7 @@ def _public_keys(
 
 
 def _secret_key(context: click.Context, parameter: click.Parameter, path: str | None) -> SecretKey | None:
-    # By its file alone: what stands in a command line, others see.
+    # A file only: other users can see the arguments of a process.
     return None if path is None else _read_key(lambda value: secret_key(Path(value)), path)
 
 
@@ -108,7 +121,7 @@ def reads_packs(command: Command) -> Command:
             "pack_folders",
             multiple=True,
             type=click.Path(exists=True, file_okay=False, path_type=Path),
-            help="A folder whose safetensors files may stand in for packs that have the same bytes; may be repeated.",
+            help="A folder whose safetensors files are used for packs that have the same bytes; may be repeated.",
         ),
         click.option(
             "--allow-source",
@@ -116,7 +129,7 @@ def reads_packs(command: Command) -> Command:
             metavar="SCHEME",
             multiple=True,
             callback=_scheme,
-            help="Allow packs to be taken from public sources of this scheme, such as hf; may be repeated.",
+            help="Allow packs to be read from public sources of this scheme, such as hf; may be repeated.",
         ),
         threads_option,
     ):
@@ -147,7 +160,7 @@ def encodes(command: Command) -> Command:
 
 
 def writes(command: Command) -> Command:
-    """How what is written is signed, and what of the chain may be read for it."""
+    """How a command signs what it writes, and what it may read of the chain for that."""
     for option in (reads_packs, trusted_keys_option, key_option(required=False)):
         command = option(command)
     return command
@@ -155,12 +168,12 @@ def writes(command: Command) -> Command:
 
 def open_chain(address: str, *, threads: int | None = None, **options: Any) -> Chain:
     with usage(), needed():
-        return chain.open(address, threads=thread_count(threads), **options)
+        return opening.open(address, threads=thread_count(threads), **options)
 
 
 @contextmanager
 def needed() -> Iterator[None]:
-    """Report a package that an address, or a signature, needs and that is not installed."""
+    """Report a package that is not installed, and which an address or a signature needs."""
     try:
         yield
     except ImportError as error:
@@ -169,7 +182,7 @@ def needed() -> Iterator[None]:
 
 @contextmanager
 def usage() -> Iterator[None]:
-    """Report a `ValueError` of arguments as wrong usage; errors of the data are `ValueError`s of their own kind."""
+    """Report a `ValueError` as wrong usage; errors of the data, some of which are `ValueError`s too, pass through."""
     try:
         yield
     except TensorDeltaError:

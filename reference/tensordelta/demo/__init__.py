@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import deserialize
 
-from .. import chain
 from ..chain import Chain
 from ..errors import IntegrityError
 from ..format.names import CHAIN as CHAIN_OBJECT
+from ..opening import open
 from ..state.state import State
 from ..tables import Table, bytes_text, percent_text, ratio_text
 from ..write.snapshot import snapshot_folder
@@ -105,9 +105,9 @@ def run(
     identity = str(uuid.uuid4())
     prepare_folder(folder, identity)
     report("training a small language model; its weights, and those after each step of RL, are published")
-    writer = chain.open(folder / CHAIN, create=True, chain=identity)
+    writer = open(folder / CHAIN, create=True, chain=identity)
     try:
-        receiver = chain.open(folder / CHAIN, chain=identity)
+        receiver = open(folder / CHAIN, chain=identity)
         held = State.empty()
         rows: list[Row] = []
         for checkpoint in training.train(steps=steps, seed=seed, on_progress=on_progress):

@@ -8,7 +8,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from ..errors import LimitError, MalformedError, UnsupportedError
-from ..tables import Table
 from . import strict_json
 from .names import (
     FILES,
@@ -103,28 +102,6 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     def changed(self) -> int:
         """Number of listed words."""
         return sum(pack.changed for pack in self.packs)
-
-    def table(self) -> Table:
-        """The manifest as a table."""
-        base = "full" if self.base is None else f"version {self.base.version}"
-        rows = [
-            ["chain", self.chain],
-            ["version", str(self.version)],
-            ["base", base],
-            ["created", self.created],
-            ["fingerprint", self.fingerprint],
-            ["layout", self.layout],
-            ["listed words", f"{self.changed:,}"],
-            ["size of packs", f"{self.size:,} bytes"],
-            ["features", ", ".join(self.features) or "-"],
-            *([f"annotation {key}", value] for key, value in self.annotations.items()),
-            *([f"pack {index}", f"{pack.label}, {pack.size:,} bytes"] for index, pack in enumerate(self.packs)),
-            *([f"file {file.name}", f"{file.size:,} bytes"] for file in self.files),
-        ]
-        return Table(f"version {self.version} from {base}", ["<field", "<value"], rows)
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
 
     def encode(self) -> bytes:
         """The bytes of the manifest object."""

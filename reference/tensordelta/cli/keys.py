@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from ..format.keys import PublicKey, SecretKey
+from ..results import fields_table
 from ..write.keys import write_key_pair
 from .options import VERSION, json_option, key_option, needed, open_chain, threads_option, trusted_keys_option
-from .terminal import Working, count, fields, print_json, print_table
+from .terminal import Working, count, print_result
 
 
 @click.command()
@@ -18,23 +19,20 @@ from .terminal import Working, count, fields, print_json, print_table
 def keygen(file: Path, as_json: bool) -> None:
     """Make a key to sign with.
 
-    FILE gets the secret key, which only its owner can read; FILE.pub the public one, which readers are given. Both are
-    PEM, and what is there is never overwritten.
+    FILE gets the secret key, which only its owner can read, and FILE.pub the public key, for readers. Both are PEM;
+    existing files are never overwritten.
     """
     with needed():
-        public, beside = write_key_pair(file)
-    if as_json:
-        print_json({"secret": str(file), "public": str(beside), "keyid": public.id, "key": public.raw.hex()})
-        return
-    print_table(
-        fields(
-            "made an Ed25519 key",
-            ("secret", str(file)),
-            ("public", str(beside)),
-            ("as hex", public.raw.hex()),
-            ("key id", public.id),
-        )
+        public, public_file = write_key_pair(file)
+    facts = {"secret": str(file), "public": str(public_file), "keyid": public.id, "key": public.raw.hex()}
+    table = fields_table(
+        "made an Ed25519 key",
+        ("secret", str(file)),
+        ("public", str(public_file)),
+        ("as hex", public.raw.hex()),
+        ("key id", public.id),
     )
+    print_result(as_json, facts, table)
 
 
 @click.command()
@@ -59,17 +57,14 @@ def sign(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Sign what is there already: CHAIN, its versions, and the shortcuts to them.
+    """Sign an existing CHAIN, its versions, and the shortcuts to them.
 
-    You vouch for it: see to it that `verify --deep` finds no fault. With --trusted-key only what such a key has signed
-    is signed again, which is how one key gives way to another.
+    Readers will trust what you sign: check it first with `verify --deep`. With --trusted-key only objects that such a
+    key has signed are signed, which is how to replace a key.
     """
     with Working("reading what there is"):
         opened = open_chain(address, threads=threads, trusted_keys=trusted_keys)
         with needed():
             signed = opened.sign(key, versions or None)
-    if as_json:
-        print_json({"keyid": key.public.id, "signed": signed})
-        return
     title = f"signed {count(len(signed), 'object')}" if signed else "nothing to do: all of it is signed by this key"
-    print_table(fields(title, ("key id", key.public.id)))
+    print_result(as_json, {"keyid": key.public.id, "signed": signed}, fields_table(title, ("key id", key.public.id)))
