@@ -423,5 +423,20 @@ print(sorted(unwanted))
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+@pytest.mark.parametrize("absent", ["click", "rich"])
+def test_without_the_extra_the_command_says_what_to_install(absent: str) -> None:
+    script = f"""
+import sys
+sys.modules[{absent!r}] = None
+import tensordelta as td
+from tensordelta.__main__ import main
+td.State.from_arrays({{}})
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
+    says = "the command line needs click and rich: pip install 'tensordelta[cli]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", says)
+
+
 def test_version(tmp_path: Path) -> None:
     assert td.__version__ in tensordelta("--version", folder=tmp_path).stdout
