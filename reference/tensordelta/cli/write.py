@@ -35,8 +35,8 @@ from .terminal import Working, print_result, print_table
 def demo(folder: Path, steps: int) -> None:
     """Train a small network, publish each step, prove every bit.
 
-    The network is a language model that RL trains. A receiver that sees nothing but the chain follows it. Takes half a
-    minute, and draws a picture where matplotlib is installed.
+    RL trains the network to add modulo 97. A receiver that sees nothing but the chain follows it. Takes up to
+    half a minute, and draws a picture if matplotlib is installed.
     """
     with needed():
         from .. import demo as demonstration

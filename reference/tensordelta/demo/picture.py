@@ -1,4 +1,4 @@
-"""The demo's picture: how small each step's delta is beside the whole checkpoint, and why."""
+"""The demo's picture: the size of each step's delta compared with the whole checkpoint, and the reason."""
 
 import os
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 # Okabe and Ito's blue and vermilion, which colour-blind readers tell apart, on greys.
 DELTA, WHOLE = "#0072B2", "#D55E00"
 INK, QUIET, FAINT = "#1F2430", "#5F6673", "#E4E7EC"
-MANY = 30  # steps, from which on each one is too narrow for a dot or a bar of its own
+MANY = 30  # steps above which dots and bars are drawn smaller
 
 
 @dataclass(frozen=True)
 class Row:
-    """What publishing and applying one step took."""
+    """Sizes and times of publishing and applying one step."""
 
     step: int
     changed: int
@@ -59,7 +59,7 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def draw_sizes(axes: "Axes", rows: Sequence[Row]) -> None:
-    """Bytes on a logarithmic scale, because the whole checkpoint and a delta fit on no other."""
+    """Bytes on a logarithmic scale, which shows both the whole checkpoint and a delta."""
     from matplotlib.ticker import NullLocator
 
     prepare(axes, rows, "Bytes published per step", "on a logarithmic scale")
@@ -99,7 +99,7 @@ def draw_shares(axes: "Axes", rows: Sequence[Row]) -> None:
 
 
 def prepare(axes: "Axes", rows: Sequence[Row], heading: str, remark: str) -> None:
-    """The look that both panels share."""
+    """What both panels have in common."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(heading, loc="left", fontsize=11, fontweight="bold", color=INK, pad=24)
@@ -118,7 +118,7 @@ def prepare(axes: "Axes", rows: Sequence[Row], heading: str, remark: str) -> Non
 
 
 def label(axes: "Axes", text: str, where: tuple[float, float], points: tuple[float, float], **look: Any) -> None:
-    """Text some points from a place in the data, which wipes out the grid behind it."""
+    """Text at some points' distance from a place in the data, over a white background."""
     look = {"fontsize": 9.5} | look
     wipe = {"facecolor": "white", "edgecolor": "none", "pad": 2}
     axes.annotate(text, where, points, textcoords="offset points", va="center", bbox=wipe, **look)
