@@ -33,20 +33,16 @@ class Folder:
 
     Args:
         path: of the folder; links in this path itself are followed, because the user chose it.
+        descriptor: of the folder, if it is open already; it is closed with this object.
 
     Attributes:
         path: the same, for messages.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], descriptor: int | None = None) -> None:
         self.path = Path(path)
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    @classmethod
-    def _held(cls, path: Path, descriptor: int) -> Folder:
-        folder = object.__new__(cls)
-        folder.path, folder._descriptor = path, descriptor
-        return folder
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags) if descriptor is None else descriptor
 
     def close(self) -> None:
         """Close the descriptor; opened files stay open."""
@@ -96,7 +92,7 @@ class Folder:
             if make:
                 with suppress(FileExistsError):
                     os.mkdir(last, mode, dir_fd=parent)
-            return Folder._held(self.path / name, _opened_folder(last, parent))
+            return Folder(self.path / name, _opened_folder(last, parent))
 
     def status(self, name: str = "") -> os.stat_result:
         """The status of a name, or of this folder where no name is given; links are not followed.

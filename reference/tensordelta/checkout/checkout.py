@@ -44,7 +44,7 @@ from ..state.state import State
 from ..state.update import Update
 from ..stores import sync_folder
 from .anchored import Folder, IrregularError
-from .record import NEXT, STATE, HeldFile, Holding, garbled
+from .record import NEXT, STATE, Holding, garbled
 from .staging import METADATA, STAGED, FileLayout, Staging, settle
 from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
 
@@ -448,7 +448,7 @@ class Checkout:
     ) -> None:
         """Build the version's files in next/, then move them over."""
         started = time.perf_counter()
-        files = {name: HeldFile(*each) for name, each in staging.finish(update, reader).items()}
+        files = staging.finish(update, reader)
         following = Holding.after(update, manifest, files)
         self._check_way(held, files)
         self._write_private(NEXT, [msgspec.json.encode(following)])

@@ -135,22 +135,13 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         files: dict[str, HeldFile] = {}
         for name, file in self.files.items():
-            status = self.check_file(folder, name)
-            if (digests or status.st_mtime_ns != file.mtime_ns) and not file.shard:
-                with self.open(folder, name) as opened:
+            with self.open(folder, name) as opened:
+                mtime_ns = os.fstat(opened.fileno()).st_mtime_ns
+                if (digests or mtime_ns != file.mtime_ns) and not file.shard:
                     if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
                         raise _altered(folder, f"{name} is not as it was pulled")
-            files[name] = msgspec.structs.replace(file, mtime_ns=status.st_mtime_ns)
+            files[name] = msgspec.structs.replace(file, mtime_ns=mtime_ns)
         return files
-
-    def check_file(self, folder: Folder, name: str) -> os.stat_result:
-        """Check that a file exists and has its recorded size.
-
-        Raises:
-            WrongBaseError: it is not.
-        """
-        with self.open(folder, name) as file:
-            return os.fstat(file.fileno())
 
     def open(self, folder: Folder, name: str, *, writable: bool = False) -> BufferedIOBase:
         """Open a file, and check that it has its recorded size.

@@ -24,6 +24,7 @@ from ..read.reader import Reader
 from ..state.checkpoint import DEFAULT_SHARD, INDEX_SUFFIX, SUFFIX, map_words, read_index, shard_header, shard_order
 from ..state.update import Update
 from .anchored import Folder
+from .record import HeldFile
 
 #: The folder, in a checkout's private one, in which the files of the next version are built.
 STAGED = "next"
@@ -158,7 +159,7 @@ class Staging:
             os.posix_fallocate(file.fileno(), 0, size)
             return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
 
-    def finish(self, update: Update, reader: Reader) -> dict[str, tuple[int, int, str, bool]]:
+    def finish(self, update: Update, reader: Reader) -> dict[str, HeldFile]:
         """Complete the files and make them durable.
 
         Args:
@@ -166,8 +167,7 @@ class Staging:
             reader: reads the other files.
 
         Returns:
-            For each file its size, its modification time in ns, a SHA-256, and whether it is a shard; the digest of a
-            shard is that of its header.
+            What state.json says of each file, by name.
         """
         shards = self._files.shards
         for name, tensors in shards.items():
@@ -185,16 +185,16 @@ class Staging:
             else:
                 words[piece.indices] = piece.new
         self._words.clear()
-        described: dict[str, tuple[int, int, str, bool]] = {}
+        described: dict[str, HeldFile] = {}
         for name, tensors in shards.items():
             header = hashlib.sha256(shard_header(tensors, METADATA)).hexdigest()
-            described[name] = (*settle(self._private, f"{STAGED}/{name}"), header, True)
+            described[name] = HeldFile(*settle(self._private, f"{STAGED}/{name}"), header, shard=True)
         for file in self._files.files:
             blob = reader.file(file)
             with self._private.create(f"{STAGED}/{file.name}") as target:
                 for offset in range(0, blob.size, _READ):
                     target.write(blob.read(offset, min(_READ, blob.size - offset)))
-            described[file.name] = (*settle(self._private, f"{STAGED}/{file.name}"), file.sha256, False)
+            described[file.name] = HeldFile(*settle(self._private, f"{STAGED}/{file.name}"), file.sha256)
         for folder in [*(name for name, is_folder in self._private.walk(STAGED) if is_folder), STAGED]:
             self._private.sync(folder)
         return described

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ..format.keys import PublicKey
@@ -36,8 +38,8 @@ def gc(
     keep: tuple[int, ...],
     grace: float,
     dry_run: bool,
-    trusted_keys: tuple[PublicKey, ...] | None,
     as_json: bool,
+    **opening: Any,
 ) -> None:
     """Delete versions of CHAIN.
 
@@ -45,7 +47,7 @@ def gc(
     rebuilt, unless there is a full shortcut to the oldest wanted version.
     """
     with Working("looking for what may be deleted"):
-        opened = open_chain(address, trusted_keys=trusted_keys)
+        opened = open_chain(address, **opening)
         with usage():
             done = opened.collect(keep_last, keep_every=keep_every, keep=keep, grace=grace, dry_run=dry_run)
     print_result(as_json, done.facts(), done.table())

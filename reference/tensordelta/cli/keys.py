@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ..format.keys import PublicKey, SecretKey
+from ..format.keys import SecretKey
 from ..results import fields_table
 from ..write.keys import write_key_pair
 from .options import VERSION, json_option, key_option, needed, open_chain, threads_option, trusted_keys_option
@@ -49,21 +50,14 @@ def keygen(file: Path, as_json: bool) -> None:
 @trusted_keys_option
 @threads_option
 @json_option
-def sign(
-    address: str,
-    key: SecretKey,
-    versions: tuple[int, ...],
-    trusted_keys: tuple[PublicKey, ...] | None,
-    threads: int | None,
-    as_json: bool,
-) -> None:
+def sign(address: str, key: SecretKey, versions: tuple[int, ...], as_json: bool, **opening: Any) -> None:
     """Sign an existing CHAIN, its versions, and the shortcuts to them.
 
     Readers will trust what you sign: check it first with `verify --deep`. With --trusted-key only objects that such a
     key has signed are signed, which is how to replace a key.
     """
     with Working("reading what there is"):
-        opened = open_chain(address, threads=threads, trusted_keys=trusted_keys)
+        opened = open_chain(address, **opening)
         with needed():
             signed = opened.sign(key, versions or None)
     title = f"signed {count(len(signed), 'object')}" if signed else "nothing to do: all of it is signed by this key"

@@ -1,4 +1,7 @@
-"""Options that several commands have, and how a command opens its chain."""
+"""Options that several commands have, and how a command opens its chain.
+
+A command takes those of its options that `open_chain` takes as `**opening`.
+"""
 
 from __future__ import annotations
 

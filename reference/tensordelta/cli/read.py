@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 import msgspec
 from click.core import ParameterSource
 
-from ..chain import Chain
 from ..checkout.checkout import Checkout, Pulled
-from ..format.keys import PublicKey
 from ..format.layout import Layout
 from ..format.manifest import Manifest
 from ..format.names import CHAIN, parse_manifest_name, parse_shortcut_name
@@ -48,9 +47,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @click.argument("address", metavar="CHAIN")
 @trusts
 @json_option
-def log(address: str, trusted_keys: tuple[PublicKey, ...] | None, max_age: float | None, as_json: bool) -> None:
+def log(address: str, as_json: bool, **opening: Any) -> None:
     """List the versions of CHAIN."""
-    opened = open_chain(address, trusted_keys=trusted_keys, max_age=max_age)
+    opened = open_chain(address, **opening)
     history = opened.log()
     if len(history):
         opened.manifest()  # refuses a newest version that is too old
@@ -65,18 +64,12 @@ def log(address: str, trusted_keys: tuple[PublicKey, ...] | None, max_age: float
 @click.argument("version", type=VERSION, required=False)
 @trusts
 @json_option
-def show(
-    address: str,
-    version: int | None,
-    trusted_keys: tuple[PublicKey, ...] | None,
-    max_age: float | None,
-    as_json: bool,
-) -> None:
+def show(address: str, version: int | None, as_json: bool, **opening: Any) -> None:
     """Show a version's manifest, tensors and packs.
 
     By default the newest version's.
     """
-    opened = open_chain(address, trusted_keys=trusted_keys, max_age=max_age)
+    opened = open_chain(address, **opening)
     manifest = opened.manifest(version)
     layout = opened.layout(manifest.version)
     if as_json:
@@ -121,6 +114,7 @@ def show(
 @click.pass_context
 def pull(
     context: click.Context,
+    /,
     address: str,
     folder: Path,
     version: int | None,
@@ -129,12 +123,8 @@ def pull(
     poll: float,
     timeout: float | None,
     command: str | None,
-    trusted_keys: tuple[PublicKey, ...] | None,
-    max_age: float | None,
-    allow_sources: tuple[str, ...],
-    pack_folders: tuple[Path, ...],
-    threads: int | None,
     as_json: bool,
+    **opening: Any,
 ) -> None:
     """Bring DIR to a version of CHAIN; an engine can load DIR.
 
@@ -145,27 +135,13 @@ def pull(
     if not follow and (timeout is not None or command is not None or _is_given(context, "poll")):
         raise click.UsageError("--poll, --timeout and --exec go with --follow.")
     with Working("reading what there is") as working:
-        opened = open_chain(
-            address,
-            threads=threads,
-            allow_sources=allow_sources,
-            pack_folders=pack_folders,
-            on_event=working.event,
-            trusted_keys=trusted_keys,
-            allow_rollback=allow_rollback,
-            max_age=max_age,
-        )
+        opened = open_chain(address, on_event=working.event, allow_rollback=allow_rollback, **opening)
         if follow:
-            _follow(
-                opened,
-                folder,
-                working,
-                until=version,
-                poll=poll,
-                timeout=timeout,
-                command=command,
-                as_json=as_json,
-            )
+            with _stopped_by_signals() as stop:
+                for pulled in opened.follow_folder(folder, poll=poll, timeout=timeout, until=version, stop=stop):
+                    working.say(json.dumps(as_facts(pulled)) if as_json else _line(pulled))
+                    if command is not None:
+                        _run(command, pulled.version, folder, quiet=as_json)
             return
         pulled = opened.pull(folder, version)
     print_result(as_json, as_facts(pulled), _pulled_table(pulled, folder))
@@ -178,17 +154,7 @@ def pull(
 @reads_packs
 @json_option
 @click.pass_context
-def verify(
-    context: click.Context,
-    address: str,
-    deep: bool,
-    trusted_keys: tuple[PublicKey, ...] | None,
-    max_age: float | None,
-    allow_sources: tuple[str, ...],
-    pack_folders: tuple[Path, ...],
-    threads: int | None,
-    as_json: bool,
-) -> None:
+def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, **opening: Any) -> None:
     """Check every object of CHAIN, or every word of a pulled DIR.
 
     Exits with 1 where something is at fault. With --trusted-key, missing and bad signatures of CHAIN are faults.
@@ -196,20 +162,13 @@ def verify(
     if Checkout.is_checkout(address) and not Path(address, CHAIN).exists():
         with Working("checking every word"):
             with usage():
-                threads = thread_count(threads)
+                threads = thread_count(opening["threads"])
             version, faults = Checkout(address).verify(threads=threads)
         found = Verification([version], faults)
         subject = f"version {version}"
     else:
         with Working("checking") as working:
-            opened = open_chain(
-                address,
-                threads=threads,
-                allow_sources=allow_sources,
-                pack_folders=pack_folders,
-                trusted_keys=trusted_keys,
-                max_age=max_age,
-            )
+            opened = open_chain(address, **opening)
             found = opened.verify(deep=deep, progress=working.count)
         subject = count(len(found.versions), "version")
     if as_json:
@@ -252,18 +211,12 @@ def diff(old: Path, new: Path, threads: int | None, as_json: bool) -> None:
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
 @trusted_keys_option
 @json_option
-def plan(
-    address: str,
-    base: int | None,
-    version: int | None,
-    trusted_keys: tuple[PublicKey, ...] | None,
-    as_json: bool,
-) -> None:
+def plan(address: str, base: int | None, version: int | None, as_json: bool, **opening: Any) -> None:
     """Show the route that a reader would take, and what it costs.
 
     Reads manifests and shortcuts only.
     """
-    planned = open_chain(address, trusted_keys=trusted_keys).plan(version, base)
+    planned = open_chain(address, **opening).plan(version, base)
     print_result(as_json, planned.facts(), planned.table(), expendable=("packs", "changed"), free_text=55)
 
 
@@ -327,24 +280,6 @@ def _edge_text(name: str) -> str:
     if shortcut is not None:
         return f"{shortcut.version} (shortcut from {'nothing' if shortcut.base is None else shortcut.base})"
     return name if version is None else str(version)
-
-
-def _follow(
-    chain: Chain,
-    folder: Path,
-    working: Working,
-    *,
-    until: int | None,
-    poll: float,
-    timeout: float | None,
-    command: str | None,
-    as_json: bool,
-) -> None:
-    with _stopped_by_signals() as stop:
-        for pulled in chain.follow_folder(folder, poll=poll, timeout=timeout, until=until, stop=stop):
-            working.say(json.dumps(as_facts(pulled)) if as_json else _line(pulled))
-            if command is not None:
-                _run(command, pulled.version, folder, quiet=as_json)
 
 
 @contextmanager

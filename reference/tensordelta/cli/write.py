@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ..format.keys import PublicKey, SecretKey
 from ..format.names import check_annotations, shortcut_name
 from ..read.published import Published
 from ..results import annotations_text, fields_table
@@ -78,12 +78,8 @@ def publish(
     source: str | None,
     values: Values,
     order: Order,
-    key: SecretKey | None,
-    trusted_keys: tuple[PublicKey, ...] | None,
-    allow_sources: tuple[str, ...],
-    pack_folders: tuple[Path, ...],
-    threads: int | None,
     as_json: bool,
+    **opening: Any,
 ) -> None:
     """Publish CHECKPOINT as the next version of CHAIN.
 
@@ -94,7 +90,7 @@ def publish(
         raise click.UsageError("--order exponent does not go with --values replace.")
     if plain and (order, values) != ("natural", "step"):
         raise click.UsageError("--order and --values do not go with --plain, which publishes copies of the files.")
-    if trusted_keys is not None and key is None:
+    if opening["trusted_keys"] is not None and opening["key"] is None:
         raise click.UsageError("--trusted-key goes with --key: readers with trusted keys ignore unsigned versions.")
     if source is not None:
         if not plain:
@@ -103,16 +99,7 @@ def publish(
             check_source(source)
     open_checkpoint(checkpoint)  # no chain is made for a checkpoint that cannot be read
     with Working("reading what there is") as working:
-        opened = open_chain(
-            address,
-            create=True,
-            threads=threads,
-            allow_sources=allow_sources,
-            pack_folders=pack_folders,
-            on_event=working.event,
-            key=key,
-            trusted_keys=trusted_keys,
-        )
+        opened = open_chain(address, create=True, on_event=working.event, **opening)
         published = opened.publish(
             checkpoint, annotations=annotations, full=full, plain=plain, source=source, values=values, order=order
         )
@@ -128,18 +115,7 @@ def publish(
 @writes
 @json_option
 def shortcut(
-    address: str,
-    base: int | None,
-    version: int,
-    values: Values,
-    order: Order,
-    tag: str,
-    key: SecretKey | None,
-    trusted_keys: tuple[PublicKey, ...] | None,
-    allow_sources: tuple[str, ...],
-    pack_folders: tuple[Path, ...],
-    threads: int | None,
-    as_json: bool,
+    address: str, base: int | None, version: int, values: Values, order: Order, tag: str, as_json: bool, **opening: Any
 ) -> None:
     """Make another way to a version of CHAIN.
 
@@ -147,15 +123,7 @@ def shortcut(
     folder. A shortcut that exists already is left as it is.
     """
     with Working("reading what there is") as working:
-        opened = open_chain(
-            address,
-            threads=threads,
-            allow_sources=allow_sources,
-            pack_folders=pack_folders,
-            on_event=working.event,
-            key=key,
-            trusted_keys=trusted_keys,
-        )
+        opened = open_chain(address, on_event=working.event, **opening)
         with usage():
             made = opened.shortcut(base, version, order=order, values=values, tag=tag)
     name = shortcut_name(version, base, tag or None)
