@@ -137,9 +137,9 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, file in self.files.items():
             with self.open(folder, name) as opened:
                 mtime_ns = os.fstat(opened.fileno()).st_mtime_ns
-                if (digests or mtime_ns != file.mtime_ns) and not file.shard:
-                    if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
-                        raise _altered(folder, f"{name} is not as it was pulled")
+                suspect = not file.shard and (digests or mtime_ns != file.mtime_ns)
+                if suspect and hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
+                    raise _altered(folder, f"{name} is not as it was pulled")
             files[name] = msgspec.structs.replace(file, mtime_ns=mtime_ns)
         return files
 

@@ -27,6 +27,17 @@ K = TypeVar("K", PublicKey, SecretKey)
 JSON = "tensordelta.json"
 
 
+def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator for several options, which `--help` lists in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def _remember_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
     context.meta[JSON] = value
     return value
@@ -111,62 +122,48 @@ max_age_option = click.option(
 )
 
 
-def trusts(command: Command) -> Command:
-    for option in (max_age_option, trusted_keys_option):
-        command = option(command)
-    return command
-
-
-def reads_packs(command: Command) -> Command:
-    for option in (
-        click.option(
-            "--packs-from",
-            "pack_folders",
-            multiple=True,
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            help="A folder whose safetensors files are used for packs that have the same bytes; may be repeated.",
-        ),
-        click.option(
-            "--allow-source",
-            "allow_sources",
-            metavar="SCHEME",
-            multiple=True,
-            callback=_scheme,
-            help="Allow packs to be read from public sources of this scheme, such as hf; may be repeated.",
-        ),
-        threads_option,
-    ):
-        command = option(command)
-    return command
-
-
-def encodes(command: Command) -> Command:
-    """How changed words are written."""
-    for option in (
-        click.option(
-            "--order",
-            type=click.Choice(["natural", "exponent"]),
-            default="natural",
-            show_default=True,
-            help="natural is fastest; exponent is smallest.",
-        ),
-        click.option(
-            "--values",
-            type=click.Choice(["step", "replace"]),
-            default="step",
-            show_default=True,
-            help="step is smallest; replace may be applied twice.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def writes(command: Command) -> Command:
-    """How a command signs what it writes, and what it may read of the chain for that."""
-    for option in (reads_packs, trusted_keys_option, key_option(required=False)):
-        command = option(command)
-    return command
+trusts = _all(trusted_keys_option, max_age_option)
+reads_packs = _all(
+    threads_option,
+    click.option(
+        "--allow-source",
+        "allow_sources",
+        metavar="SCHEME",
+        multiple=True,
+        callback=_scheme,
+        help="Allow packs to be read from public sources of this scheme, such as hf; may be repeated.",
+    ),
+    click.option(
+        "--packs-from",
+        "pack_folders",
+        multiple=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="A folder whose safetensors files are used for packs that have the same bytes; may be repeated.",
+    ),
+)
+#: How changed words are written.
+encodes = _all(
+    click.option(
+        "--values",
+        type=click.Choice(["step", "replace"]),
+        default="step",
+        show_default=True,
+        help="step is smallest; replace may be applied twice.",
+    ),
+    click.option(
+        "--order",
+        type=click.Choice(["natural", "exponent"]),
+        default="natural",
+        show_default=True,
+        help="natural is fastest; exponent is smallest.",
+    ),
+)
+#: How a command signs what it writes, and what it may read of the chain for that.
+writes = _all(
+    key_option(required=False),
+    trusted_keys_option,
+    reads_packs,
+)
 
 
 def open_chain(address: str, *, threads: int | None = None, **options: Any) -> Chain:

@@ -77,18 +77,18 @@ class DemoResult:
         cells = [
             [
                 str(row.step),
-                f"{row.changed:,}",
-                percent_text(row.changed / row.words),
-                bytes_text(row.size),
-                ratio_text(row.raw / row.size),
-                f"{row.bits_per_change:.2f}",
-                duration(row.publish_seconds),
+                f"{row.published.changed:,}",
+                percent_text(row.published.density),
+                bytes_text(row.published.size),
+                ratio_text(row.published.ratio),
+                f"{row.published.bits_per_change:.2f}",
+                duration(row.published.seconds or 0),
                 duration(row.apply_seconds),
             ]
             for row in self.rows
         ]
-        last = self.rows[-1]
-        weights = f"{last.words:,} weights ({bytes_text(last.raw)})"
+        last = self.rows[-1].published
+        weights = f"{last.words:,} weights ({bytes_text(last.nbytes)})"
         title = f"{len(self.rows)} versions of {weights}; the receiver has every bit of each"
         return Table(title, columns, cells)
 
@@ -177,17 +177,7 @@ def _follow(writer: Chain, receiver: Chain, held: State, checkpoint: Checkpoint)
     differ = [name for name in checkpoint.weights.keys() | held.keys() if not _same(name, checkpoint.weights, held)]
     if differ:
         raise _differs(f"step {checkpoint.step}", differ)
-    return Row(
-        step=checkpoint.step,
-        changed=published.changed,
-        words=published.words,
-        size=published.size,
-        raw=published.nbytes,
-        bits_per_change=published.bits_per_change,
-        publish_seconds=published.seconds or 0.0,
-        apply_seconds=applied,
-        full=published.base is None,
-    )
+    return Row(checkpoint.step, published, applied)
 
 
 def _same(name: str, one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
@@ -224,8 +214,8 @@ def _differs(where: str, names: Sequence[str]) -> IntegrityError:
 
 
 def _line(row: Row) -> str:
-    what = "the whole state" if row.full else f"{percent_text(row.changed / row.words)} of the weights changed"
-    return f"step {row.step}: {what}, published in {bytes_text(row.size)}; the receiver has every bit"
+    what = "the whole state" if row.full else f"{percent_text(row.published.density)} of the weights changed"
+    return f"step {row.step}: {what}, published in {bytes_text(row.published.size)}; the receiver has every bit"
 
 
 def _draw(path: Path, rows: Sequence[Row]) -> Path | None:

@@ -1,10 +1,14 @@
 """The demo's picture: the size of each step's delta compared with the whole checkpoint, and the reason."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from ..read.published import Published
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,17 +21,16 @@ MANY = 30  # steps above which dots and bars are drawn smaller
 
 @dataclass(frozen=True)
 class Row:
-    """Sizes and times of publishing and applying one step."""
+    """One step: what publishing it gave, and how long applying it took."""
 
     step: int
-    changed: int
-    words: int
-    size: int  # bytes published for the step
-    raw: int  # bytes of the whole checkpoint
-    bits_per_change: float
-    publish_seconds: float
+    published: Published
     apply_seconds: float
-    full: bool  # the step was published whole, not as a delta
+
+    @property
+    def full(self) -> bool:
+        """True where the step was published whole, not as a delta."""
+        return self.published.base is None
 
 
 def draw(path: os.PathLike[str] | str, rows: Sequence[Row], *, title: str) -> None:
@@ -47,26 +50,26 @@ def draw(path: os.PathLike[str] | str, rows: Sequence[Row], *, title: str) -> No
 
 
 def summary(rows: Sequence[Row]) -> str:
-    parts = [f"{amount(rows[-1].words)} weights"]
+    parts = [f"{amount(rows[-1].published.words)} weights"]
     if deltas := [row for row in rows if not row.full]:
         parts += [
             f"{len(deltas)} delta{'s' * (len(deltas) > 1)}",
-            f"{median(row.bits_per_change for row in deltas):.1f} bits per changed weight",
-            f"published in {duration(median(row.publish_seconds for row in deltas))}",
+            f"{median(row.published.bits_per_change for row in deltas):.1f} bits per changed weight",
+            f"published in {duration(median(row.published.seconds or 0 for row in deltas))}",
             f"applied in {duration(median(row.apply_seconds for row in deltas))}",
         ]
     return "   ·   ".join(parts)
 
 
-def draw_sizes(axes: "Axes", rows: Sequence[Row]) -> None:
+def draw_sizes(axes: Axes, rows: Sequence[Row]) -> None:
     """Bytes on a logarithmic scale, which shows both the whole checkpoint and a delta."""
     from matplotlib.ticker import NullLocator
 
     prepare(axes, rows, "Bytes published per step", "on a logarithmic scale")
     deltas, whole = [row for row in rows if not row.full], [row for row in rows if row.full]
-    raw = rows[-1].raw
+    raw = rows[-1].published.nbytes
     axes.set_yscale("log")
-    axes.set_ylim(min(row.size for row in rows) / 3, raw * 3)
+    axes.set_ylim(min(row.published.size for row in rows) / 3, raw * 3)
     axes.yaxis.set_major_formatter(lambda value, position: amount(value, "B"))
     axes.yaxis.set_minor_locator(NullLocator())
 
@@ -74,22 +77,24 @@ def draw_sizes(axes: "Axes", rows: Sequence[Row]) -> None:
     axes.axhline(raw, color=WHOLE, linewidth=1.6, dashes=(4, 3))
     label(axes, f"the whole checkpoint, {amount(raw, 'B')}", (end, raw), (0, 12), ha="right", color=WHOLE)
     if whole:
-        axes.scatter([row.step for row in whole], [row.size for row in whole], s=60, marker="D", color=WHOLE, zorder=3)
-        label(axes, "published whole", (whole[0].step, whole[0].size), (8, -14), color=WHOLE)
+        axes.scatter(
+            [row.step for row in whole], [row.published.size for row in whole], s=60, marker="D", color=WHOLE, zorder=3
+        )
+        label(axes, "published whole", (whole[0].step, whole[0].published.size), (8, -14), color=WHOLE)
     if deltas:
-        size, middle = median(row.size for row in deltas), start + 0.56 * (end - start)
+        size, middle = median(row.published.size for row in deltas), start + 0.56 * (end - start)
         dot = 7 if len(deltas) <= MANY else 2.5
-        steps, bytes_each = [row.step for row in deltas], [row.size for row in deltas]
-        axes.plot(steps, bytes_each, color=DELTA, linewidth=1.6, marker="o", markersize=dot)
+        steps, sizes = [row.step for row in deltas], [row.published.size for row in deltas]
+        axes.plot(steps, sizes, color=DELTA, linewidth=1.6, marker="o", markersize=dot)
         label(axes, f"a delta, {amount(size, 'B')}", (end, size), (0, -16), ha="right", color=DELTA)
         axes.annotate("", (middle, raw * 0.9), (middle, size * 1.25), arrowprops={"arrowstyle": "<->", "color": QUIET})
         where = (middle, (raw * size) ** 0.5)
         label(axes, f"{raw / size:,.0f}× smaller", where, (10, 0), fontsize=16, fontweight="bold", color=INK)
 
 
-def draw_shares(axes: "Axes", rows: Sequence[Row]) -> None:
+def draw_shares(axes: Axes, rows: Sequence[Row]) -> None:
     deltas = [row for row in rows if not row.full]
-    shares = [100 * row.changed / row.words for row in deltas]
+    shares = [100 * row.published.density for row in deltas]
     unchanged = f"{100 - median(shares):.1f} % stay the same, bit for bit" if deltas else ""
     prepare(axes, rows, "Weights changed per step", unchanged)
     axes.bar([row.step for row in deltas], shares, width=0.62 if len(deltas) <= MANY else 1, color=DELTA)
@@ -98,7 +103,7 @@ def draw_shares(axes: "Axes", rows: Sequence[Row]) -> None:
     axes.locator_params(axis="y", nbins=5)
 
 
-def prepare(axes: "Axes", rows: Sequence[Row], heading: str, remark: str) -> None:
+def prepare(axes: Axes, rows: Sequence[Row], heading: str, remark: str) -> None:
     """What both panels have in common."""
     from matplotlib.ticker import MaxNLocator
 
@@ -117,7 +122,7 @@ def prepare(axes: "Axes", rows: Sequence[Row], heading: str, remark: str) -> Non
     axes.set_axisbelow(True)
 
 
-def label(axes: "Axes", text: str, where: tuple[float, float], points: tuple[float, float], **look: Any) -> None:
+def label(axes: Axes, text: str, where: tuple[float, float], points: tuple[float, float], **look: Any) -> None:
     """Text at some points' distance from a place in the data, over a white background."""
     look = {"fontsize": 9.5} | look
     wipe = {"facecolor": "white", "edgecolor": "none", "pad": 2}

@@ -274,7 +274,7 @@ def encode(
             order_codec = Exponent(limit)
             numbers, taken = ExponentOrder.of(space, kind, limit).numbers(numbers)
             old, new = old[taken], new[taken]
-        positions_codec = _encode_positions(numbers, words, streams, even=order == "natural")
+        positions_codec, streams = _encode_positions(numbers, words, even=order == "natural")
     if old is None:
         streams |= {f"values.{plane}": each for plane, each in enumerate(values.split_planes(new))}
     else:
@@ -329,34 +329,20 @@ def _places(pieces: Sequence[Piece]) -> Indices:
     return places
 
 
-def _encode_positions(numbers: Indices, words: int, streams: dict[str, Bytes], *, even: bool) -> Gap | Bitmap:
-    """Encode positions into `streams` by the codec that needs the fewest bytes.
+def _encode_positions(numbers: Indices, words: int, *, even: bool) -> tuple[Gap | Bitmap, dict[str, Bytes]]:
+    """The positions codec that needs the fewest bytes, and its streams.
 
     Args:
         even: True where gaps have one distribution throughout, so that their mean determines the shift; else the next
             shift is tried as well.
     """
     shift = positions.choose_shift(len(numbers), words)
-    shifts = (shift,) if even else positions.SHIFTS[:2] if shift < 8 else positions.SHIFTS[1:]
-    best: tuple[int, Gap | Bitmap, dict[str, Bytes]] | None = None
-    for shift in shifts:
-        gaps, low = positions.encode_gaps(numbers, shift)
-        coded = {"gaps": gaps} if low is None else {"gaps": gaps, "low": low}
-        best = _smaller(best, Gap(shift), coded, alone=even and len(numbers) * 8 <= words)
-    if len(numbers) * 8 > words:  # only here can a bitmap win
-        best = _smaller(best, Bitmap(), {"bitmap": positions.encode_bitmap(numbers, words)}, alone=False)
-    assert best is not None
-    streams |= best[2]
-    return best[1]
-
-
-def _smaller(
-    best: tuple[int, Gap | Bitmap, dict[str, Bytes]] | None,
-    codec: Gap | Bitmap,
-    coded: dict[str, Bytes],
-    *,
-    alone: bool,
-) -> tuple[int, Gap | Bitmap, dict[str, Bytes]]:
-    """The smaller of two encodings of positions; `alone` says that there is no other, so its size does not matter."""
-    size = 0 if alone else sum(len(compression.compress(stream)) for stream in coded.values())
-    return (size, codec, coded) if best is None or size < best[0] else best
+    coded: list[tuple[Gap | Bitmap, dict[str, Bytes]]] = []
+    for each in (shift,) if even else positions.SHIFTS[:2] if shift < 8 else positions.SHIFTS[1:]:
+        gaps, low = positions.encode_gaps(numbers, each)
+        coded.append((Gap(each), {"gaps": gaps} if low is None else {"gaps": gaps, "low": low}))
+    if len(numbers) * 8 > words:  # only here a bitmap can be the smallest
+        coded.append((Bitmap(), {"bitmap": positions.encode_bitmap(numbers, words)}))
+    if len(coded) == 1:
+        return coded[0]
+    return min(coded, key=lambda codec: sum(len(compression.compress(stream)) for stream in codec[1].values()))

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -25,15 +24,22 @@ _HEX = re.compile(rb"[0-9a-fA-F]{64}")
 _PEM = b"-----BEGIN "
 
 
-@contextmanager
-def _cryptography() -> Iterator[None]:
-    """Replace the ImportError of an absent package by one that says what to install."""
+def _cryptography(module: str) -> Any:
+    """A module of the package `cryptography`, or an ImportError that says what to install."""
     try:
-        yield
+        return import_module(f"cryptography.{module}")
     except ImportError:
         raise ImportError(
             "signatures need the package cryptography: pip install 'tensordelta[sign]'", name="cryptography"
         ) from None
+
+
+def _ed25519() -> Any:
+    return _cryptography("hazmat.primitives.asymmetric.ed25519")
+
+
+def _serialization() -> Any:
+    return _cryptography("hazmat.primitives.serialization")
 
 
 def _check_size(raw: bytes) -> None:
@@ -70,25 +76,21 @@ class PublicKey:
         Raises:
             ImportError: `cryptography` is not installed.
         """
-        with _cryptography():
-            from cryptography.exceptions import InvalidSignature
         try:
             self._key.verify(signature, data)
-        except InvalidSignature:
+        except _cryptography("exceptions").InvalidSignature:
             return False
         return True
 
     @cached_property
     def _key(self) -> Ed25519PublicKey:
-        with _cryptography():
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-        return Ed25519PublicKey.from_public_bytes(self.raw)
+        key: Ed25519PublicKey = _ed25519().Ed25519PublicKey.from_public_bytes(self.raw)
+        return key
 
     def pem(self) -> bytes:
         """The key as PEM (SubjectPublicKeyInfo), as openssl writes it. Raises ImportError without `cryptography`."""
-        with _cryptography():
-            from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-        return self._key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        form = _serialization()
+        return self._key.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,8 @@ class SecretKey:
 
     @cached_property
     def _key(self) -> Ed25519PrivateKey:
-        with _cryptography():
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        return Ed25519PrivateKey.from_private_bytes(self.raw)
+        key: Ed25519PrivateKey = _ed25519().Ed25519PrivateKey.from_private_bytes(self.raw)
+        return key
 
     def sign(self, data: bytes) -> bytes:
         """The 64 bytes of the signature of `data`; the same for the same data. Raises ImportError."""
@@ -131,9 +132,8 @@ class SecretKey:
 
     def pem(self) -> bytes:
         """The key as PEM (PKCS#8, not encrypted), as openssl writes it. Raises ImportError without `cryptography`."""
-        with _cryptography():
-            from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        form = _serialization()
+        return self._key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
 
 
 def parse_public_key(data: bytes) -> PublicKey:
@@ -148,11 +148,8 @@ def parse_public_key(data: bytes) -> PublicKey:
         return PublicKey(bytes.fromhex(text.decode()))
     if b"PRIVATE KEY-----" in text:
         raise ValueError("a secret key; a public key is needed here")
-    with _cryptography():
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    key = _from_pem(text, load_pem_public_key, "public")
-    if not isinstance(key, Ed25519PublicKey):
+    key = _from_pem(text, "public")
+    if not isinstance(key, _ed25519().Ed25519PublicKey):
         raise ValueError("a key of another kind than Ed25519")
     return PublicKey(key.public_bytes_raw())
 
@@ -169,24 +166,19 @@ def parse_secret_key(data: bytes) -> SecretKey:
         return SecretKey(bytes.fromhex(text.decode()))
     if b"PUBLIC KEY-----" in text:
         raise ValueError("a public key; the secret key is needed here")
-    with _cryptography():
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    try:
-        key = _from_pem(text, lambda pem: load_pem_private_key(pem, password=None), "secret")
-    except TypeError:
-        raise ValueError("an encrypted key: decrypt it first, with `openssl pkey` for instance") from None
-    if not isinstance(key, Ed25519PrivateKey):
+    key = _from_pem(text, "secret")
+    if not isinstance(key, _ed25519().Ed25519PrivateKey):
         raise ValueError("a key of another kind than Ed25519")
     return SecretKey(key.private_bytes_raw())
 
 
-def _from_pem(text: bytes, load: Callable[[bytes], Any], kind: str) -> Any:
-    from cryptography.exceptions import UnsupportedAlgorithm
-
+def _from_pem(text: bytes, kind: Literal["public", "secret"]) -> Any:
     if _PEM not in text:
         raise ValueError(f"no {kind} key: neither 64 hex digits nor PEM")
+    form = _serialization()
     try:
-        return load(text)
-    except (ValueError, UnsupportedAlgorithm):
+        return form.load_pem_public_key(text) if kind == "public" else form.load_pem_private_key(text, password=None)
+    except TypeError:
+        raise ValueError("an encrypted key: decrypt it first, with `openssl pkey` for instance") from None
+    except (ValueError, _cryptography("exceptions").UnsupportedAlgorithm):
         raise ValueError(f"no {kind} key: PEM that cannot be read") from None
