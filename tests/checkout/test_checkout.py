@@ -250,6 +250,21 @@ def test_two_processes_pull_into_one_folder(chain: td.Chain, tmp_path: Path) -> 
     assert all_tensors(tmp_path / "out") == all_tensors(tmp_path / "checkpoints" / "1")
 
 
+def test_the_folder_is_made_by_another_process_at_the_same_moment(
+    chain: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, lexists = tmp_path / "out" / PRIVATE, os.path.lexists
+
+    def then_made(path: str | Path) -> bool:
+        found = lexists(path)
+        if path == private and not found:
+            private.mkdir(parents=True)
+        return found
+
+    monkeypatch.setattr(os.path, "lexists", then_made)
+    assert chain.pull(tmp_path / "out").version == 1
+
+
 # -- pulls that fail ---------------------------------------------------------------------------------------------------
 
 

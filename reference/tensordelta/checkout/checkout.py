@@ -121,7 +121,8 @@ class Checkout:
     def _make(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise self._conflict("is a file", "Name a folder.")
-        if self.folder.is_dir() and any(self.folder.iterdir()):
+        has_contents = self.folder.is_dir() and any(self.folder.iterdir())
+        if has_contents and not os.path.lexists(self.folder / PRIVATE):  # else another process has just made it
             raise self._conflict(
                 "has contents, but no pull made them", "Name an empty folder, or one that does not exist."
             )
