@@ -94,7 +94,7 @@ def test_a_run_makes_chain_checkout_and_picture(quick: None, tmp_path: Path) -> 
     chain = td.open(tmp_path / "chain")
     assert [row.published.changed for row in result.rows] == [row.changed for row in chain.log()]
     assert [row.published.size for row in result.rows] == [row.size for row in chain.log()]
-    assert [row.full for row in result.rows] == [True, False, False]
+    assert [row.published.base for row in result.rows] == [None, 0, 1]
     assert {(row.published.words, row.published.nbytes) for row in result.rows} == {(5003, 10006)}
     last = list(train(steps=2, seed=0))[-1].weights
     assert chain.load()["w"].tobytes() == last["w"].tobytes()

@@ -63,7 +63,7 @@ class DemoResult:
         rows: sizes and times of each step.
         chain: folder of the chain.
         checkout: the pulled folder, with the last step's weights.
-        picture: the picture; None if matplotlib is not installed.
+        picture: the picture; None without steps of RL, or if matplotlib is not installed.
     """
 
     rows: Sequence[Row]
@@ -132,7 +132,8 @@ def run(
         raise found.faults[0]
     report(f"verified: {len(found.versions)} versions, every object and every edge")
     pulled = receiver.pull(folder / CHECKOUT)
-    _prove_file(folder / CHECKOUT / _SHARD, checkpoint.weights)
+    shard = folder / CHECKOUT / _SHARD
+    _compare(str(shard), checkpoint, _words(shard))
     report(f"pulled: {folder / CHECKOUT} loads back as version {pulled.version}, bit by bit")
     return DemoResult(rows, folder / CHAIN, folder / CHECKOUT, _draw(folder / PICTURE, rows))
 
@@ -174,51 +175,38 @@ def _follow(writer: Chain, receiver: Chain, held: State, checkpoint: Checkpoint)
     started = time.perf_counter()
     update.apply()
     applied = time.perf_counter() - started
-    differ = [name for name in checkpoint.weights.keys() | held.keys() if not _same(name, checkpoint.weights, held)]
-    if differ:
-        raise _differs(f"step {checkpoint.step}", differ)
+    _compare(f"step {checkpoint.step}", checkpoint, {name: (each.shape, each.tobytes()) for name, each in held.items()})
     return Row(checkpoint.step, published, applied)
 
 
-def _same(name: str, one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
-    """True if both have the tensor with the same words, compared as integers: -0 is not 0, and NaN equals itself."""
-    if name not in one or name not in other:
-        return False
-    mine, theirs = one[name], other[name]
-    return mine.dtype == theirs.dtype and np.array_equal(mine.view(np.uint16), theirs.view(np.uint16))
-
-
-def _prove_file(path: Path, weights: Mapping[str, NDArray[Any]]) -> None:
-    """Compare a file, as the package safetensors reads it, with the trainer's weights."""
+def _words(path: Path) -> dict[str, tuple[tuple[int, ...], bytes]]:
+    """Shape and bytes of each tensor of a file, as the package safetensors reads it."""
     read: Callable[[bytes], list[tuple[str, Mapping[str, Any]]]] = deserialize
-    entries = dict(read(path.read_bytes()))
-    differ = [
-        name
-        for name in weights.keys() | entries.keys()
-        if name not in weights
-        or name not in entries
-        or tuple(entries[name]["shape"]) != weights[name].shape
-        or bytes(entries[name]["data"]) != weights[name].tobytes()
-    ]
+    return {name: (tuple(entry["shape"]), bytes(entry["data"])) for name, entry in read(path.read_bytes())}
+
+
+def _compare(where: str, checkpoint: Checkpoint, words: Mapping[str, tuple[tuple[int, ...], bytes]]) -> None:
+    """Compare shape and bytes of each tensor with the trainer's: as bytes, -0 is not 0, and NaN equals itself."""
+    wanted = {name: (weight.shape, weight.tobytes()) for name, weight in checkpoint.weights.items()}
+    differ = [name for name in wanted.keys() | words.keys() if wanted.get(name) != words.get(name)]
     if differ:
-        raise _differs(str(path), differ)
-
-
-def _differs(where: str, names: Sequence[str]) -> IntegrityError:
-    return IntegrityError(
-        f"{len(names)} tensors differ from the trainer's, {min(names)} among them",
-        object=where,
-        rule="TD-RDR-007",
-        advice="This is a bug of tensordelta: please report it.",
-    )
+        raise IntegrityError(
+            f"{len(differ)} tensors differ from the trainer's, {min(differ)} among them",
+            object=where,
+            rule="TD-RDR-007",
+            advice="This is a bug of tensordelta: please report it.",
+        )
 
 
 def _line(row: Row) -> str:
-    what = "the whole state" if row.full else f"{percent_text(row.published.density)} of the weights changed"
+    changed = f"{percent_text(row.published.density)} of the weights changed"
+    what = "the whole state" if row.published.base is None else changed
     return f"step {row.step}: {what}, published in {bytes_text(row.published.size)}; the receiver has every bit"
 
 
 def _draw(path: Path, rows: Sequence[Row]) -> Path | None:
+    if len(rows) == 1:
+        return None
     try:
         draw(path, rows, title="Weights of a small network, published at every RL step")
     except ModuleNotFoundError as error:
