@@ -23,9 +23,10 @@ import tensordelta as td
 from tensordelta.codecs.words import DTYPES
 from tensordelta.errors import ERRORS, TensorDeltaError
 from tensordelta.format import manifest, pack, signature, strict_json
+from tensordelta.format.documents import MAX_SMALL, parse_chain, parse_latest
+from tensordelta.format.documents import parse_pin as parse_pin_document
 from tensordelta.format.layout import Layout
-from tensordelta.format.names import MAX_SMALL, MAX_VERSION, parse_chain, parse_latest, parse_shortcut_name
-from tensordelta.format.names import parse_pin as parse_pin_document
+from tensordelta.format.names import MAX_VERSION, parse_shortcut_name
 from tensordelta.read.reader import Reader
 from tensordelta.read.routes import Edge
 from tensordelta.state.state import State

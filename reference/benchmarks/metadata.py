@@ -26,14 +26,13 @@ from typing import Self
 import tensordelta as td
 from tensordelta.errors import MissingError
 from tensordelta.format import strict_json
+from tensordelta.format.documents import ChainDocument, LatestDocument
 from tensordelta.format.layout import Layout, Tensor
 from tensordelta.format.names import CHAIN as CHAIN_OBJECT
 from tensordelta.format.names import (
     LATEST,
     MANIFESTS,
     SHORTCUTS,
-    ChainDocument,
-    LatestDocument,
     layout_name,
     manifest_name,
     parse_manifest_name,

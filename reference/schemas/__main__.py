@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
+from tensordelta.format.documents import ChainDocument, LatestDocument
 from tensordelta.format.layout import LayoutDocument
 from tensordelta.format.manifest import Manifest
-from tensordelta.format.names import ChainDocument, LatestDocument
 from tensordelta.format.pack import ChunkTable
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

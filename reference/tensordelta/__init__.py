@@ -8,7 +8,8 @@
 The format is specified in SPEC.md; this package is its reference implementation.
 """
 
-from .chain import Chain, open
+from . import results  # noqa: F401  registers how results are shown
+from .chain import Chain
 from .checkout.checkout import Checkout, Pulled
 from .errors import (
     ERRORS,
@@ -31,6 +32,7 @@ from .keep.copy import Copied, copy
 from .keep.pins import Pin
 from .live.follow import Follower
 from .live.publisher import BackgroundPublisher, Ticket
+from .opening import open
 from .read.history import History
 from .read.plan import Plan
 from .read.published import Published

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class TensorDeltaError(Exception):
-    """A fault of the data: an object, the rule that it breaks, and what to do.
+    """A fault of the data: an object, the rule that it breaks, and what to do about it.
 
     Attributes:
         name: the error's name in SPEC.md, such as ``"wrong-base"``.
@@ -47,54 +47,54 @@ class MalformedError(TensorDeltaError, ValueError):
 
     name = "malformed"
     default_advice = (
-        "Whoever wrote this object broke the format: report it to them and have the version published again."
+        "The writer of this object broke the format: report it to them and have the version published again."
     )
 
 
 class UnsupportedError(TensorDeltaError, NotImplementedError):
-    """The bytes need something that this reader does not know."""
+    """The bytes need a feature that this reader does not know."""
 
     name = "unsupported"
     default_advice = "Use a reader that knows it, or have the writer publish without it."
 
 
 class LimitError(TensorDeltaError, OverflowError):
-    """Beyond a limit of the format, or of the reader's memory budget; seen before anything was allocated."""
+    """Beyond a limit of the format or of the reader's memory budget; found before anything is allocated."""
 
     name = "limit"
     default_advice = "If the limit is the memory budget, raise it; the format's own limits have no switch."
 
 
 class IntegrityError(TensorDeltaError, ValueError):
-    """Size, SHA-256 or a fingerprint does not agree with the bytes or the words."""
+    """A size, SHA-256 or fingerprint does not match the bytes or the words."""
 
     name = "integrity"
     default_advice = "The object was altered or damaged: restore it from a copy, or publish a full version after it."
 
 
 class WrongBaseError(TensorDeltaError, ValueError):
-    """The state held is not the one that the manifest starts from."""
+    """The state is not the base of the manifest."""
 
     name = "wrong-base"
     default_advice = "Load the version in full, or start from a state of this chain."
 
 
 class MissingError(TensorDeltaError, LookupError):
-    """No such version, chain or route, or an object that is needed is gone."""
+    """There is no such version, chain or route, or a required object was deleted."""
 
     name = "missing"
     default_advice = "Check the address and the version; if retention dropped it, choose a version that remains."
 
 
 class ConflictError(TensorDeltaError, RuntimeError):
-    """Another chain, a shortcut that disagrees with its version, or a second writer."""
+    """Another chain, a shortcut that does not match its version, or a second writer."""
 
     name = "conflict"
     default_advice = "Make sure that one writer owns this chain, and that the address is the run you mean."
 
 
 class UntrustedError(TensorDeltaError, PermissionError):
-    """A signature is absent or bad, a version is older than one already held, or a source is not allowed."""
+    """A signature is missing or wrong, a version is older than one held before, or a source is not allowed."""
 
     name = "untrusted"
     default_advice = "Allow it explicitly if you trust it."
@@ -103,13 +103,14 @@ class UntrustedError(TensorDeltaError, PermissionError):
 class StoreError(OSError):
     """The store itself failed, after retries: no network, no permission, or throttled (SPEC.md section 12.1).
 
-    It is outside the closed set: it says nothing of the data, and never that an object does not exist (TD-STO-003).
+    It is outside the closed set: it is about the store, not the data, and never means that an object is missing
+    (TD-STO-003).
 
     Attributes:
         address: the root, as a user writes it.
-        operation: what was tried, such as ``"read"``.
+        operation: what failed, such as ``"read"``.
         object: the object's name or prefix; several are separated by commas.
-        cause: what the store or its client said.
+        cause: the message of the store or its client.
         advice: what to do about it.
     """
 

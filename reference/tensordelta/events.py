@@ -1,4 +1,4 @@
-"""Events: what a chain did, told to `logging` and to a callback."""
+"""Events: what a chain did, for `logging` and for a callback."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Event:
     """Something that was done for a version.
 
     Attributes:
-        kind: "downloading" (some bytes of packs are here), "fetched" (packs are here and proven), "prepared" (an update
-            is ready), "applied" or "published".
+        kind: "downloading" (some bytes of packs have arrived), "fetched" (packs are complete and checked), "prepared"
+            (an update is ready), "applied" or "published".
         version: the version.
         size: bytes of packs downloaded so far, fetched, or put.
-        seconds: how long it took, or takes so far.
-        total: with "downloading", bytes of all packs that are to be downloaded.
+        seconds: duration so far.
+        total: with "downloading", bytes of all packs to download.
     """
 
     kind: Literal["downloading", "fetched", "prepared", "applied", "published"]

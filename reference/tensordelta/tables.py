@@ -1,10 +1,11 @@
-"""Tables: how chains, versions and differences show themselves, in a notebook and in a terminal."""
+"""Tables of text and HTML, and the dispatchers that make them of results; `results` registers how."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import singledispatch
 
 
 @dataclass(frozen=True)
@@ -12,8 +13,8 @@ class Table:
     """A table of text.
 
     Attributes:
-        title: one line above it.
-        columns: headings; those that begin with `<` are aligned to the left. Where all are empty, none is shown.
+        title: a line above the table.
+        columns: headings; a column whose heading begins with `<` is aligned to the left. Empty headings are not shown.
         rows: cells.
     """
 
@@ -23,7 +24,7 @@ class Table:
 
     @property
     def headings(self) -> list[str]:
-        """The headings as shown."""
+        """The headings without marks."""
         return [column.removeprefix("<") for column in self.columns]
 
     def text(self) -> str:
@@ -55,8 +56,41 @@ class Table:
         return f"<p>{html.escape(self.title)}</p><table>{head}{body}</table>"
 
 
+@singledispatch
+def as_table(result: object) -> Table:
+    """A result as a table."""
+    raise TypeError(f"{type(result).__name__} has no table")
+
+
+@singledispatch
+def as_facts(result: object) -> dict[str, object]:
+    """A result as the fields that `--json` prints."""
+    raise TypeError(f"{type(result).__name__} has no facts")
+
+
+class Shown:
+    """A result that is shown as its table, at a prompt and in a notebook."""
+
+    __slots__ = ()
+
+    def table(self, title: str | None = None) -> Table:
+        """The result as a table, under a title of your own or its usual one."""
+        table = as_table(self)
+        return table if title is None else replace(table, title=title)
+
+    def facts(self) -> dict[str, object]:
+        """The fields that `--json` prints."""
+        return as_facts(self)
+
+    def __repr__(self) -> str:
+        return self.table().text()
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+
 def printable(text: str) -> str:
-    """Text without control characters: names and annotations come from strangers, and a terminal obeys such characters.
+    """Text with control characters escaped: anyone may have written names and annotations, and terminals obey them.
 
     Example:
         >>> printable("a\\x1b[2J")
@@ -68,7 +102,7 @@ def printable(text: str) -> str:
 
 
 def bytes_text(count: float) -> str:
-    """A size in words, of three digits: 1.50 MB."""
+    """A size to three digits: 1.50 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
             return f"{count:.0f} {unit}" if unit == "B" else f"{_three_digits(count)} {unit}"
@@ -77,12 +111,12 @@ def bytes_text(count: float) -> str:
 
 
 def percent_text(share: float) -> str:
-    """A share in words, of three digits: 0.640 %."""
+    """A share to three digits: 0.640 %."""
     return f"{_three_digits(100 * share)} %" if share else "0 %"
 
 
 def ratio_text(ratio: float) -> str:
-    """How many times smaller, in words: 113.6x."""
+    """How many times smaller: 113.6x."""
     return f"{ratio:,.1f}x" if ratio < 999.95 else f"{ratio:,.0f}x"
 
 

@@ -1,4 +1,4 @@
-"""Threads: numpy and zstd release the interpreter's lock, so chunks are coded in parallel."""
+"""Work in several threads: numpy and zstd release the interpreter's lock, so chunks are coded in parallel."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def ordered_map(
     budget: int = 0,
     pool: ThreadPoolExecutor | None = None,
 ) -> Iterator[R]:
-    """`map` over several threads: results in order, few items in flight.
+    """`map` in several threads: results in order, few items at a time.
 
     Args:
         work: called once for each item.
-        items: taken one by one, as room appears.
+        items: read one by one, when there is room.
         threads: with 1, everything runs in the calling thread.
-        cost, budget: bytes that an item needs while in flight, and how many may be in flight together; a single item
-            may exceed the budget, alone.
-        pool: a pool of so many threads to use; by default one of its own.
+        cost, budget: bytes that an item needs, and their greatest sum at a time; an item that exceeds the budget is
+            worked on alone.
+        pool: the pool of threads to use; by default a new one.
     """
     if threads == 1:
         yield from map(work, items)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import tensordelta as td
+from tensordelta.format.keys import SecretKey
 from tensordelta.format.names import ShortcutName, fingerprints_name, layout_name, manifest_name, shortcut_name
-from tensordelta.format.signature import SecretKey
 from tensordelta.stores import FolderStore
 
 KEY = "1" * 64

@@ -10,7 +10,7 @@ from hub_server import Hub
 from places import S3
 
 import tensordelta as td
-from tensordelta.format.signature import SecretKey
+from tensordelta.format.keys import SecretKey
 
 KEY, OTHER = SecretKey(bytes(range(32))), SecretKey(bytes(range(1, 33)))
 

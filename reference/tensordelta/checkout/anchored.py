@@ -1,7 +1,7 @@
-"""A folder held open by its descriptor: every name is resolved below it, and no link is followed on the way.
+"""A folder held open by its descriptor: names are resolved below it, and no symbolic link is followed.
 
-Files that lie in a folder may come from others: an archive, a clone, a shared disk. A path is checked once and resolved
-again at each use, so that a link on it may lead elsewhere; a descriptor cannot.
+Other users may have made the files of a folder: it may come from an archive, a clone or a shared disk. A path is
+resolved at each use, so a link could replace a part of it after it was checked; a descriptor cannot be redirected.
 """
 
 from __future__ import annotations
@@ -23,33 +23,29 @@ _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class IrregularError(OSError):
-    """The name is not that of a regular file: a link, a folder, a pipe or a device stands there."""
+    """Not a regular file but a link, a folder, a pipe or a device."""
 
 
 class Folder:
-    """A folder, open until it is closed; a context. Names are relative, with `/` between their parts.
+    """An open folder; a context manager that closes it. Names are relative, with `/` between their parts.
 
-    A part of a name that is a link, or no folder, is a `NotADirectoryError`. Several threads may use it.
+    A part of a name that is a link, or no folder, raises `NotADirectoryError`. Several threads may use one object.
 
     Args:
-        path: where it is; links in this path itself are followed, for the user named it.
+        path: of the folder; links in this path itself are followed, because the user chose it.
+        descriptor: of the folder, if it is open already; it is closed with this object.
 
     Attributes:
         path: the same, for messages.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], descriptor: int | None = None) -> None:
         self.path = Path(path)
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    @classmethod
-    def _held(cls, path: Path, descriptor: int) -> Folder:
-        folder = object.__new__(cls)
-        folder.path, folder._descriptor = path, descriptor
-        return folder
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags) if descriptor is None else descriptor
 
     def close(self) -> None:
-        """Give the descriptor back; files that were opened stay open."""
+        """Close the descriptor; opened files stay open."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -64,7 +60,7 @@ class Folder:
 
     @contextmanager
     def _parent(self, name: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """The descriptor of the folder that a name lies in, and the last part of the name."""
+        """The descriptor of the folder that contains a name, and the last part of the name."""
         *folders, last = PurePosixPath(name).parts
         if PurePosixPath(name).is_absolute() or ".." in (*folders, last):
             raise ValueError(f"{name!r} leads out of {self.path}")
@@ -82,27 +78,27 @@ class Folder:
             os.close(held)
 
     def folder(self, name: str, *, make: bool = False, mode: int = 0o777) -> Folder:
-        """A folder below this one, held open on its own.
+        """A folder below this one, with a descriptor of its own.
 
         Args:
-            make: make it, and those above it, where it is absent.
-            mode: permissions of one that is made.
+            make: make it and its parents where they are absent.
+            mode: permissions of a folder that is made.
 
         Raises:
             FileNotFoundError: it is absent.
-            NotADirectoryError: it is a link or no folder, or one above it is.
+            NotADirectoryError: it, or a parent, is a link or no folder.
         """
         with self._parent(name, make=make) as (parent, last):
             if make:
                 with suppress(FileExistsError):
                     os.mkdir(last, mode, dir_fd=parent)
-            return Folder._held(self.path / name, _opened_folder(last, parent))
+            return Folder(self.path / name, _opened_folder(last, parent))
 
     def status(self, name: str = "") -> os.stat_result:
-        """What stands under a name, a link itself and not what it leads to; without a name, this folder.
+        """The status of a name, or of this folder where no name is given; links are not followed.
 
         Raises:
-            FileNotFoundError, NotADirectoryError: nothing does.
+            FileNotFoundError, NotADirectoryError: the name does not exist.
         """
         if not name:
             return os.fstat(self._descriptor)
@@ -110,7 +106,7 @@ class Folder:
             return os.stat(last, dir_fd=parent, follow_symlinks=False)
 
     def has(self, name: str) -> bool:
-        """True where something stands under a name, a link that leads nowhere included."""
+        """True where a name exists; a broken link exists as well."""
         try:
             self.status(name)
         except (FileNotFoundError, NotADirectoryError):
@@ -118,20 +114,19 @@ class Folder:
         return True
 
     def is_folder(self, name: str) -> bool:
-        """True where a folder, and no link to one, stands under a name."""
+        """True for a folder; False for a link to one."""
         return self.has(name) and stat.S_ISDIR(self.status(name).st_mode)
 
     def is_file(self, name: str) -> bool:
-        """True where a regular file, and no link to one, stands under a name."""
+        """True for a regular file; False for a link to one."""
         return self.has(name) and stat.S_ISREG(self.status(name).st_mode)
 
     def open(self, name: str, *, writable: bool = False) -> BufferedIOBase:
-        """A regular file, open for reading, or for both.
+        """A regular file, opened for reading, or for reading and writing.
 
         Raises:
-            FileNotFoundError, NotADirectoryError: there is none.
-            IrregularError: it is a link, or no regular file; or it is to be written and has a second name, under which
-                it would change as well.
+            FileNotFoundError, NotADirectoryError: it does not exist.
+            IrregularError: it is a link, or no regular file; or it is opened for writing and has a second hard link.
         """
         with self._parent(name) as (parent, last):
             file = _opened_file(last, os.O_RDWR if writable else os.O_RDONLY, parent)
@@ -141,12 +136,12 @@ class Folder:
         return file
 
     def open_or_create(self, name: str) -> BufferedIOBase:
-        """A regular file for reading and writing, made empty where there is none; errors as of `open`."""
+        """A regular file opened for reading and writing, made empty where it is absent; errors as of `open`."""
         with self._parent(name) as (parent, last):
             return _opened_file(last, os.O_RDWR | os.O_CREAT, parent)
 
     def create(self, name: str) -> BufferedIOBase:
-        """A new file for reading and writing, in place of what had the name; folders above it are made.
+        """A new file, opened for reading and writing; it replaces an earlier one, and its parents are made.
 
         Raises:
             IsADirectoryError: a folder has the name.
@@ -159,17 +154,17 @@ class Folder:
         return os.fdopen(descriptor, "w+b")
 
     def read(self, name: str, *, limit: int) -> bytes:
-        """The bytes of a regular file, at most one more than `limit`; errors as of `open`."""
+        """The first `limit` + 1 bytes of a regular file, or all of them; errors as of `open`."""
         with self.open(name) as file:
             return file.read(limit + 1)
 
     def replace(self, source: str, target: str) -> None:
-        """Rename a file over what has the new name; folders above that are made."""
+        """Rename a file, replacing the target; the parents of the target are made."""
         with self._parent(source) as (one, old), self._parent(target, make=True) as (other, new):
             os.replace(old, new, src_dir_fd=one, dst_dir_fd=other)
 
     def unlink(self, name: str) -> None:
-        """Remove a file or a link; nothing is done where there is none.
+        """Remove a file or a link, if it exists.
 
         Raises:
             IsADirectoryError: a folder has the name.
@@ -178,12 +173,12 @@ class Folder:
             os.unlink(last, dir_fd=parent)
 
     def rmdir(self, name: str) -> None:
-        """Remove an empty folder. Raises OSError where it is not empty, or none."""
+        """Remove an empty folder. Raises OSError where it is not empty, or not a folder."""
         with self._parent(name) as (parent, last):
             os.rmdir(last, dir_fd=parent)
 
     def remove(self, name: str) -> None:
-        """Remove what stands under a name, a folder with all that is in it; a link is removed, not followed."""
+        """Remove a file, a link (which is not followed), or a folder with its contents, if it exists."""
         if not self.has(name):
             return
         if not self.is_folder(name):
@@ -193,7 +188,7 @@ class Folder:
             shutil.rmtree(last, ignore_errors=True, dir_fd=parent)
 
     def walk(self, name: str) -> Iterator[tuple[str, bool]]:
-        """The names of all below a folder, and whether each is a folder; a folder comes after what is in it.
+        """The names of everything below a folder, and whether each is a folder; a folder follows its contents.
 
         A link is no folder.
         """
@@ -205,12 +200,12 @@ class Folder:
             yield f"{name}/{each}", is_folder
 
     def names(self) -> list[str]:
-        """What stands in this folder."""
+        """The names in this folder, sorted."""
         with os.scandir(self._descriptor) as scan:
             return sorted(each.name for each in scan)
 
     def sync(self, name: str = "") -> None:
-        """Make the entries of a folder durable; without a name, of this one."""
+        """Make the entries of a folder durable; of this one where no name is given."""
         if not name:
             os.fsync(self._descriptor)
             return

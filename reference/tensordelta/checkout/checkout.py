@@ -1,21 +1,22 @@
-"""Checkouts: a version kept in a folder that an engine can load (SPEC.md section 9.3, for states held on disk).
+"""Checkouts: a version in a folder that an engine can load (SPEC.md section 9.3, for states held on disk).
 
-A checkout is a checkpoint folder with a private folder beside its files:
+A checkout is a checkpoint folder with a private folder in it:
 
-    .tensordelta/state.json    what the folder holds; moves by an atomic rename
-    .tensordelta/undo          the old words of a patch under way
-    .tensordelta/next/         files of a version under way, where patching in place is not enough
-    .tensordelta/next.json     the decision to move to them
+    .tensordelta/state.json    the version that the folder holds; replaced by an atomic rename
+    .tensordelta/undo          the old words, during a patch in place
+    .tensordelta/next/         the files of the next version, where patching in place is not possible
+    .tensordelta/next.json     says that next/ is complete
 
-Whatever instant the process dies at, the next one finds either the old version or the new one:
+The process may die at any instant; the next one finds either the old version or the new one:
 
-- A patch in place makes the old words durable first. Until state.json moves, they are written back; after that, the
-  record is litter.
-- Other changes are built in next/. Until next.json appears, next/ is litter; after that, the files are moved over.
+- A patch in place first makes the old words durable. Before state.json is replaced, recovery writes them back; after
+  that, it removes them.
+- Other changes are built in next/. Before next.json appears, recovery removes next/; after that, it moves its files
+  into place.
 
-These files may come from others, with an archive or over a shared disk. They are read as strictly as objects of a
-store, everything is opened below the folder's own descriptor and through no link, and recovery happens only in a folder
-of this user.
+Other users may have made these files, in an archive or on a shared disk. So they are checked as strictly as objects of
+a store, opened below the folder's own descriptor without following links, and recovery happens only in a folder of this
+user.
 """
 
 from __future__ import annotations
@@ -43,25 +44,25 @@ from ..state.state import State
 from ..state.update import Update
 from ..stores import sync_folder
 from .anchored import Folder, IrregularError
-from .record import NEXT, STATE, HeldFile, Holding, garbled
-from .staging import METADATA, STAGED, Plan, Staging, settle
+from .record import NEXT, STATE, Holding, garbled
+from .staging import METADATA, STAGED, FileLayout, Staging, settle
 from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
 
 PRIVATE = ".tensordelta"
 _LOCK = "lock"
-#: Nanoseconds after which a file's time tells whether it was written again.
+#: Nanoseconds after which a later write gives a file another modification time.
 _SETTLED = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a pull did.
+    """The result of a pull.
 
     Attributes:
         version: the version that the folder holds now.
-        route: names of the manifests and shortcuts that were taken; empty where nothing was to do.
+        route: names of the manifests and shortcuts that were applied; empty where the folder held the version already.
         size: bytes of their packs.
-        seconds: how long it took.
+        seconds: duration.
     """
 
     version: int
@@ -73,30 +74,32 @@ class Pulled:
 class Checkout:
     """A folder that holds one version of a chain.
 
+    Threads and processes may open the same folder; one at a time can work on it, others get a `ConflictError`.
+
     Args:
-        folder: where it is, or will be.
+        folder: its path; it may not exist yet.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self._using = threading.Lock()
-        self._owner: int | None = None  # the thread that works on the folder
-        self._tree: Folder  # both are there while it does
+        self._owner: int | None = None  # the thread that holds the lock
+        self._tree: Folder  # both are set while the lock is held
         self._private: Folder
 
     @staticmethod
     def is_checkout(folder: str | os.PathLike[str]) -> bool:
-        """True if the folder is a checkout, a damaged one included."""
+        """True for a checkout, even a damaged one."""
         return Path(folder, PRIVATE).is_dir()
 
-    # -- what is there --------------------------------------------------------------------------------------------
+    # -- locking --------------------------------------------------------------------------------------------------
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Own the folder: one thread of one process works on it at a time, and may enter again.
+        """Lock the folder for this thread of this process, which may lock it again; a new folder is made.
 
         Raises:
-            ConflictError: no checkout, or in use.
+            ConflictError: the folder is no checkout, or is locked.
         """
         if self._owner == threading.get_ident():
             yield
@@ -118,20 +121,21 @@ class Checkout:
     def _make(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise self._conflict("is a file", "Name a folder.")
-        if self.folder.is_dir() and any(self.folder.iterdir()):
+        has_contents = self.folder.is_dir() and any(self.folder.iterdir())
+        if has_contents and not os.path.lexists(self.folder / PRIVATE):  # else another process has just made it
             raise self._conflict(
                 "has contents, but no pull made them", "Name an empty folder, or one that does not exist."
             )
         made = [self.folder / PRIVATE, *(each for each in (self.folder, *self.folder.parents) if not each.exists())]
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Nobody else may write to it: what is recovered after a crash is done on the word of its files.
+        # Only its owner may write to it: after a crash, recovery does what its files say.
         (self.folder / PRIVATE).mkdir(mode=0o755, exist_ok=True)
         for each in made:
             sync_folder(each.parent)
 
     @contextmanager
     def _entered(self, *, writable: bool) -> Iterator[None]:
-        """Hold the folder open, and its lock: exclusively, or shared with others that only read."""
+        """Open the folder and lock it: exclusively, or shared with other readers."""
         with ExitStack() as stack:
             self._tree = stack.enter_context(Folder(self.folder))
             try:
@@ -145,7 +149,7 @@ class Checkout:
         try:
             lock = stack.enter_context(self._private.open_or_create(_LOCK) if exclusive else self._private.open(_LOCK))
             fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except FileNotFoundError:  # only in a copy without it, on which no pull works
+        except FileNotFoundError:  # only in a copy of a checkout, which no pull has used
             return
         except IrregularError as fault:
             raise garbled(self._private.path / _LOCK, str(fault.strerror)) from None
@@ -168,11 +172,11 @@ class Checkout:
     # -- recovery -------------------------------------------------------------------------------------------------
 
     def _recover(self) -> Holding | None:
-        """Finish or take back what a dead process began.
+        """Complete or undo an interrupted pull.
 
         Raises:
-            ConflictError: another user began it, or could have.
-            IntegrityError: it is not as a pull leaves it.
+            ConflictError: another user began it, or could have changed its files.
+            IntegrityError: its files are not as a pull leaves them.
         """
         following = Holding.read(self._private, NEXT)
         pending = following is not None or self._private.has(UNDO)
@@ -192,10 +196,10 @@ class Checkout:
         return held
 
     def _check_owner(self) -> None:
-        """Check that what a pull began here is this user's to finish: it moves files and writes words.
+        """Check that an interrupted pull was this user's, since completing it moves files and writes words.
 
         Raises:
-            ConflictError: it is not.
+            ConflictError: it was not, or other users could have changed it.
         """
         advice = "Remove the folder and pull again, or have its owner pull."
         for folder in (self._tree, self._private):
@@ -208,10 +212,10 @@ class Checkout:
             )
 
     def _check_following(self, following: Holding) -> None:
-        """Check that every file of a version under way is there, built or moved already, and a file of its own.
+        """Check that every file of the next version exists, in next/ or moved already, as a regular file.
 
         Raises:
-            IntegrityError: one is not.
+            IntegrityError: one does not.
         """
         for name, file in following.files.items():
             place = staged if self._tree.has(staged := f"{PRIVATE}/{STAGED}/{name}") else name
@@ -219,11 +223,11 @@ class Checkout:
                 raise garbled(self._private.path / NEXT, f"names {name!r}, which is not there as it was built")
 
     def _move_over(self, following: Holding) -> None:
-        """Move the files of next/ into place, each by a rename; repeated after a crash, it does what is left."""
+        """Move the files of next/ into place, each by a rename; after a crash it can be repeated, and does the rest."""
         before = Holding.read(self._private, STATE)
         self._check_following(following)
         staged = [name for name in following.files if self._tree.has(f"{PRIVATE}/{STAGED}/{name}")]
-        # After a loss of power a file may stand in both places.
+        # After a loss of power a file may be in both places.
         self._check_way(before, (name for name in staged if not self._tree.is_file(name)))
         touched: set[str] = set()
         for name in before.files if before else ():
@@ -235,15 +239,15 @@ class Checkout:
         for name in following.files:
             touched.update(_folders_of(name))
         for folder in sorted(touched, reverse=True):
-            if not folder or self._tree.is_folder(folder):  # else another removal took it
+            if not folder or self._tree.is_folder(folder):  # it may have been removed with the files of the old version
                 self._tree.sync(folder)
         self._write_private(STATE, [msgspec.json.encode(following)])
         self._private.unlink(NEXT)
         self._private.sync()
 
     def _remove(self, name: str) -> str:
-        """Remove a file of the version before, and folders that are empty then; gives the folder that changed."""
-        # After a crash a new folder or file may have the place of the old one already.
+        """Remove a file of the old version and the folders that become empty; returns the folder that changed."""
+        # After a crash a new folder or file may already be in this place.
         if not self._tree.is_folder(name):
             self._tree.unlink(name)
         *_, parent = folders = _folders_of(name)
@@ -256,23 +260,23 @@ class Checkout:
         return parent
 
     def _remove_empty(self, name: str) -> None:
-        """Remove a folder in which there is no file; nothing is done to what is no folder."""
+        """Remove a folder that contains folders only; anything else stays."""
         if self._tree.is_folder(name):
             for each in [*(each for each, _ in self._tree.walk(name)), name]:
                 self._tree.rmdir(each)
 
     def _check_way(self, before: Holding | None, names: Iterable[str]) -> None:
-        """Refuse to move files to where others lie that no pull made.
+        """Refuse to overwrite what no pull made.
 
         Raises:
-            ConflictError: a file, or a link, is there.
+            ConflictError: a file or a link has one of these names.
         """
         ours = set(before.files) if before else set()
         for name in names:
             for folder in _folders_of(name)[1:]:
                 if self._tree.has(folder) and not self._tree.is_folder(folder):
                     if folder in ours and self._tree.is_file(folder):
-                        break  # it goes before the folder comes
+                        break  # this file is removed before the folder is made
                     raise self._in_the_way(folder)
             if name in ours or not self._tree.has(name):
                 continue
@@ -298,37 +302,37 @@ class Checkout:
         touched = [name for name, file in files.items() if file != held.files[name]]
         if scan or any(files[name].shard for name in touched):
             held.scan(self._tree, state, threads=reader.threads)
-        # So that the next use need not scan again; a file of this very moment may change once more within its time.
+        # Then the next use need not scan again. A file just written may still change without a new modification time.
         if touched and all(files[name].mtime_ns < now - _SETTLED for name in touched):
             self._write_private(STATE, [msgspec.json.encode(msgspec.structs.replace(held, files=files))])
         state.assume(held.tensor_sums)
         return state
 
     def open(self, reader: Reader, *, scan: bool = False) -> State | None:
-        """The state that the folder holds, mapped read-only; None where it holds none yet.
+        """The state that the folder holds, mapped read-only; None for a new folder.
 
         Args:
             reader: of the chain that the folder follows.
-            scan: prove every word, whatever the files' times say.
+            scan: scan every word even where no file's time has changed.
 
         Raises:
-            ConflictError: no checkout, one of another chain, or in use.
-            WrongBaseError: someone else changed its files.
+            ConflictError: the folder is no checkout, follows another chain, or is locked.
+            WrongBaseError: its files were changed.
         """
         with self.locked():
             held = self._recover()
             return None if held is None else self._open(held, reader, scan=scan, writable=False)
 
     def verify(self, *, threads: int) -> tuple[int, list[TensorDeltaError]]:
-        """Scan the folder in full; nothing is changed, an interrupted pull included.
+        """Scan the whole folder; nothing is changed, and an interrupted pull is not completed.
 
         Returns:
-            The version it holds, and what is wrong with it.
+            The version that the folder holds, and its faults.
 
         Raises:
-            MissingError: no pull made the folder, or none came to an end.
-            ConflictError: a pull is working on it.
-            IntegrityError: it does not say what it holds.
+            MissingError: no pull made the folder, or none has succeeded yet.
+            ConflictError: a pull is in progress.
+            IntegrityError: its state.json is damaged.
         """
         if not self.is_checkout(self.folder):
             raise self._nothing("is no folder that a pull made")
@@ -350,10 +354,10 @@ class Checkout:
 
     def _interrupted(self) -> IntegrityError:
         return IntegrityError(
-            "a pull was interrupted here: some files are of the version before, and some of the next",
+            "a pull was interrupted here: the folder may have files of two versions",
             object=str(self.folder),
             rule="TD-APP-005",
-            advice="Pull again: that first finishes the interrupted pull, or takes it back.",
+            advice="Pull again: that first completes or undoes the interrupted pull.",
         )
 
     def _nothing(self, reason: str) -> MissingError:
@@ -365,11 +369,10 @@ class Checkout:
         """Bring the folder to a version, by default the newest.
 
         Raises:
-            ConflictError: no checkout, one of another chain, or in use.
-            WrongBaseError: someone else changed its files, or the chain's version is another one than it was.
-            UntrustedError: keys are configured, and the version is not signed, or not one to go to from what the folder
-                held before, in whatever process.
-            TensorDeltaError: the version cannot be had; the folder is as it was.
+            ConflictError: the folder is no checkout, follows another chain, or is locked.
+            WrongBaseError: its files were changed, or the chain has another version under the same number.
+            UntrustedError: keys are configured, and the version is not signed, or is older than what the folder held.
+            TensorDeltaError: the version cannot be read; the folder is unchanged.
         """
         started = time.perf_counter()
         with self.locked():
@@ -382,11 +385,11 @@ class Checkout:
                 self._check_same(held, reader, manifest)
                 reader.documents.remember(target)
                 return Pulled(target, (), 0, time.perf_counter() - started)
-            plan = Plan.of(reader, manifest)
-            staging = Staging(self._private, plan)
+            layout = FileLayout.of(reader, manifest)
+            staging = Staging(self._private, layout)
             try:
                 update = reader.prepare(state, target, allocate=staging.allocate, arena=staging.arena)
-                if held is not None and self._in_place(held, update, plan):
+                if held is not None and self._in_place(held, update, layout):
                     self._patch(held, update, manifest)
                 else:
                     self._replace(held, staging, reader, update, manifest)
@@ -397,39 +400,39 @@ class Checkout:
             return Pulled(target, update.route, update.size, time.perf_counter() - started)
 
     def _check_same(self, held: Holding, reader: Reader, manifest: Manifest) -> None:
-        """Check that the version held is the one that the chain has under that number."""
+        """Check that the chain still has the held version under its number."""
         if held.fingerprint != manifest.fingerprint or Layout(held.tensors) != reader.documents.layout(manifest.layout):
             raise WrongBaseError(
                 f"holds version {held.version} with fingerprint {held.fingerprint}, "
                 f"the chain's has {manifest.fingerprint}",
                 object=str(self.folder),
                 rule="TD-RDR-003",
-                advice="The chain was written anew under its old id: remove the folder and pull again.",
+                advice="The chain was rewritten under its old id: remove the folder and pull again.",
             )
 
     def clear(self) -> None:
-        """Remove all that the folder holds, for a folder that can be made anew."""
+        """Remove all contents, for a folder that can be rebuilt from the chain."""
         with self.locked():
             for folder, kept in ((self._tree, PRIVATE), (self._private, _LOCK)):
                 for name in folder.names():
                     if name != kept:
                         folder.remove(name)
 
-    def _in_place(self, held: Holding, update: Update, plan: Plan) -> bool:
-        """True where the new version has the same files, and differs in words alone."""
-        headers = {name: checkpoint.shard_header(tensors, METADATA) for name, tensors in plan.shards.items()}
-        digests = {file.name: file.sha256 for file in plan.files}
+    def _in_place(self, held: Holding, update: Update, layout: FileLayout) -> bool:
+        """True where the new version has the same files, and only words differ."""
+        headers = {name: checkpoint.shard_header(tensors, METADATA) for name, tensors in layout.shards.items()}
+        digests = {file.name: file.sha256 for file in layout.files}
         digests |= {name: hashlib.sha256(header).hexdigest() for name, header in headers.items()}
         return (
             not update.built
             and digests == {name: file.sha256 for name, file in held.files.items()}
             and set(headers) == set(held.shards)
-            # A file with a second name is someone's copy, which is to stay as it is.
+            # A file with a second hard link is also a file elsewhere, which must not change.
             and all(self._tree.status(name).st_nlink == 1 for name in headers)
         )
 
     def _patch(self, held: Holding, update: Update, manifest: Manifest) -> None:
-        """Patch the words in place: undo record, words, state.json."""
+        """Patch the words in place: write the undo record, then the words, then state.json."""
         head = UndoHead.of(update, held, self._tree)
         self._write_private(UNDO, undo_record(head, update))
         update.apply()
@@ -446,7 +449,7 @@ class Checkout:
     ) -> None:
         """Build the version's files in next/, then move them over."""
         started = time.perf_counter()
-        files = {name: HeldFile(*each) for name, each in staging.finish(update, reader).items()}
+        files = staging.finish(update, reader)
         following = Holding.after(update, manifest, files)
         self._check_way(held, files)
         self._write_private(NEXT, [msgspec.json.encode(following)])
@@ -455,5 +458,5 @@ class Checkout:
 
 
 def _folders_of(name: str) -> list[str]:
-    """The folders that a file lies in, from the checkout's own, which has no name, downwards."""
+    """The parents of a file, from the checkout's own folder, whose name is empty, downwards."""
     return ["", *(str(each) for each in reversed(PurePosixPath(name).parents[:-1]))]

@@ -1,4 +1,4 @@
-"""What a pulled folder holds: state.json, and the folder's files and words checked against it."""
+"""state.json, which says what a checkout holds, and the checks of the folder against it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .anchored import Folder, IrregularError
 
 STATE = "state.json"
 NEXT = "next.json"
-#: Bytes of state.json: twice those of a layout object, for the sums of its tensors and its files.
+#: Greatest size of state.json, in bytes: twice that of a layout object, because it also has sums and files.
 _MAX = 1 << 29
 _Nanoseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -35,7 +35,7 @@ _Nanoseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 class HeldFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of the folder.
 
-    Of a shard, `sha256` is that of the bytes before the words, which the fingerprints do not cover.
+    For a shard, `sha256` covers the bytes before the words; fingerprints cover the words.
     """
 
     size: Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -45,7 +45,7 @@ class HeldFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """state.json: which version the folder holds, and how to know that it still does."""
+    """state.json: which version the folder holds, and what is needed to check that it still does."""
 
     chain: ChainId
     version: Version
@@ -55,7 +55,7 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, HeldFile]
 
     def __post_init__(self) -> None:
-        """Refuse what no pull writes: a garbled file must not lead out of the folder."""
+        """Refuse what no pull writes; above all, names that lead out of the folder."""
         try:
             Layout(self.tensors).check(object=STATE)
         except TensorDeltaError as fault:
@@ -68,10 +68,10 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def read(cls, private: Folder, name: str) -> Holding | None:
-        """Read state.json, or next.json, which says the same of a version under way; None where there is none.
+        """Read state.json, or next.json, which has the same form; None where it is absent.
 
         Raises:
-            IntegrityError: no pull wrote it.
+            IntegrityError: it is not as a pull writes it.
         """
         path = private.path / name
         try:
@@ -85,13 +85,13 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise garbled(path, str(fault.strerror)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             raise garbled(path, f"does not say what the folder holds: {fault}") from None
-        if msgspec.json.encode(held) != data:  # members that stand twice, numbers spelled another way
+        if msgspec.json.encode(held) != data:  # duplicate members, or other spellings of numbers
             raise garbled(path, "is not as a pull writes it")
         return held
 
     @classmethod
     def after(cls, update: Update, manifest: Manifest, files: dict[str, HeldFile]) -> Holding:
-        """What a folder of these files holds once an update is applied."""
+        """The record of a folder with these files after an update."""
         return cls(
             chain=manifest.chain,
             version=manifest.version,
@@ -113,7 +113,7 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def applied(self) -> Applied:
-        """What a reader of signed chains remembers of the version (SPEC.md section 14)."""
+        """The version as readers of signed chains remember it (SPEC.md section 14)."""
         return Applied(self.chain, self.version, self.layout, self.fingerprint)
 
     @property
@@ -122,35 +122,32 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [name for name, file in self.files.items() if file.shard]
 
     def check_files(self, folder: Folder, *, digests: bool) -> dict[str, HeldFile]:
-        """Check the files against state.json, all but the words; gives them with the times that they have now.
+        """Check everything but the words against state.json.
+
+        Args:
+            digests: check digests even of files whose modification time is as recorded.
+
+        Returns:
+            The files with their present modification times.
 
         Raises:
-            WrongBaseError: a file is gone, has another size, or is another file beside the checkpoint.
+            WrongBaseError: a file is missing, or has another size or digest.
         """
         files: dict[str, HeldFile] = {}
         for name, file in self.files.items():
-            status = self.check_file(folder, name)
-            if (digests or status.st_mtime_ns != file.mtime_ns) and not file.shard:
-                with self.open(folder, name) as opened:
-                    if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
-                        raise _altered(folder, f"{name} is not as it was pulled")
-            files[name] = msgspec.structs.replace(file, mtime_ns=status.st_mtime_ns)
+            with self.open(folder, name) as opened:
+                mtime_ns = os.fstat(opened.fileno()).st_mtime_ns
+                suspect = not file.shard and (digests or mtime_ns != file.mtime_ns)
+                if suspect and hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
+                    raise _altered(folder, f"{name} is not as it was pulled")
+            files[name] = msgspec.structs.replace(file, mtime_ns=mtime_ns)
         return files
 
-    def check_file(self, folder: Folder, name: str) -> os.stat_result:
-        """Check that a file is there, and as large as it should be.
-
-        Raises:
-            WrongBaseError: it is not.
-        """
-        with self.open(folder, name) as file:
-            return os.fstat(file.fileno())
-
     def open(self, folder: Folder, name: str, *, writable: bool = False) -> BufferedIOBase:
-        """Open a file that is there, and as large as it should be.
+        """Open a file, and check that it has its recorded size.
 
         Raises:
-            WrongBaseError: it is not; or it is to be written, and has a second name.
+            WrongBaseError: it is missing or has another size; or it is opened for writing and has a second hard link.
         """
         try:
             file = folder.open(name, writable=writable)
@@ -165,10 +162,10 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return file
 
     def headers(self, folder: Folder) -> dict[str, Header]:
-        """The headers of the files with tensors, by name.
+        """The headers of the shards, by name.
 
         Raises:
-            WrongBaseError: one is not as it was pulled.
+            WrongBaseError: one was changed.
         """
         headers: dict[str, Header] = {}
         for name in self.shards:
@@ -182,16 +179,16 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return headers
 
     def _map(self, folder: Folder, name: str, *, writable: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        # A file with a second name is someone's copy, which is to stay as it is.
+        # A file with a second hard link is also a file elsewhere, which must not change.
         writable = writable and folder.status(name).st_nlink == 1
         with self.open(folder, name, writable=writable) as file:
             return map_words(file, writable=writable)
 
     def state(self, folder: Folder, *, writable: bool) -> State:
-        """The words in the folder's files, mapped; those of a file with a second name read-only.
+        """The words in the folder's files, mapped; read-only where a file has a second hard link.
 
         Raises:
-            WrongBaseError: a header is not as it was pulled.
+            WrongBaseError: a header was changed.
         """
         headers = self.headers(folder)
         where = {tensor: name for name, header in headers.items() for tensor in header.entries}
@@ -211,7 +208,7 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Check every word of the folder's state.
 
         Raises:
-            WrongBaseError: some are not as they were pulled.
+            WrongBaseError: some were changed.
         """
         different = np.flatnonzero(state.sums(threads=threads) != self.tensor_sums)
         if len(different):
@@ -223,7 +220,7 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def _altered(folder: Folder, reason: str) -> WrongBaseError:
     return WrongBaseError(
-        f"{reason}; someone else changed the folder",
+        f"{reason}; the folder was changed after the pull",
         object=str(folder.path),
         rule="TD-RDR-003",
         advice="Remove the folder and pull again.",
@@ -231,10 +228,10 @@ def _altered(folder: Folder, reason: str) -> WrongBaseError:
 
 
 def garbled(path: Path, reason: str) -> IntegrityError:
-    """The error of a private document that is not as it was written."""
+    """The error for a private file that is not as a pull writes it."""
     return IntegrityError(
         reason,
         object=str(path),
         rule="TD-APP-005",
-        advice="Someone changed it: remove the folder and pull again.",
+        advice="It was changed after the pull: remove the folder and pull again.",
     )

@@ -1,4 +1,4 @@
-"""Files of a version under way: which tensor lies in which file, and the files before they move into place."""
+"""Building the files of the next version: which tensor is in which file, and the files before they are moved."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ from ..read.reader import Reader
 from ..state.checkpoint import DEFAULT_SHARD, INDEX_SUFFIX, SUFFIX, map_words, read_index, shard_header, shard_order
 from ..state.update import Update
 from .anchored import Folder
+from .record import HeldFile
 
-#: The folder, in a checkout's private one, in which files of a version under way are built.
+#: The folder, in a checkout's private one, in which the files of the next version are built.
 STAGED = "next"
-#: Metadata of the files that are written: some loaders ask for it.
+#: Metadata of the written files, which some loaders require.
 METADATA = {"format": "pt"}
-#: Words that are copied at once.
+#: Words copied at a time.
 _COPY = 1 << 22
 _READ = 1 << 22
-#: Bytes of an index among the files.
+#: Greatest size of an index among the files, in bytes.
 MAX_INDEX = 64 << 20
-#: Bytes of decoded words that stay in memory.
+#: Bytes of decoded words from which on they are kept in a file.
 _ARENA = 64 << 20
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The files that a version is laid out as.
+class FileLayout:
+    """The files of a version: its shards, with the tensors of each, and the other files.
 
     Attributes:
         layout: the version's layout.
         shard_of: name of the safetensors file of each tensor, in layout order.
-        files: the files beside them.
+        files: the other files, such as config.json.
     """
 
     layout: Layout
@@ -53,12 +54,12 @@ class Plan:
     files: Sequence[FileEntry]
 
     @classmethod
-    def of(cls, reader: Reader, manifest: Manifest) -> Plan:
-        """The files of the published checkpoint, as far as the manifest tells; else one `model.safetensors`.
+    def of(cls, reader: Reader, manifest: Manifest) -> FileLayout:
+        """The files of the published checkpoint where the manifest names them; else one `model.safetensors`.
 
         Raises:
-            MalformedError: names that cannot all be files of one folder.
-            TensorDeltaError: the layout, or an index among the files, cannot be had.
+            MalformedError: the names cannot all be files of one folder.
+            TensorDeltaError: the layout, or an index among the files, cannot be read.
         """
         layout = reader.documents.layout(manifest.layout)
         weight_map: dict[str, str] = {}
@@ -75,13 +76,13 @@ class Plan:
             table, _ = reader.packs.pack(entry, manifest, layout, keep=False)
             assert isinstance(table, PlainPack) and isinstance(entry.name, str)
             weight_map |= {layout.tensors[tensor].name: entry.name for tensor in table.tensors}
-        # A stray `model.safetensors` beside an index would be taken for the whole checkpoint.
+        # Loaders take a `model.safetensors` for the whole checkpoint even where there is an index.
         named = set(weight_map.values()) if indices else set()
         other = DEFAULT_SHARD if not named or DEFAULT_SHARD in named else max(named)
         shard_of = [weight_map.get(tensor.name, other) for tensor in layout.tensors]
-        plan = cls(layout, shard_of, manifest.files)
-        plan._check_names(manifest_name(manifest.version))
-        return plan
+        files = cls(layout, shard_of, manifest.files)
+        files._check_names(manifest_name(manifest.version))
+        return files
 
     def _check_names(self, object: str) -> None:
         shards, files = set(self.shards), {file.name for file in self.files}
@@ -95,7 +96,7 @@ class Plan:
 
     @cached_property
     def shards(self) -> Mapping[str, Sequence[Tensor]]:
-        """The tensors of each shard, in the order in which they lie in it; at least one shard."""
+        """The tensors of each shard, in the order of their bytes; at least one shard."""
         shards: dict[str, list[Tensor]] = {}
         for tensor, name in zip(self.layout.tensors, self.shard_of, strict=True):
             shards.setdefault(name, []).append(tensor)
@@ -103,24 +104,24 @@ class Plan:
 
 
 class Staging:
-    """A folder in which a version's files are built.
+    """The folder in which a version's files are built.
 
     Args:
-        private: the private folder of a checkout, in which it is.
-        plan: the files.
+        private: the private folder of a checkout.
+        files: the files to build.
     """
 
-    def __init__(self, private: Folder, plan: Plan) -> None:
+    def __init__(self, private: Folder, files: FileLayout) -> None:
         self._private = private
-        self._plan = plan
+        self._files = files
         self._words: dict[Tensor, Words] = {}
-        self._shards = dict(zip(plan.layout.tensors, plan.shard_of, strict=True))
+        self._shards = dict(zip(files.layout.tensors, files.shard_of, strict=True))
 
     def allocate(self, tensor: Tensor, budget: Budget) -> Words:
-        """Zero words for a tensor: in its file, or in memory for one that does not stay."""
+        """Zero words for a tensor: in its file, or in memory for a tensor that the version does not have."""
         if tensor not in self._shards:
             return zeros(tensor, budget)
-        if tensor in self._words:  # dropped on the way, and here again
+        if tensor in self._words:  # dropped by one delta of the route and added by a later one
             self._words[tensor][:] = 0
         else:
             self._create(self._shards[tensor])
@@ -130,9 +131,9 @@ class Staging:
         """Make a shard of zero words.
 
         Raises:
-            OSError: the disk is full; without the room set aside, a write through the map would end the process.
+            OSError: the disk is full; room is allocated here because a failing write to a map kills the process.
         """
-        tensors = self._plan.shards[name]
+        tensors = self._files.shards[name]
         header = shard_header(tensors, METADATA)
         at = len(header)
         with self._private.create(f"{STAGED}/{name}") as file:
@@ -145,7 +146,7 @@ class Staging:
             at += tensor.nbytes
 
     def arena(self, size: int) -> NDArray[np.uint8]:
-        """Memory for decoded words: a file's where there are many, so that a version of any size can be taken in.
+        """Memory for decoded words; in a file where there are many, so that a version may be larger than memory.
 
         Raises:
             OSError: the disk is full.
@@ -154,61 +155,60 @@ class Staging:
             return np.empty(size, np.uint8)
         name = f"{STAGED}/.words"  # a name that no file of a version has
         with self._private.create(name) as file:
-            self._private.unlink(name)  # the map keeps it, and a dead process leaves nothing behind
+            self._private.unlink(name)  # the map keeps the file alive, and a crash leaves nothing
             os.posix_fallocate(file.fileno(), 0, size)
             return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
 
-    def finish(self, update: Update, reader: Reader) -> dict[str, tuple[int, int, str, bool]]:
+    def finish(self, update: Update, reader: Reader) -> dict[str, HeldFile]:
         """Complete the files and make them durable.
 
         Args:
             update: the prepared update, whose new tensors were allocated here.
-            reader: gives the files beside the checkpoint.
+            reader: reads the other files.
 
         Returns:
-            For each file its size, its modification time in ns, a SHA-256, and whether it is a shard: then the
-            digest is that of its header.
+            What state.json says of each file, by name.
         """
-        shards = self._plan.shards
+        shards = self._files.shards
         for name, tensors in shards.items():
             if not tensors or tensors[0] not in self._words:
                 self._create(name)
-        for index, tensor in enumerate(self._plan.layout.tensors):
+        for index, tensor in enumerate(self._files.layout.tensors):
             held = update.source(index)
             if held is not None:
                 for start in range(0, len(held), _COPY):
                     self._words[tensor][start : start + _COPY] = held[start : start + _COPY]
         for piece in update.runs():
-            words = self._words[self._plan.layout.tensors[piece.tensor]]
+            words = self._words[self._files.layout.tensors[piece.tensor]]
             if piece.indices is None:
                 words[piece.start : piece.stop] = piece.new
             else:
                 words[piece.indices] = piece.new
         self._words.clear()
-        described: dict[str, tuple[int, int, str, bool]] = {}
+        described: dict[str, HeldFile] = {}
         for name, tensors in shards.items():
             header = hashlib.sha256(shard_header(tensors, METADATA)).hexdigest()
-            described[name] = (*settle(self._private, f"{STAGED}/{name}"), header, True)
-        for file in self._plan.files:
+            described[name] = HeldFile(*settle(self._private, f"{STAGED}/{name}"), header, shard=True)
+        for file in self._files.files:
             blob = reader.packs.file(file)
             with self._private.create(f"{STAGED}/{file.name}") as target:
                 for offset in range(0, blob.size, _READ):
                     target.write(blob.read(offset, min(_READ, blob.size - offset)))
-            described[file.name] = (*settle(self._private, f"{STAGED}/{file.name}"), file.sha256, False)
+            described[file.name] = HeldFile(*settle(self._private, f"{STAGED}/{file.name}"), file.sha256)
         for folder in [*(name for name, is_folder in self._private.walk(STAGED) if is_folder), STAGED]:
             self._private.sync(folder)
         return described
 
     def discard(self) -> None:
-        """Remove what is left."""
+        """Remove the folder."""
         self._words.clear()
         self._private.remove(STAGED)
 
 
 def settle(folder: Folder, name: str) -> tuple[int, int]:
-    """Make a file's bytes durable and give it a time of its own; returns size and time.
+    """Make a file's bytes durable and set its modification time; returns its size and that time.
 
-    The kernel's own times are ticks of some milliseconds, in which someone else might write unseen.
+    The kernel's own times have a resolution of some milliseconds: a second write within them would go unnoticed.
     """
     with folder.open(name, writable=True) as file:
         os.fsync(file.fileno())
@@ -219,6 +219,6 @@ def settle(folder: Folder, name: str) -> tuple[int, int]:
 
 
 def sync_file(folder: Folder, name: str) -> None:
-    """Make a file's bytes durable, those written through a map included."""
+    """Make a file's bytes durable, also those written through a map."""
     with folder.open(name, writable=True) as file:
         os.fsync(file.fileno())

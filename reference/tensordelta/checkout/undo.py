@@ -1,7 +1,7 @@
-"""The undo record of a patch in place: the old words of a pulled folder, proven before they are written back.
+"""The undo record of a patch in place: the old words, which recovery writes back after checking them.
 
-It is a line that names the format, a head in JSON, indices and old words run by run, and a SHA-256 of all before it.
-The digest finds damage; it does not say who wrote the record. So each run has to lie in a tensor of the folder, and all
+It has a line that names the format, a head in JSON, indices and old words run by run, and a SHA-256 of all of these.
+The digest finds damage, but does not prove who wrote the record. So each run must be in a tensor of the folder, and all
 runs are checked before a word is written.
 """
 
@@ -30,23 +30,23 @@ from .staging import sync_file
 
 UNDO = "undo"
 _MAGIC = b"tensordelta undo 2\n"
-#: Bytes of the digest, which follows the old words.
+#: Size of the digest at the end, in bytes.
 _DIGEST = 32
 _READ = 1 << 22
-#: Bytes of the head.
+#: Greatest size of the head, in bytes.
 _MAX_HEAD = 1 << 28
 
 _Count = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class _Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A piece of the undo record: which words of which tensor in which file.
+    """A part of the undo record: some words of one tensor in one file.
 
     Attributes:
         file, offset: where the tensor's bytes begin.
-        words, word: their number, and numpy's name of their type.
+        words, word: the tensor's number of words, and numpy's name of their type.
         count: number of old words in the record.
-        range: first word and the one after the last; None where the record has an index for each.
+        range: (first word, last word + 1); None where the record has an index for each word.
     """
 
     file: str
@@ -58,17 +58,17 @@ class _Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def place(self) -> tuple[str, int, int, str]:
-        """Which tensor it is in."""
+        """The tensor that it belongs to."""
         return self.file, self.offset, self.words, self.word
 
     @property
     def size(self) -> int:
-        """Bytes of the record."""
+        """Its size in the record, in bytes."""
         return self.count * (np.dtype(self.word).itemsize + (8 if self.range is None else 0))
 
 
 class UndoHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The undo record's first part: what the folder held when it was written, and the runs that follow."""
+    """The undo record's first part: the version before the patch, and the runs that follow."""
 
     version: Version
     fingerprint: str
@@ -76,10 +76,10 @@ class UndoHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, update: Update, held: Holding, folder: Folder) -> UndoHead:
-        """The head for an update that patches what a folder holds.
+        """The head for an update that is about to patch the folder.
 
         Raises:
-            WrongBaseError: a file's header is not as it was pulled.
+            WrongBaseError: a shard's header was changed.
         """
         headers = held.headers(folder)
         where = {tensor: name for name, header in headers.items() for tensor in header.entries}
@@ -93,7 +93,7 @@ class UndoHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def files(self) -> set[str]:
-        """Names of the files that the runs are in."""
+        """Names of the files that are patched."""
         return {run.file for run in self.runs}
 
 
@@ -120,16 +120,16 @@ def undo_record(head: UndoHead, update: Update) -> Iterator[bytes | memoryview]:
 
 
 def _place(name: str, header: Header, tensor: Tensor) -> tuple[str, int, int, str]:
-    """Where a tensor's words lie: file, offset, number and type."""
+    """Where a tensor's words are: file, offset, number and type."""
     offset = header.start + header.entries[tensor.name].data_offsets[0]
     return name, offset, tensor.words, tensor.kind.word.str
 
 
 class _Record:
-    """The undo record of a folder, read and proven; a context.
+    """The undo record of a folder, read and checked; a context manager.
 
     Raises:
-        IntegrityError: it is not as it was written, or not of this folder.
+        IntegrityError: it is damaged, or belongs to another folder.
     """
 
     def __init__(self, private: Folder) -> None:
@@ -151,7 +151,7 @@ class _Record:
         self._file.close()
 
     def _prove(self) -> tuple[UndoHead, int]:
-        """The head, and where the words begin."""
+        """The head, and the offset of the first run."""
         digest, file = hashlib.sha256(), self._file
         left = os.fstat(file.fileno()).st_size - _DIGEST
         if file.readline(len(_MAGIC)) != _MAGIC:
@@ -173,7 +173,7 @@ class _Record:
         return head, start
 
     def runs(self) -> Iterator[tuple[_Run, slice | NDArray[np.int64], Words]]:
-        """Each run, the indices of its words, and the old words."""
+        """Each run, the indices of its words in their tensor, and the old words."""
         self._file.seek(self._start)
         for run in self.head.runs:
             indices = self._file.read(run.count * 8) if run.range is None else b""
@@ -181,11 +181,11 @@ class _Record:
             yield run, where, np.frombuffer(self._file.read(run.count * np.dtype(run.word).itemsize), run.word)
 
     def check(self, held: Holding, folder: Folder) -> None:
-        """Check that every run lies in a tensor of the folder.
+        """Check that every run is in a tensor of the folder.
 
         Raises:
-            IntegrityError: one does not.
-            WrongBaseError: someone else changed the folder's files.
+            IntegrityError: one is not.
+            WrongBaseError: the folder's files were changed.
         """
         headers = held.headers(folder)
         tensors = {tensor.name: tensor for tensor in held.tensors}
@@ -210,28 +210,28 @@ class _Record:
 
 
 def is_pending(held: Holding, private: Folder) -> bool:
-    """True where a patch of what the folder holds was begun, and did not end.
+    """True where a patch of the held version was interrupted.
 
     Raises:
-        IntegrityError: the record is not as it was written.
+        IntegrityError: the record is damaged.
     """
     with _Record(private) as record:
         return (record.head.version, record.head.fingerprint) == (held.version, held.fingerprint)
 
 
 def write_back(held: Holding, folder: Folder, private: Folder) -> None:
-    """Write the old words back, unless the new version was reached.
+    """Write the old words back, unless the patch was complete.
 
-    The files' times stay those of the crash, so that the next use proves every word by a scan.
+    The files' modification times are not restored, so that the next use scans every word.
 
     Args:
-        held: what the folder holds, by its state.json.
+        held: the folder's state.json.
         folder: the folder.
         private: its private folder, with the record.
 
     Raises:
-        IntegrityError: the record is not as it was written, or not of this folder; no word was written.
-        WrongBaseError: someone else changed the folder's files; no word was written.
+        IntegrityError: the record is damaged, or belongs to another folder; no word was written.
+        WrongBaseError: the folder's files were changed; no word was written.
     """
     with _Record(private) as record:
         if (record.head.version, record.head.fingerprint) != (held.version, held.fingerprint):

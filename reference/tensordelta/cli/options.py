@@ -1,4 +1,7 @@
-"""Options that several commands share, and how a command opens its chain."""
+"""Options that several commands have, and how a command opens its chain.
+
+A command takes those of its options that `open_chain` takes as `**opening`.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,30 @@ from typing import Any, TypeVar
 
 import click
 
-from .. import chain
+from .. import opening
 from ..chain import Chain
 from ..errors import TensorDeltaError
+from ..format.keys import PublicKey, SecretKey
 from ..format.names import MAX_VERSION
-from ..format.signature import PublicKey, SecretKey
 from ..threads import thread_count
 from ..write.keys import public_key, secret_key
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 K = TypeVar("K", PublicKey, SecretKey)
 
-#: Where a context's `meta` says that facts are wanted as JSON.
+#: The key of a context's `meta` that says whether `--json` is given.
 JSON = "tensordelta.json"
+
+
+def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator for several options, which `--help` lists in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def _remember_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
@@ -48,6 +62,19 @@ threads_option = click.option(
 VERSION = click.IntRange(min=0, max=MAX_VERSION)
 
 
+def version_or(word: str) -> Callable[[click.Context, click.Parameter, str], int | None]:
+    """A callback that parses a version, or a word for None."""
+
+    def convert(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+        if value == word:
+            return None
+        if not value.isascii() or not value.isdecimal() or int(value) > MAX_VERSION:
+            raise click.BadParameter(f"{value!r} is neither a version nor `{word}`.")
+        return int(value)
+
+    return convert
+
+
 def _read_key(read: Callable[[str], K], value: str) -> K:
     try:
         with needed():
@@ -65,7 +92,7 @@ def _public_keys(
 
 
 def _secret_key(context: click.Context, parameter: click.Parameter, path: str | None) -> SecretKey | None:
-    # By its file alone: what stands in a command line, others see.
+    # A file only: other users can see the arguments of a process.
     return None if path is None else _read_key(lambda value: secret_key(Path(value)), path)
 
 
@@ -95,72 +122,58 @@ max_age_option = click.option(
 )
 
 
-def trusts(command: Command) -> Command:
-    for option in (max_age_option, trusted_keys_option):
-        command = option(command)
-    return command
-
-
-def reads_packs(command: Command) -> Command:
-    for option in (
-        click.option(
-            "--packs-from",
-            "pack_folders",
-            multiple=True,
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            help="A folder whose safetensors files may stand in for packs that have the same bytes; may be repeated.",
-        ),
-        click.option(
-            "--allow-source",
-            "allow_sources",
-            metavar="SCHEME",
-            multiple=True,
-            callback=_scheme,
-            help="Allow packs to be taken from public sources of this scheme, such as hf; may be repeated.",
-        ),
-        threads_option,
-    ):
-        command = option(command)
-    return command
-
-
-def encodes(command: Command) -> Command:
-    """How changed words are written."""
-    for option in (
-        click.option(
-            "--order",
-            type=click.Choice(["natural", "exponent"]),
-            default="natural",
-            show_default=True,
-            help="natural is fastest; exponent is smallest.",
-        ),
-        click.option(
-            "--values",
-            type=click.Choice(["step", "replace"]),
-            default="step",
-            show_default=True,
-            help="step is smallest; replace may be applied twice.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def writes(command: Command) -> Command:
-    """How what is written is signed, and what of the chain may be read for it."""
-    for option in (reads_packs, trusted_keys_option, key_option(required=False)):
-        command = option(command)
-    return command
+trusts = _all(trusted_keys_option, max_age_option)
+reads_packs = _all(
+    threads_option,
+    click.option(
+        "--allow-source",
+        "allow_sources",
+        metavar="SCHEME",
+        multiple=True,
+        callback=_scheme,
+        help="Allow packs to be read from public sources of this scheme, such as hf; may be repeated.",
+    ),
+    click.option(
+        "--packs-from",
+        "pack_folders",
+        multiple=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="A folder whose safetensors files are used for packs that have the same bytes; may be repeated.",
+    ),
+)
+#: How changed words are written.
+encodes = _all(
+    click.option(
+        "--values",
+        type=click.Choice(["step", "replace"]),
+        default="step",
+        show_default=True,
+        help="step is smallest; replace may be applied twice.",
+    ),
+    click.option(
+        "--order",
+        type=click.Choice(["natural", "exponent"]),
+        default="natural",
+        show_default=True,
+        help="natural is fastest; exponent is smallest.",
+    ),
+)
+#: How a command signs what it writes, and what it may read of the chain for that.
+writes = _all(
+    key_option(required=False),
+    trusted_keys_option,
+    reads_packs,
+)
 
 
 def open_chain(address: str, *, threads: int | None = None, **options: Any) -> Chain:
     with usage(), needed():
-        return chain.open(address, threads=thread_count(threads), **options)
+        return opening.open(address, threads=thread_count(threads), **options)
 
 
 @contextmanager
 def needed() -> Iterator[None]:
-    """Report a package that an address, or a signature, needs and that is not installed."""
+    """Report a package that is not installed, and which an address or a signature needs."""
     try:
         yield
     except ImportError as error:
@@ -169,7 +182,7 @@ def needed() -> Iterator[None]:
 
 @contextmanager
 def usage() -> Iterator[None]:
-    """Report a `ValueError` of arguments as wrong usage; errors of the data are `ValueError`s of their own kind."""
+    """Report a `ValueError` as wrong usage; errors of the data, some of which are `ValueError`s too, pass through."""
     try:
         yield
     except TensorDeltaError:

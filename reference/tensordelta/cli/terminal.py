@@ -1,4 +1,4 @@
-"""Terminals and pipes: tables that fit, JSON, and a sign of life while work lasts."""
+"""Output: tables that fit a terminal, JSON, and progress while a command works."""
 
 from __future__ import annotations
 
@@ -25,12 +25,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _SHA256 = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
-#: Seconds of work that need no sign of life.
+#: Seconds of work before progress is shown.
 _PATIENCE = 1.0
-
-
-def fields(title: str, *rows: tuple[str, str]) -> Table:
-    return Table(title, ["<", "<"], rows)
 
 
 def count(number: int, noun: str) -> str:
@@ -39,6 +35,14 @@ def count(number: int, noun: str) -> str:
 
 def print_json(facts: Mapping[str, object] | Sequence[object]) -> None:
     click.echo(json.dumps(facts, indent=2))
+
+
+def print_result(as_json: bool, facts: Mapping[str, object] | Sequence[object], table: Table, **look: Any) -> None:
+    """Print what a command found: its facts as JSON, or its table (see `print_table`)."""
+    if as_json:
+        print_json(facts)
+    else:
+        print_table(table, **look)
 
 
 def print_table(
@@ -50,13 +54,13 @@ def print_table(
     free_text: int = 24,
     abbreviate: bool = False,
 ) -> None:
-    """Print a table: fitted to a terminal, or complete and plain into a pipe or file.
+    """Print a table: fitted to a terminal; complete and plain to a pipe or file.
 
     Args:
         style: of the title.
-        expendable: headings of columns to leave out of a terminal that is too narrow, in that order.
-        free_text: characters to leave to a column of text before others are left out; longer text is folded.
-        abbreviate: shorten digests where a terminal is too narrow; their first digits tell them apart.
+        expendable: headings of columns to omit on a terminal that is too narrow, in that order.
+        free_text: width to which columns of text are folded before other columns are omitted.
+        abbreviate: shorten digests on a terminal that is too narrow.
     """
     stream = sys.stderr if stderr else sys.stdout
     if not stream.isatty():
@@ -72,7 +76,7 @@ def print_table(
         table = _without(table, heading)
         left_out.append(heading)
     console.print(Text(printable(table.title), style=style))
-    if _width(table) <= console.width:  # as it is, since rich takes seconds for the log of a long chain
+    if _width(table) <= console.width:  # without rich, which takes seconds for the log of a long chain
         lines = table.text().splitlines()[1:]
         if any(table.headings):
             console.print(Text(lines.pop(0), style="dim"))
@@ -85,7 +89,7 @@ def print_table(
 
 
 def _width(table: Table, free_text: int = sys.maxsize) -> int:
-    """Columns of a terminal that a table needs, if columns of text get so many at most."""
+    """Width that a table needs if its columns of text are folded to `free_text`."""
     widths = []
     for index, (column, heading) in enumerate(zip(table.columns, table.headings, strict=True)):
         widest = max(cell_len(printable(cell)) for cell in (heading, *(row[index] for row in table.rows)))
@@ -103,7 +107,7 @@ def _without(table: Table, heading: str) -> Table:
 
 
 def _folded(table: Table) -> RichTable:
-    """A table for a terminal that is too narrow for some of its texts."""
+    """A table whose long texts are folded, for a narrow terminal."""
     shown = RichTable(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(table.headings), header_style="dim"
     )
@@ -116,7 +120,7 @@ def _folded(table: Table) -> RichTable:
 
 
 def abandon_stdout() -> None:
-    """Have Python not complain at exit that what is still buffered cannot be written."""
+    """Keep Python from reporting at exit that buffered output cannot be written."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -124,10 +128,10 @@ def abandon_stdout() -> None:
 
 
 class Working:
-    """A sign of life on a terminal's stderr while work lasts, from its second second on.
+    """Progress on stderr while a command works for more than a second, if stderr is a terminal; a context manager.
 
     Args:
-        doing: what is being done.
+        doing: describes the work.
     """
 
     def __init__(self, doing: str) -> None:
@@ -165,20 +169,20 @@ class Working:
             self._progress.update(self._task, **fields)
 
     def event(self, event: Event) -> None:
-        """Say what a chain did last, and how far a download is."""
+        """Show the latest event of a chain, and the share of a download that is done."""
         share = {} if event.total is None else {"completed": event.size, "total": event.total}
         self._update(description=f"{event.kind} version {event.version}", **share)
 
     def count(self, done: int, total: int) -> None:
-        """Show a share of the work as done."""
+        """Show how much of the work is done."""
         self._update(completed=done, total=total)
 
     def share(self, message: str, done: float) -> None:
-        """Show what was done last, and a share of the work, from 0 to 1."""
+        """Show a message, and how much of the work is done, from 0 to 1."""
         self._update(description=message, completed=done, total=1.0)
 
     def say(self, text: str) -> None:
-        """Print a line of output above the sign of life."""
+        """Print a line of output above the progress."""
         with self._lock:
             if self._progress is not None and self._visible:
                 self._progress.stop()

@@ -1,8 +1,9 @@
 """Finding the changed words of two states (SPEC.md section 11).
 
-Each byte of both states is read once, in blocks of a few megabytes: large ones, because threads hand the interpreter
-over at each numpy call. Everything after the comparison costs only the changed words. Words are compared eight bytes at
-a time where they lie on such borders, and few of these lanes differ: only they are looked at word by word.
+Each byte of both states is read once, in blocks of a few megabytes: large ones, because threads compete for the
+interpreter's lock at each numpy call. The cost of everything after the comparison depends on the changed words alone.
+Where words are aligned to eight bytes they are compared in lanes of eight bytes; then only the few lanes that differ
+are compared word by word.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .nonzero import places, scratch
+from .nonzero import places_where
 from .words import Words
 
 Indices = NDArray[np.int64]
@@ -34,7 +35,7 @@ def changed_words(old: Words | None, new: Words) -> Changed:
         (indices, old words, new words), each of shape (m,); the old words are None where `old` is.
     """
     word = new.dtype
-    lane = _LANE if all(_on_border(words) for words in (old, new)) else word
+    lane = _LANE if all(_is_aligned(words) for words in (old, new)) else word
     per_lane = lane.itemsize // word.itemsize
     step = _BLOCK // word.itemsize
     whole = len(new) // per_lane * per_lane
@@ -56,7 +57,7 @@ def changed_words(old: Words | None, new: Words) -> Changed:
     )
 
 
-def _on_border(words: Words | None) -> bool:
+def _is_aligned(words: Words | None) -> bool:
     return words is None or not words.size or words.ctypes.data % _LANE.itemsize == 0
 
 
@@ -65,7 +66,7 @@ def _changed(old: Words | None, new: Words, lane: np.dtype[Any], start: int) -> 
     word = new.dtype
     after = new.view(lane)
     before = None if old is None else old.view(lane)
-    hit = _differing(before, after)
+    hit = places_where(np.not_equal, after, 0 if before is None else before)
     new_lanes = after.take(hit)
     old_lanes = None if before is None else before.take(hit)
     per_lane = lane.itemsize // word.itemsize
@@ -85,10 +86,3 @@ def _changed(old: Words | None, new: Words, lane: np.dtype[Any], start: int) -> 
         None if old_lanes is None else old_lanes.view(word).take(inner),
         new_lanes.view(word).take(inner),
     )
-
-
-def _differing(before: Words | None, after: Words) -> Indices:
-    """Indices of the lanes that differ."""
-    differ = scratch(len(after))
-    np.not_equal(after, 0 if before is None else before, out=differ)
-    return places(differ)

@@ -14,7 +14,7 @@ else:
 import numpy as np
 from numpy.typing import NDArray
 
-from .fault import CodecFault
+from . import CodecFault
 
 Bytes = NDArray[np.uint8]
 
@@ -28,7 +28,7 @@ _MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A5
 _MAX_WINDOW = 1 << 27
 
-# Streams are entropy-coded bytes with few matches: a small hash table finds the runs that there are, and is fast.
+# Streams are close to random bytes, with few matches: a small hash table is fast and finds the runs of equal bytes.
 _OPTIONS: dict[int, int] = {
     zstd.CompressionParameter.compression_level: 1,
     zstd.CompressionParameter.checksum_flag: 1,
@@ -83,7 +83,7 @@ def content_size(frame: bytes | memoryview) -> int:
 
 
 def decompress(frame: bytes | memoryview, size: int) -> Bytes:
-    """The content of a frame whose header declares `size` bytes: exactly that, and nothing after it."""
+    """The content of a frame whose header declares `size` bytes; nothing may follow the frame."""
     decompressor = zstd.ZstdDecompressor()
     try:
         content = decompressor.decompress(frame, max_length=size)

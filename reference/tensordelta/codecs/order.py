@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .nonzero import places, scratch
+from .nonzero import places_where
 from .words import DType, Words
 
 Positions = NDArray[np.int64]
 
-#: Words in one numpy call: the temporaries stay in cache.
+#: Words in one numpy call; so few that the temporaries stay in the processor's cache.
 _BLOCK = 1 << 18
-#: Words that a sample takes side by side.
-_STRETCH = 1 << 12
+#: Adjacent words that a sample takes at once.
+_RUN = 1 << 12
 
 
 @dataclass(frozen=True)
 class ExponentOrder:
-    """Words with small base exponents first, sorted stably by that exponent; then the rest as they stand.
+    """Words with small base exponents first, sorted stably by that exponent; then the rest in their own order.
 
-    Both sides know the base, so the order costs no byte. `numbers` and `places` are inverse to one another.
+    Reader and writer both have the base, so the order costs no byte. `numbers` and `places` are inverse to each other.
 
     Attributes:
         first: places (word indices in the chunk) of the words that come first, ascending, int64.
@@ -50,10 +50,10 @@ class ExponentOrder:
         for words in base:
             for start in range(0, len(words), _BLOCK):
                 block = words[start : start + _BLOCK]
-                places = _below(block, low, width, limit, doubled)
-                fields.append(_exponents(block.take(places), low, width))
-                places += offset + start
-                found.append(places)
+                below = _below(block, low, width, limit, doubled)
+                fields.append(_exponents(block.take(below), low, width))
+                below += offset + start
+                found.append(below)
             offset += len(words)
         return cls(np.concatenate(found), np.argsort(np.concatenate(fields), kind="stable"))
 
@@ -63,7 +63,7 @@ class ExponentOrder:
         split = int(np.searchsorted(numbers, count))
         head = self.first[self.order[numbers[:split]]]
         rest = numbers[split:] - count
-        # The k-th word of the rest stands after as many of the first as have fewer than k + 1 of the rest before them.
+        # Before the k-th word of the rest lie those of the first that have at most k words of the rest before them.
         rest += np.searchsorted(self.first - np.arange(count), rest, side="right")
         return np.concatenate([head, rest])
 
@@ -75,7 +75,7 @@ class ExponentOrder:
         """
         if not len(self.first):
             return places, np.arange(len(places))
-        before = np.searchsorted(self.first, places)  # words of the first that stand before each place
+        before = np.searchsorted(self.first, places)  # words of the first that lie before each place
         is_first = self.first.take(before, mode="clip") == places
         listed = before[is_first]
         is_listed = np.zeros(len(self.first), np.bool_)
@@ -90,16 +90,14 @@ def _below(words: Words, low: int, width: int, limit: int, doubled: Words) -> Po
     """Indices of the words whose exponent field is less than the limit.
 
     Args:
-        doubled: room for as many words, to be written to.
+        doubled: scratch memory for at least as many words; overwritten.
     """
     if limit >> width:
         return np.arange(len(words))
-    # Only the sign is above the field. Doubling drives it out at the top; what is left compares as the field does.
+    # Only the sign bit is above the field. Doubling shifts it out; the rest compares as the field does.
     room = doubled[: len(words)]
     np.add(words, words, out=room)
-    below = scratch(len(words))
-    np.less(room, words.dtype.type(limit << (low + 1)), out=below)
-    return places(below)
+    return places_where(np.less, room, words.dtype.type(limit << (low + 1)))
 
 
 def _exponents(words: Words, low: int, width: int) -> NDArray[np.unsignedinteger[Any]]:
@@ -111,8 +109,8 @@ def choose_limit(base: Sequence[Words], old: Words, dtype: DType) -> int:
     """A good limit for a chunk: the smallest whose cost is close to the least, if it puts few words first.
 
     The cost is the entropy of the positions when each exponent has its own density; exponents from the limit on share
-    one. Both sides sort the words that come first, and the smallest exponents bring most of the gain: a sixteenth of
-    the words is as many as is worth the time.
+    one. Reader and writer both sort the words that come first, and the smallest exponents bring most of the gain: at
+    most a sixteenth of the words comes first.
 
     Args:
         base: the words of the chunk's slices, one after another.
@@ -139,16 +137,16 @@ def choose_limit(base: Sequence[Words], old: Words, dtype: DType) -> int:
 
 
 def _sample(words: Words) -> Words:
-    """One word of 32 or so, in stretches, since memory is read in stretches."""
-    stretches = len(words) // (_STRETCH * 32)
-    if not stretches:
-        return words[:_STRETCH]
-    rows: Words = words[: stretches * _STRETCH * 32].reshape(stretches, -1)[:, :_STRETCH]
+    """About one word in 32, in runs of adjacent words, which are read faster than single words."""
+    runs = len(words) // (_RUN * 32)
+    if not runs:
+        return words[:_RUN]
+    rows: Words = words[: runs * _RUN * 32].reshape(runs, -1)[:, :_RUN]
     return rows.reshape(-1)
 
 
 def _entropy(changed: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bits to say which `changed` of `total` words changed."""
+    """Bits needed to say which `changed` of `total` words changed."""
     share = np.divide(changed, total, out=np.zeros_like(changed), where=total > 0)
     inner = np.clip(share, 1e-12, 1 - 1e-12)
     bits = -total * (inner * np.log2(inner) + (1 - inner) * np.log2(1 - inner))

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .fault import CodecFault
+from . import CodecFault
 
 Positions = NDArray[np.int64]
 Bytes = NDArray[np.uint8]

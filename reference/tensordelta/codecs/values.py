@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .fault import CodecFault
+from . import CodecFault
 from .words import Words
 
 Bytes = NDArray[np.uint8]
@@ -38,7 +38,7 @@ def encode_step(old: Words, new: Words) -> tuple[Bytes, list[Bytes]]:
 
 @cache
 def _code_steps(word: np.dtype[Any]) -> NDArray[Any]:
-    """For each byte of `codes` its four steps, 0 where escaped; in one item, so that one look-up gives four."""
+    """For each byte of `codes` its four steps, 0 where escaped, as one item: one look-up gives all four."""
     steps = np.array([-1, 1, -2, 0], np.int64).astype(word)[_codes()]
     return steps.view(f"u{4 * word.itemsize}" if word.itemsize <= 2 else f"V{4 * word.itemsize}").reshape(-1)
 

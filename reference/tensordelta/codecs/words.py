@@ -1,7 +1,7 @@
 """Words: the bit patterns of a tensor's elements as unsigned integers (SPEC.md section 3).
 
-Everything below this module works on one-dimensional arrays of unsigned little-endian integers; floats appear only
-where a user sees them.
+All codecs work on one-dimensional arrays of unsigned little-endian integers; floats appear only in the arrays that a
+user sees.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-if sys.byteorder != "little":  # a big-endian host would need a byte swap at every edge, and none exists to test on
+if sys.byteorder != "little":  # a big-endian host would need byte swaps, and there is none to test on
     raise ImportError("tensordelta needs a little-endian machine")
 
 #: A one-dimensional array of words: uint8, uint16, uint32 or uint64.

@@ -1,7 +1,12 @@
 """A small but real training run, published step by step and followed bit by bit.
 
-`run` trains a network by RL, publishes the bfloat16 weights of every step to a chain, follows the chain as a receiver
-that sees nothing else, and compares each of the receiver's words with the trainer's.
+`run` trains a network, publishes the bfloat16 weights of every step to a chain, follows the chain as a receiver that
+sees nothing else, and compares each of the receiver's words with the trainer's.
+
+Nothing is simulated: the network learns addition modulo 97, a known small task, first from examples and then by policy
+gradient, with AdamW on float32 master weights at a learning rate of 3e-6, as language models are post-trained. Such a
+step is smaller than the distance between most neighbouring bfloat16 numbers, so that about one published weight in a
+hundred changes.
 """
 
 from __future__ import annotations
@@ -11,31 +16,38 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import deserialize
 
-from .. import chain
 from ..chain import Chain
 from ..errors import IntegrityError
 from ..format.names import CHAIN as CHAIN_OBJECT
+from ..opening import open
 from ..state.state import State
 from ..tables import Table, bytes_text, percent_text, ratio_text
 from ..write.snapshot import snapshot_folder
-from . import training
 from .picture import Row, draw, duration
+
+try:
+    from safetensors import deserialize
+except ModuleNotFoundError:
+    raise ImportError(
+        "the demo needs the package safetensors: pip install 'tensordelta[demo]'", name="safetensors"
+    ) from None
+
 
 CHAIN, CHECKOUT, PICTURE = "chain", "checkout", "demo.png"
 _SHARD = "model.safetensors"
 _MARKER = ".tensordelta-demo"
 _MARKER_TEXT = "The tensordelta demo made chain {chain}, its checkout and its picture; it may replace them.\n"
 _CHAIN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-#: What a run makes, and the files that it may leave behind when it is killed.
+#: The files of a run, and those that it leaves when it is killed.
 _MADE = re.compile(
     rf"{PICTURE}|{CHAIN}/\.?(chain|latest)\.json(\.[0-9a-f]+)?"
     rf"|{CHAIN}/(manifests|layouts|packs|fingerprints)/\.?[0-9a-f]{{12,64}}\.[a-z]+(\.[0-9a-f]+)?"
@@ -45,13 +57,13 @@ _MADE = re.compile(
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a run of the demo made.
+    """The result of a run.
 
     Attributes:
-        rows: what each step took.
+        rows: sizes and times of each step.
         chain: folder of the chain.
-        checkout: folder that was pulled; holds the last step's weights.
-        picture: the picture; None where matplotlib is not installed.
+        checkout: the pulled folder, with the last step's weights.
+        picture: the picture; None without steps of RL, or if matplotlib is not installed.
     """
 
     rows: Sequence[Row]
@@ -65,18 +77,18 @@ class DemoResult:
         cells = [
             [
                 str(row.step),
-                f"{row.changed:,}",
-                percent_text(row.changed / row.words),
-                bytes_text(row.size),
-                ratio_text(row.raw / row.size),
-                f"{row.bits_per_change:.2f}",
-                duration(row.publish_seconds),
+                f"{row.published.changed:,}",
+                percent_text(row.published.density),
+                bytes_text(row.published.size),
+                ratio_text(row.published.ratio),
+                f"{row.published.bits_per_change:.2f}",
+                duration(row.published.seconds or 0),
                 duration(row.apply_seconds),
             ]
             for row in self.rows
         ]
-        last = self.rows[-1]
-        weights = f"{last.words:,} weights ({bytes_text(last.raw)})"
+        last = self.rows[-1].published
+        weights = f"{last.words:,} weights ({bytes_text(last.nbytes)})"
         title = f"{len(self.rows)} versions of {weights}; the receiver has every bit of each"
         return Table(title, columns, cells)
 
@@ -89,138 +101,231 @@ def run(
     report: Callable[[str], None],
     on_progress: Callable[[str, float], None] | None = None,
 ) -> DemoResult:
-    """Train, publish, follow, prove, and draw.
+    """Train, publish, follow, compare, and draw.
 
     Args:
-        folder: where chain, checkout and picture go; those of an earlier run are replaced.
+        folder: the folder for chain, checkout and picture; those of an earlier run are replaced.
         steps: number of RL steps; step 0 comes before them.
-        seed: of everything random.
-        report: told what was done, a line at a time.
-        on_progress: told what the training does, and how much of the run that makes, from 0 to 1.
+        seed: of all random numbers.
+        report: called with a line of text after each part of the run.
+        on_progress: called with what the trainer did, and the share of the training that is done, from 0 to 1.
 
     Raises:
-        FileExistsError: something is in the way that the demo did not make.
+        FileExistsError: the folder has files that the demo did not make.
         IntegrityError: a word differs.
     """
     identity = str(uuid.uuid4())
     prepare_folder(folder, identity)
-    report("training a small language model; its weights, and those after each step of RL, are published")
-    writer = chain.open(folder / CHAIN, create=True, chain=identity)
+    report("training a small network; its weights, and those after each step of RL, are published")
+    writer = open(folder / CHAIN, create=True, chain=identity)
     try:
-        receiver = chain.open(folder / CHAIN, chain=identity)
+        receiver = open(folder / CHAIN, chain=identity)
         held = State.empty()
         rows: list[Row] = []
-        for checkpoint in training.train(steps=steps, seed=seed, on_progress=on_progress):
+        for checkpoint in train(steps=steps, seed=seed, on_progress=on_progress):
             rows.append(_follow(writer, receiver, held, checkpoint))
             report(_line(rows[-1]))
     finally:
-        shutil.rmtree(snapshot_folder(writer.id), ignore_errors=True)  # nobody will publish to this chain again
+        shutil.rmtree(snapshot_folder(writer.id), ignore_errors=True)  # nothing else is published to this chain
     found = receiver.verify(deep=True)
     if not found.ok:
         raise found.faults[0]
     report(f"verified: {len(found.versions)} versions, every object and every edge")
     pulled = receiver.pull(folder / CHECKOUT)
-    _prove_file(folder / CHECKOUT / _SHARD, checkpoint.weights)
+    shard = folder / CHECKOUT / _SHARD
+    _compare(str(shard), checkpoint, _words(shard))
     report(f"pulled: {folder / CHECKOUT} loads back as version {pulled.version}, bit by bit")
     return DemoResult(rows, folder / CHAIN, folder / CHECKOUT, _draw(folder / PICTURE, rows))
 
 
 def prepare_folder(folder: Path, identity: str) -> None:
-    """Make room for a run, by removing what an earlier one made.
+    """Remove the files of an earlier run.
 
     Args:
-        folder: where the run will be.
+        folder: the folder of the run.
         identity: the id that its chain will have.
 
     Raises:
-        FileExistsError: something is in the way that the demo did not make; nothing was removed.
+        FileExistsError: there are files that the demo did not make; nothing was removed.
     """
-    there = [folder / name for name in (CHAIN, CHECKOUT, PICTURE) if os.path.lexists(folder / name)]
+    present = [folder / name for name in (CHAIN, CHECKOUT, PICTURE) if os.path.lexists(folder / name)]
     marker = folder / _MARKER
     made = marker.read_text() if marker.is_file() else ""
-    for path in (path for each in there for path in (each, *each.rglob("*"))):
+    for path in (path for each in present for path in (each, *each.rglob("*"))):
         if not made or path.is_symlink() or not (path.is_dir() or _is_ours(path, folder, made)):
             raise FileExistsError(f"{path} is in the way, and the demo did not make it: move it, or name another --dir")
-    for path in there:
+    for path in present:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     marker.write_text(_MARKER_TEXT.format(chain=identity))
 
 
 def _is_ours(path: Path, folder: Path, made: str) -> bool:
-    """True for a file that an earlier run made, and of the chain that it made."""
+    """True for a file of the chain that an earlier run made, and of its checkout."""
     name = path.relative_to(folder).as_posix()
     if name in (f"{CHAIN}/{CHAIN_OBJECT}", f"{CHECKOUT}/.tensordelta/state.json"):
         return all(chain_id in made for chain_id in _CHAIN_ID.findall(path.read_text(errors="replace")))
     return _MADE.fullmatch(name) is not None
 
 
-def _follow(writer: Chain, receiver: Chain, held: State, checkpoint: training.Checkpoint) -> Row:
+def _follow(writer: Chain, receiver: Chain, held: State, checkpoint: Checkpoint) -> Row:
     """Publish a step, bring the receiver's state to it, and compare every word."""
     published = writer.publish(checkpoint.weights, annotations={"step": str(checkpoint.step)})
     update = receiver.prepare(held)
     started = time.perf_counter()
     update.apply()
     applied = time.perf_counter() - started
-    differ = [name for name in checkpoint.weights.keys() | held.keys() if not _same(name, checkpoint.weights, held)]
-    if differ:
-        raise _differs(f"step {checkpoint.step}", differ)
-    return Row(
-        step=checkpoint.step,
-        changed=published.changed,
-        words=published.words,
-        size=published.size,
-        raw=published.nbytes,
-        bits_per_change=published.bits_per_change,
-        publish_seconds=published.seconds or 0.0,
-        apply_seconds=applied,
-        full=published.base is None,
-    )
+    _compare(f"step {checkpoint.step}", checkpoint, {name: (each.shape, each.tobytes()) for name, each in held.items()})
+    return Row(checkpoint.step, published, applied)
 
 
-def _same(name: str, one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
-    """True where both have the tensor, with the same words: as integers, so that -0 is not 0 and NaN is itself."""
-    if name not in one or name not in other:
-        return False
-    mine, theirs = one[name], other[name]
-    return mine.dtype == theirs.dtype and np.array_equal(mine.view(np.uint16), theirs.view(np.uint16))
-
-
-def _prove_file(path: Path, weights: Mapping[str, NDArray[Any]]) -> None:
-    """Compare a file, as safetensors itself reads it, with the trainer's weights."""
+def _words(path: Path) -> dict[str, tuple[tuple[int, ...], bytes]]:
+    """Shape and bytes of each tensor of a file, as the package safetensors reads it."""
     read: Callable[[bytes], list[tuple[str, Mapping[str, Any]]]] = deserialize
-    entries = dict(read(path.read_bytes()))
-    differ = [
-        name
-        for name in weights.keys() | entries.keys()
-        if name not in weights
-        or name not in entries
-        or tuple(entries[name]["shape"]) != weights[name].shape
-        or bytes(entries[name]["data"]) != weights[name].tobytes()
-    ]
+    return {name: (tuple(entry["shape"]), bytes(entry["data"])) for name, entry in read(path.read_bytes())}
+
+
+def _compare(where: str, checkpoint: Checkpoint, words: Mapping[str, tuple[tuple[int, ...], bytes]]) -> None:
+    """Compare shape and bytes of each tensor with the trainer's: as bytes, -0 is not 0, and NaN equals itself."""
+    wanted = {name: (weight.shape, weight.tobytes()) for name, weight in checkpoint.weights.items()}
+    differ = [name for name in wanted.keys() | words.keys() if wanted.get(name) != words.get(name)]
     if differ:
-        raise _differs(str(path), differ)
-
-
-def _differs(where: str, names: Sequence[str]) -> IntegrityError:
-    return IntegrityError(
-        f"{len(names)} tensors differ from the trainer's, {min(names)} among them",
-        object=where,
-        rule="TD-RDR-007",
-        advice="This is a bug of tensordelta: please report it.",
-    )
+        raise IntegrityError(
+            f"{len(differ)} tensors differ from the trainer's, {min(differ)} among them",
+            object=where,
+            rule="TD-RDR-007",
+            advice="This is a bug of tensordelta: please report it.",
+        )
 
 
 def _line(row: Row) -> str:
-    what = "the whole state" if row.full else f"{percent_text(row.changed / row.words)} of the weights changed"
-    return f"step {row.step}: {what}, published in {bytes_text(row.size)}; the receiver has every bit"
+    changed = f"{percent_text(row.published.density)} of the weights changed"
+    what = "the whole state" if row.published.base is None else changed
+    return f"step {row.step}: {what}, published in {bytes_text(row.published.size)}; the receiver has every bit"
 
 
 def _draw(path: Path, rows: Sequence[Row]) -> Path | None:
+    if len(rows) == 1:
+        return None
     try:
-        draw(path, rows, title="Weights of a small language model, published at every RL step")
+        draw(path, rows, title="Weights of a small network, published at every RL step")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
         return None
     return path
+
+
+# -- the trainer -----------------------------------------------------------------------------------------------------
+
+_Array = NDArray[np.float32]
+_Integers = NDArray[np.int64]
+
+_MODULUS, _WIDTH, _LAYERS = 97, 1024, 3
+_WARMUP, _WARMUP_BATCH, _WARMUP_RATE = 80, 256, 1e-3
+#: Of an RL step: sums to answer, answers for each, and the learning rate.
+_SUMS, _ANSWERS, _RL_RATE = 64, 8, 3e-6
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The bfloat16 weights after one step, as a trainer hands them to inference engines."""
+
+    step: int
+    weights: dict[str, NDArray[Any]]
+
+
+def train(*, steps: int, seed: int, on_progress: Callable[[str, float], None] | None = None) -> Iterator[Checkpoint]:
+    """Learn from examples, yield step 0, then each of `steps` RL steps; repeatable on one machine by its seed."""
+    report = on_progress or (lambda message, done: None)
+    random = np.random.default_rng(seed)
+    master = _initial_weights(random)
+    optimizer = _AdamW(master)
+    for step in range(1, _WARMUP + 1):
+        sums = random.integers(0, _MODULUS, (_WARMUP_BATCH, 2))
+        gradients = _gradients(master, sums, sums.sum(1) % _MODULUS, np.ones(len(sums), np.float32))
+        rate = _WARMUP_RATE * min(10 * step / _WARMUP, max(0.1, 1 - step / _WARMUP))  # rises, then falls to a tenth
+        optimizer.step(gradients, rate)
+        report(f"warm-up {step}/{_WARMUP}", step / (_WARMUP + steps))
+    for step in range(steps + 1):
+        published = {name: weight.astype(ml_dtypes.bfloat16) for name, weight in master.items()}
+        yield Checkpoint(step, published)
+        # As in mixed-precision training, the gradient is taken at the rounded weights, which gave the answers, and
+        # applied to the master weights, in which steps too small for bfloat16 add up.
+        policy = {name: weight.astype(np.float32) for name, weight in published.items()}
+        sums, answers, advantages, reward = _play(policy, random)
+        optimizer.step(_gradients(policy, sums, answers, advantages), _RL_RATE)
+        report(f"step {step}/{steps}: reward {reward:.2f}", (_WARMUP + step) / (_WARMUP + steps))
+
+
+def _play(policy: dict[str, _Array], random: np.random.Generator) -> tuple[_Integers, _Integers, _Array, float]:
+    """Sums, sampled answers, their advantages, and the share of right answers.
+
+    As in GRPO, an answer's advantage is its reward compared with those of the other answers to the same sum.
+    """
+    sums = np.repeat(random.integers(0, _MODULUS, (_SUMS, 2)), _ANSWERS, axis=0)
+    probabilities, _ = _forward(policy, sums)
+    answers = (probabilities.cumsum(1) > random.random((len(sums), 1))).argmax(1)
+    rewards = (answers == sums.sum(1) % _MODULUS).astype(np.float32).reshape(_SUMS, _ANSWERS)
+    advantages = (rewards - rewards.mean(1, keepdims=True)) / (rewards.std(1, keepdims=True) + 1e-4)
+    return sums, answers, advantages.ravel(), float(rewards.mean())
+
+
+def _initial_weights(random: np.random.Generator) -> dict[str, _Array]:
+    shapes = {"embed.weight": (_MODULUS, _WIDTH // 2)}
+    shapes |= {f"layers.{layer}.weight": (_WIDTH, _WIDTH) for layer in range(_LAYERS)}
+    shapes["head.weight"] = (_MODULUS, _WIDTH)
+    weights = {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+    for name, weight in weights.items():
+        weight *= 1.0 if name == "embed.weight" else (2 / weight.shape[1]) ** 0.5
+    return weights
+
+
+def _forward(weights: dict[str, _Array], sums: _Integers) -> tuple[_Array, list[_Array]]:
+    """The probability of each answer to each sum, of shape (n, 97), and the input of each layer."""
+    inputs = [weights["embed.weight"][sums].reshape(len(sums), _WIDTH)]
+    for layer in range(_LAYERS):
+        inputs.append(np.maximum(inputs[-1] @ weights[f"layers.{layer}.weight"].T, 0))
+    logits = inputs[-1] @ weights["head.weight"].T
+    exponentials: _Array = np.exp(logits - logits.max(1, keepdims=True))
+    exponentials /= exponentials.sum(1, keepdims=True)
+    return exponentials, inputs
+
+
+def _gradients(weights: dict[str, _Array], sums: _Integers, answers: _Integers, factors: _Array) -> dict[str, _Array]:
+    """The gradient of the mean of -factor * log p(answer): of cross-entropy for ones, of the policy for advantages."""
+    probabilities, inputs = _forward(weights, sums)
+    back: _Array = probabilities * factors[:, None]
+    back[np.arange(len(sums)), answers] -= factors
+    back /= len(sums)
+    gradients: dict[str, _Array] = {"head.weight": back.T @ inputs[-1]}
+    back = back @ weights["head.weight"]
+    for layer in reversed(range(_LAYERS)):
+        back = back * (inputs[layer + 1] > 0)
+        gradients[f"layers.{layer}.weight"] = back.T @ inputs[layer]
+        back = back @ weights[f"layers.{layer}.weight"]
+    gradients["embed.weight"] = np.zeros_like(weights["embed.weight"])
+    np.add.at(gradients["embed.weight"], sums.ravel(), back.reshape(-1, _WIDTH // 2))
+    return gradients
+
+
+class _AdamW:
+    """Adam with decoupled weight decay and clipping of the whole gradient; updates `weights` in place."""
+
+    def __init__(self, weights: dict[str, _Array], decay: float = 0.1, clip: float = 1.0) -> None:
+        self._weights, self._decay, self._clip = weights, decay, clip
+        self._first = {name: np.zeros_like(weight) for name, weight in weights.items()}
+        self._second = {name: np.zeros_like(weight) for name, weight in weights.items()}
+        self._steps = 0
+
+    def step(self, gradients: dict[str, _Array], rate: float) -> None:
+        self._steps += 1
+        norm = sum(float(np.vdot(gradient, gradient)) for gradient in gradients.values()) ** 0.5
+        scale = np.float32(min(1.0, self._clip / (norm + 1e-6)))
+        first_bias, second_bias = 1 - 0.9**self._steps, 1 - 0.999**self._steps
+        for name, weight in self._weights.items():
+            gradient = gradients[name] * scale
+            first, second = self._first[name], self._second[name]
+            first += 0.1 * (gradient - first)
+            second += 0.001 * (gradient * gradient - second)
+            weight -= rate * (first / first_bias / (np.sqrt(second / second_bias) + 1e-8) + self._decay * weight)

@@ -1,4 +1,6 @@
-"""The demo's picture: how small each step's delta is beside the whole checkpoint, and why."""
+"""The demo's picture: the size of each step's delta compared with the whole checkpoint, and the reason."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Sequence
@@ -6,36 +8,37 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from ..read.published import Published
+from ..tables import bytes_text
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's blue and vermilion, which colour-blind readers tell apart, on greys.
 DELTA, WHOLE = "#0072B2", "#D55E00"
 INK, QUIET, FAINT = "#1F2430", "#5F6673", "#E4E7EC"
-MANY = 30  # steps, from which on each one is too narrow for a dot or a bar of its own
+MANY = 30  # steps above which dots and bars are drawn smaller
 
 
 @dataclass(frozen=True)
 class Row:
-    """What publishing and applying one step took."""
+    """One step: what publishing it gave, and how long applying it took."""
 
     step: int
-    changed: int
-    words: int
-    size: int  # bytes published for the step
-    raw: int  # bytes of the whole checkpoint
-    bits_per_change: float
-    publish_seconds: float
+    published: Published
     apply_seconds: float
-    full: bool  # the step was published whole, not as a delta
 
 
 def draw(path: os.PathLike[str] | str, rows: Sequence[Row], *, title: str) -> None:
-    """Write the picture as a PNG that is 1800 pixels wide, to be shown at 900."""
+    """Write the picture as a PNG that is 1800 pixels wide, to be shown at 900.
+
+    Args:
+        path: of the PNG.
+        rows: the first step, published whole, and at least one delta.
+        title: above the picture.
+    """
     from matplotlib.figure import Figure
 
-    if not rows:
-        raise ValueError("there are no steps to draw")
     figure = Figure(figsize=(9, 4.4), dpi=200, facecolor="white")
     figure.text(0.085, 0.915, title, fontsize=15, fontweight="bold", color=INK)
     figure.text(0.085, 0.853, summary(rows), fontsize=9.5, color=QUIET)
@@ -47,59 +50,55 @@ def draw(path: os.PathLike[str] | str, rows: Sequence[Row], *, title: str) -> No
 
 
 def summary(rows: Sequence[Row]) -> str:
-    parts = [f"{amount(rows[-1].words)} weights"]
-    if deltas := [row for row in rows if not row.full]:
-        parts += [
-            f"{len(deltas)} delta{'s' * (len(deltas) > 1)}",
-            f"{median(row.bits_per_change for row in deltas):.1f} bits per changed weight",
-            f"published in {duration(median(row.publish_seconds for row in deltas))}",
-            f"applied in {duration(median(row.apply_seconds for row in deltas))}",
-        ]
+    deltas = rows[1:]
+    parts = [
+        f"{rows[0].published.words / 1e6:.3g} M weights",
+        f"{len(deltas)} delta{'s' * (len(deltas) > 1)}",
+        f"{median(row.published.bits_per_change for row in deltas):.1f} bits per changed weight",
+        f"published in {duration(median(row.published.seconds or 0 for row in deltas))}",
+        f"applied in {duration(median(row.apply_seconds for row in deltas))}",
+    ]
     return "   ·   ".join(parts)
 
 
-def draw_sizes(axes: "Axes", rows: Sequence[Row]) -> None:
-    """Bytes on a logarithmic scale, because the whole checkpoint and a delta fit on no other."""
+def draw_sizes(axes: Axes, rows: Sequence[Row]) -> None:
+    """Bytes on a logarithmic scale, which shows both the whole checkpoint and a delta."""
     from matplotlib.ticker import NullLocator
 
     prepare(axes, rows, "Bytes published per step", "on a logarithmic scale")
-    deltas, whole = [row for row in rows if not row.full], [row for row in rows if row.full]
-    raw = rows[-1].raw
+    whole, *deltas = rows
+    raw = whole.published.nbytes
     axes.set_yscale("log")
-    axes.set_ylim(min(row.size for row in rows) / 3, raw * 3)
-    axes.yaxis.set_major_formatter(lambda value, position: amount(value, "B"))
+    axes.set_ylim(min(row.published.size for row in rows) / 3, raw * 3)
+    axes.yaxis.set_major_formatter(lambda value, position: bytes_text(value))
     axes.yaxis.set_minor_locator(NullLocator())
 
     start, end = axes.get_xlim()
     axes.axhline(raw, color=WHOLE, linewidth=1.6, dashes=(4, 3))
-    label(axes, f"the whole checkpoint, {amount(raw, 'B')}", (end, raw), (0, 12), ha="right", color=WHOLE)
-    if whole:
-        axes.scatter([row.step for row in whole], [row.size for row in whole], s=60, marker="D", color=WHOLE, zorder=3)
-        label(axes, "published whole", (whole[0].step, whole[0].size), (8, -14), color=WHOLE)
-    if deltas:
-        size, middle = median(row.size for row in deltas), start + 0.56 * (end - start)
-        dot = 7 if len(deltas) <= MANY else 2.5
-        steps, bytes_each = [row.step for row in deltas], [row.size for row in deltas]
-        axes.plot(steps, bytes_each, color=DELTA, linewidth=1.6, marker="o", markersize=dot)
-        label(axes, f"a delta, {amount(size, 'B')}", (end, size), (0, -16), ha="right", color=DELTA)
-        axes.annotate("", (middle, raw * 0.9), (middle, size * 1.25), arrowprops={"arrowstyle": "<->", "color": QUIET})
-        where = (middle, (raw * size) ** 0.5)
-        label(axes, f"{raw / size:,.0f}× smaller", where, (10, 0), fontsize=16, fontweight="bold", color=INK)
+    label(axes, f"the whole checkpoint, {bytes_text(raw)}", (end, raw), (0, 12), ha="right", color=WHOLE)
+    axes.scatter(whole.step, whole.published.size, s=60, marker="D", color=WHOLE, zorder=3)
+    label(axes, "published whole", (whole.step, whole.published.size), (8, -14), color=WHOLE)
+    steps, sizes = [row.step for row in deltas], [row.published.size for row in deltas]
+    size, middle = median(sizes), start + 0.56 * (end - start)
+    axes.plot(steps, sizes, color=DELTA, linewidth=1.6, marker="o", markersize=7 if len(deltas) <= MANY else 2.5)
+    label(axes, f"a delta, {bytes_text(size)}", (end, size), (0, -16), ha="right", color=DELTA)
+    axes.annotate("", (middle, raw * 0.9), (middle, size * 1.25), arrowprops={"arrowstyle": "<->", "color": QUIET})
+    where = (middle, (raw * size) ** 0.5)
+    label(axes, f"{raw / size:,.0f}× smaller", where, (10, 0), fontsize=16, fontweight="bold", color=INK)
 
 
-def draw_shares(axes: "Axes", rows: Sequence[Row]) -> None:
-    deltas = [row for row in rows if not row.full]
-    shares = [100 * row.changed / row.words for row in deltas]
-    unchanged = f"{100 - median(shares):.1f} % stay the same, bit for bit" if deltas else ""
-    prepare(axes, rows, "Weights changed per step", unchanged)
+def draw_shares(axes: Axes, rows: Sequence[Row]) -> None:
+    deltas = rows[1:]
+    shares = [100 * row.published.density for row in deltas]
+    prepare(axes, rows, "Weights changed per step", f"{100 - median(shares):.1f} % stay the same, bit for bit")
     axes.bar([row.step for row in deltas], shares, width=0.62 if len(deltas) <= MANY else 1, color=DELTA)
-    axes.set_ylim(0, 1.15 * max(shares, default=0) or 1)
+    axes.set_ylim(0, 1.15 * max(shares) or 1)
     axes.yaxis.set_major_formatter(lambda value, position: f"{value:g} %")
     axes.locator_params(axis="y", nbins=5)
 
 
-def prepare(axes: "Axes", rows: Sequence[Row], heading: str, remark: str) -> None:
-    """The look that both panels share."""
+def prepare(axes: Axes, rows: Sequence[Row], heading: str, remark: str) -> None:
+    """What both panels have in common."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(heading, loc="left", fontsize=11, fontweight="bold", color=INK, pad=24)
@@ -117,19 +116,11 @@ def prepare(axes: "Axes", rows: Sequence[Row], heading: str, remark: str) -> Non
     axes.set_axisbelow(True)
 
 
-def label(axes: "Axes", text: str, where: tuple[float, float], points: tuple[float, float], **look: Any) -> None:
-    """Text some points from a place in the data, which wipes out the grid behind it."""
+def label(axes: Axes, text: str, where: tuple[float, float], points: tuple[float, float], **look: Any) -> None:
+    """Text at some points' distance from a place in the data, over a white background."""
     look = {"fontsize": 9.5} | look
     wipe = {"facecolor": "white", "edgecolor": "none", "pad": 2}
     axes.annotate(text, where, points, textcoords="offset points", va="center", bbox=wipe, **look)
-
-
-def amount(value: float, unit: str = "") -> str:
-    """Three digits at most: 8.16 MB, 93.1 kB, 4.08 M."""
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}".rstrip()
 
 
 def duration(seconds: float) -> str:

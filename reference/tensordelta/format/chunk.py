@@ -1,6 +1,6 @@
 """Chunks: their entries in the chunk table, and what is checked of them (SPEC.md section 6.3).
 
-`check` looks at an entry before any byte of the chunk's streams, which `pieces` decodes and encodes.
+`check` needs no byte of the chunk's streams; `chunk_codec` decodes and encodes those.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from . import strict_json
 from .layout import Layout
 from .names import Fingerprint, Integer
 
-#: Words of a chunk; fewer in exponent order, whose readers sort.
+#: Greatest number of words of a chunk; less in exponent order, where readers sort words.
 MAX_WORDS = 2**27
 MAX_WORDS_EXPONENT = 2**24
 
 
 class Natural(msgspec.Struct, frozen=True, tag_field="codec", tag="natural", forbid_unknown_fields=True):
-    """Words are numbered as they stand (SPEC.md section 7.2)."""
+    """Words are numbered in their own order (SPEC.md section 7.2)."""
 
 
 class Exponent(msgspec.Struct, frozen=True, tag_field="codec", tag="exponent", forbid_unknown_fields=True):
@@ -55,7 +55,7 @@ class Replace(msgspec.Struct, frozen=True, tag_field="codec", tag="replace", for
     """The new words themselves (SPEC.md section 7.8)."""
 
 
-class Slice(NamedTuple):
+class Span(NamedTuple):
     """Words start … stop - 1 of a tensor."""
 
     tensor: int
@@ -87,7 +87,7 @@ class Chunk(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def memory(self) -> int:
-        """Bytes that decoding allocates at most, streams and temporaries included."""
+        """Greatest number of bytes that decoding allocates, including streams and temporaries."""
         word = self.kind.word.itemsize
         total = self.changed * (4 * 8 + 6 * word)
         if isinstance(self.positions, Gap):

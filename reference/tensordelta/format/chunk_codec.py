@@ -1,7 +1,7 @@
-"""Pieces: what chunks say of tensors, decoded from their streams and encoded into them (SPEC.md section 7).
+"""Decoding and encoding a chunk's streams (SPEC.md section 7).
 
-`decode` turns a chunk's streams into pieces, each with the words of one tensor before and after; `encode` goes the
-other way. Neither changes a state.
+`decode` turns streams into pieces, each with the words of one tensor before and after; `encode` turns pieces into
+streams. Neither changes a state.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..codecs import CodecFault, compression, fingerprint, positions, values
 from ..codecs.order import ExponentOrder, choose_limit
 from ..codecs.words import Words
 from ..errors import IntegrityError
-from .chunk import MAX_WORDS_EXPONENT, All, Bitmap, Chunk, Exponent, Gap, Natural, Replace, Slice, Step
+from .chunk import MAX_WORDS_EXPONENT, All, Bitmap, Chunk, Exponent, Gap, Natural, Replace, Span, Step
 from .layout import Layout
 
 Indices = NDArray[np.int64]
@@ -28,13 +28,14 @@ _PLACE_BITS = 24
 
 @dataclass(frozen=True)
 class Piece:
-    """What a chunk says of one tensor: words before and after.
+    """The listed words of one tensor in a chunk, before and after.
 
     Attributes:
         tensor: index in the layout.
-        start, stop: the words that the piece speaks of.
-        indices: the listed words' indices in the tensor, int64, strictly increasing; None where all are listed.
-        old, new: their words before and after; `old` is None where all were zero.
+        start, stop: the words of the tensor that the chunk covers.
+        indices: the listed words' indices in the tensor, int64 of shape (m,), strictly increasing; None where all of
+            them are listed.
+        old, new: the listed words before and after, of shape (m,); `old` is None where all were zero.
     """
 
     tensor: int
@@ -46,11 +47,11 @@ class Piece:
 
     @property
     def places(self) -> Indices:
-        """The listed words' indices, also where all are listed."""
+        """The listed words' indices, made where `indices` is None."""
         return np.arange(self.start, self.stop) if self.indices is None else self.indices
 
     def sum(self, name: str) -> int:
-        """What the piece adds to its tensor's fingerprint, mod 2^64."""
+        """The change of the tensor's fingerprint, mod 2^64."""
         if self.indices is None:
             before = 0 if self.old is None else fingerprint.scan(name, self.old, start=self.start)
             return fingerprint.scan(name, self.new, start=self.start) - before
@@ -59,7 +60,7 @@ class Piece:
 
 
 class BaseWords(Protocol):
-    """The fitted base, as far as a chunk needs it."""
+    """What decoding a chunk asks of the fitted base."""
 
     def is_zero(self, tensor: int) -> bool:
         """True where a tensor starts as zero words."""
@@ -73,7 +74,7 @@ class BaseWords(Protocol):
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded chunk: its pieces, and what each adds to its tensor's fingerprint."""
+    """A decoded chunk: its pieces, and for each the change of its tensor's fingerprint."""
 
     pieces: list[Piece]
     sums: list[int]
@@ -93,7 +94,7 @@ def decode(
     Args:
         chunk: the table entry, already checked against the layout.
         layout: the manifest's layout.
-        read: gives a stream's stored bytes by the stream's name, or None where the pack has no such stream.
+        read: returns a stream's stored bytes by the stream's name, or None where the pack has no such stream.
         base: the fitted base.
         object: how errors name the chunk.
         prove: False where `base` lacks tensors of the chunk, so that its fingerprint cannot be proven (TD-RDR-016).
@@ -155,7 +156,7 @@ def _decode(chunk: Chunk, streams: _Streams, base: BaseWords) -> list[Piece]:
 
 
 def _ascending(places: Indices, words: Words) -> tuple[Indices, Words]:
-    """Places and their words, sorted by place; both fit into one integer, and sorting that is fastest."""
+    """Places and their words, sorted by place; place and rank fit into one integer, whose sort is fastest."""
     keys = places << _PLACE_BITS
     keys |= np.arange(len(places))
     keys.sort()
@@ -200,7 +201,7 @@ def _split(
             indices = None
             if places is not None:
                 indices = places[begin:end]
-                indices += start - offset  # a view of our own array: each slice's part is moved once
+                indices += start - offset  # in place: the array is ours, and its views do not overlap
             old: Words | None = None
             if not base.is_zero(tensor):
                 old = base.part(tensor, start, stop) if indices is None else base.take(tensor, indices)
@@ -223,7 +224,7 @@ class EncodedChunk:
     Attributes:
         chunk: its table entry.
         streams: its streams as stored.
-        sums: for each piece its tensor, its listed words, and what it adds to the tensor's fingerprint.
+        sums: for each piece its tensor, its number of listed words, and the change of the tensor's fingerprint.
     """
 
     chunk: Chunk
@@ -242,7 +243,7 @@ def encode(
     *,
     order: Literal["natural", "exponent"] = "natural",
     values_codec: Literal["step", "replace"] = "step",
-    base: Callable[[Slice], Words] | None = None,
+    base: Callable[[Span], Words] | None = None,
 ) -> EncodedChunk:
     """Encode pieces of one dtype, sorted by (tensor, start), as one chunk.
 
@@ -251,7 +252,7 @@ def encode(
         layout: the layout of the new state.
         order: `exponent` needs `base` and `step`.
         values_codec: how the words are written.
-        base: gives the base's words of a slice, for exponent order.
+        base: returns the base's words of a span, for exponent order.
     """
     kind = layout.tensors[pieces[0].tensor].kind
     slices = _merged_slices(pieces)
@@ -268,12 +269,12 @@ def encode(
         numbers = _places(pieces)
         if order == "exponent":
             assert base is not None and old is not None
-            space = [base(Slice(*each)) for each in slices]
+            space = [base(Span(*each)) for each in slices]
             limit = choose_limit(space, old, kind)
             order_codec = Exponent(limit)
             numbers, taken = ExponentOrder.of(space, kind, limit).numbers(numbers)
             old, new = old[taken], new[taken]
-        positions_codec = _encode_positions(numbers, words, streams, even=order == "natural")
+        positions_codec, streams = _encode_positions(numbers, words, even=order == "natural")
     if old is None:
         streams |= {f"values.{plane}": each for plane, each in enumerate(values.split_planes(new))}
     else:
@@ -328,33 +329,20 @@ def _places(pieces: Sequence[Piece]) -> Indices:
     return places
 
 
-def _encode_positions(numbers: Indices, words: int, streams: dict[str, Bytes], *, even: bool) -> Gap | Bitmap:
-    """Encode positions into `streams`, in the smallest way.
+def _encode_positions(numbers: Indices, words: int, *, even: bool) -> tuple[Gap | Bitmap, dict[str, Bytes]]:
+    """The positions codec that needs the fewest bytes, and its streams.
 
     Args:
-        even: gaps are of one kind throughout, so that their mean tells the shift; else the next one is tried as well.
+        even: True where gaps have one distribution throughout, so that their mean determines the shift; else the next
+            shift is tried as well.
     """
     shift = positions.choose_shift(len(numbers), words)
-    shifts = (shift,) if even else positions.SHIFTS[:2] if shift < 8 else positions.SHIFTS[1:]
-    best: tuple[int, Gap | Bitmap, dict[str, Bytes]] | None = None
-    for shift in shifts:
-        gaps, low = positions.encode_gaps(numbers, shift)
-        coded = {"gaps": gaps} if low is None else {"gaps": gaps, "low": low}
-        best = _smaller(best, Gap(shift), coded, alone=even and len(numbers) * 8 <= words)
-    if len(numbers) * 8 > words:  # only here can a bitmap win
-        best = _smaller(best, Bitmap(), {"bitmap": positions.encode_bitmap(numbers, words)}, alone=False)
-    assert best is not None
-    streams |= best[2]
-    return best[1]
-
-
-def _smaller(
-    best: tuple[int, Gap | Bitmap, dict[str, Bytes]] | None,
-    codec: Gap | Bitmap,
-    coded: dict[str, Bytes],
-    *,
-    alone: bool,
-) -> tuple[int, Gap | Bitmap, dict[str, Bytes]]:
-    """The smaller of two ways to write positions; one that stands alone is not weighed."""
-    size = 0 if alone else sum(len(compression.compress(stream)) for stream in coded.values())
-    return (size, codec, coded) if best is None or size < best[0] else best
+    coded: list[tuple[Gap | Bitmap, dict[str, Bytes]]] = []
+    for each in (shift,) if even else positions.SHIFTS[:2] if shift < 8 else positions.SHIFTS[1:]:
+        gaps, low = positions.encode_gaps(numbers, each)
+        coded.append((Gap(each), {"gaps": gaps} if low is None else {"gaps": gaps, "low": low}))
+    if len(numbers) * 8 > words:  # only here a bitmap can be the smallest
+        coded.append((Bitmap(), {"bitmap": positions.encode_bitmap(numbers, words)}))
+    if len(coded) == 1:
+        return coded[0]
+    return min(coded, key=lambda codec: sum(len(compression.compress(stream)) for stream in codec[1].values()))

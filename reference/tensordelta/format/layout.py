@@ -1,4 +1,4 @@
-"""Layouts: a state without its words (SPEC.md section 4.6)."""
+"""Layouts: the tensors of a state without their words (SPEC.md section 4.6)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..errors import IntegrityError, LimitError, MalformedError, UnsupportedErro
 from . import strict_json
 from .names import FormatVersion, Integer, layout_name
 
-#: Bytes of a layout.
+#: Greatest size of a layout object, in bytes.
 MAX_LAYOUT = 256 * 2**20
-#: Tensors of a layout.
+#: Greatest number of tensors.
 MAX_TENSORS = 2**20
 #: Greatest dimension, and greatest product of the dimensions that are not 0.
 MAX_ELEMENTS = 2**48
-#: Dimensions of a shape.
+#: Greatest number of dimensions.
 MAX_RANK = 16
-#: Bytes of a tensor's name.
+#: Greatest length of a tensor's name, in bytes.
 MAX_NAME = 1024
 
 
@@ -59,7 +59,7 @@ class Layout:
     """The tensors of a state, sorted by name; two layouts are equal iff their lists are.
 
     Attributes:
-        tensors: the tensors, in order; a tensor's index is its place.
+        tensors: the tensors, in order; a tensor's index is its place in it.
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
@@ -67,7 +67,7 @@ class Layout:
 
     @classmethod
     def of(cls, tensors: Iterable[Tensor], *, object: str = "layout") -> Layout:
-        """A layout of tensors in any order, checked.
+        """The checked layout of tensors that may come in any order.
 
         Raises:
             MalformedError, UnsupportedError, LimitError: a tensor or a name that the format does not allow.
@@ -135,14 +135,13 @@ class Layout:
         name = layout_name(sha256)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise IntegrityError("SHA-256 differs from its name", object=name, rule="TD-LAY-008")
-        value = strict_json.parse(data, object=name, limit=MAX_LAYOUT)
-        strict_json.check_version(value, object=name)
-        layout = cls(strict_json.convert(value, LayoutDocument, object=name, rule="TD-LAY-001").tensors)
+        document = strict_json.parse_document(data, LayoutDocument, object=name, limit=MAX_LAYOUT, rule="TD-LAY-001")
+        layout = cls(document.tensors)
         layout.check(object=name)
         return layout
 
     def encode(self) -> bytes:
-        """The layout as a writer stores it."""
+        """The bytes of the layout object."""
         return strict_json.encode(LayoutDocument(strict_json.VERSION, list(self.tensors)))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Manifests and shortcuts: what makes a version, and from which base (SPEC.md sections 4.7 to 4.10)."""
+"""Manifests and shortcuts: the packs that make a version from its base (SPEC.md sections 4.7 to 4.10)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from ..errors import LimitError, MalformedError, UnsupportedError
-from ..tables import Table
 from . import strict_json
 from .names import (
     FILES,
@@ -26,11 +25,11 @@ from .names import (
     shortcut_name,
 )
 
-#: Bytes of a manifest.
+#: Greatest size of a manifest, in bytes.
 MAX_MANIFEST = 64 * 2**20
-#: Packs of a manifest.
+#: Greatest number of packs.
 MAX_PACKS = 2**16
-#: Bytes of a pack or file.
+#: Greatest size of a pack or file, in bytes.
 MAX_PACK = 2**40
 
 CHUNKS = "chunks"
@@ -44,7 +43,7 @@ Feature = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}\Z")]
 
 
 class Base(msgspec.Struct, frozen=True):
-    """The version that a delta starts from, as it is, unfitted."""
+    """The version that a delta starts from, before it is fitted to the new layout."""
 
     version: Version
     layout: Sha256
@@ -70,7 +69,7 @@ class PackEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class FileEntry(msgspec.Struct, frozen=True):
-    """A manifest's description of one file that lies beside the checkpoint."""
+    """A manifest's description of one file published with the checkpoint, such as config.json."""
 
     name: str
     size: Integer
@@ -79,7 +78,7 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Makes a version from its base; a shortcut has the same form and leads to a version that exists already."""
+    """Makes a version from its base; a shortcut has the same form, and makes a version that exists already."""
 
     tensordelta: FormatVersion
     chain: ChainId
@@ -96,7 +95,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def size(self) -> int:
-        """Bytes of its packs: what a route pays for it."""
+        """Bytes of its packs: its cost in a route."""
         return sum(pack.size for pack in self.packs)
 
     @property
@@ -104,34 +103,12 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         """Number of listed words."""
         return sum(pack.changed for pack in self.packs)
 
-    def table(self) -> Table:
-        """The manifest as a table."""
-        base = "full" if self.base is None else f"version {self.base.version}"
-        rows = [
-            ["chain", self.chain],
-            ["version", str(self.version)],
-            ["base", base],
-            ["created", self.created],
-            ["fingerprint", self.fingerprint],
-            ["layout", self.layout],
-            ["listed words", f"{self.changed:,}"],
-            ["size of packs", f"{self.size:,} bytes"],
-            ["features", ", ".join(self.features) or "-"],
-            *([f"annotation {key}", value] for key, value in self.annotations.items()),
-            *([f"pack {index}", f"{pack.label}, {pack.size:,} bytes"] for index, pack in enumerate(self.packs)),
-            *([f"file {file.name}", f"{file.size:,} bytes"] for file in self.files),
-        ]
-        return Table(f"version {self.version} from {base}", ["<field", "<value"], rows)
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
-
     def encode(self) -> bytes:
-        """The manifest as a writer stores it."""
+        """The bytes of the manifest object."""
         return strict_json.encode(self)
 
     def same_version(self, other: Manifest) -> bool:
-        """True if both make the same version the same way, so that a second create is a repeat (section 11.2)."""
+        """True if both make the same version the same way, so that creating it again is a repetition (section 11.2)."""
 
         def files(manifest: Manifest) -> set[tuple[str, int, str]]:
             return {(each.name, each.size, each.sha256) for each in manifest.files}
@@ -151,9 +128,9 @@ def parse_manifest(
 
     Args:
         data: the object's bytes.
-        version: the version that the name gives.
-        base: of a shortcut, the base that its name gives; None for a full one.
-        tag: of a shortcut, the tag of its name.
+        version: the version in the object's name.
+        base: the base in a shortcut's name; None for a full shortcut.
+        tag: the tag in a shortcut's name.
 
     Raises:
         MalformedError, UnsupportedError, LimitError: see SPEC.md sections 4.7 to 4.10.
@@ -180,7 +157,7 @@ def parse_manifest(
 
 
 def check_features(manifest: Manifest, *, object: str) -> None:
-    """Refuse a manifest that needs a feature this reader does not know.
+    """Refuse a manifest that needs a feature which this reader does not know.
 
     Raises:
         UnsupportedError: an unknown feature.

@@ -1,6 +1,6 @@
-"""Names of a chain's objects, and the small documents at its root (SPEC.md sections 4.1, 4.4, 4.5 and 4.11).
+"""The grammar of names, paths and other strings of the format (SPEC.md sections 4.1, 4.3 and 4.4).
 
-A name is where an object lies under the root; this module knows the grammar of names, not where roots are.
+A name is the place of an object under the chain's root.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, NamedTuple
 
-import msgspec
 from msgspec import Meta
 
 from ..errors import LimitError, MalformedError
@@ -17,9 +16,7 @@ from . import strict_json
 
 #: Versions are at most twelve decimal digits.
 MAX_VERSION = 10**12 - 1
-#: Bytes of chain.json, latest.json and signatures.
-MAX_SMALL = 64 * 2**10
-#: Characters of a path.
+#: Greatest length of a path, in characters.
 MAX_PATH = 200
 
 _TIME = (
@@ -43,9 +40,9 @@ LAYOUTS = "layouts/"
 FINGERPRINTS = "fingerprints/"
 FILES = "files/"
 PINS = "pins/"
-#: How the name of a signature ends; before that is the name of what it signs.
+#: Suffix of a signature's name; the rest is the name of the signed object.
 SIGNATURE = ".sig"
-#: Folders at a chain's root.
+#: Folders under a chain's root.
 FOLDERS = frozenset({"layouts", "packs", "manifests", "shortcuts", "fingerprints", "files", "pins"})
 
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
@@ -56,37 +53,8 @@ _PIN = re.compile(rf"pins/({_PIN_NAME})\.json")
 _SHORTCUT = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(?:\.([a-z0-9]{1,16}))?\.json")
 
 
-class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """chain.json: names the chain; written once (SPEC.md section 4.5)."""
-
-    tensordelta: FormatVersion
-    chain: ChainId
-    created: Time
-    annotations: dict[str, str] = {}
-
-
-class LatestDocument(msgspec.Struct, frozen=True):
-    """latest.json: a hint of the newest version (SPEC.md section 4.11)."""
-
-    tensordelta: FormatVersion
-    chain: ChainId
-    version: Version
-
-
-class PinDocument(msgspec.Struct, frozen=True):
-    """A pin: asks collectors to keep a version (SPEC.md section 13).
-
-    `seconds` after it was written it ends; without them it does not.
-    """
-
-    tensordelta: FormatVersion
-    chain: ChainId
-    version: Version
-    seconds: Integer | msgspec.UnsetType = msgspec.UNSET
-
-
 class ShortcutName(NamedTuple):
-    """What the name of a shortcut says: its edge, and a tag where another encoding shares that edge."""
+    """The parts of a shortcut's name: its edge, and a tag that distinguishes encodings of one edge."""
 
     version: int
     base: int | None
@@ -99,7 +67,7 @@ def manifest_name(version: int) -> str:
 
 
 def parse_manifest_name(name: str) -> int | None:
-    """The version that a manifest's name gives, or None for any other name."""
+    """The version in a manifest's name, or None for any other name."""
     match = _MANIFEST.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -111,7 +79,7 @@ def shortcut_name(version: int, base: int | None, tag: str | None = None) -> str
 
 
 def parse_shortcut_name(name: str) -> ShortcutName | None:
-    """What a shortcut's name says, or None for any other name."""
+    """The parts of a shortcut's name, or None for any other name."""
     match = _SHORTCUT.fullmatch(name)
     if not match:
         return None
@@ -122,7 +90,7 @@ def pin_name(name: str) -> str:
     """Name of the object of a pin.
 
     Raises:
-        ValueError: the pin's own name is none that the format allows.
+        ValueError: the format does not allow this name of a pin.
     """
     if not re.fullmatch(_PIN_NAME, name):
         raise ValueError(f"{name!r} is no name of a pin: up to 64 letters, digits, and . _ - after the first")
@@ -130,9 +98,14 @@ def pin_name(name: str) -> str:
 
 
 def parse_pin_name(name: str) -> str | None:
-    """The pin's own name that an object's name gives, or None for any other object."""
+    """The pin's own name in an object's name, or None for any other name."""
     match = _PIN.fullmatch(name)
     return match[1] if match else None
+
+
+def signature_name(name: str) -> str:
+    """Name of an object's signature."""
+    return name + SIGNATURE
 
 
 def layout_name(sha256: str) -> str:
@@ -151,12 +124,12 @@ def fingerprints_name(sha256: str) -> str:
 
 
 def file_name(sha256: str) -> str:
-    """Name that a writer gives a file laid beside a checkpoint."""
+    """Name that a writer gives a file published with a checkpoint."""
     return f"{FILES}{sha256}"
 
 
 def is_path(path: str) -> bool:
-    """True for a path that the format allows: it cannot leave the root (SPEC.md section 4.4)."""
+    """True for a path that the format allows; such a path cannot leave the root (SPEC.md section 4.4)."""
     return len(path) <= MAX_PATH and _PATH.fullmatch(path) is not None
 
 
@@ -164,7 +137,7 @@ def check_path(path: str, *, prefix: str = "", object: str) -> None:
     """Check a path of a manifest.
 
     Raises:
-        MalformedError: the path could leave the root, or lies in another folder than `prefix`.
+        MalformedError: the path could leave the root, or is in another folder than `prefix`.
     """
     if len(path) > MAX_PATH:
         raise MalformedError(f"the path {path[:80]!r}… is too long", object=object, rule="TD-PTH-002")
@@ -188,41 +161,6 @@ def check_annotations(annotations: dict[str, str], *, object: str) -> None:
             raise LimitError(f"the annotation {key[:40]!r} is longer than 4096 bytes", object=object, rule="TD-LIM-001")
 
 
-def parse_chain(data: bytes) -> ChainDocument:
-    """Parse chain.json.
-
-    Raises:
-        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.5.
-    """
-    value = strict_json.parse(data, object=CHAIN, limit=MAX_SMALL)
-    strict_json.check_version(value, object=CHAIN)
-    document = strict_json.convert(value, ChainDocument, object=CHAIN, rule="TD-OBJ-015")
-    check_annotations(document.annotations, object=CHAIN)
-    return document
-
-
-def parse_latest(data: bytes) -> LatestDocument:
-    """Parse latest.json; whoever reads it takes any error for an absent hint.
-
-    Raises:
-        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.11.
-    """
-    value = strict_json.parse(data, object=LATEST, limit=MAX_SMALL)
-    strict_json.check_version(value, object=LATEST)
-    return strict_json.convert(value, LatestDocument, object=LATEST, rule="TD-OBJ-018")
-
-
-def parse_pin(data: bytes, *, object: str) -> PinDocument:
-    """Parse a pin.
-
-    Raises:
-        MalformedError, UnsupportedError, LimitError: see SPEC.md section 13.
-    """
-    value = strict_json.parse(data, object=object, limit=MAX_SMALL)
-    strict_json.check_version(value, object=object)
-    return strict_json.convert(value, PinDocument, object=object, rule="TD-RET-009")
-
-
 def now() -> str:
-    """The present time in the format's notation."""
+    """The current time in the format's notation."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,7 @@
 """Packs: immutable safetensors files of chunks, or of whole tensors (SPEC.md section 6).
 
-`read_pack` looks at a pack's header and table before any stream; `build_pack` lays chunks out as a file. Bytes come
-from a `Blob`, which may be a file, a download, or memory.
+`read_pack` checks a pack's header and chunk table without reading a stream; `build_pack` makes a pack of encoded
+chunks. Bytes come from a `Blob`, which may be a file, a download, or memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Blob(Protocol):
         """Number of bytes."""
 
     def read(self, offset: int, length: int) -> memoryview:
-        """Exactly `length` bytes from `offset`, or fewer where the bytes end."""
+        """The `length` bytes from `offset`; fewer only at the end."""
 
 
 class ChunkTable(msgspec.Struct, frozen=True):
@@ -57,11 +57,12 @@ class _RawTable(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ChunkPack:
-    """A pack with chunks whose header and table were checked.
+    """A pack with chunks, whose header and table were checked.
 
     Attributes:
+        label: how errors name the pack.
         chunks: the chunk table.
-        streams: for each chunk, where its streams lie in the file: name -> (offset, length).
+        streams: for each chunk, where its streams are in the file: name -> (offset, length), in bytes.
     """
 
     label: str
@@ -69,7 +70,7 @@ class ChunkPack:
     streams: Sequence[Mapping[str, tuple[int, int]]]
 
     def reader(self, index: int, blob: Blob) -> Callable[[str], memoryview | None]:
-        """Gives the stored bytes of a chunk's streams by name."""
+        """A function that returns the stored bytes of a chunk's streams by name; None for a stream it does not have."""
         streams = self.streams[index]
 
         def read(name: str) -> memoryview | None:
@@ -88,6 +89,7 @@ class PlainPack:
     """An ordinary checkpoint shard: which tensors of the layout it holds, and where.
 
     Attributes:
+        label: how errors name the pack.
         tensors: tensor index -> offset of its bytes in the file.
     """
 
@@ -99,7 +101,7 @@ Pack = ChunkPack | PlainPack
 
 
 def read_pack(blob: Blob, entry: PackEntry, layout: Layout, manifest: Manifest) -> Pack:
-    """Read a pack's header and check all that can be checked before a stream is decompressed.
+    """Read a pack's header, and make all checks that need no stream.
 
     Raises:
         MalformedError, UnsupportedError, LimitError: see SPEC.md section 6.
@@ -147,8 +149,8 @@ def parse_table(text: str | None, *, layout: str, object: str) -> list[Chunk]:
     """Parse a chunk table.
 
     Args:
-        text: the metadata's string; None where the pack has none.
-        layout: the digest that the table has to name.
+        text: the string in the pack's metadata; None where it is absent.
+        layout: the digest that the table must name.
 
     Raises:
         MalformedError, UnsupportedError, LimitError: see SPEC.md section 6.3.
@@ -159,9 +161,7 @@ def parse_table(text: str | None, *, layout: str, object: str) -> list[Chunk]:
         data = text.encode()
     except UnicodeEncodeError:
         raise MalformedError("the chunk table is not UTF-8", object=object, rule="TD-JSN-001") from None
-    value = strict_json.parse(data, object=object, limit=MAX_HEADER)
-    strict_json.check_version(value, object=object)
-    raw = strict_json.convert(value, _RawTable, object=object, rule="TD-CHK-002")
+    raw = strict_json.parse_document(data, _RawTable, object=object, limit=MAX_HEADER, rule="TD-CHK-002")
     if raw.layout != layout:
         raise MalformedError("made for another layout than the manifest's", object=object, rule="TD-CHK-003")
     if not raw.chunks:
@@ -230,7 +230,9 @@ def check_overlap(packs: Sequence[Pack], layout: Layout, *, object: str) -> None
         if twice:
             name = layout.tensors[min(twice)].name
             raise MalformedError(f"two plain packs hold tensor {name!r}", object=object, rule="TD-MAN-019")
-        whole |= {tensor for tensor in pack.tensors if layout.tensors[tensor].words}  # no word, no word named twice
+        whole |= {
+            tensor for tensor in pack.tensors if layout.tensors[tensor].words
+        }  # one without words cannot name a word twice
     end = (-1, 0)
     for tensor, start, stop in sorted(slices):
         if (tensor, start) < end or tensor in whole:
@@ -251,7 +253,7 @@ class BuiltPack:
 
 
 def build_pack(encoded: Sequence[EncodedChunk], *, layout: str) -> BuiltPack:
-    """Lay encoded chunks out as a pack.
+    """Make a pack of encoded chunks.
 
     Args:
         encoded: at least one chunk.

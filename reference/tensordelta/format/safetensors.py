@@ -1,7 +1,7 @@
 """The safetensors container: a JSON header over one buffer (SPEC.md section 6.1).
 
-Two readers share one set of checks: `parse_strict` for packs with chunks, whose header obeys the format's JSON rules,
-and `parse_plain` for ordinary checkpoint shards, which are taken as safetensors takes them.
+Two parsers share one set of checks: `parse_strict` for packs with chunks, whose header obeys the format's JSON rules,
+and `parse_plain` for ordinary checkpoint shards, which accepts what safetensors itself accepts.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ..errors import LimitError, MalformedError
 from . import strict_json
 from .names import Integer
 
-#: Bytes of a header.
+#: Greatest size of a header, in bytes.
 MAX_HEADER = 100_000_000
 _PREFIX = 8
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tensor of a container: dtype, shape, and where its bytes lie in the buffer."""
+    """One tensor of a container: dtype, shape, and the range of its bytes in the buffer."""
 
     dtype: str
     shape: tuple[Integer, ...]
@@ -48,7 +48,7 @@ class Header:
     Attributes:
         entries: tensors by name; offsets count from the start of the buffer.
         metadata: the strings of `__metadata__`.
-        start: where the buffer starts in the file, in bytes.
+        start: offset of the buffer in the file, in bytes.
     """
 
     entries: Mapping[str, Entry]
@@ -134,7 +134,7 @@ def parse_plain(header: bytes, *, size: int, object: str) -> Header:
 
 
 class _TwiceError(Exception):
-    """A name stands twice in one object."""
+    """A name occurs twice in one object."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _plain_integer(literal: str) -> object:
-    # Sizes are 64-bit integers; what else a number is stays open, since it may stand in a member that means nothing.
+    # Sizes are 64-bit integers. Any other number may be in a member without meaning, so it is no fault by itself.
     number = int(literal) if literal[0] != "-" and len(literal) <= 20 else None
     return number if number is not None and number < 2**64 else None
 
@@ -165,7 +165,7 @@ def _checked(header: Header, size: int, object: str, *, rule: str) -> Header:
                 f"tensor {name!r} begins at byte {begin} of the buffer, not at {at}", object=object, rule="TD-PCK-004"
             )
         dtype = DTYPES.get(entry.dtype)
-        # A dtype that this version does not know is refused by whoever needs the tensor, by its proper name.
+        # The caller refuses an unknown dtype if it needs the tensor; it knows the rule that is broken then.
         if dtype is not None and not _fills(entry.shape, dtype.bits, (end - begin) * 8):
             raise MalformedError(
                 f"tensor {name!r} has {end - begin} bytes, not what its dtype and shape say", object=object, rule=rule
@@ -179,7 +179,7 @@ def _checked(header: Header, size: int, object: str, *, rule: str) -> Header:
 
 
 def _fills(shape: tuple[int, ...], bits: int, wanted: int) -> bool:
-    """True where a shape of such elements makes `wanted` bits; stops early, since a shape may have a million sizes."""
+    """True where a shape of such elements has `wanted` bits; stops early, since a shape may have a million sizes."""
     if 0 in shape:
         return not wanted
     total = bits
@@ -195,7 +195,7 @@ def build_header(tensors: Iterable[tuple[str, str, tuple[int, ...], int]], metad
 
     Args:
         tensors: (name, dtype, shape, bytes) in the order of the buffer.
-        metadata: strings for `__metadata__`; left out when empty.
+        metadata: strings for `__metadata__`; omitted when empty.
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     at = 0

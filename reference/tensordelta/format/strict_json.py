@@ -1,7 +1,7 @@
-"""JSON under the format's rules (SPEC.md section 4.3): I-JSON in, typed objects or a named error out.
+"""JSON under the format's rules (SPEC.md section 4.3): from I-JSON to typed objects, or a named error.
 
-The standard library's parser does the work, because it can report what other parsers pass over (duplicate member
-names, the spelling of a number); msgspec then turns the result into the typed object.
+The standard library's parser is used because it reports what others ignore (duplicate member names, the spelling of a
+number); msgspec then converts the result to the typed object.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ MAX_DEPTH = 16
 MAX_INTEGER = 2**53 - 1
 
 _VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
-# Possessive, and content with an unclosed string at its end: no input makes it look at a byte twice.
+# Possessive, and the closing quote is optional: no input makes the match look at a byte twice.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
-#: An escape that could denote a surrogate; documents without one need no search for lone ones.
+#: An escape that could denote a surrogate; only documents with one are searched for lone surrogates.
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class _Number:
-    """Stands for a number that is no integer of the format, so that a typed field refuses it."""
+    """Placeholder for a number that is no integer of the format; typed fields refuse it."""
 
 
 class _TooGreat(_Number):
-    """Stands for an integer that is too great for any field."""
+    """Placeholder for an integer that is too great for any field."""
 
 
 # Errors quote the names of types.
@@ -58,7 +58,7 @@ class _Fault(Exception):
 def _integer(literal: str) -> object:
     if literal[0] == "-":
         return _NUMBER
-    # Longer literals are beyond 2^53 anyway; parsing them would cost quadratic time.
+    # Longer literals are beyond 2^53 anyway, and parsing them takes quadratic time.
     number = int(literal) if len(literal) <= 16 else None
     return _TOO_GREAT if number is None or number > MAX_INTEGER else number
 
@@ -77,7 +77,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise _Fault(f"the member {name!r} stands twice in one object", "TD-JSN-004")
+                raise _Fault(f"the member {name!r} occurs twice in one object", "TD-JSN-004")
             seen.add(name)
     return members
 
@@ -88,7 +88,7 @@ _DECODER = json.JSONDecoder(
 
 
 def depth(data: bytes) -> int:
-    """How deep objects and arrays are nested in JSON text; the outermost counts as 1."""
+    """The nesting depth of objects and arrays in JSON text; 1 for the outermost."""
     brackets = np.frombuffer(_STRING.sub(b"", data).translate(None, _NOT_BRACKETS), np.uint8)
     if not len(brackets):
         return 0
@@ -106,7 +106,7 @@ def has_lone_surrogate(data: bytes, value: Any) -> bool:
 def parse(data: bytes, *, object: str, limit: int) -> dict[str, Any]:
     """Parse a JSON object of the format into plain Python values.
 
-    Numbers that are no integers of the format come back as a value that no typed field accepts.
+    Numbers that are no integers of the format become a value that no typed field accepts.
 
     Raises:
         LimitError: longer than `limit` bytes, or nested deeper than 16.
@@ -158,7 +158,7 @@ def check_version(value: dict[str, Any], *, object: str) -> None:
 
 
 def field_rule(fault: str) -> str | None:
-    """The rule of section 4.3 that a field breaks, from what msgspec says of it; None where no rule there names it."""
+    """The rule of section 4.3 that msgspec's message is about; None where it is about no rule of that section."""
     if "missing required field" in fault:
         return "TD-JSN-011"
     if "matching regex" in fault:
@@ -175,14 +175,14 @@ def field_rule(fault: str) -> str | None:
 def convert(
     value: Any, kind: type[T], *, object: str, rule: str, refine: Callable[[str], str | None] = field_rule
 ) -> T:
-    """Turn plain Python values into the typed object.
+    """Convert plain Python values to the typed object.
 
     Args:
-        value: what `parse` gave, or a part of it.
+        value: the result of `parse`, or a part of it.
         kind: the typed object.
         object: how errors name the object at fault.
-        rule: the requirement that a fault breaks, unless `refine` knows a better one.
-        refine: finds the requirement from the fault's description.
+        rule: the requirement that a fault breaks, unless `refine` finds a more exact one.
+        refine: finds the requirement from msgspec's message.
 
     Raises:
         MalformedError: a field is absent, of the wrong type, or breaks its pattern; the message has the JSON path.
@@ -194,6 +194,21 @@ def convert(
         raise MalformedError(reason, object=object, rule=refine(reason) or rule) from None
 
 
+def parse_document(data: bytes, kind: type[T], *, object: str, limit: int, rule: str) -> T:
+    """Parse a whole document: JSON, then the version, then its fields.
+
+    Args:
+        data, object, limit: see `parse`.
+        kind, rule: see `convert`.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: see `parse`, `check_version` and `convert`.
+    """
+    value = parse(data, object=object, limit=limit)
+    check_version(value, object=object)
+    return convert(value, kind, object=object, rule=rule)
+
+
 def encode(value: msgspec.Struct) -> bytes:
-    """The object as JSON without white space; a writer's choice, since readers go by the bytes as stored."""
+    """The object as JSON without white space. Readers accept other spellings: digests are of the bytes as stored."""
     return msgspec.json.encode(value)

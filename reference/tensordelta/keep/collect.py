@@ -31,7 +31,7 @@ from ..read.history import named_objects
 from ..read.reader import Reader
 from ..stores import Entry
 from ..stores.download import PARALLEL
-from ..tables import Table, bytes_text
+from ..tables import Shown
 from ..threads import ordered_map
 from .pins import Pin, is_clock, look, read_pins
 from .policy import Choice, Listing, Policy, choose, is_member, pinned
@@ -45,7 +45,7 @@ _NAMED_FOLDERS = (PACKS, LAYOUTS, FINGERPRINTS, FILES)
 
 
 @dataclass(frozen=True, repr=False)
-class Collected:
+class Collected(Shown):
     """What a collector did, or would do.
 
     Attributes:
@@ -85,67 +85,6 @@ class Collected:
         first, more = self.leaning[0], len(self.leaning) - 1
         others = f" (and {more} more)" if more else ""
         return f"a full shortcut to version {first}{others} would let supporting versions go, once it is in place"
-
-    def facts(self) -> dict[str, object]:
-        """The fields that `--json` prints."""
-        return {
-            "kept": list(self.kept),
-            "young": list(self.young),
-            "pins": [pin.facts() for pin in self.pins],
-            "supporting": list(self.supporting),
-            "leaning": list(self.leaning),
-            "lost": list(self.lost),
-            "dropped": list(self.dropped),
-            "objects": list(self.objects),
-            "size": self.size,
-            "dry_run": self.dry_run,
-            "seconds": self.seconds,
-            "advice": self.advice,
-        }
-
-    def table(self) -> Table:
-        """The outcome as a table."""
-        would = "would go" if self.dry_run else "went"
-        rows = [
-            ["dropped", f"{_versions(self.dropped)} {would}"],
-            ["kept", _versions(self.kept)],
-            *([["of these young", _versions(self.young)]] if self.young else []),
-            *([["supporting", f"{_versions(self.supporting)}: {self.advice}"]] if self.supporting else []),
-            *(
-                [
-                    [
-                        "lost",
-                        f"{_versions(self.lost)} could not be rebuilt, so no version goes; `verify` tells why",
-                    ]
-                ]
-                if self.lost
-                else []
-            ),
-            ["objects", f"{len(self.objects):,} {would}, {bytes_text(self.size)}"],
-            *([f"pin {pin.name}", f"version {pin.version}, until {pin.until}"] for pin in self.pins),
-        ]
-        return Table("what a collector would do" if self.dry_run else "collected", ["<", "<"], rows)
-
-    def __repr__(self) -> str:
-        return self.table().text()
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
-
-
-def _versions(versions: Sequence[int]) -> str:
-    """Versions in few words: 3 versions (1, 5 to 6)."""
-    runs: list[tuple[int, int]] = []
-    for version in versions:
-        if runs and runs[-1][1] == version - 1:
-            runs[-1] = (runs[-1][0], version)
-        else:
-            runs.append((version, version))
-    shown = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
-    if len(shown) > 8:
-        shown = [*shown[:4], "…", *shown[-3:]]
-    count = f"{len(versions):,} version{'' if len(versions) == 1 else 's'}"
-    return f"{count} ({', '.join(shown)})" if shown else "no version"
 
 
 def collect(reader: Reader, policy: Policy, *, dry_run: bool) -> Collected:

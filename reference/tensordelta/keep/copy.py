@@ -18,15 +18,15 @@ from typing import Any
 
 from ..errors import ConflictError, IntegrityError, MissingError
 from ..format import strict_json
+from ..format.documents import MAX_SMALL, ChainDocument, LatestDocument, parse_chain
 from ..format.manifest import MAX_MANIFEST, Manifest, parse_manifest
-from ..format.names import CHAIN, LATEST, MAX_SMALL, ChainDocument, LatestDocument, parse_chain
-from ..format.signature import signature_name
+from ..format.names import CHAIN, LATEST, signature_name
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..read.trust import Trust
 from ..stores import Batch, Store, open_store
 from ..stores.download import PARALLEL
-from ..tables import Table, bytes_text
+from ..tables import Shown
 from ..threads import ordered_map
 from ..write.keys import PublicKeyLike, trusted
 from .selection import NamedObject, Selected, Selection, Target, conflict, is_same
@@ -39,7 +39,7 @@ _OBJECTS = 64
 
 
 @dataclass(frozen=True, repr=False)
-class Copied:
+class Copied(Shown):
     """What a copy did.
 
     Attributes:
@@ -64,40 +64,6 @@ class Copied:
     there: int
     size: int
     seconds: float
-
-    def facts(self) -> dict[str, object]:
-        """The fields that `--json` prints."""
-        return {
-            "chain": self.chain,
-            "versions": list(self.versions),
-            "supporting": list(self.supporting),
-            "shortcuts": self.shortcuts,
-            "left_out": list(self.left_out),
-            "put": self.put,
-            "there": self.there,
-            "size": self.size,
-            "seconds": self.seconds,
-        }
-
-    def table(self) -> Table:
-        """The outcome as a table."""
-        ends = " to ".join(map(str, sorted({*self.versions[:1], *self.versions[-1:]})))
-        rows = [
-            ["versions", f"{len(self.versions):,}" + (f" ({ends})" if ends else "")],
-            *([["supporting", ", ".join(map(str, self.supporting))]] if self.supporting else []),
-            ["shortcuts", f"{self.shortcuts:,}"],
-            *([["left out", ", ".join(self.left_out)]] if self.left_out else []),
-            ["put", f"{self.put:,} objects, {bytes_text(self.size)}"],
-            ["there already", f"{self.there:,} objects"],
-            ["took", f"{self.seconds:.2f} s"],
-        ]
-        return Table(f"copied chain {self.chain}", ["<", "<"], rows)
-
-    def __repr__(self) -> str:
-        return self.table().text()
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
 
 
 def copy(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,16 +12,17 @@ from msgspec import UNSET, UnsetType
 
 from ..errors import MissingError
 from ..format import strict_json
-from ..format.names import MAX_SMALL, MAX_VERSION, PINS, PinDocument, manifest_name, parse_pin, parse_pin_name, pin_name
+from ..format.documents import MAX_SMALL, PinDocument, parse_pin
+from ..format.names import MAX_VERSION, PINS, manifest_name, parse_pin_name, pin_name
 from ..read.reader import Reader
 from ..stores import Entry, Store
-from ..tables import Table
+from ..tables import Shown
 
 _CLOCK = f"{PINS}clock-"
 
 
 @dataclass(frozen=True)
-class Pin:
+class Pin(Shown):
     """A pin that was found.
 
     Attributes:
@@ -40,12 +41,9 @@ class Pin:
         """True where it is not known to have expired at a time of the store's clock."""
         return self.seconds is None or self.written is None or now is None or now < self.written + self.seconds
 
-    def facts(self) -> dict[str, object]:
-        """The fields that `--json` prints; `expires` is in seconds since 1970."""
-        return {"name": self.name, "version": self.version, "expires": self._expires}
-
     @property
-    def _expires(self) -> float | None:
+    def expires(self) -> float | None:
+        """When it ends, in seconds since 1970 by the store's clock; None for never, and where that is not known."""
         return None if self.seconds is None or self.written is None else self.written + self.seconds
 
     @property
@@ -54,15 +52,9 @@ class Pin:
         if self.seconds is None:
             return "for ever"
         with suppress(OverflowError, ValueError):  # a time that is beyond the calendar
-            if self._expires is not None:
-                return datetime.fromtimestamp(self._expires, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            if self.expires is not None:
+                return datetime.fromtimestamp(self.expires, UTC).strftime("%Y-%m-%d %H:%M:%S")
         return f"{self.seconds:,} s after it was written"
-
-
-def pins_table(pins: Sequence[Pin], title: str) -> Table:
-    """Pins as a table."""
-    rows = [[each.name, str(each.version), each.until] for each in pins]
-    return Table(title, ["<pin", "version", "<until (UTC)"], rows)
 
 
 def pin(reader: Reader, version: int, name: str, seconds: int | None) -> Pin:

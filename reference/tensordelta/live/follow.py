@@ -18,7 +18,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 from ..checkout.checkout import Checkout, Pulled
 from ..errors import ConflictError, MissingError, StoreError, TensorDeltaError, WrongBaseError
-from ..format.names import LATEST, MAX_SMALL, parse_latest
+from ..format.documents import MAX_SMALL, parse_latest
+from ..format.names import LATEST
 from ..read.reader import Reader
 from ..state.state import State
 from ..state.update import Update

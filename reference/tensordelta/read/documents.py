@@ -11,24 +11,23 @@ import numpy as np
 
 from ..codecs.fingerprint import U64
 from ..errors import ConflictError, IntegrityError, LimitError, MalformedError, MissingError, UntrustedError
+from ..format.documents import MAX_SMALL, parse_chain
 from ..format.layout import MAX_LAYOUT, Layout
 from ..format.manifest import MAX_MANIFEST, Manifest, parse_manifest
 from ..format.names import (
     CHAIN,
     MANIFESTS,
-    MAX_SMALL,
     MAX_VERSION,
     SHORTCUTS,
     ShortcutName,
     fingerprints_name,
     layout_name,
     manifest_name,
-    parse_chain,
     parse_manifest_name,
     parse_shortcut_name,
     shortcut_name,
+    signature_name,
 )
-from ..format.signature import signature_name
 from ..state.state import State
 from ..stores import Store
 from .listing import Member

@@ -7,12 +7,12 @@ from typing import overload
 
 from ..format.manifest import Manifest
 from ..format.names import fingerprints_name, layout_name, manifest_name
-from ..tables import Table
-from .published import Published, describe, versions_table
+from ..tables import Shown
+from .published import Published, describe
 from .reader import Reader
 
 
-class History(Sequence[Published]):
+class History(Shown, Sequence[Published]):
     """The versions of a chain, ascending."""
 
     def __init__(self, rows: Sequence[Published]) -> None:
@@ -48,16 +48,6 @@ class History(Sequence[Published]):
 
     def __iter__(self) -> Iterator[Published]:
         return iter(self._rows)
-
-    def table(self, title: str = "versions") -> Table:
-        """The history as a table."""
-        return versions_table(self._rows, title)
-
-    def __repr__(self) -> str:
-        return self.table().text()
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
 
 
 def named_objects(manifest: Manifest) -> list[str]:

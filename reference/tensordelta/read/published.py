@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..format.layout import Layout
 from ..format.manifest import Manifest
-from ..tables import Table, bytes_text, percent_text, ratio_text
+from ..tables import Shown
 
 
 @dataclass(frozen=True, repr=False)
-class Published:
+class Published(Shown):
     """A version that was published.
 
     Attributes:
@@ -53,64 +53,6 @@ class Published:
     def bits_per_change(self) -> float:
         """Bits put for each listed word."""
         return self.size * 8 / self.changed if self.changed else 0.0
-
-    def facts(self) -> dict[str, object]:
-        """The fields that `--json` prints."""
-        return {
-            "version": self.version,
-            "base": self.base,
-            "size": self.size,
-            "changed": self.changed,
-            "words": self.words,
-            "density": self.density,
-            "ratio": self.ratio,
-            "seconds": self.seconds,
-            "fingerprint": self.fingerprint,
-            "packs": self.packs,
-            "created": self.created,
-            "annotations": dict(self.annotations),
-        }
-
-    def __repr__(self) -> str:
-        return versions_table([self], f"published version {self.version}").text()
-
-    def _repr_html_(self) -> str:
-        return versions_table([self], f"published version {self.version}").html()
-
-
-def versions_table(rows: Sequence[Published], title: str) -> Table:
-    """Versions as a table."""
-    columns = [
-        "version",
-        "base",
-        "changed",
-        "density",
-        "size",
-        "ratio",
-        "bits/change",
-        "<created (UTC)",
-        "<annotations",
-    ]
-    cells = [
-        [
-            str(row.version),
-            "full" if row.base is None else str(row.base),
-            f"{row.changed:,}",
-            percent_text(row.density),
-            bytes_text(row.size),
-            ratio_text(row.ratio),
-            f"{row.bits_per_change:.2f}" if row.changed else "-",
-            row.created[:19].replace("T", " "),
-            annotations_text(row.annotations),
-        ]
-        for row in rows
-    ]
-    return Table(title, columns, cells)
-
-
-def annotations_text(annotations: Mapping[str, str]) -> str:
-    """Annotations in words: step=420, run=a."""
-    return ", ".join(f"{key}={value}" for key, value in annotations.items())
 
 
 def describe(manifest: Manifest, layout: Layout, *, size: int, seconds: float | None) -> Published:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from ..errors import UntrustedError
+from ..format.keys import PublicKey
 from ..format.manifest import Manifest
 from ..format.names import SHORTCUTS, manifest_name
-from ..format.signature import PublicKey
 from ..format.signature import verify as verify_signatures
 
 _UNSIGNED = "Ask its publisher to sign it, or choose a version that is signed; `tensordelta sign` signs a chain."

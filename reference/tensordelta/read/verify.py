@@ -12,14 +12,14 @@ from ..format.manifest import Base, check_features
 from ..format.names import ShortcutName, manifest_name, shortcut_name
 from ..format.pack import Pack, check_overlap
 from ..state.state import State
-from ..tables import Table
+from ..tables import Shown
 from .listing import check_shortcut
 from .reader import Reader
 from .routes import Edge
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """What a verifier found.
 
     Attributes:
@@ -34,31 +34,6 @@ class Verification:
     def ok(self) -> bool:
         """True if nothing is wrong."""
         return not self.faults
-
-    def facts(self) -> dict[str, object]:
-        """The fields that `--json` prints."""
-        return {
-            "ok": self.ok,
-            "versions": list(self.versions),
-            "faults": [fault_facts(fault) for fault in self.faults],
-        }
-
-    def table(self) -> Table:
-        """The faults as a table."""
-        rows = [[fault.name, fault.object, fault.rule, f"{fault.reason}. {fault.advice}"] for fault in self.faults]
-        title = f"{len(self.versions)} versions, " + ("no fault" if self.ok else f"{len(rows)} faults")
-        return Table(title, ["<error", "<object", "<rule", "<what is wrong"], rows)
-
-    def __repr__(self) -> str:
-        return self.table().text()
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
-
-
-def fault_facts(fault: TensorDeltaError) -> dict[str, str]:
-    """The fields that `--json` prints of a fault."""
-    return {"error": fault.name, "object": fault.object, "rule": fault.rule, "message": str(fault)}
 
 
 def verify(reader: Reader, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Verification:

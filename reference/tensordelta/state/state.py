@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -16,6 +15,7 @@ from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
 from ..codecs.words import DTYPES, DType, Words, dtype_of, to_array, to_words
 from ..format.layout import Layout, Tensor
+from ..tables import as_table
 from ..threads import ordered_map, thread_count
 from . import checkpoint
 
@@ -241,13 +241,7 @@ class State(Mapping[str, NDArray[Any]]):
         return f"State({len(self)} tensors, {self.layout.words:,} words, {self.layout.nbytes:,} bytes{version})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(each.name)}</td><td>{each.dtype}</td><td>{list(each.shape)}</td></tr>"
-            for each in self.layout.tensors[:50]
-        )
-        more = f"<p>… and {len(self) - 50} more</p>" if len(self) > 50 else ""
-        head = "<tr><th>tensor</th><th>dtype</th><th>shape</th></tr>"
-        return f"<p>{html.escape(repr(self))}</p><table>{head}{rows}</table>{more}"
+        return as_table(self).html()
 
 
 def _kind_and_shape(array: NDArray[Any], packed: str | None) -> tuple[DType, tuple[int, ...]]:

@@ -17,17 +17,10 @@ from pathlib import Path
 from ..codecs.fingerprint import U64, combine, text
 from ..events import Event, emit
 from ..format import strict_json
+from ..format.documents import LatestDocument
 from ..format.layout import Layout
 from ..format.manifest import Base, FileEntry, Manifest, PackEntry, parse_manifest
-from ..format.names import (
-    LATEST,
-    LatestDocument,
-    ShortcutName,
-    file_name,
-    fingerprints_name,
-    layout_name,
-    now,
-)
+from ..format.names import LATEST, ShortcutName, file_name, fingerprints_name, layout_name, now
 from ..read.listing import Member, member_name
 from ..read.published import Published, describe
 from ..read.reader import Reader

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..state.state import State, read_state
-from ..tables import Table, bytes_text, percent_text
+from ..tables import Shown
 from ..threads import thread_count
 from .encoder import Comparison, Encoder
 
@@ -39,8 +39,8 @@ class TensorDiff:
         return self.changed / self.words if self.words else 0.0
 
 
-@dataclass(frozen=True)
-class Diff:
+@dataclass(frozen=True, repr=False)
+class Diff(Shown):
     """What changed between two states.
 
     Attributes:
@@ -70,33 +70,6 @@ class Diff:
     def ratio(self) -> float:
         """How many times smaller a delta is than the new state."""
         return self.nbytes / self.size if self.size else 0.0
-
-    def table(self) -> Table:
-        """The tensors that differ, as a table; the total last."""
-        differ = [each for each in self.tensors if each.changed or each.status != "kept"]
-        rows = [
-            [
-                each.name,
-                each.dtype,
-                str(list(each.shape)),
-                f"{each.changed:,}",
-                percent_text(each.density),
-                "" if each.status == "kept" else each.status,
-            ]
-            for each in differ
-        ]
-        rows.append(["total", "", f"{self.words:,} words", f"{self.changed:,}", percent_text(self.density), ""])
-        title = (
-            f"{len(differ)} of {len(self.tensors)} tensors differ; as a delta {bytes_text(self.size)}, "
-            f"{self.bits_per_change:.2f} bits per change"
-        )
-        return Table(title, ["<tensor", "<dtype", "<shape", "changed", "density", "<status"], rows)
-
-    def __repr__(self) -> str:
-        return self.table().text()
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
 
 
 def diff(

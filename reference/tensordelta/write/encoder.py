@@ -19,7 +19,7 @@ import numpy as np
 from ..codecs.compare import Indices, changed_words
 from ..codecs.fingerprint import U64, add_to
 from ..codecs.words import Words
-from ..format.chunk import MAX_WORDS_EXPONENT, Exponent, Slice
+from ..format.chunk import MAX_WORDS_EXPONENT, Exponent, Span
 from ..format.chunk_codec import EncodedChunk, Piece, encode
 from ..format.layout import Layout
 from ..format.manifest import EXPONENT_ORDER
@@ -210,16 +210,16 @@ class Encoder:
                     self.features = [EXPONENT_ORDER]
                 yield encoded
 
-    def _jobs(self) -> Iterator[list[Slice]]:
+    def _jobs(self) -> Iterator[list[Span]]:
         """Stretches of about `_JOB` words or `_JOB_BYTES`; tensors of one dtype follow one another."""
         tensors = self.compared.layout.tensors
-        job: list[Slice] = []
+        job: list[Span] = []
         left = 1.0
         for _, index in sorted((tensor.dtype, index) for index, tensor in enumerate(tensors)):
             most = min(_JOB, _JOB_BYTES // tensors[index].kind.word.itemsize)
             for begin, end in self.compared.new[index]:
                 for start in range(begin, end, most):
-                    part = Slice(index, start, min(start + most, end))
+                    part = Span(index, start, min(start + most, end))
                     job.append(part)
                     left -= (part.stop - part.start) / most
                     if left <= 0:
@@ -228,7 +228,7 @@ class Encoder:
         if job:
             yield job
 
-    def _compare(self, job: list[Slice]) -> list[Piece]:
+    def _compare(self, job: list[Span]) -> list[Piece]:
         """The changed words of a job's stretches; stretches without any are left out."""
         pieces: list[Piece] = []
         for tensor, start, stop in job:
@@ -283,7 +283,7 @@ class Encoder:
             base=self._base,
         )
 
-    def _base(self, part: Slice) -> Words:
+    def _base(self, part: Span) -> Words:
         words = self.compared.old[part.tensor]
         assert words is not None
         return words.part(part.start, part.stop)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from ..format.signature import KEY_SIZE, PublicKey, SecretKey, parse_public_key, parse_secret_key
+from ..format.keys import KEY_SIZE, PublicKey, SecretKey, parse_public_key, parse_secret_key
 from ..stores import sync_folder
 
 #: A public key as users write it: 64 hex digits, the path of a file that has them or PEM, PEM, or the 32 bytes.

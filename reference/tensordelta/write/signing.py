@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from ..errors import ConflictError, MissingError
+from ..format.documents import MAX_SMALL, parse_chain
+from ..format.keys import SecretKey
 from ..format.manifest import MAX_MANIFEST, parse_manifest
-from ..format.names import CHAIN, MAX_SMALL, SIGNATURE, ShortcutName, parse_chain
-from ..format.signature import SecretKey, sign, signature_name
+from ..format.names import CHAIN, SIGNATURE, ShortcutName, signature_name
+from ..format.signature import sign
 from ..read.listing import Member, check_shortcut, member_name
 from ..read.reader import Reader
 from ..stores import FolderStore, Store, cache_root

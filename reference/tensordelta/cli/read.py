@@ -1,9 +1,18 @@
-"""Commands that read: `log`, `show`, `pull`, `verify`, `diff`."""
+"""Commands that read: `log`, `show`, `pull`, `verify`, `diff`, `plan`."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import click
 import msgspec
@@ -13,35 +22,41 @@ from ..checkout.checkout import Checkout, Pulled
 from ..format.layout import Layout
 from ..format.manifest import Manifest
 from ..format.names import CHAIN, parse_manifest_name, parse_shortcut_name
-from ..format.signature import PublicKey
-from ..read.published import annotations_text
 from ..read.verify import Verification
-from ..tables import Table, bytes_text
+from ..results import annotations_text, fields_table
+from ..tables import Table, as_facts, as_table, bytes_text
 from ..threads import thread_count
-from ..write.diff import Diff, TensorDiff
 from ..write.diff import diff as compare
-from .following import keep_pulling
-from .group import fault_table
-from .options import VERSION, json_option, open_chain, reads_packs, threads_option, trusts, usage
-from .terminal import Working, count, fields, print_json, print_table
+from .options import (
+    VERSION,
+    json_option,
+    open_chain,
+    reads_packs,
+    threads_option,
+    trusted_keys_option,
+    trusts,
+    usage,
+    version_or,
+)
+from .terminal import Working, count, print_json, print_result, print_table
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
 @click.argument("address", metavar="CHAIN")
 @trusts
 @json_option
-def log(address: str, trusted_keys: tuple[PublicKey, ...] | None, max_age: float | None, as_json: bool) -> None:
+def log(address: str, as_json: bool, **opening: Any) -> None:
     """List the versions of CHAIN."""
-    opened = open_chain(address, trusted_keys=trusted_keys, max_age=max_age)
+    opened = open_chain(address, **opening)
     history = opened.log()
     if len(history):
         opened.manifest()  # refuses a newest version that is too old
-    if as_json:
-        print_json([row.facts() for row in history])
-        return
     size = bytes_text(sum(row.size for row in history))
     title = f"{opened.address}: {count(len(history), 'version')}, {size}"
-    print_table(history.table(title), expendable=("created (UTC)", "bits/change", "density"))
+    expendable = ("created (UTC)", "bits/change", "density")
+    print_result(as_json, [row.facts() for row in history], history.table(title), expendable=expendable)
 
 
 @click.command()
@@ -49,18 +64,12 @@ def log(address: str, trusted_keys: tuple[PublicKey, ...] | None, max_age: float
 @click.argument("version", type=VERSION, required=False)
 @trusts
 @json_option
-def show(
-    address: str,
-    version: int | None,
-    trusted_keys: tuple[PublicKey, ...] | None,
-    max_age: float | None,
-    as_json: bool,
-) -> None:
+def show(address: str, version: int | None, as_json: bool, **opening: Any) -> None:
     """Show a version's manifest, tensors and packs.
 
     By default the newest version's.
     """
-    opened = open_chain(address, trusted_keys=trusted_keys, max_age=max_age)
+    opened = open_chain(address, **opening)
     manifest = opened.manifest(version)
     layout = opened.layout(manifest.version)
     if as_json:
@@ -77,28 +86,27 @@ def show(
 @click.argument("address", metavar="CHAIN")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
-@click.option("--allow-rollback", is_flag=True, help="With --trusted-key: go back to a version older than that of DIR.")
-@click.option("--follow", is_flag=True, help="Go on to each newer version as it comes; up to VERSION, if --to says so.")
+@click.option("--allow-rollback", is_flag=True, help="With --trusted-key: allow a version older than that of DIR.")
+@click.option("--follow", is_flag=True, help="Pull each newer version when it is published; with --to, until VERSION.")
 @click.option(
     "--poll",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="With --follow: time between two looks, about; up to four times that while nothing comes.",
+    help="With --follow: approximate time between two looks; up to four times that while nothing is published.",
 )
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
-    help="With --follow: end with exit code 1 when no version has come for so long.",
+    help="With --follow: end with exit code 1 after so long without a new version.",
 )
 @click.option(
     "--exec",
     "command",
     metavar="COMMAND",
-    help="With --follow: a shell command to run after each version; it finds $TENSORDELTA_VERSION and "
-    "$TENSORDELTA_FOLDER.",
+    help="With --follow: a shell command to run after each version, with $TENSORDELTA_VERSION and $TENSORDELTA_FOLDER.",
 )
 @trusts
 @reads_packs
@@ -106,6 +114,7 @@ def show(
 @click.pass_context
 def pull(
     context: click.Context,
+    /,
     address: str,
     folder: Path,
     version: int | None,
@@ -114,70 +123,38 @@ def pull(
     poll: float,
     timeout: float | None,
     command: str | None,
-    trusted_keys: tuple[PublicKey, ...] | None,
-    max_age: float | None,
-    allow_sources: tuple[str, ...],
-    pack_folders: tuple[Path, ...],
-    threads: int | None,
     as_json: bool,
+    **opening: Any,
 ) -> None:
     """Bring DIR to a version of CHAIN; an engine can load DIR.
 
-    A DIR that an earlier pull made is patched in place; a crash leaves the old version or the new one.
+    A DIR from an earlier pull is patched in place; a crash leaves the old version or the new one.
 
-    With --follow a line is printed for each version, or a line of JSON; SIGINT and SIGTERM end it between two versions.
+    With --follow it prints a line for each version, or a line of JSON; SIGINT and SIGTERM end it between two versions.
     """
     if not follow and (timeout is not None or command is not None or _is_given(context, "poll")):
         raise click.UsageError("--poll, --timeout and --exec go with --follow.")
     with Working("reading what there is") as working:
-        opened = open_chain(
-            address,
-            threads=threads,
-            allow_sources=allow_sources,
-            pack_folders=pack_folders,
-            on_event=working.event,
-            trusted_keys=trusted_keys,
-            allow_rollback=allow_rollback,
-            max_age=max_age,
-        )
+        opened = open_chain(address, on_event=working.event, allow_rollback=allow_rollback, **opening)
         if follow:
-            keep_pulling(
-                opened,
-                folder,
-                working,
-                until=version,
-                poll=poll,
-                timeout=timeout,
-                command=command,
-                as_json=as_json,
-            )
+            with _stopped_by_signals() as stop:
+                for pulled in opened.follow_folder(folder, poll=poll, timeout=timeout, until=version, stop=stop):
+                    working.say(json.dumps(as_facts(pulled)) if as_json else _line(pulled))
+                    if command is not None:
+                        _run(command, pulled.version, folder, quiet=as_json)
             return
         pulled = opened.pull(folder, version)
-    if as_json:
-        facts = {name: getattr(pulled, name) for name in ("version", "route", "size", "seconds")}
-        print_json(facts)
-    else:
-        print_table(_pulled_table(pulled, folder))
+    print_result(as_json, as_facts(pulled), _pulled_table(pulled, folder))
 
 
 @click.command()
 @click.argument("address", metavar="CHAIN|DIR")
-@click.option("--deep", is_flag=True, help="Rebuild every version over every edge, and prove each.")
+@click.option("--deep", is_flag=True, help="Rebuild every version over every edge, and check each.")
 @trusts
 @reads_packs
 @json_option
 @click.pass_context
-def verify(
-    context: click.Context,
-    address: str,
-    deep: bool,
-    trusted_keys: tuple[PublicKey, ...] | None,
-    max_age: float | None,
-    allow_sources: tuple[str, ...],
-    pack_folders: tuple[Path, ...],
-    threads: int | None,
-    as_json: bool,
-) -> None:
+def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, **opening: Any) -> None:
     """Check every object of CHAIN, or every word of a pulled DIR.
 
     Exits with 1 where something is at fault. With --trusted-key, missing and bad signatures of CHAIN are faults.
@@ -185,30 +162,23 @@ def verify(
     if Checkout.is_checkout(address) and not Path(address, CHAIN).exists():
         with Working("checking every word"):
             with usage():
-                threads = thread_count(threads)
+                threads = thread_count(opening["threads"])
             version, faults = Checkout(address).verify(threads=threads)
         found = Verification([version], faults)
         subject = f"version {version}"
     else:
         with Working("checking") as working:
-            opened = open_chain(
-                address,
-                threads=threads,
-                allow_sources=allow_sources,
-                pack_folders=pack_folders,
-                trusted_keys=trusted_keys,
-                max_age=max_age,
-            )
+            opened = open_chain(address, **opening)
             found = opened.verify(deep=deep, progress=working.count)
         subject = count(len(found.versions), "version")
     if as_json:
         print_json(found.facts())
     else:
         faults_text = count(len(found.faults), "fault") if found.faults else "no fault"
-        print_table(fields(f"{address}: {subject}, {faults_text}"))
+        print_table(fields_table(f"{address}: {subject}, {faults_text}"))
         for fault in found.faults:
             click.echo()
-            print_table(fault_table(fault), style="bold red")
+            print_table(as_table(fault), style="bold red")
     if not found.ok:
         context.exit(1)
 
@@ -224,15 +194,35 @@ def diff(old: Path, new: Path, threads: int | None, as_json: bool) -> None:
         with usage():
             threads = thread_count(threads)
         difference = compare(old, new, threads=threads)
-    if as_json:
-        print_json(_diff_facts(difference))
-    else:
-        print_table(difference.table(), expendable=("shape", "dtype"), free_text=48)
+    print_result(as_json, difference.facts(), difference.table(), expendable=("shape", "dtype"), free_text=48)
+
+
+@click.command()
+@click.argument("address", metavar="CHAIN")
+@click.option(
+    "--from",
+    "base",
+    metavar="VERSION|nothing",
+    callback=version_or("nothing"),
+    default="nothing",
+    show_default=True,
+    help="What the reader holds.",
+)
+@click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
+@trusted_keys_option
+@json_option
+def plan(address: str, base: int | None, version: int | None, as_json: bool, **opening: Any) -> None:
+    """Show the route that a reader would take, and what it costs.
+
+    Reads manifests and shortcuts only.
+    """
+    planned = open_chain(address, **opening).plan(version, base)
+    print_result(as_json, planned.facts(), planned.table(), expendable=("packs", "changed"), free_text=55)
 
 
 def _manifest_tables(manifest: Manifest, layout: Layout) -> Iterator[Table]:
     base = "none: the whole state" if manifest.base is None else f"version {manifest.base.version}"
-    yield fields(
+    yield fields_table(
         f"version {manifest.version} of chain {manifest.chain}",
         ("base", base),
         ("created", manifest.created),
@@ -275,35 +265,56 @@ def _is_given(context: click.Context, name: str) -> bool:
 
 def _pulled_table(pulled: Pulled, folder: Path) -> Table:
     if not pulled.route:
-        return fields(f"{folder} holds version {pulled.version} already")
-    return fields(
+        return fields_table(f"{folder} holds version {pulled.version} already")
+    return fields_table(
         f"pulled version {pulled.version} into {folder}",
-        ("route", ", ".join(map(step_text, pulled.route))),
+        ("route", ", ".join(map(_edge_text, pulled.route))),
         ("packs", bytes_text(pulled.size)),
         ("took", f"{pulled.seconds:.2f} s"),
     )
 
 
-def step_text(name: str) -> str:
-    """A member of a route in few words: its version, and the base of a shortcut."""
+def _edge_text(name: str) -> str:
+    """An edge of a route in a few words: its version, and the base of a shortcut."""
     version, shortcut = parse_manifest_name(name), parse_shortcut_name(name)
     if shortcut is not None:
         return f"{shortcut.version} (shortcut from {'nothing' if shortcut.base is None else shortcut.base})"
     return name if version is None else str(version)
 
 
-def _diff_facts(difference: Diff) -> dict[str, object]:
-    def tensor_facts(tensor: TensorDiff) -> dict[str, object]:
-        names = ("name", "dtype", "shape", "words", "changed", "density", "status")
-        return {name: getattr(tensor, name) for name in names}
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second signal has its usual effect."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
 
-    return {
-        "changed": difference.changed,
-        "words": difference.words,
-        "density": difference.density,
-        "bytes": difference.nbytes,
-        "size": difference.size,
-        "ratio": difference.ratio,
-        "bits_per_change": difference.bits_per_change,
-        "tensors": [tensor_facts(tensor) for tensor in difference.tensors],
-    }
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        restore()
+        stop.set()
+
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, end)
+        yield stop
+    finally:
+        restore()
+
+
+def _line(pulled: Pulled) -> str:
+    if not pulled.route:
+        return f"version {pulled.version}: held already"
+    return f"version {pulled.version}: {bytes_text(pulled.size)} in {pulled.seconds:.2f} s"
+
+
+def _run(command: str, version: int, folder: Path, *, quiet: bool) -> None:
+    """Run the user's command after a version; if it fails, following continues."""
+    variables = os.environ | {"TENSORDELTA_VERSION": str(version), "TENSORDELTA_FOLDER": str(folder)}
+    # The command's output must not mix with the facts.
+    out = sys.stderr.fileno() if quiet else None
+    code = subprocess.run(command, shell=True, env=variables, stdout=out, check=False).returncode
+    if code:
+        click.echo(f"the command for version {version} ended with exit code {code}", err=True)

@@ -1,22 +1,23 @@
-"""Commands that write: `demo`, `publish`."""
+"""Commands that write: `demo`, `publish`, `shortcut`."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ..format.names import check_annotations
-from ..format.signature import PublicKey, SecretKey
-from ..read.published import Published, annotations_text
+from ..format.names import check_annotations, shortcut_name
+from ..read.published import Published
+from ..results import annotations_text, fields_table
 from ..state.checkpoint import open_checkpoint
 from ..tables import Table, bytes_text, percent_text, ratio_text
 from ..write.encoder import Order, Values
 from ..write.plain_packs import check_source
-from .options import encodes, json_option, open_chain, usage, writes
-from .terminal import Working, fields, print_json, print_table
+from .options import VERSION, encodes, json_option, needed, open_chain, usage, version_or, writes
+from .terminal import Working, print_result, print_table
 
 
 @click.command()
@@ -26,7 +27,7 @@ from .terminal import Working, fields, print_json, print_table
     type=click.Path(file_okay=False, path_type=Path),
     default="tensordelta-demo",
     show_default=True,
-    help="Where chain, pulled checkpoint and picture go.",
+    help="The folder for chain, pulled checkpoint and picture.",
 )
 @click.option(
     "--steps", metavar="N", type=click.IntRange(min=1), default=10, show_default=True, help="How many steps of RL."
@@ -34,10 +35,11 @@ from .terminal import Working, fields, print_json, print_table
 def demo(folder: Path, steps: int) -> None:
     """Train a small network, publish each step, prove every bit.
 
-    The network is a language model that RL trains. A receiver that sees nothing but the chain follows it. Takes half a
-    minute, and draws a picture where matplotlib is installed.
+    RL trains the network to add modulo 97. A receiver that sees nothing but the chain follows it. Takes up to
+    half a minute, and draws a picture if matplotlib is installed.
     """
-    from .. import demo as demonstration
+    with needed():
+        from .. import demo as demonstration
 
     with Working("training") as working:
         result = demonstration.run(folder, steps=steps, report=working.say, on_progress=working.share)
@@ -57,10 +59,12 @@ def demo(folder: Path, steps: int) -> None:
 @click.option(
     "--step", metavar="N", type=click.IntRange(min=0), help="The training step; short for --annotation step=N."
 )
-@click.option("--annotation", "pairs", metavar="KEY=VALUE", multiple=True, help="Say more of it; may be repeated.")
+@click.option(
+    "--annotation", "pairs", metavar="KEY=VALUE", multiple=True, help="Say more of the version; may be repeated."
+)
 @click.option("--full", is_flag=True, help="Publish the whole state, not a delta.")
-@click.option("--plain", is_flag=True, help="Publish the whole state as its safetensors files stand.")
-@click.option("--source", metavar="URI", help="With --plain: where these files lie publicly (hf://ORG/MODEL@COMMIT).")
+@click.option("--plain", is_flag=True, help="Publish the whole state as copies of its safetensors files.")
+@click.option("--source", metavar="URI", help="With --plain: where these files are public (hf://ORG/MODEL@COMMIT).")
 @encodes
 @writes
 @json_option
@@ -74,48 +78,63 @@ def publish(
     source: str | None,
     values: Values,
     order: Order,
-    key: SecretKey | None,
-    trusted_keys: tuple[PublicKey, ...] | None,
-    allow_sources: tuple[str, ...],
-    pack_folders: tuple[Path, ...],
-    threads: int | None,
     as_json: bool,
+    **opening: Any,
 ) -> None:
     """Publish CHECKPOINT as the next version of CHAIN.
 
-    The first version is whole, and makes the chain; later ones hold what changed since the newest version.
+    The first version is whole, and makes the chain; later versions hold what changed since the one before.
     """
     annotations = _annotations(pairs, step)
     if order == "exponent" and values == "replace":
         raise click.UsageError("--order exponent does not go with --values replace.")
     if plain and (order, values) != ("natural", "step"):
-        raise click.UsageError("--order and --values do not go with --plain, which publishes files as they stand.")
-    if trusted_keys is not None and key is None:
-        raise click.UsageError("--trusted-key goes with --key: what is not signed is nothing to those who trust keys.")
+        raise click.UsageError("--order and --values do not go with --plain, which publishes copies of the files.")
+    if opening["trusted_keys"] is not None and opening["key"] is None:
+        raise click.UsageError("--trusted-key goes with --key: readers with trusted keys ignore unsigned versions.")
     if source is not None:
         if not plain:
             raise click.UsageError("--source goes with --plain.")
         with usage():
             check_source(source)
-    open_checkpoint(checkpoint)  # what cannot be read makes no chain
+    open_checkpoint(checkpoint)  # no chain is made for a checkpoint that cannot be read
     with Working("reading what there is") as working:
-        opened = open_chain(
-            address,
-            create=True,
-            threads=threads,
-            allow_sources=allow_sources,
-            pack_folders=pack_folders,
-            on_event=working.event,
-            key=key,
-            trusted_keys=trusted_keys,
-        )
+        opened = open_chain(address, create=True, on_event=working.event, **opening)
         published = opened.publish(
             checkpoint, annotations=annotations, full=full, plain=plain, source=source, values=values, order=order
         )
-    if as_json:
-        print_json(published.facts())
-    else:
-        print_table(_published_table(published))
+    print_result(as_json, published.facts(), _published_table(published))
+
+
+@click.command()
+@click.argument("address", metavar="CHAIN")
+@click.argument("base", metavar="FROM|full", callback=version_or("full"))
+@click.argument("version", metavar="TO", type=VERSION)
+@encodes
+@click.option("--tag", default="", metavar="TAG", help="Tells encodings of one edge apart: up to 16 of a-z and 0-9.")
+@writes
+@json_option
+def shortcut(
+    address: str, base: int | None, version: int, values: Values, order: Order, tag: str, as_json: bool, **opening: Any
+) -> None:
+    """Make another way to a version of CHAIN.
+
+    It leads from version FROM, or from nothing (full), to version TO. Both states are rebuilt on disk, in the cache
+    folder. A shortcut that exists already is left as it is.
+    """
+    with Working("reading what there is") as working:
+        opened = open_chain(address, on_event=working.event, **opening)
+        with usage():
+            made = opened.shortcut(base, version, order=order, values=values, tag=tag)
+    name = shortcut_name(version, base, tag or None)
+    table = fields_table(
+        f"shortcut from {'nothing' if base is None else base} to version {version}",
+        ("object", name),
+        ("changed", f"{made.changed:,} of {made.words:,} words"),
+        ("size", bytes_text(made.size) if made.size else "none: it was there already"),
+        ("took", f"{made.seconds or 0:.2f} s"),
+    )
+    print_result(as_json, {"object": name} | made.facts(), table)
 
 
 def _annotations(pairs: Iterable[str], step: int | None) -> dict[str, str]:
@@ -135,7 +154,7 @@ def _annotations(pairs: Iterable[str], step: int | None) -> dict[str, str]:
 
 def _published_table(published: Published) -> Table:
     made = "the whole state" if published.base is None else f"a delta to version {published.base}"
-    return fields(
+    return fields_table(
         f"published version {published.version}, {made}",
         ("changed", f"{published.changed:,} of {published.words:,} words ({percent_text(published.density)})"),
         ("size", f"{bytes_text(published.size)}; the state has {bytes_text(published.nbytes)}"),

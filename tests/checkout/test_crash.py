@@ -86,7 +86,9 @@ def drive(tmp_path: Path, spec: Mapping[str, object], ways: Mapping[str, int], *
     with tempfile.TemporaryDirectory(dir=memory if quick else tmp_path) as scratch:
         (tmp_path / "spec.json").write_text(json.dumps({**spec, "scratch": scratch, "ways": ways}))
         python = [sys.executable, str(DRIVER), str(tmp_path / "spec.json")]
-        done = subprocess.run(python, capture_output=True, text=True, check=False)
+        paths = os.pathsep.join(filter(None, [str(DRIVER.parents[1]), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": paths}
+        done = subprocess.run(python, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads(done.stdout)
     assert not report["failures"], f"{report['failed']} failures:\n" + "\n".join(report["failures"])

@@ -381,11 +381,11 @@ def test_wrong_usage_in_a_process(steps: Path) -> None:
 def test_interrupted_quietly(tmp_path: Path) -> None:
     script = """
 import os, signal, time
-from tensordelta import chain, cli
+from tensordelta import cli, opening
 def interrupted(*arguments, **options):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
-chain.open = interrupted
+opening.open = interrupted
 cli.main(["verify", "chain"])
 """
     done = subprocess.run(
@@ -421,6 +421,21 @@ print(sorted(unwanted))
 """
     done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize("absent", ["click", "rich"])
+def test_without_the_extra_the_command_says_what_to_install(absent: str) -> None:
+    script = f"""
+import sys
+sys.modules[{absent!r}] = None
+import tensordelta as td
+from tensordelta.__main__ import main
+td.State.from_arrays({{}})
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
+    says = "the command line needs click and rich: pip install 'tensordelta[cli]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", says)
 
 
 def test_version(tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""Commands that keep, delete and copy: `gc`, `pin`, `unpin`, `copy`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..format.keys import PublicKey
+from ..format.names import MAX_VERSION
+from ..keep.copy import copy as copy_chain
+from ..keep.policy import GRACE
+from ..results import fields_table
+from .options import VERSION, json_option, needed, open_chain, trusted_keys_option, usage
+from .terminal import Working, print_result, print_table
+
+
+@click.command()
+@click.argument("address", metavar="CHAIN")
+@click.option("--keep-last", metavar="N", type=click.IntRange(min=1), required=True, help="Keep the newest N versions.")
+@click.option("--keep-every", metavar="K", type=click.IntRange(min=1), help="Also keep versions that K divides.")
+@click.option("--keep", metavar="VERSION", type=VERSION, multiple=True, help="Also keep this version; may be repeated.")
+@click.option(
+    "--grace",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=GRACE,
+    show_default="86400, a day",
+    help="Keep everything younger than this; it must be longer than publishing a version takes.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
+@trusted_keys_option
+@json_option
+def gc(
+    address: str,
+    keep_last: int,
+    keep_every: int | None,
+    keep: tuple[int, ...],
+    grace: float,
+    dry_run: bool,
+    as_json: bool,
+    **opening: Any,
+) -> None:
+    """Delete versions of CHAIN.
+
+    Every version that is kept can be rebuilt, at any moment. Pinned versions are kept, and those over which others are
+    rebuilt, unless there is a full shortcut to the oldest wanted version.
+    """
+    with Working("looking for what may be deleted"):
+        opened = open_chain(address, **opening)
+        with usage():
+            done = opened.collect(keep_last, keep_every=keep_every, keep=keep, grace=grace, dry_run=dry_run)
+    print_result(as_json, done.facts(), done.table())
+
+
+@click.command()
+@click.argument("address", metavar="CHAIN")
+@click.argument("version", type=VERSION)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--expires", metavar="SECONDS", type=click.IntRange(min=0), help="Seconds until it expires; by default never."
+)
+@json_option
+def pin(address: str, version: int, name: str, expires: int | None, as_json: bool) -> None:
+    """Keep a version of CHAIN from `gc`; NAME says what for.
+
+    With the NAME of an existing pin it renews or moves that pin.
+    """
+    opened = open_chain(address)
+    with usage():
+        pinned = opened.pin(version, name, expires)
+    until = "until it is removed" if expires is None else f"for {expires:,} s"
+    facts = {"name": name, "version": version, "seconds": expires}
+    print_result(as_json, facts, fields_table(f"pinned version {pinned.version} as {name} {until}"))
+
+
+@click.command()
+@click.argument("address", metavar="CHAIN")
+@click.argument("name", metavar="NAME")
+def unpin(address: str, name: str) -> None:
+    """Remove a pin; `gc --dry-run` lists the pins."""
+    opened = open_chain(address)
+    with usage():
+        opened.unpin(name)
+    print_table(fields_table(f"removed the pin {name}"))
+
+
+@click.command()
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option("--from", "first", metavar="VERSION", type=VERSION, help="The first version; by default the oldest.")
+@click.option("--to", "last", metavar="VERSION", type=VERSION, help="The last version; by default the newest.")
+@click.option("--quick", is_flag=True, help="Do not read what DST has already in the right size.")
+@trusted_keys_option
+@json_option
+def copy(
+    source: str,
+    target: str,
+    first: int | None,
+    last: int | None,
+    quick: bool,
+    trusted_keys: tuple[PublicKey, ...] | None,
+    as_json: bool,
+) -> None:
+    """Copy a chain, or a range of its versions, from SRC to DST.
+
+    Every object is checked on the way. DST is empty or has an earlier copy, whose objects are skipped, so that an
+    interrupted copy can be resumed. A range that begins with a delta includes what this needs to be read.
+    """
+    versions = None
+    if first is not None or last is not None:
+        versions = range(first or 0, (MAX_VERSION if last is None else last) + 1)
+        if not versions:
+            raise click.UsageError(f"no version is from {first} to {last}.")
+    with Working("copying") as working, usage(), needed():
+        copied = copy_chain(source, target, versions, quick=quick, trusted_keys=trusted_keys, progress=working.count)
+    print_result(as_json, copied.facts(), copied.table())

@@ -1,0 +1,70 @@
+"""The small documents of a chain: chain.json, latest.json and pins (SPEC.md sections 4.5, 4.11 and 13)."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from . import strict_json
+from .names import CHAIN, LATEST, ChainId, FormatVersion, Integer, Time, Version, check_annotations
+
+#: Greatest size of chain.json, latest.json, pins and signatures, in bytes.
+MAX_SMALL = 64 * 2**10
+
+
+class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """chain.json: names the chain; written once (SPEC.md section 4.5)."""
+
+    tensordelta: FormatVersion
+    chain: ChainId
+    created: Time
+    annotations: dict[str, str] = {}
+
+
+class LatestDocument(msgspec.Struct, frozen=True):
+    """latest.json: a hint of the newest version (SPEC.md section 4.11)."""
+
+    tensordelta: FormatVersion
+    chain: ChainId
+    version: Version
+
+
+class PinDocument(msgspec.Struct, frozen=True):
+    """A pin: asks collectors to keep a version (SPEC.md section 13).
+
+    It expires `seconds` after it was written; without them it does not expire.
+    """
+
+    tensordelta: FormatVersion
+    chain: ChainId
+    version: Version
+    seconds: Integer | UnsetType = UNSET
+
+
+def parse_chain(data: bytes) -> ChainDocument:
+    """Parse chain.json.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.5.
+    """
+    document = strict_json.parse_document(data, ChainDocument, object=CHAIN, limit=MAX_SMALL, rule="TD-OBJ-015")
+    check_annotations(document.annotations, object=CHAIN)
+    return document
+
+
+def parse_latest(data: bytes) -> LatestDocument:
+    """Parse latest.json; callers treat any error as an absent hint.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.11.
+    """
+    return strict_json.parse_document(data, LatestDocument, object=LATEST, limit=MAX_SMALL, rule="TD-OBJ-018")
+
+
+def parse_pin(data: bytes, *, object: str) -> PinDocument:
+    """Parse a pin.
+
+    Raises:
+        MalformedError, UnsupportedError, LimitError: see SPEC.md section 13.
+    """
+    return strict_json.parse_document(data, PinDocument, object=object, limit=MAX_SMALL, rule="TD-RET-009")

@@ -1,0 +1,303 @@
+"""How results are shown: the table and the facts of each kind.
+
+The classes ask `tables.as_table` and `tables.as_facts`, so that no layer below knows how its results look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from .checkout.checkout import Pulled
+from .errors import TensorDeltaError
+from .format.manifest import Manifest
+from .keep.collect import Collected
+from .keep.copy import Copied
+from .keep.pins import Pin
+from .read.history import History
+from .read.plan import Plan
+from .read.published import Published
+from .read.verify import Verification
+from .state.state import State
+from .tables import Table, as_facts, as_table, bytes_text, percent_text, ratio_text
+from .write.diff import Diff
+
+#: Tensors of a state that its table lists.
+_TENSORS = 50
+
+
+def fields_table(title: str, *rows: tuple[str, str]) -> Table:
+    """A table of names and values."""
+    return Table(title, ["<", "<"], rows)
+
+
+def annotations_text(annotations: Mapping[str, str]) -> str:
+    """Annotations in one line: step=420, run=a."""
+    return ", ".join(f"{key}={value}" for key, value in annotations.items())
+
+
+def _fields(result: object, names: str) -> dict[str, object]:
+    """Attributes of a result by name; sequences become lists."""
+    values = {name: getattr(result, name) for name in names.split()}
+    return {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in values.items()}
+
+
+# -- errors ----------------------------------------------------------------------------------------------------------
+
+
+@as_table.register
+def _(fault: TensorDeltaError) -> Table:
+    return fields_table(
+        f"error: {fault.name}",
+        ("object", fault.object),
+        ("reason", fault.reason),
+        ("rule", f"{fault.rule} of SPEC.md"),
+        ("advice", fault.advice),
+    )
+
+
+@as_facts.register
+def _(fault: TensorDeltaError) -> dict[str, object]:
+    return {"error": fault.name, "object": fault.object, "rule": fault.rule, "message": str(fault)}
+
+
+# -- states and what differs -----------------------------------------------------------------------------------------
+
+
+@as_table.register
+def _(state: State) -> Table:
+    rows = [[each.name, each.dtype, str(list(each.shape))] for each in state.layout.tensors[:_TENSORS]]
+    if len(state) > _TENSORS:
+        rows.append([f"… and {len(state) - _TENSORS} more", "", ""])
+    return Table(repr(state), ["<tensor", "<dtype", "<shape"], rows)
+
+
+@as_table.register
+def _(diff: Diff) -> Table:
+    """The tensors that differ; the total last."""
+    differ = [each for each in diff.tensors if each.changed or each.status != "kept"]
+    rows = [
+        [
+            each.name,
+            each.dtype,
+            str(list(each.shape)),
+            f"{each.changed:,}",
+            percent_text(each.density),
+            "" if each.status == "kept" else each.status,
+        ]
+        for each in differ
+    ]
+    rows.append(["total", "", f"{diff.words:,} words", f"{diff.changed:,}", percent_text(diff.density), ""])
+    title = (
+        f"{len(differ)} of {len(diff.tensors)} tensors differ; as a delta {bytes_text(diff.size)}, "
+        f"{diff.bits_per_change:.2f} bits per change"
+    )
+    return Table(title, ["<tensor", "<dtype", "<shape", "changed", "density", "<status"], rows)
+
+
+@as_facts.register
+def _(diff: Diff) -> dict[str, object]:
+    tensors = [_fields(tensor, "name dtype shape words changed density status") for tensor in diff.tensors]
+    return {
+        "changed": diff.changed,
+        "words": diff.words,
+        "density": diff.density,
+        "bytes": diff.nbytes,
+        **_fields(diff, "size ratio bits_per_change"),
+        "tensors": tensors,
+    }
+
+
+# -- versions --------------------------------------------------------------------------------------------------------
+
+
+@as_table.register
+def _(manifest: Manifest) -> Table:
+    base = "full" if manifest.base is None else f"version {manifest.base.version}"
+    return Table(
+        f"version {manifest.version} from {base}",
+        ["<field", "<value"],
+        [
+            ["chain", manifest.chain],
+            ["version", str(manifest.version)],
+            ["base", base],
+            ["created", manifest.created],
+            ["fingerprint", manifest.fingerprint],
+            ["layout", manifest.layout],
+            ["listed words", f"{manifest.changed:,}"],
+            ["size of packs", f"{manifest.size:,} bytes"],
+            ["features", ", ".join(manifest.features) or "-"],
+            *([f"annotation {key}", value] for key, value in manifest.annotations.items()),
+            *([f"pack {index}", f"{pack.label}, {pack.size:,} bytes"] for index, pack in enumerate(manifest.packs)),
+            *([f"file {file.name}", f"{file.size:,} bytes"] for file in manifest.files),
+        ],
+    )
+
+
+def _manifest_html(manifest: Manifest) -> str:
+    return as_table(manifest).html()
+
+
+# The format knows no tables, and a notebook asks the object itself.
+Manifest._repr_html_ = _manifest_html  # type: ignore[attr-defined]
+
+
+@as_table.register
+def _(published: Published) -> Table:
+    return _versions_table([published], f"published version {published.version}")
+
+
+@as_facts.register
+def _(published: Published) -> dict[str, object]:
+    names = "version base size changed words density ratio seconds fingerprint packs created"
+    return _fields(published, names) | {"annotations": dict(published.annotations)}
+
+
+@as_table.register
+def _(history: History) -> Table:
+    return _versions_table(history, "versions")
+
+
+def _versions_table(versions: Iterable[Published], title: str) -> Table:
+    columns = "version|base|changed|density|size|ratio|bits/change|<created (UTC)|<annotations".split("|")
+    rows = [
+        [
+            str(row.version),
+            "full" if row.base is None else str(row.base),
+            f"{row.changed:,}",
+            percent_text(row.density),
+            bytes_text(row.size),
+            ratio_text(row.ratio),
+            f"{row.bits_per_change:.2f}" if row.changed else "-",
+            row.created[:19].replace("T", " "),
+            annotations_text(row.annotations),
+        ]
+        for row in versions
+    ]
+    return Table(title, columns, rows)
+
+
+# -- routes, pulls and checks ----------------------------------------------------------------------------------------
+
+
+@as_table.register
+def _(plan: Plan) -> Table:
+    start = "nothing" if plan.base is None else f"version {plan.base}"
+    rows = [
+        [
+            "nothing" if edge.base is None else str(edge.base),
+            str(edge.manifest.version),
+            bytes_text(edge.manifest.size),
+            f"{edge.manifest.changed:,}",
+            str(len(edge.manifest.packs)),
+            edge.name,
+        ]
+        for edge in plan.edges
+    ]
+    title = f"from {start} to version {plan.version}: {bytes_text(plan.size)}"
+    return Table(title, ["from", "to", "size", "changed", "packs", "<object"], rows)
+
+
+@as_facts.register
+def _(plan: Plan) -> dict[str, object]:
+    edges = [
+        {
+            "object": edge.name,
+            "from": edge.base,
+            "to": edge.manifest.version,
+            "size": edge.manifest.size,
+            "changed": edge.manifest.changed,
+            "packs": len(edge.manifest.packs),
+        }
+        for edge in plan.edges
+    ]
+    return {**_fields(plan, "version base size"), "edges": edges}
+
+
+@as_facts.register
+def _(pulled: Pulled) -> dict[str, object]:
+    return _fields(pulled, "version route size seconds")
+
+
+@as_table.register
+def _(found: Verification) -> Table:
+    rows = [[fault.name, fault.object, fault.rule, f"{fault.reason}. {fault.advice}"] for fault in found.faults]
+    title = f"{len(found.versions)} versions, " + ("no fault" if found.ok else f"{len(rows)} faults")
+    return Table(title, ["<error", "<object", "<rule", "<what is wrong"], rows)
+
+
+@as_facts.register
+def _(found: Verification) -> dict[str, object]:
+    return {"ok": found.ok, "versions": list(found.versions), "faults": [as_facts(fault) for fault in found.faults]}
+
+
+# -- what is kept ----------------------------------------------------------------------------------------------------
+
+
+@as_table.register
+def _(pin: Pin) -> Table:
+    return Table(f"pin {pin.name}", ["<pin", "version", "<until (UTC)"], [[pin.name, str(pin.version), pin.until]])
+
+
+@as_facts.register
+def _(pin: Pin) -> dict[str, object]:
+    """`expires` is in seconds since 1970."""
+    return _fields(pin, "name version expires")
+
+
+@as_table.register
+def _(collected: Collected) -> Table:
+    would = "would go" if collected.dry_run else "went"
+    rows = [("dropped", f"{_versions(collected.dropped)} {would}"), ("kept", _versions(collected.kept))]
+    if collected.young:
+        rows.append(("of these young", _versions(collected.young)))
+    if collected.supporting:
+        rows.append(("supporting", f"{_versions(collected.supporting)}: {collected.advice}"))
+    if collected.lost:
+        lost = f"{_versions(collected.lost)} could not be rebuilt, so no version goes; `verify` tells why"
+        rows.append(("lost", lost))
+    rows.append(("objects", f"{len(collected.objects):,} {would}, {bytes_text(collected.size)}"))
+    rows += ((f"pin {pin.name}", f"version {pin.version}, until {pin.until}") for pin in collected.pins)
+    return fields_table("what a collector would do" if collected.dry_run else "collected", *rows)
+
+
+@as_facts.register
+def _(collected: Collected) -> dict[str, object]:
+    names = "kept young pins supporting leaning lost dropped objects size dry_run seconds advice"
+    return _fields(collected, names) | {"pins": [as_facts(pin) for pin in collected.pins]}
+
+
+def _versions(versions: Sequence[int]) -> str:
+    """Versions in a few words: 3 versions (1, 5 to 6)."""
+    runs: list[tuple[int, int]] = []
+    for version in versions:
+        if runs and runs[-1][1] == version - 1:
+            runs[-1] = (runs[-1][0], version)
+        else:
+            runs.append((version, version))
+    shown = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
+    if len(shown) > 8:
+        shown = [*shown[:4], "…", *shown[-3:]]
+    count = f"{len(versions):,} version{'' if len(versions) == 1 else 's'}"
+    return f"{count} ({', '.join(shown)})" if shown else "no version"
+
+
+@as_table.register
+def _(copied: Copied) -> Table:
+    ends = " to ".join(map(str, sorted({*copied.versions[:1], *copied.versions[-1:]})))
+    rows = [("versions", f"{len(copied.versions):,}" + (f" ({ends})" if ends else ""))]
+    if copied.supporting:
+        rows.append(("supporting", ", ".join(map(str, copied.supporting))))
+    rows.append(("shortcuts", f"{copied.shortcuts:,}"))
+    if copied.left_out:
+        rows.append(("left out", ", ".join(copied.left_out)))
+    rows += [
+        ("put", f"{copied.put:,} objects, {bytes_text(copied.size)}"),
+        ("there already", f"{copied.there:,} objects"),
+        ("took", f"{copied.seconds:.2f} s"),
+    ]
+    return fields_table(f"copied chain {copied.chain}", *rows)
+
+
+@as_facts.register
+def _(copied: Copied) -> dict[str, object]:
+    return _fields(copied, "chain versions supporting shortcuts left_out put there size seconds")
