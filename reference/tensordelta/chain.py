@@ -51,8 +51,8 @@ class Chain:
     """A chain of versions: publish to it, load from it, follow it. Made by `open`.
 
     Several threads may use one object: they read, make shortcuts and commit drafts in parallel, and publish one after
-    another. A state may be used by one thread at a time; `prepare` only reads it. Processes open objects of their own. A
-    chain has one writer; a second one that publishes at the same moment gets a `ConflictError`.
+    another. A state may be used by one thread at a time; `prepare` only reads it. Processes open objects of their own.
+    A chain has one writer; a second one that publishes at the same moment gets a `ConflictError`.
     """
 
     def __init__(self, reader: Reader, signer: Signer | None = None, *, made: bytes | None = None) -> None:
