@@ -520,7 +520,7 @@ def test_a_process_that_was_killed_is_gone_on_from(
 ) -> None:
     root = tmp_path / "chain"
     td.open(root, create=True).publish(weights(0))
-    paths = [str(Path(__file__).parent), str(Path(td.__file__).parents[1])]
+    paths = [str(Path(__file__).parents[1]), str(Path(td.__file__).parents[1])]
     killed = subprocess.run(
         [sys.executable, "-c", _DRIVER, str(root), when, operation, part, str(skip)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
@@ -541,7 +541,7 @@ def test_a_process_that_was_killed_is_gone_on_from(
 
 @pytest.mark.slow
 def test_the_benchmark_runs(tmp_path: Path) -> None:
-    program = Path(__file__).parents[1] / "reference" / "benchmarks" / "background.py"
+    program = Path(__file__).parents[2] / "reference" / "benchmarks" / "background.py"
     target = tmp_path / "figures.json"
     sizes = ["--size", "1MiB", "--catch-up-size", "256KiB", "--rounds", "1", "--threads", "1"]
     subprocess.run(
