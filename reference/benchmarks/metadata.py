@@ -40,7 +40,7 @@ from tensordelta.format.names import (
     parse_shortcut_name,
     shortcut_name,
 )
-from tensordelta.live.follow import Watch
+from tensordelta.live.watch import Watch
 from tensordelta.read.routes import EXACT
 from tensordelta.stores import DirectBatch, Entry
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from following import Clock
 from wrapped import Wrapped, weights
 
 import tensordelta as td
@@ -28,3 +29,12 @@ def writer(tmp_path: Path) -> td.Chain:
 def chain(writer: td.Chain, store: Wrapped) -> td.Chain:
     """The same, as a follower has it."""
     return td.open(store, threads=1)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of whoever follows: it passes in waits alone, so that a loaded machine changes nothing."""
+    clock = Clock()
+    monkeypatch.setattr("tensordelta.live.watch.monotonic", lambda: clock.now)
+    monkeypatch.setattr("tensordelta.live.watch._wait", clock.wait)
+    return clock

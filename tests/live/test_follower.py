@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -12,6 +13,14 @@ from wrapped import Gate, Wrapped, same, weights
 
 import tensordelta as td
 from tensordelta.format.names import PACKS
+
+
+def in_another_thread(work: Callable[[], object]) -> None:
+    """Do something in another thread; fails where it has to wait for this one."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive(), "it waits for what this thread holds"
 
 
 def test_an_engine_applies_in_its_pause(writer: td.Chain, chain: td.Chain) -> None:
@@ -119,9 +128,108 @@ def test_an_engine_hears_of_a_failure_once_and_is_followed_on(
 
 
 def test_closing_a_follower_ends_its_thread(chain: td.Chain) -> None:
-    follower = td.Follower(chain, chain.load(), poll=60)
-    started = time.monotonic()
+    follower = td.Follower(chain, chain.load(), poll=1000)
+    in_another_thread(follower.close)
     follower.close()
-    follower.close()
-    assert time.monotonic() - started < 30
     assert not [each for each in threading.enumerate() if each.name == "tensordelta-follower"]
+
+
+# -- callbacks and threads ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("callback", ["prepared", "on_prepared", "apply_when", "applied"])
+def test_callbacks_are_called_without_a_lock(writer: td.Chain, callback: str) -> None:
+    called: list[str] = []
+
+    def call(name: str) -> bool:
+        if name == callback and begun.wait(20):
+            in_another_thread(lambda: (follower.ready, follower.wait(0), follower.wait(0)))
+            called.append(name)
+        return True
+
+    begun = threading.Event()
+    chain = td.open(writer.address, on_event=lambda event: call(event.kind))
+    with td.Follower(
+        chain,
+        writer.load(0),
+        poll=POLL,
+        on_prepared=lambda _: call("on_prepared"),
+        apply_when=lambda _: call("apply_when"),
+    ) as follower:
+        begun.set()
+        assert follower.wait(60)
+        assert follower.apply()
+    assert called
+
+
+@pytest.mark.parametrize("callback", ["prepared", "on_prepared", "apply_when", "applied"])
+def test_a_callback_may_close_the_follower(writer: td.Chain, callback: str) -> None:
+    begun = threading.Event()
+
+    def call(name: str) -> bool:
+        if name == callback and begun.wait(20):
+            follower.close()
+        return True
+
+    chain = td.open(writer.address, on_event=lambda event: call(event.kind))
+    follower = td.Follower(
+        chain,
+        writer.load(0),
+        poll=POLL,
+        on_prepared=lambda _: call("on_prepared"),
+        apply_when=lambda _: call("apply_when"),
+    )
+    begun.set()
+    follower.wait(60)
+    in_another_thread(follower.apply)
+    follower.close()
+    assert not [each for each in threading.enumerate() if each.name == "tensordelta-follower"]
+
+
+def test_an_update_that_comes_while_another_is_applied_is_prepared_again(
+    writer: td.Chain, chain: td.Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = chain.load(0)
+    prepared = threading.Event()
+    with td.Follower(
+        chain, state, poll=POLL, on_prepared=lambda update: update.version == 2 and prepared.set()
+    ) as follower:
+        first = follower.wait(60)
+        assert first is not None
+        apply = first.apply
+
+        def apply_late(**how: object) -> None:
+            writer.publish(weights(2))
+            assert prepared.wait(20), "the follower waits for a lock that the caller of `apply` holds"
+            apply()
+
+        monkeypatch.setattr(first, "apply", apply_late)
+        assert follower.apply() is first
+        second = follower.wait(60)
+        assert second is not None
+        assert (second.base, second.version) == (1, 2)
+        assert follower.apply() is second
+    assert same(state, 2)
+
+
+def test_threads_share_a_follower(writer: td.Chain, chain: td.Chain) -> None:
+    """Each update is applied by one of them, and none gets an error."""
+    state, last = chain.load(0), 6
+    applied: list[int] = []
+
+    def engine() -> None:
+        while state.version != last:
+            follower.wait(0.01)
+            update = follower.apply()
+            if update is not None:
+                applied.append(update.version)
+
+    with td.Follower(chain, state, poll=POLL) as follower, ThreadPoolExecutor(4) as pool:
+        engines = [pool.submit(engine) for _ in range(4)]
+        for step in range(2, last + 1):
+            writer.publish(weights(step))
+        for each in engines:
+            each.result(60)
+    assert applied == sorted(set(applied))
+    assert applied[-1] == last
+    assert same(state, last)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from following import POLL, other_chain
+from following import POLL, Clock, other_chain
 from wrapped import Wrapped, same, weights
 
 import tensordelta as td
@@ -38,9 +37,10 @@ def test_arrays_of_the_users_own_follow(writer: td.Chain, chain: td.Chain) -> No
     assert all(np.array_equal(arrays[name], array) for name, array in weights(2).items())
 
 
-def test_a_state_of_the_newest_version_waits(chain: td.Chain) -> None:
+def test_a_state_of_the_newest_version_waits(chain: td.Chain, clock: Clock) -> None:
     with pytest.raises(TimeoutError, match="after 1 "):
-        next(chain.follow(chain.load(), poll=POLL, timeout=0.02))
+        next(chain.follow(chain.load(), poll=1, timeout=20))
+    assert clock.now == pytest.approx(20)
 
 
 def test_an_update_that_is_not_applied_is_not_offered_again(writer: td.Chain, chain: td.Chain) -> None:
@@ -85,11 +85,16 @@ def test_following_ends_at_a_version(chain: td.Chain, writer: td.Chain, until: i
 
 
 def test_following_ends_when_it_is_told_to(chain: td.Chain) -> None:
-    stop = threading.Event()
-    threading.Timer(0.1, stop.set).start()
-    started = time.monotonic()
-    assert list(chain.follow(chain.load(), poll=60, stop=stop)) == []
-    assert time.monotonic() - started < 30
+    class Stop(threading.Event):
+        """Set by another thread during the first wait, which is long."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            assert timeout > 60
+            threading.Thread(target=self.set).start()
+            return super().wait(timeout)
+
+    assert list(chain.follow(chain.load(), poll=1000, stop=Stop())) == []
 
 
 def test_a_store_that_fails_is_tried_until_the_time_is_up(writer: td.Chain, chain: td.Chain, store: Wrapped) -> None:
@@ -109,12 +114,13 @@ def test_a_store_that_fails_is_tried_until_the_time_is_up(writer: td.Chain, chai
         next(chain.follow(state, poll=POLL, timeout=0.05))
 
 
-def test_the_time_that_a_caller_takes_does_not_count(writer: td.Chain, chain: td.Chain) -> None:
-    following = chain.follow(chain.load(0), poll=POLL, timeout=0.3)
+def test_the_time_that_a_caller_takes_does_not_count(writer: td.Chain, chain: td.Chain, clock: Clock) -> None:
+    following = chain.follow(chain.load(0), poll=1, timeout=10)
     next(following).apply()
-    time.sleep(0.4)
-    writer.publish(weights(2))
-    assert next(following).version == 2
+    clock.now += 1000
+    with pytest.raises(TimeoutError):
+        next(following)
+    assert sum(clock.waits) == pytest.approx(10)
 
 
 def test_a_reader_whose_route_vanished_plans_again(writer: td.Chain, chain: td.Chain, store: Wrapped) -> None:
@@ -148,6 +154,16 @@ def test_a_version_that_stays_out_of_reach_is_missing(writer: td.Chain, chain: t
     # Once there is something newer that can be had, it is gone to.
     writer.publish(weights(2), full=True)
     assert next(chain.follow(chain.load(0), poll=POLL, timeout=30)).version == 2
+
+
+@pytest.mark.parametrize("timeout", [0, 30])
+def test_a_missing_object_is_reported_when_the_time_is_up(chain: td.Chain, store: Wrapped, timeout: float) -> None:
+    pack = chain.manifest(1).packs[0].path
+    assert pack is not None
+    store.delete(pack)
+    with pytest.raises(td.MissingError) as caught:
+        next(chain.follow(chain.load(0), poll=POLL, timeout=timeout))
+    assert caught.value.object == pack
 
 
 def test_following_a_chain_that_was_replaced_is_a_conflict(chain: td.Chain, store: Wrapped) -> None:
@@ -190,12 +206,16 @@ def test_a_state_that_was_updated_while_an_update_was_prepared_is_refused(
     assert same(state, 2)
 
 
-def test_waiting_costs_what_looking_costs(chain: td.Chain, store: Wrapped) -> None:
+def test_waiting_costs_what_looking_costs(chain: td.Chain, store: Wrapped, clock: Clock) -> None:
+    chain.versions()
     store.counts.clear()
-    with pytest.raises(TimeoutError):
-        chain.wait(2, timeout=0.3, poll=0.005)
-    assert store.counts["open"] >= 2
-    assert store.counts["names"] <= 1 + store.counts["open"] // 10
+    with pytest.raises(TimeoutError, match="did not appear within 300 seconds"):
+        chain.wait(2, timeout=300, poll=1)
+    looks = len(clock.waits) + 1
+    assert 300 / 4 <= looks <= 300 / (0.9 * 4) + 10  # most waits are four times `poll`, less a tenth at most
+    listings = -(-looks // 10)
+    assert store.counts["open"] == looks + listings  # latest.json, and chain.json where it lists
+    assert store.counts["names"] == listings + 1  # and one for the message
 
 
 # -- signed chains -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from wrapped import Wrapped, same, weights
 
 import tensordelta as td
 from tensordelta.format.names import LATEST, manifest_name
-from tensordelta.live.follow import Pace, Watch
+from tensordelta.live.watch import Pace, Watch
 
 
 def watch(chain: td.Chain, floor: int | None) -> Watch:
