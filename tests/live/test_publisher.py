@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -388,6 +389,18 @@ def test_skip_deltas_and_full_versions_by_number(chain: td.Chain) -> None:
     assert shortcuts(chain) == sorted(wanted, key=str)
     assert [edge.base for edge in chain.plan(8, 0).edges] == [0, 4]
     check_sound(chain)
+
+
+def test_a_condition_that_is_asked_twice_loses_no_shortcut(chain: td.Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking whether something is due changes nothing."""
+
+    class Twice(threading.Condition):
+        def wait_for(self, predicate: Callable[[], object], timeout: float | None = None) -> Any:
+            return super().wait_for(predicate, timeout) and predicate()
+
+    monkeypatch.setattr(threading, "Condition", Twice)
+    publish_all(chain, range(9), skip=(2, 4))
+    assert shortcuts(chain) == sorted([(2, 0), (4, 0), (4, 2), (6, 4), (8, 4), (8, 6)], key=str)
 
 
 def test_without_policies_there_are_no_shortcuts(chain: td.Chain) -> None:
