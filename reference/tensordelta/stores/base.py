@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
-from types import TracebackType
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol, Self
 
 #: Bytes of an object, in parts that follow one another.
@@ -42,9 +41,7 @@ class StoredBlob(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None: ...
 
 
 class Batch(Protocol):
@@ -133,24 +130,5 @@ class Store(Protocol):
         """Remove an object; nothing happens where there is none."""
 
 
-class DirectBatch:
-    """A batch that puts each object at once, for stores that gain nothing by waiting; a context.
-
-    Args:
-        store: where they go.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def put(self, name: str, parts: Parts) -> None:
-        """Put an object. Raises StoreError."""
-        self._store.put(name, parts)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
+class DirectBatch(nullcontext[Store]):
+    """A batch that puts each object at once, for stores that gain nothing by waiting: the store itself as a context."""

@@ -6,10 +6,9 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import IntegrityError, MissingError, StoreError
@@ -339,30 +338,27 @@ class CloudBlob:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
 
 class CloudBatch:
-    """Puts several objects at once; a context."""
+    """Puts several objects at once; a context manager. Threads may share it."""
 
     def __init__(self, store: CloudStore) -> None:
         self._store = store
         self._pool = ThreadPoolExecutor(_OBJECTS, thread_name_prefix="tensordelta-put")
         self._room = threading.Semaphore(2 * _OBJECTS)
-        self._flying: list[tuple[str, Future[None]]] = []
+        self._failed: list[tuple[str, BaseException]] = []
 
     def put(self, name: str, parts: Parts) -> None:
-        """Take an object and begin to put it. Raises StoreError where an earlier one has failed."""
-        for _, future in list(self._flying):
-            if future.done() and future.exception() is not None:
-                future.result()
+        """Take an object and begin to put it. Raises StoreError if an earlier one has failed."""
+        if self._failed:
+            raise self._failed[0][1]
         waiting = Waiting(parts)
         self._room.acquire()
         try:
-            self._flying.append((name, self._pool.submit(self._work, name, waiting)))
+            self._pool.submit(self._work, name, waiting)
         except BaseException:
             self._room.release()
             waiting.close()
@@ -372,31 +368,23 @@ class CloudBatch:
         try:
             with waiting:
                 self._store._send(name, waiting)
+        except BaseException as error:  # a panic of the client's is no Exception
+            self._failed.append((name, error))
         finally:
             self._room.release()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            for _, future in self._flying:
-                future.cancel()
-        self._pool.shutdown(wait=True)
-        if error is None:
-            failed = [(name, fault) for name, future in self._flying if (fault := future.exception()) is not None]
-            if failed:
-                _raise_failed(self._store.address, failed)
-
-
-def _raise_failed(address: str, failed: list[tuple[str, BaseException]]) -> None:
-    """Raise one error for several objects."""
-    first = failed[0][1]
-    if not isinstance(first, StoreError) or len(failed) == 1:
-        raise first
-    raise StoreError(address, "put", ", ".join(name for name, _ in failed), first.cause, first.advice)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=error is not None)
+        if error is not None or not self._failed:
+            return
+        first = self._failed[0][1]
+        if not isinstance(first, StoreError) or len(self._failed) == 1:
+            raise first
+        names = ", ".join(name for name, _ in self._failed)
+        raise StoreError(self._store.address, "put", names, first.cause, first.advice)
 
 
 class _ShortError(Exception):

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -336,19 +335,21 @@ class HubBlob:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.__exit__(kind, error, trace)
+            self._file.__exit__()
 
 
 class HubBatch:
-    """Gathers objects for one call; a context. What is too much for this machine's disk goes in earlier calls."""
+    """Gathers objects for one call; a context manager. Threads may share it.
+
+    When they become too many, or too much for this machine's disk, those that wait are put in an earlier call.
+    """
 
     def __init__(self, store: HubStore) -> None:
         self._store = store
         self._waiting: dict[str, Waiting] = {}
+        self._bytes = self._files = 0
         self._lock = threading.Lock()
 
     def put(self, name: str, parts: Parts) -> None:
@@ -356,36 +357,32 @@ class HubBatch:
         waiting = Waiting(parts)
         with self._lock:
             if name in self._waiting:
+                self._count(self._waiting[name], -1)
                 self._waiting.pop(name).close()
             self._waiting[name] = waiting
-            if (
-                len(self._waiting) >= _FILES
-                or sum(each.size for each in self._waiting.values()) >= _BYTES
-                or sum(each.on_disk for each in self._waiting.values()) >= _OPEN
-            ):
-                self._send()
+            self._count(waiting, 1)
+            if len(self._waiting) >= _FILES or self._bytes >= _BYTES or self._files >= _OPEN:
+                self._end(send=True)
 
-    def _send(self) -> None:
+    def _count(self, waiting: Waiting, sign: int) -> None:
+        self._bytes += sign * waiting.size
+        self._files += sign * waiting.on_disk
+
+    def _end(self, *, send: bool) -> None:
         try:
-            if self._waiting:
+            if self._waiting and send:
                 self._store._send(self._waiting)
         finally:
             for waiting in self._waiting.values():
                 waiting.close()
-            self._waiting = {}
+            self._waiting, self._bytes, self._files = {}, 0, 0
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._lock:
-            if error is not None:
-                for waiting in self._waiting.values():
-                    waiting.close()
-                self._waiting = {}
-            self._send()
+            self._end(send=error is None)
 
 
 class _ShortError(Exception):
