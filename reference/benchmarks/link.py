@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -145,7 +144,7 @@ class FarStore:
         self.created = time.perf_counter()
         return done
 
-    def batch(self) -> AbstractContextManager[DirectBatch]:
+    def batch(self) -> DirectBatch:
         return DirectBatch(self)
 
     def delete(self, name: str) -> None:

@@ -17,7 +17,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -118,7 +117,7 @@ class SimulatedStore:
     def create(self, name: str, data: bytes) -> bool:
         return self.objects.setdefault(name, data) is data
 
-    def batch(self) -> AbstractContextManager[DirectBatch]:
+    def batch(self) -> DirectBatch:
         return DirectBatch(self)
 
     def delete(self, name: str) -> None:

@@ -15,8 +15,7 @@ from ..format.manifest import FileEntry, Manifest, PackEntry
 from ..format.pack import Blob, Pack
 from ..stores import Parts, Store
 from ..stores.cache import PackCache
-from ..stores.download import part_size
-from ..stores.prefetch import Downloads, Wanted
+from ..stores.download import Downloads, Wanted, part_size
 from .documents import RootReader
 from .sources import KEPT, Sources, prove, prove_download
 from .trust import Trust

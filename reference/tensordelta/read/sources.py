@@ -17,8 +17,8 @@ from ..format.pack import Blob
 from ..state.checkpoint import SUFFIX
 from ..stores import FileBlob, Store, StoredBlob
 from ..stores.cache import CachedBlob
+from ..stores.download import Downloads, Wanted
 from ..stores.hub import is_client_error
-from ..stores.prefetch import Downloads, Wanted
 
 #: Bytes whose digest is kept for later reads.
 _BLOCK = 1 << 18

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ..errors import IntegrityError, MissingError, StoreError
 from ..format.names import is_path
 from .base import Entry, Parts
-from .download import Target
+from .download import LocalFile
 from .folder import FileBlob
 from .retries import PASSING, Retries
 from .spool import Waiting, scratch
@@ -166,11 +166,11 @@ class HubStore:
         names = ", ".join(map(self._name, paths))
         return self._try("look", names, lambda: list(self._api.get_bucket_paths_info(self._bucket, paths)))
 
-    def download(self, targets: Mapping[str, Target]) -> dict[str, int]:
-        """Bring objects into files of this machine, several at once, unless they have another size than is expected.
+    def download(self, files: Mapping[str, LocalFile]) -> dict[str, int]:
+        """Bring objects into files of this machine, several at once. Those of another size than expected are left out.
 
         Args:
-            targets: where each object goes, by its name.
+            files: where each object goes, by its name.
 
         Returns:
             The size of each object that exists.
@@ -178,18 +178,18 @@ class HubStore:
         Raises:
             StoreError: the hub failed, or hf-xet.
         """
-        where = {self._path(name): target for name, target in targets.items()}
+        where = {self._path(name): file for name, file in files.items()}
         found = [file for file in self._info(list(where)) if file.path in where]
-        files: list[tuple[str | BucketFile, str | Path]] = [
-            (file, where[file.path].path) for file in found if where[file.path].size in (None, file.size)
+        needed: list[tuple[str | BucketFile, str | Path]] = [
+            (file, where[file.path].path) for file in found if where[file.path].size == file.size
         ]
 
         def download() -> None:
             with _quiet():
-                self._api.download_bucket_files(self._bucket, files)
+                self._api.download_bucket_files(self._bucket, needed)
 
         try:
-            self._try("download", ", ".join(targets), download)
+            self._try("download", ", ".join(files), download)
         except MissingError as error:  # gone in between
             raise StoreError(self.address, "download", error.object, error.reason) from None
         return {self._name(file.path): file.size for file in found}
@@ -326,7 +326,7 @@ class HubBlob:
         with self._lock:
             if self._file is None:
                 with scratch() as path:
-                    size = self._store.download({self._name: Target(path, self.size)}).get(self._name)
+                    size = self._store.download({self._name: LocalFile(path, self.size)}).get(self._name)
                     if size != self.size:
                         raise IntegrityError("changed while it was read", object=self._name, rule="TD-SEC-002")
                     self._file = FileBlob(path, object=self._name)
