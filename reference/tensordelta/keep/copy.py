@@ -1,8 +1,8 @@
 """Copies: a chain, or a range of its versions, from one store to another (SPEC.md sections 11 to 14).
 
-Objects go as they are. Each is proven on its way: what a manifest names by its digest, manifests by being parsed. A
+Objects are copied byte by byte and proven on their way: manifests by parsing them, what they name by its digest. A
 version's packs, layout, fingerprints and files are durable before its manifest appears, versions appear in order, and
-the hint comes last, so that the copy is a chain at every moment and a copy that broke off is gone on with.
+latest.json comes last, so that the copy is a chain at every moment and an interrupted copy can be resumed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from ..stores.download import PARALLEL
 from ..tables import Table, bytes_text
 from ..threads import ordered_map
 from ..write.keys import PublicKeyLike, trusted
-from .selection import NamedObject, Selected, Selection, Target, conflict, is_same
+from .selection import Destination, NamedObject, Selected, Selection, conflict, is_same
 
-#: Bytes of one read, reads ahead of an object that is far away, and bytes and objects after which versions appear.
+#: Bytes of one read, reads ahead of a remote object, and bytes and objects after which versions appear.
 _PART = 4 << 20
 _AHEAD = 4
 _GROUP = 64 << 20
@@ -159,8 +159,8 @@ class _Copier:
         started = time.perf_counter()
         document = self._reader.checked(CHAIN, MAX_SMALL)
         self._check_id(parse_chain(document))
-        self._target = Target(self._store, self._reader.chain)
-        self._selection = Selection(self._reader, self._target, versions)
+        self._destination = Destination(self._store, self._reader.chain)
+        self._selection = Selection(self._reader, self._destination, versions)
         wanted, chosen = self._selection.wanted, self._selection.chosen
         self._total = sum(each.size or 0 for each in {each for version in chosen for each in version.objects})
         self._create(CHAIN, document, lambda other: self._check_id(parse_chain(other)))
@@ -168,7 +168,7 @@ class _Copier:
             self._objects(group)
             for version in group:
                 self._commit(version)
-        newest = max([*self._target.versions, *(version.manifest.version for version in chosen)], default=None)
+        newest = max([*self._destination.versions, *(version.manifest.version for version in chosen)], default=None)
         if newest is not None:
             hint = strict_json.encode(LatestDocument(strict_json.VERSION, self._reader.chain, newest))
             self._store.put(LATEST, [hint])
@@ -216,7 +216,7 @@ class _Copier:
         self._proven.update(needed)
 
     def _bring(self, batch: Batch, wanted: NamedObject) -> None:
-        if wanted.name in self._target.named and self._is_there(wanted):
+        if wanted.name in self._destination.named and self._is_there(wanted):
             with self._lock:
                 self._there += 1
                 self._step(wanted.size or 0)
@@ -234,7 +234,7 @@ class _Copier:
 
     def _is_there(self, wanted: NamedObject) -> bool:
         """True where the copy has an object already."""
-        size = self._target.sizes.get(wanted.name)
+        size = self._destination.sizes.get(wanted.name)
         if size is None or wanted.size not in (None, size):
             return False
         if self._quick:
@@ -288,11 +288,11 @@ class _Copier:
                 raise conflict(name)
 
         self._create(name, data, check)
-        self._target.named.update(each.name for each in self._selection.named_by(member, manifest))
+        self._destination.named.update(each.name for each in self._selection.named_by(member, manifest))
 
     def _create(self, name: str, data: bytes, check: Callable[[bytes], None]) -> None:
         """Create an object and put its signature, unless there is one that `check` accepts."""
-        if name not in self._target.sizes and self._store.create(name, data):
+        if name not in self._destination.sizes and self._store.create(name, data):
             self._put += 1
             self._size += len(data)
         else:
@@ -309,7 +309,7 @@ class _Copier:
         if name not in self._selection.listed:
             return
         signature = self._source.read(name)
-        if name in self._target.sizes and self._store.read(name) == signature:
+        if name in self._destination.sizes and self._store.read(name) == signature:
             self._there += 1
             return
         self._store.put(name, [signature])
