@@ -42,7 +42,7 @@ def open_hub(address: str, *, options: Mapping[str, Any] | None = None, retries:
 
     Args:
         address: the root.
-        options: `token` and `endpoint`, as for `huggingface_hub.HfApi`, which finds them where they are not given.
+        options: `token` and `endpoint`, as for `huggingface_hub.HfApi`, which has defaults for them.
         retries: how often to try again.
 
     Raises:
@@ -68,7 +68,7 @@ class HubStore:
         bucket: OWNER/NAME.
         root: the prefix in it, without slashes at its ends; empty for all of it.
         token, endpoint: as for `huggingface_hub.HfApi`.
-        retries: how often to try again what the client itself does not.
+        retries: how often to retry what the client itself does not.
     """
 
     exclusive = False
@@ -97,7 +97,7 @@ class HubStore:
     # -- failures -------------------------------------------------------------------------------------------------
 
     def _try(self, operation: str, name: str, work: Callable[[], T]) -> T:
-        """Do something, again where it may pass.
+        """Do something, with retries if the failure may be temporary.
 
         Raises:
             MissingError: the hub says that there is no such file.
@@ -158,7 +158,7 @@ class HubStore:
         return size, memoryview(answer.content)
 
     def size(self, name: str) -> int | None:
-        """An object's size, or None where there is no such object. Raises StoreError."""
+        """An object's size, or None if there is no such object. Raises StoreError."""
         found = self._info([self._path(name)])
         return found[0].size if found else None
 
@@ -214,14 +214,14 @@ class HubStore:
                     continue
                 name = self._name(file.path)
                 if is_path(name):
-                    # The time of upload is the hub's; `mtime` is what the writer says.
+                    # The time of upload is by the hub's clock, `mtime` by the writer's.
                     time = file.uploaded_at or file.mtime
                     entries.append(Entry(name, file.size, None if time is None else time.timestamp()))
             return entries
 
         try:
             return iter(self._try("listing", prefix, collect))
-        except MissingError:  # the hub says so of a folder without files
+        except MissingError:  # the hub's answer for a folder without files
             return iter(())
 
     # -- writing --------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ class HubStore:
             self._send({name: waiting})
 
     def _send(self, objects: Mapping[str, Waiting]) -> None:
-        """Put objects in one call, and those that the hub refused in further ones."""
+        """Put objects in one call, and those that the hub refused in further calls."""
         from huggingface_hub.errors import BucketBatchError
 
         left = {self._path(name): waiting for name, waiting in objects.items()}
@@ -257,21 +257,21 @@ class HubStore:
             raise StoreError(self.address, "put", error.object, error.reason) from None
 
     def create(self, name: str, data: bytes) -> bool:
-        """Look whether the name is free, put, and read back; False if another object has the name. Raises StoreError.
+        """Look whether the name is free, put, and read back; returns False if it is taken. Raises StoreError.
 
-        Where two writers do this at the same time, the one whose bytes are not there in the end gets False.
+        Of two writers that do this at the same time, the one whose bytes were overwritten gets False.
         """
         if self.size(name) is not None:
             return False
         failed: StoreError | None = None
         try:
             self.put(name, [data])
-        except StoreError as error:  # the answer may have got lost, and not the object
+        except StoreError as error:  # perhaps only the answer was lost
             failed = error
         for attempt in range(1, self.retries.attempts + 1):
             try:
                 return self.read(name) == data
-            except MissingError:  # put, but not yet to be seen
+            except MissingError:  # put, but not yet visible
                 if failed is not None:
                     raise failed from None
                 if attempt < self.retries.attempts:
@@ -279,11 +279,11 @@ class HubStore:
         raise StoreError(self.address, "create", name, "was put, and cannot be read back")
 
     def batch(self) -> HubBatch:
-        """A batch whose objects wait on this machine's disk, and are put in one call when it ends."""
+        """A batch that stores objects on this machine's disk, and puts them in one call when it ends."""
         return HubBatch(self)
 
     def delete(self, name: str) -> None:
-        """Remove an object; nothing happens where there is none. Raises StoreError."""
+        """Remove an object, if there is one. Raises StoreError."""
         path = self._path(name)
         try:
             self._try("delete", name, lambda: self._api.batch_bucket_files(self._bucket, delete=[path]))
@@ -305,7 +305,7 @@ class HubStore:
 
 
 class HubBlob:
-    """A file of a bucket; its first bytes came with its size, the others come when they are asked for, all at once."""
+    """A file of a bucket. Its first bytes came with its size; the others are downloaded at once, on first use."""
 
     def __init__(self, store: HubStore, name: str, size: int, head: memoryview) -> None:
         self._store = store
@@ -386,7 +386,7 @@ class HubBatch:
 
 
 class _ShortError(Exception):
-    """Fewer bytes came than the hub had announced."""
+    """The hub sent fewer bytes than it announced."""
 
 
 _quiet_lock = threading.Lock()
@@ -396,7 +396,7 @@ _quiet_restore = False
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the client's bars off the terminal, which is the caller's."""
+    """Suppress the client's progress bars: the terminal is the caller's."""
     global _quiet_users, _quiet_restore
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -416,27 +416,27 @@ def _quiet() -> Iterator[None]:
 
 
 def is_client_error(error: Exception) -> bool:
-    """True for what the client, its transport or hf-xet raise."""
-    # hf-xet says RuntimeError as well, of whatever it has no name for.
+    """True for errors of the client, its transport or hf-xet."""
+    # hf-xet raises RuntimeError for failures without a type of their own.
     return isinstance(error, (OSError, RuntimeError, _ShortError)) or any(
         kind.__module__.startswith(("huggingface_hub", "hf_xet", "httpx")) for kind in type(error).__mro__
     )
 
 
 def _status(error: Exception) -> int | None:
-    """The status of the answer, or None where there was none."""
+    """The status of the answer, or None if there was none."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
 
 
 def _passing(error: Exception) -> bool:
-    """True where another try makes sense that the client has not made itself."""
+    """True if a retry makes sense that the client has not made itself."""
     from huggingface_hub.errors import BucketBatchError, HfHubHTTPError
 
     if isinstance(error, BucketBatchError):
         return bool(error.failures) or _status(error) in PASSING
     if isinstance(error, HfHubHTTPError):
-        return False  # the client has tried often enough
+        return False  # the client has retried already
     if type(error).__name__ in ("XetAuthenticationError", "XetObjectNotFoundError"):
         return False
     return isinstance(error, (ConnectionError, TimeoutError, RuntimeError, _ShortError)) and not _CLIENT_ERROR.search(
