@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tensordelta.stores import DirectBatch, Entry, FolderStore, StoredBlob
+from tensordelta.stores import DirectBatch, FolderStore, StoredBlob, StoredObject
 
 #: Bytes that a request sends at a time, so that several share a link fairly.
 _SLICE = 1 << 16
@@ -127,7 +127,7 @@ class FarStore:
         self._link.ask()
         return self._store.names(prefix, after)
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         self._link.ask()
         return self._store.entries(prefix)
 

@@ -41,7 +41,7 @@ from tensordelta.format.names import (
 )
 from tensordelta.live.watch import Watch
 from tensordelta.read.routes import EXACT
-from tensordelta.stores import DirectBatch, Entry
+from tensordelta.stores import DirectBatch, StoredObject
 
 CHAIN = "5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90"
 CREATED = "2026-11-20T12:00:00Z"
@@ -108,8 +108,8 @@ class SimulatedStore:
                 self.requests["listed name"] += 1
                 yield name
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        return (Entry(name, len(self.objects[name]), None) for name in self.names(prefix))
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        return (StoredObject(name, len(self.objects[name]), None) for name in self.names(prefix))
 
     def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         self.objects[name] = b"".join(parts)

@@ -443,7 +443,7 @@ def test_objects_run_side_by_side(source: Store) -> None:
 
     def open_(name: str) -> MemoryBlob:
         if name.startswith(("packs/", "layouts/", "fingerprints/")) and not met.is_set():
-            meeting.wait(timeout=20)
+            meeting.wait(timeout=60)
             met.set()
         return opened(name)
 

@@ -29,7 +29,7 @@ from ..format.names import (
 )
 from ..read.history import named_objects
 from ..read.reader import Reader
-from ..stores import Entry
+from ..stores import StoredObject
 from ..stores.download import PARALLEL
 from ..tables import Table, bytes_text
 from ..threads import ordered_map
@@ -250,7 +250,7 @@ class _Collector:
         else:
             # Versions and shortcuts may have been published since.
             names = [*self._store.names(MANIFESTS), *self._store.names(SHORTCUTS)]
-            listed = Listing({name: Entry(name, 0, None) for name in names}, [], None)
+            listed = Listing({name: StoredObject(name, 0, None) for name in names}, [], None)
             versions, shortcuts = listed.versions, listed.shortcuts
         needed = self._needed(versions, shortcuts)
         for folder in _NAMED_FOLDERS:
@@ -299,7 +299,7 @@ class _Collector:
         names += [name for name in entries if is_clock(name) and self._is_old(listing, name)]
         self._delete([name for name in names if name in entries], entries)
 
-    def _delete(self, names: Sequence[str], entries: dict[str, Entry]) -> None:
+    def _delete(self, names: Sequence[str], entries: dict[str, StoredObject]) -> None:
         """Delete objects whose order does not matter."""
         if not self._dry_run:
             threads = PARALLEL if self._store.remote else 1

@@ -14,7 +14,7 @@ from ..errors import MissingError
 from ..format import strict_json
 from ..format.names import MAX_SMALL, MAX_VERSION, PINS, PinDocument, manifest_name, parse_pin, parse_pin_name, pin_name
 from ..read.reader import Reader
-from ..stores import Entry, Store
+from ..stores import Store, StoredObject
 from ..tables import Table
 
 _CLOCK = f"{PINS}clock-"
@@ -106,7 +106,7 @@ def unpin(reader: Reader, name: str) -> None:
     reader.store.delete(object)
 
 
-def read_pins(reader: Reader, entries: Iterable[Entry] | None = None) -> list[Pin]:
+def read_pins(reader: Reader, entries: Iterable[StoredObject] | None = None) -> list[Pin]:
     """The pins of a chain, by name, including expired ones, without those of another chain.
 
     Args:
@@ -131,7 +131,7 @@ def read_pins(reader: Reader, entries: Iterable[Entry] | None = None) -> list[Pi
     return sorted(found, key=lambda each: each.name)
 
 
-def look(store: Store) -> tuple[float | None, list[Entry]]:
+def look(store: Store) -> tuple[float | None, list[StoredObject]]:
     """The time by the store's clock, None if the store does not say; and a listing of `pins/`.
 
     The time is that of an object that is written for this purpose and deleted again.

@@ -23,7 +23,7 @@ from ..format.names import (
     shortcut_name,
 )
 from ..read.reader import Reader
-from ..stores import Entry
+from ..stores import StoredObject
 from .closure import Closure
 from .pins import Pin
 
@@ -65,7 +65,7 @@ class Policy:
 class Listing:
     """What the store held at one moment: objects by name, pins, and the time by the store's clock."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, StoredObject]
     pins: list[Pin]
     now: float | None
 

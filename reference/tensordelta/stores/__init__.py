@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..format.names import FOLDERS
-from .base import Batch, DirectBatch, Entry, Parts, Store, StoredBlob
+from .base import Batch, DirectBatch, Parts, Store, StoredBlob, StoredObject
 from .folder import FileBlob, FolderStore, sync_folder
 from .retries import Retries
 from .spool import cache_root
@@ -16,13 +16,13 @@ from .spool import cache_root
 __all__ = [
     "Batch",
     "DirectBatch",
-    "Entry",
     "FileBlob",
     "FolderStore",
     "Parts",
     "Retries",
     "Store",
     "StoredBlob",
+    "StoredObject",
     "cache_root",
     "has_strangers",
     "open_store",

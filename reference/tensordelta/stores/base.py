@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, Self
 Parts = Iterable[bytes | memoryview]
 
 
-class Entry(NamedTuple):
+class StoredObject(NamedTuple):
     """An object in a listing.
 
     Attributes:
@@ -103,7 +103,7 @@ class Store(Protocol):
             after: only names greater than this one, in the order of their bytes.
         """
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         """The objects under a prefix, with size and age, for collectors."""
 
     def put(self, name: str, parts: Parts) -> None:

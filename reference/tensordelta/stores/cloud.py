@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import IntegrityError, MissingError, StoreError
 from ..format.names import is_path
-from .base import Entry, Parts
+from .base import Parts, StoredObject
 from .retries import PASSING, Retries
 from .spool import Waiting
 
@@ -216,11 +216,11 @@ class CloudStore:
         """Names of the objects under a prefix, ascending. Raises StoreError."""
         return (entry.name for entry in self._list(prefix, after))
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         """The objects under a prefix, with size and age. Raises StoreError."""
         return self._list(prefix, None)
 
-    def _list(self, prefix: str, after: str | None) -> Iterator[Entry]:
+    def _list(self, prefix: str, after: str | None) -> Iterator[StoredObject]:
         """The objects under a prefix; if a page fails, the listing resumes after the last name."""
         reached = after
         pages: Iterator[list[dict[str, Any]]] | None = None
@@ -243,7 +243,7 @@ class CloudStore:
                 name = reached = meta["path"]
                 # The marker of a folder has the folder's own name here.
                 if name.startswith(prefix) and is_path(name) and (after is None or name > after):
-                    yield Entry(name, meta["size"], meta["last_modified"].timestamp())
+                    yield StoredObject(name, meta["size"], meta["last_modified"].timestamp())
 
     # -- writing --------------------------------------------------------------------------------------------------
 

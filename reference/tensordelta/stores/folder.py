@@ -12,7 +12,7 @@ from typing import Self
 
 from ..errors import IntegrityError, MissingError, UntrustedError
 from ..format.names import FOLDERS, is_path
-from .base import DirectBatch, Entry, Parts
+from .base import DirectBatch, Parts, StoredObject
 
 
 class FileBlob:
@@ -119,7 +119,7 @@ class FolderStore:
             if (after is None or name > after) and is_path(name) and entry.is_file():
                 yield name
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         """The objects under a prefix, with size and age."""
         for name, entry in self._walk(prefix):
             if not is_path(name):
@@ -127,7 +127,7 @@ class FolderStore:
             with suppress(FileNotFoundError, NotADirectoryError):
                 status = entry.stat()
                 if stat.S_ISREG(status.st_mode):
-                    yield Entry(name, status.st_size, status.st_mtime)
+                    yield StoredObject(name, status.st_size, status.st_mtime)
 
     def _walk(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         """Everything under a prefix that is no folder, by name."""

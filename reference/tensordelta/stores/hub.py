@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from ..errors import IntegrityError, MissingError, StoreError
 from ..format.names import is_path
-from .base import Entry, Parts
+from .base import Parts, StoredObject
 from .download import LocalFile
 from .folder import FileBlob
 from .retries import PASSING, Retries
@@ -200,13 +200,13 @@ class HubStore:
         """Names of the objects under a prefix. Raises StoreError."""
         return (entry.name for entry in self.entries(prefix) if after is None or entry.name > after)
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         """The objects under a prefix, with size and age. Raises StoreError."""
         from huggingface_hub import BucketFile
 
         path = f"{self._root}{prefix}"
 
-        def collect() -> list[Entry]:
+        def collect() -> list[StoredObject]:
             listed = self._api.list_bucket_tree(self._bucket, path.rstrip("/") or None, recursive=True)
             entries = []
             for file in listed:
@@ -216,7 +216,7 @@ class HubStore:
                 if is_path(name):
                     # The time of upload is by the hub's clock, `mtime` by the writer's.
                     time = file.uploaded_at or file.mtime
-                    entries.append(Entry(name, file.size, None if time is None else time.timestamp()))
+                    entries.append(StoredObject(name, file.size, None if time is None else time.timestamp()))
             return entries
 
         try:

@@ -27,7 +27,7 @@ from ..format.names import (
 from ..format.signature import SecretKey, sign, signature_name
 from ..read.listing import check_shortcut
 from ..read.reader import Reader
-from ..stores import Batch, Entry, FolderStore, Parts, Store, StoredBlob, cache_root
+from ..stores import Batch, FolderStore, Parts, Store, StoredBlob, StoredObject, cache_root
 from ..threads import ordered_map
 
 
@@ -125,7 +125,7 @@ class SigningStore:
         """As the store does."""
         return self.store.names(prefix, after)
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         """As the store does."""
         return self.store.entries(prefix)
 
