@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tensordelta.errors import MissingError
 from tensordelta.read.packs import MemoryBlob
-from tensordelta.stores import DirectBatch, Entry
+from tensordelta.stores import DirectBatch, StoredObject
 
 
 class Crash(BaseException):
@@ -78,9 +78,9 @@ class ClockedStore:
     def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
         return (name for name in list(self.objects) if name.startswith(prefix) and (after is None or name > after))
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         found = [(name, *self.objects[name]) for name in self.names(prefix)]
-        return (Entry(name, len(data), time if self.tells_ages else None) for name, data, time in found)
+        return (StoredObject(name, len(data), time if self.tells_ages else None) for name, data, time in found)
 
     def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         self._write("put", name, b"".join(parts))

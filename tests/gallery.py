@@ -159,9 +159,9 @@ class MemoryStore:
         return (name for name in [*self.objects] if name.startswith(prefix) and (after is None or name > after))
 
     def entries(self, prefix: str) -> Iterator[Any]:
-        from tensordelta.stores import Entry
+        from tensordelta.stores import StoredObject
 
-        return (Entry(name, len(self.objects[name]), None) for name in self.names(prefix))
+        return (StoredObject(name, len(self.objects[name]), None) for name in self.names(prefix))
 
     def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         self.objects[name] = b"".join(parts)

@@ -22,7 +22,7 @@ from tensordelta.errors import MissingError
 from tensordelta.format.layout import Layout, Tensor
 from tensordelta.read.packs import MemoryBlob
 from tensordelta.state.state import State
-from tensordelta.stores import DirectBatch, Entry
+from tensordelta.stores import DirectBatch, StoredObject
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "slow"
 DENSITIES = (0.0, 0.01, 0.1, 0.5, 0.9, 1.0)
@@ -209,8 +209,8 @@ class MemoryStore(dict[str, bytes]):
     def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
         return (name for name in list(self) if name.startswith(prefix) and (after is None or name > after))
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        return (Entry(name, len(self[name]), None) for name in self.names(prefix))
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        return (StoredObject(name, len(self[name]), None) for name in self.names(prefix))
 
     def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         self[name] = b"".join(parts)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tensordelta.stores import DirectBatch, Entry, FolderStore, StoredBlob
+from tensordelta.stores import DirectBatch, FolderStore, StoredBlob, StoredObject
 
 #: Bytes that a request sends at a time, so that several share a link fairly.
 _SLICE = 1 << 16
@@ -128,7 +127,7 @@ class FarStore:
         self._link.ask()
         return self._store.names(prefix, after)
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         self._link.ask()
         return self._store.entries(prefix)
 
@@ -145,7 +144,7 @@ class FarStore:
         self.created = time.perf_counter()
         return done
 
-    def batch(self) -> AbstractContextManager[DirectBatch]:
+    def batch(self) -> DirectBatch:
         return DirectBatch(self)
 
     def delete(self, name: str) -> None:

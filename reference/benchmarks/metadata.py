@@ -17,7 +17,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,9 +38,9 @@ from tensordelta.format.names import (
     parse_shortcut_name,
     shortcut_name,
 )
-from tensordelta.live.follow import Watch
+from tensordelta.live.watch import Watch
 from tensordelta.read.routes import EXACT
-from tensordelta.stores import DirectBatch, Entry
+from tensordelta.stores import DirectBatch, StoredObject
 
 CHAIN = "5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90"
 CREATED = "2026-11-20T12:00:00Z"
@@ -108,8 +107,8 @@ class SimulatedStore:
                 self.requests["listed name"] += 1
                 yield name
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        return (Entry(name, len(self.objects[name]), None) for name in self.names(prefix))
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        return (StoredObject(name, len(self.objects[name]), None) for name in self.names(prefix))
 
     def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         self.objects[name] = b"".join(parts)
@@ -117,7 +116,7 @@ class SimulatedStore:
     def create(self, name: str, data: bytes) -> bool:
         return self.objects.setdefault(name, data) is data
 
-    def batch(self) -> AbstractContextManager[DirectBatch]:
+    def batch(self) -> DirectBatch:
         return DirectBatch(self)
 
     def delete(self, name: str) -> None:

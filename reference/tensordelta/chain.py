@@ -22,8 +22,9 @@ from .keep.collect import Collected, collect
 from .keep.pins import Pin, pin, read_pins, unpin
 from .keep.policy import GRACE, Policy
 from .live.caretaker import Upkeep
-from .live.follow import Watch, follow, follow_folder, pursue
+from .live.follow import follow, follow_folder
 from .live.publisher import BackgroundPublisher
+from .live.watch import Watch, pursue
 from .read import part
 from .read.history import History
 from .read.plan import Plan
@@ -153,9 +154,9 @@ class Chain:
             ConflictError, MissingError: the chain was replaced by another one, or removed.
         """
         known = self.newest if version is None else version - 1 if version > 0 else None
-        watch = Watch(self._reader, known)
         try:
-            newest = next(pursue(watch, int, int, poll=poll, timeout=timeout, until=None, stop=None))
+            watch = Watch(self._reader)
+            newest = next(pursue(watch, int, known=lambda: known, poll=poll, timeout=timeout, until=None, stop=None))
         except TimeoutError:
             least = 0 if known is None else known + 1
             reason = f"did not appear within {timeout:g} seconds; the newest is {self.newest}"

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 from tensordelta.errors import IntegrityError, MissingError
 from tensordelta.format.names import is_path
-from tensordelta.stores import Batch, DirectBatch, Entry
+from tensordelta.stores import Batch, DirectBatch, StoredObject
 
 
 class MemoryBlob:
@@ -66,8 +66,8 @@ class MemoryStore:
     def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
         return iter([n for n in list(self._objects) if n.startswith(prefix) and (after is None or n > after)])
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        return (Entry(name, len(self._objects[name]), None) for name in self.names(prefix))
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        return (StoredObject(name, len(self._objects[name]), None) for name in self.names(prefix))
 
     def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         self._objects[self._name(name)] = b"".join(parts)

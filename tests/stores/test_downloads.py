@@ -11,9 +11,9 @@ import pytest
 from memory import MemoryBlob, MemoryStore
 
 import tensordelta as td
-from tensordelta.stores import prefetch as module
+from tensordelta.stores import download as module
 from tensordelta.stores.cache import PackCache
-from tensordelta.stores.prefetch import Downloads, Wanted
+from tensordelta.stores.download import Downloads, Wanted
 
 
 class Slow(MemoryStore):
@@ -27,7 +27,7 @@ class Slow(MemoryStore):
 
     def open(self, name: str) -> MemoryBlob:
         blob = super().open(name)
-        self.gate.wait(10)
+        self.gate.wait(60)
         if self.failing:
             raise td.StoreError("memory", "read", name, "out of order")
         return blob
@@ -73,10 +73,8 @@ def test_how_far_ahead(store: Slow, cache: PackCache, monkeypatch: pytest.Monkey
     with Downloads(store, cache, wanted) as downloads:
         for taken in range(1, 21):
             downloads.take(wanted[taken - 1])
-            deadline = time.monotonic() + 5
-            while len(set(store.opened)) < min(taken + 3, 40) and time.monotonic() < deadline:
+            while len(set(store.opened)) < min(taken + 3, 40):
                 time.sleep(0.001)
-            time.sleep(0.01)
             assert len(set(store.opened)) <= taken + 6
     assert len(set(store.opened)) < 30
 
@@ -110,8 +108,10 @@ def test_two_digests_under_one_name(store: Slow, cache: PackCache) -> None:
             assert bytes(downloads.take(each).read(0, 1000)) == b"\x01" * 1000
 
 
-def test_a_store_that_fails(store: Slow, cache: PackCache) -> None:
-    """Each of them is told; the next time all is well."""
+@pytest.mark.parametrize("group", [64 << 20, 1])
+def test_a_store_that_fails(store: Slow, cache: PackCache, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    """Each of them gets the error, those of a later group as well; the next time all is well."""
+    monkeypatch.setattr(module, "_GROUP", group)
     wanted = [put(store, number) for number in range(3)]
     store.failing = True
     with Downloads(store, cache, wanted) as downloads:
@@ -123,19 +123,20 @@ def test_a_store_that_fails(store: Slow, cache: PackCache) -> None:
         assert [downloads.take(each).size for each in wanted] == [1000] * 3
 
 
-def test_an_end_before_all_was_taken(store: Slow, cache: PackCache) -> None:
-    """What is under way is given up, and nothing is left of it."""
+def test_an_end_before_all_was_taken(store: Slow, cache: PackCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in progress is abandoned, and nothing is left of it."""
+    monkeypatch.setattr(module, "_PATIENCE", 60.0)
     wanted = [put(store, number) for number in range(10)]
     before = threading.active_count()
     store.gate.clear()
-    threading.Timer(0.2, store.gate.set).start()
+    timer = threading.Timer(0.1, store.gate.set)
+    timer.start()
     with Downloads(store, cache, wanted):
         pass
-    assert not list(cache.folder.glob(".part-*")) if cache.folder.exists() else True
-    deadline = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
+    timer.join()
     assert threading.active_count() <= before
+    assert len(store.opened) <= module.PARALLEL
+    assert not cache.folder.exists() or not list(cache.folder.glob(".part-*"))
 
 
 def test_events(store: Slow, cache: PackCache) -> None:

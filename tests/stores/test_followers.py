@@ -12,7 +12,7 @@ from places import QUICK, S3
 from wrapped import same, weights
 
 import tensordelta as td
-from tensordelta.live.follow import Watch
+from tensordelta.live.watch import Watch
 
 
 def check(address: str, options: dict[str, Any], faults: Faults) -> None:

@@ -10,7 +10,7 @@ import pytest
 from memory import MemoryBlob, MemoryStore
 
 from tensordelta.errors import MissingError
-from tensordelta.stores import Entry
+from tensordelta.stores import StoredObject
 from tensordelta.stores.testing import NAMES, NO_NAMES, StoreTests
 
 
@@ -62,12 +62,12 @@ class OnePage(MemoryStore):
 
 
 class NoSizes(MemoryStore):
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         return (entry._replace(size=0) for entry in super().entries(prefix))
 
 
 class OldTimes(MemoryStore):
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         return (entry._replace(modified=0.0) for entry in super().entries(prefix))
 
 

@@ -1,8 +1,8 @@
 """Retention: what a collector may delete, and in which order (SPEC.md section 13).
 
-Which versions stay, a policy says. Of the edges, those between versions that stay keep their packs, since they cost no
-more than they save. Whatever instant a collector dies at, every version that is still listed can be rebuilt: manifests
-go from the newest to the oldest, before anything that they name, and the next collector finds what is left over.
+A policy decides which versions are kept. Edges between kept versions keep their packs. A collector may be killed at any
+moment: every version that is still listed can be rebuilt, because manifests are deleted from the newest to the oldest,
+before the objects that they name, and the next collector deletes what is left over.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..format.names import (
 )
 from ..read.history import named_objects
 from ..read.reader import Reader
-from ..stores import Entry
+from ..stores import StoredObject
 from ..stores.download import PARALLEL
 from ..tables import Shown
 from ..threads import ordered_map
@@ -37,7 +37,7 @@ from .pins import Pin, is_clock, look, read_pins
 from .policy import Choice, Listing, Policy, choose, is_member, pinned
 
 _SHA = "[0-9a-f]{64}"
-#: Names that a writer gives to what manifests name; others are not the collector's to delete.
+#: Names that writers give to the objects that manifests name; a collector deletes no others.
 _NAMED = re.compile(rf"packs/{_SHA}\.safetensors|layouts/{_SHA}\.json|fingerprints/{_SHA}\.bin|files/{_SHA}")
 #: Objects that are deleted before ages are looked at again.
 _AT_ONCE = 256
@@ -49,17 +49,17 @@ class Collected(Shown):
     """What a collector did, or would do.
 
     Attributes:
-        kept: versions that stay because they were to be kept, pinned and young ones included.
-        young: those of them that stay only because they, or a shortcut to them, are younger than the grace period.
+        kept: versions kept by the policy, by a pin, or because they are young.
+        young: those of them kept only because they, or a shortcut to them, are younger than the grace period.
         pins: pins that hold.
-        supporting: versions that stay only because others are rebuilt over them.
-        leaning: kept versions that need supporting ones.
-        lost: kept versions that could not be rebuilt before either (`verify` tells why). No version goes then, since
-            what these would need is not known to be useless.
-        dropped: versions that went.
-        objects: names of the objects that went, in that order.
+        supporting: versions kept only because others are rebuilt over them.
+        leaning: kept versions that are rebuilt over supporting ones.
+        lost: kept versions that could not be rebuilt before either (`verify` says why). No version is deleted then,
+            since any of them may be needed to repair these.
+        dropped: versions that were deleted.
+        objects: names of the objects that were deleted, in that order.
         size: their bytes.
-        dry_run: nothing went in fact.
+        dry_run: nothing was deleted in fact.
         seconds: how long it took.
     """
 
@@ -88,17 +88,17 @@ class Collected(Shown):
 
 
 def collect(reader: Reader, policy: Policy, *, dry_run: bool) -> Collected:
-    """Delete what a policy lets go.
+    """Delete what a policy does not keep.
 
     Args:
-        reader: of the chain; one that has not read anything yet.
-        policy: what stays.
-        dry_run: only tell what would go; ages are by this machine's clock then.
+        reader: of the chain; it must not have read anything yet.
+        policy: which versions are kept.
+        dry_run: report what would be deleted; ages are then measured by this machine's clock.
 
     Raises:
         MissingError: a version that is to be kept does not exist.
-        TensorDeltaError: the manifest of a version that stays cannot be read, so that what it names is not known; or a
-            pin breaks a rule. Nothing was deleted.
+        TensorDeltaError: the manifest of a kept version cannot be read, so that the objects that it names are not
+            known; or a pin breaks a rule. Nothing was deleted.
     """
     return _Collector(reader, policy, dry_run).run()
 
@@ -118,12 +118,12 @@ class _Collector:
             listing = self._list()
             choice = choose(self._reader, self._policy, listing)
             dropped = [version for version in listing.versions if version not in choice.stays]
-            # A pin may have come meanwhile.
+            # A pin may have been written meanwhile.
             if self._dry_run or not self._pinned_now(listing) & set(dropped):
                 break
-        for name in self._members_to_go(listing, choice, dropped):
+        for name in self._members_to_delete(listing, choice, dropped):
             if not self._dry_run and parse_manifest_name(name) in self._pinned_now(listing):
-                # What has gone are newer versions, so that those that are left can still be rebuilt.
+                # Newer versions were deleted so far, so those that are left can still be rebuilt.
                 return self.run()
             self._delete([name], listing.entries)
         self._collect_named(listing, choice)
@@ -142,45 +142,30 @@ class _Collector:
             seconds=time.perf_counter() - started,
         )
 
-    def _pinned_now(self, listing: Listing) -> set[int]:
-        return pinned(read_pins(self._reader), listing.now)
-
-    # -- what there is --------------------------------------------------------------------------------------------
-
     def _list(self) -> Listing:
-        if self._dry_run:
-            now: float | None = time.time()
-            pins = list(self._store.entries(PINS))
-        else:
-            now, pins = look(self._store)
+        now, pins = (time.time(), self._store.entries(PINS)) if self._dry_run else look(self._store)
         entries = {entry.name: entry for entry in self._store.entries("")}
         return Listing(entries, read_pins(self._reader, pins), now)
+
+    def _pinned_now(self, listing: Listing) -> set[int]:
+        return pinned(read_pins(self._reader), listing.now)
 
     def _is_old(self, listing: Listing, name: str) -> bool:
         return listing.is_old(name, self._policy.grace)
 
-    # -- what stays -----------------------------------------------------------------------------------------------
+    # -- what is deleted ------------------------------------------------------------------------------------------
 
-    # -- what goes ------------------------------------------------------------------------------------------------
-
-    def _members_to_go(self, listing: Listing, choice: Choice, dropped: Sequence[int]) -> Iterator[str]:
+    def _members_to_delete(self, listing: Listing, choice: Choice, dropped: Sequence[int]) -> Iterator[str]:
         """Manifests and shortcuts, each before its signature, in an order that leaves a whole chain at every moment."""
-        shortcuts: dict[int, list[str]] = {}
-        for shortcut in listing.shortcuts:
-            name = shortcut_name(*shortcut)
-            if self._is_old(listing, name) and self._is_useless(shortcut, choice):
-                shortcuts.setdefault(shortcut.version, []).append(name)
-        order = [
-            name
-            for version in sorted({*dropped, *shortcuts}, reverse=True)
-            for name in (
-                *([manifest_name(version)] if version not in choice.stays else []),
-                *sorted(shortcuts.get(version, [])),
-            )
+        useless = [
+            shortcut
+            for shortcut in listing.shortcuts
+            if self._is_useless(shortcut, choice) and self._is_old(listing, shortcut_name(*shortcut))
         ]
-        for name in order:
-            if name in listing.entries:
-                yield name
+        members = [(version, manifest_name(version)) for version in dropped]
+        members += [(shortcut.version, shortcut_name(*shortcut)) for shortcut in useless]
+        for _, name in sorted(members, key=lambda each: (-each[0], each[1])):  # `manifests/` before `shortcuts/`
+            yield name
             if name + SIGNATURE in listing.entries:
                 yield name + SIGNATURE
         for name in sorted(listing.entries):
@@ -190,25 +175,25 @@ class _Collector:
 
     @staticmethod
     def _is_useless(shortcut: ShortcutName, choice: Choice) -> bool:
-        """True for a shortcut that leads to a version that goes, or from one that does."""
+        """True for a shortcut that leads to a deleted version, or from one."""
         if shortcut.version not in choice.stays:
             return True
         return shortcut.base is not None and shortcut.base not in choice.stays and shortcut.version not in choice.lost
 
     def _collect_named(self, listing: Listing, choice: Choice) -> None:
-        """Delete packs, layouts, fingerprints objects and files that nothing needs that is listed now."""
+        """Delete packs, layouts, fingerprints objects and files that no listed manifest or shortcut needs."""
         if self._dry_run:
             gone = set(self._gone)
             versions = [version for version in listing.versions if version in choice.stays]
             shortcuts = [each for each in listing.shortcuts if shortcut_name(*each) not in gone]
         else:
-            # Versions and shortcuts may have come since.
+            # Versions and shortcuts may have been published since.
             names = [*self._store.names(MANIFESTS), *self._store.names(SHORTCUTS)]
-            now_listed = Listing({name: Entry(name, 0, None) for name in names}, [], None)
-            versions, shortcuts = now_listed.versions, now_listed.shortcuts
+            listed = Listing({name: StoredObject(name, 0, None) for name in names}, [], None)
+            versions, shortcuts = listed.versions, listed.shortcuts
         needed = self._needed(versions, shortcuts)
         for folder in _NAMED_FOLDERS:
-            # Listed at the last moment: what was put again meanwhile is young again.
+            # Listed at the last moment: an object that was put again meanwhile is young again.
             entries = listing.entries.values() if self._dry_run else list(self._store.entries(folder))
             now = Listing({entry.name: entry for entry in entries if entry.name.startswith(folder)}, [], listing.now)
             names = [
@@ -225,7 +210,7 @@ class _Collector:
     def _needed(self, versions: Collection[int], shortcuts: Iterable[ShortcutName]) -> set[str]:
         """Names of the objects that a chain of these manifests and shortcuts needs."""
         stays = set(versions)
-        # What is not signed leads no reader with keys anywhere, but it may be signed yet: what it names stays as well.
+        # Readers with keys do not use unsigned members, but they may be signed later: what they name is kept as well.
         reader = self._reader if self._reader.trust is None else self._reader.trusting(None)
         members = reader.members(versions, shortcuts)
         everything = [member for version in members.versions for member in members.leading_to(version)]
@@ -237,23 +222,23 @@ class _Collector:
                 continue
             packs = {pack.path for pack in manifest.packs if pack.path is not None}
             needed.update(name for name in named_objects(manifest) if name not in packs)
-            # The packs of a shortcut go when the shortcut does; those of a manifest when its base has gone.
+            # A shortcut's packs are deleted with it; those of a manifest when its base was deleted.
             if isinstance(member, ShortcutName) or manifest.base is None or manifest.base.version in stays:
                 needed.update(packs)
         return needed
 
     def _collect_pins(self, listing: Listing) -> None:
-        """Remove pins that have expired, and what collectors that died have left."""
+        """Remove expired pins, and clock objects that killed collectors have left."""
         entries = listing.entries
         if listing.now is None:
             return
-        # Read at the last moment: one may have been renewed.
+        # Read at the last moment: a pin may have been renewed.
         pins = listing.pins if self._dry_run else read_pins(self._reader)
         names = [pin_name(pin.name) for pin in pins if not pin.holds(listing.now)]
         names += [name for name in entries if is_clock(name) and self._is_old(listing, name)]
         self._delete([name for name in names if name in entries], entries)
 
-    def _delete(self, names: Sequence[str], entries: dict[str, Entry]) -> None:
+    def _delete(self, names: Sequence[str], entries: dict[str, StoredObject]) -> None:
         """Delete objects whose order does not matter."""
         if not self._dry_run:
             threads = PARALLEL if self._store.remote else 1

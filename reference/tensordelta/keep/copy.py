@@ -1,8 +1,8 @@
 """Copies: a chain, or a range of its versions, from one store to another (SPEC.md sections 11 to 14).
 
-Objects go as they are. Each is proven on its way: what a manifest names by its digest, manifests by being parsed. A
+Objects are copied byte by byte and proven on their way: manifests by parsing them, what they name by its digest. A
 version's packs, layout, fingerprints and files are durable before its manifest appears, versions appear in order, and
-the hint comes last, so that the copy is a chain at every moment and a copy that broke off is gone on with.
+latest.json comes last, so that the copy is a chain at every moment and an interrupted copy can be resumed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from ..stores.download import PARALLEL
 from ..tables import Shown
 from ..threads import ordered_map
 from ..write.keys import PublicKeyLike, trusted
-from .selection import NamedObject, Selected, Selection, Target, conflict, is_same
+from .selection import Destination, NamedObject, Selected, Selection, conflict, is_same
 
-#: Bytes of one read, reads ahead of an object that is far away, and bytes and objects after which versions appear.
+#: Bytes of one read, reads ahead of a remote object, and bytes and objects after which versions appear.
 _PART = 4 << 20
 _AHEAD = 4
 _GROUP = 64 << 20
@@ -47,10 +47,10 @@ class Copied(Shown):
         versions: the versions asked for; all of them are in the copy now.
         supporting: versions that were copied only because these are rebuilt over them.
         shortcuts: number of shortcuts in the copy to these versions.
-        left_out: names of shortcuts that were not copied: they cannot be read, disagree with their version, or their
-            packs are gone.
+        left_out: names of shortcuts that were not copied: they cannot be read, disagree with their version, or lack
+            packs.
         put: number of objects that were put.
-        there: number of objects that were there already.
+        there: number of objects that were already there.
         size: bytes of the objects that were put.
         seconds: how long it took.
     """
@@ -79,20 +79,20 @@ def copy(
 ) -> Copied:
     """Copy a chain, or some of its versions, to another store; every object is proven on its way.
 
-    The copy can be read by itself. Where the first version asked for is a delta, a full shortcut to it comes along, or
-    else the versions on the cheapest route to it do, unless its base is in the copy already. Of the edges of a version,
-    those come along whose packs are there, and shortcuts only between versions of the copy. Signatures come along, pins
-    do not. What is in the copy already and right is passed over, so that a copy that broke off is gone on with, and one
-    that is repeated brings what is new. Memory stays bounded, whatever the size of the objects.
+    The copy can be read by itself. If the first version asked for is a delta, a full shortcut to it is copied as well,
+    or else the versions on the cheapest route to it, unless its base is in the copy already. Edges are copied if their
+    packs are there, and shortcuts only between versions of the copy. Signatures are copied, pins are not. Objects that
+    are in the copy already, unaltered, are skipped, so that an interrupted copy can be resumed and a repeated one
+    copies what is new. Memory stays bounded, whatever the size of the objects.
 
     Args:
-        source: where the chain lies: an address as for `open`, or a store.
+        source: the chain: an address as for `open`, or a store.
         target: where the copy goes: an empty place, or one with an earlier copy.
-        versions: which: anything that `in` works with, such as `range(10, 20)`; by default all.
-        quick: take an object of a version that is in the copy already for right if its size is; else it is read.
+        versions: the versions to copy: anything that supports `in`, such as `range(10, 20)`; by default all.
+        quick: compare only the sizes of objects that are in the copy already, instead of reading them.
         source_options, target_options: options of the stores; see `tensordelta.stores.open_store`.
-        trusted_keys: the keys that have to have signed what is copied; see `open`. What is not signed stays behind.
-        progress: called with the bytes done, and of all; never by two threads at once.
+        trusted_keys: the keys that must have signed what is copied; see `open`. Unsigned versions are not copied.
+        progress: called with the bytes done, and the total; by several threads, one at a time.
 
     Raises:
         MissingError: there is no chain, or none of the versions, or no route leads to one; or an object is gone.
@@ -125,8 +125,8 @@ class _Copier:
         started = time.perf_counter()
         document = self._reader.documents.checked(CHAIN, MAX_SMALL)
         self._check_id(parse_chain(document))
-        self._target = Target(self._store, self._reader.chain)
-        self._selection = Selection(self._reader, self._target, versions)
+        self._destination = Destination(self._store, self._reader.chain)
+        self._selection = Selection(self._reader, self._destination, versions)
         wanted, chosen = self._selection.wanted, self._selection.chosen
         self._total = sum(each.size or 0 for each in {each for version in chosen for each in version.objects})
         self._create(CHAIN, document, lambda other: self._check_id(parse_chain(other)))
@@ -134,7 +134,7 @@ class _Copier:
             self._objects(group)
             for version in group:
                 self._commit(version)
-        newest = max([*self._target.versions, *(version.manifest.version for version in chosen)], default=None)
+        newest = max([*self._destination.versions, *(version.manifest.version for version in chosen)], default=None)
         if newest is not None:
             hint = strict_json.encode(LatestDocument(strict_json.VERSION, self._reader.chain, newest))
             self._store.put(LATEST, [hint])
@@ -158,7 +158,7 @@ class _Copier:
 
     @staticmethod
     def _groups(versions: Iterable[Selected]) -> Iterator[list[Selected]]:
-        """Versions whose objects are put together: few enough that little is lost where the copy breaks off."""
+        """Versions whose objects are put together: few enough that an interruption loses little."""
         group: list[Selected] = []
         size = count = 0
         for version in versions:
@@ -173,7 +173,7 @@ class _Copier:
             yield group
 
     def _objects(self, group: Iterable[Selected]) -> None:
-        """Have the objects of some versions in the copy, durable and proven."""
+        """Put the objects of some versions, durable and proven, unless they are there already."""
         wanted = dict.fromkeys(each for version in group for each in version.objects)
         needed = [each for each in wanted if each not in self._proven]
         with self._store.batch() as batch:
@@ -182,7 +182,7 @@ class _Copier:
         self._proven.update(needed)
 
     def _bring(self, batch: Batch, wanted: NamedObject) -> None:
-        if wanted.name in self._target.named and self._is_there(wanted):
+        if wanted.name in self._destination.named and self._is_there(wanted):
             with self._lock:
                 self._there += 1
                 self._step(wanted.size or 0)
@@ -192,15 +192,15 @@ class _Copier:
             try:
                 batch.put(wanted.name, self._counted(wanted))
                 break
-            except IntegrityError:  # it may have been altered on its way
+            except IntegrityError:  # it may have been altered in transit
                 if not left:
                     raise
         with self._lock:
             self._put += 1
 
     def _is_there(self, wanted: NamedObject) -> bool:
-        """True where the copy has an object already."""
-        size = self._target.sizes.get(wanted.name)
+        """True if the copy has an object already."""
+        size = self._destination.sizes.get(wanted.name)
         if size is None or wanted.size not in (None, size):
             return False
         if self._quick:
@@ -213,7 +213,7 @@ class _Copier:
         return True
 
     def _counted(self, wanted: NamedObject) -> Iterator[memoryview]:
-        """An object's bytes, proven, counted, and told as progress."""
+        """An object's bytes, proven and counted as progress."""
         done = 0
         try:
             for part in _proven_parts(self._source, wanted):
@@ -236,7 +236,7 @@ class _Copier:
     # -- commits --------------------------------------------------------------------------------------------------
 
     def _commit(self, version: Selected) -> None:
-        """Have a version's manifest in the copy, and then the shortcuts to it."""
+        """Create a version's manifest, and then the shortcuts to it."""
         number = version.manifest.version
         self._member(number, version.manifest, partial(parse_manifest, version=number))
         for name, shortcut in version.shortcuts.items():
@@ -254,11 +254,11 @@ class _Copier:
                 raise conflict(name)
 
         self._create(name, data, check)
-        self._target.named.update(each.name for each in self._selection.named_by(member, manifest))
+        self._destination.named.update(each.name for each in self._selection.named_by(member, manifest))
 
     def _create(self, name: str, data: bytes, check: Callable[[bytes], None]) -> None:
         """Create an object and put its signature, unless there is one that `check` accepts."""
-        if name not in self._target.sizes and self._store.create(name, data):
+        if name not in self._destination.sizes and self._store.create(name, data):
             self._put += 1
             self._size += len(data)
         else:
@@ -273,7 +273,7 @@ class _Copier:
         self._sign(name)
 
     def _sign(self, name: str) -> None:
-        """Have an object's signature in the copy, where it has one."""
+        """Put an object's signature, if it has one."""
         name = signature_name(name)
         if name not in self._selection.listed:
             return
@@ -281,7 +281,7 @@ class _Copier:
             signature = self._source.read(name)
         except MissingError:  # it was removed after the listing
             return
-        if self._target.sizes.get(name) == len(signature) and self._store.read(name) == signature:
+        if self._destination.sizes.get(name) == len(signature) and self._store.read(name) == signature:
             self._there += 1
             return
         self._store.put(name, [signature])
@@ -290,7 +290,7 @@ class _Copier:
 
 
 def _proven_parts(store: Store, wanted: NamedObject) -> Iterator[memoryview]:
-    """An object's bytes, which end with an error where they are not those of its digest.
+    """An object's bytes; after the last part, an error if they do not have its digest.
 
     Raises:
         MissingError: there is no such object.

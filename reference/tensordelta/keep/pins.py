@@ -15,7 +15,7 @@ from ..format import strict_json
 from ..format.documents import MAX_SMALL, PinDocument, parse_pin
 from ..format.names import MAX_VERSION, PINS, manifest_name, parse_pin_name, pin_name
 from ..read.reader import Reader
-from ..stores import Entry, Store
+from ..stores import Store, StoredObject
 from ..tables import Shown
 
 _CLOCK = f"{PINS}clock-"
@@ -27,9 +27,9 @@ class Pin(Shown):
 
     Attributes:
         name: its own name.
-        version: the version that is to stay.
+        version: the version that it keeps.
         seconds: how long it holds after it was written; None for ever.
-        written: when it was written last, in seconds since 1970 by the store's clock; None where that is not known.
+        written: when it was last written, in seconds since 1970 by the store's clock; None if the store does not say.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Pin(Shown):
     written: float | None
 
     def holds(self, now: float | None) -> bool:
-        """True where it is not known to have expired at a time of the store's clock."""
+        """True if it has not expired at a time of the store's clock, or if that is not known."""
         return self.seconds is None or self.written is None or now is None or now < self.written + self.seconds
 
     @property
@@ -58,10 +58,10 @@ class Pin(Shown):
 
 
 def pin(reader: Reader, version: int, name: str, seconds: int | None) -> Pin:
-    """Pin a version, or renew a pin; a pin of this name that is there is replaced.
+    """Pin a version, or renew a pin; an existing pin of this name is replaced.
 
     Raises:
-        MissingError: there is no such version, or it went in the same moment.
+        MissingError: there is no such version, or it was deleted at the same moment.
         ValueError: a name that no pin can have, or a negative number of seconds.
     """
     object = pin_name(name)
@@ -71,7 +71,7 @@ def pin(reader: Reader, version: int, name: str, seconds: int | None) -> Pin:
     document = PinDocument(strict_json.VERSION, reader.chain, version, UNSET if seconds is None else seconds)
     reader.store.put(object, [strict_json.encode(document)])
     try:
-        # A collector may have looked for pins before this one was there.
+        # A collector may have listed the pins before this one was written.
         _check_version(reader.store, version)
     except MissingError:
         reader.store.delete(object)
@@ -98,12 +98,12 @@ def unpin(reader: Reader, name: str) -> None:
     reader.store.delete(object)
 
 
-def read_pins(reader: Reader, entries: Iterable[Entry] | None = None) -> list[Pin]:
-    """The pins of a chain, by name, expired ones included; those of another chain are passed over.
+def read_pins(reader: Reader, entries: Iterable[StoredObject] | None = None) -> list[Pin]:
+    """The pins of a chain, by name, including expired ones, without those of another chain.
 
     Args:
         reader: of the chain.
-        entries: a listing of `pins/`, where there is one already.
+        entries: a listing of `pins/`; by default a new one.
 
     Raises:
         MalformedError, UnsupportedError, LimitError: a pin breaks a rule.
@@ -113,7 +113,7 @@ def read_pins(reader: Reader, entries: Iterable[Entry] | None = None) -> list[Pi
         name = parse_pin_name(entry.name)
         if name is None:
             continue
-        with suppress(MissingError):  # somebody took it away meanwhile
+        with suppress(MissingError):  # deleted meanwhile
             with reader.store.open(entry.name) as blob:
                 data = bytes(blob.read(0, min(blob.size, MAX_SMALL + 1)))
             document = parse_pin(data, object=entry.name)
@@ -123,10 +123,10 @@ def read_pins(reader: Reader, entries: Iterable[Entry] | None = None) -> list[Pi
     return sorted(found, key=lambda each: each.name)
 
 
-def look(store: Store) -> tuple[float | None, list[Entry]]:
-    """The time by the store's clock, None where it does not tell; and a listing of `pins/`.
+def look(store: Store) -> tuple[float | None, list[StoredObject]]:
+    """The time by the store's clock, None if the store does not say; and a listing of `pins/`.
 
-    The time is that of an object which is written for that, and removed.
+    The time is that of an object that is written for this purpose and deleted again.
     """
     name = f"{_CLOCK}{secrets.token_hex(8)}"
     store.put(name, [b"{}"])

@@ -1,12 +1,13 @@
 """Policies: which versions a collector keeps (SPEC.md section 13).
 
-A version that is to stay keeps a route from nothing, and the versions on that route stay with it.
+A version that is kept can be rebuilt from nothing, so the versions that it is rebuilt over are kept as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 from ..errors import MissingError, TensorDeltaError, UnsupportedError, UntrustedError
 from ..format.manifest import Manifest, check_features
@@ -21,25 +22,24 @@ from ..format.names import (
     parse_shortcut_name,
     shortcut_name,
 )
-from ..read.listing import member_name
 from ..read.reader import Reader
-from ..read.routes import Fault, Planner, check_base
-from ..stores import Entry
+from ..stores import StoredObject
+from .closure import Closure
 from .pins import Pin
 
-#: Seconds that an object stays after it was written, whatever else is said: 24 hours.
+#: Seconds for which every object is kept after it was written: 24 hours.
 GRACE = 86_400.0
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What stays.
+    """Which versions are kept.
 
     Attributes:
-        keep_last: the newest so many versions.
-        keep_every: and those whose number this divides; None for no more.
-        keep: and these.
-        grace: and whatever is younger than so many seconds.
+        keep_last: number of newest versions that are kept.
+        keep_every: versions whose number is a multiple of this are kept as well; None for no others.
+        keep: versions that are kept as well.
+        grace: seconds for which every object is kept after it was written.
     """
 
     keep_last: int
@@ -48,10 +48,10 @@ class Policy:
     grace: float = GRACE
 
     def __post_init__(self) -> None:
-        """Refuse what could not be meant.
+        """Check the numbers.
 
         Raises:
-            ValueError: nothing would stay, or a negative time.
+            ValueError: no version would be kept, or a negative time.
         """
         if self.keep_last < 1:
             raise ValueError(f"keep_last is {self.keep_last}: the newest version always stays")
@@ -63,9 +63,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Listing:
-    """What there was at a moment: objects by name, pins, and the time by the store's clock."""
+    """What the store held at one moment: objects by name, pins, and the time by the store's clock."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, StoredObject]
     pins: list[Pin]
     now: float | None
 
@@ -80,32 +80,71 @@ class Listing:
         return [shortcut for shortcut in found if shortcut is not None]
 
     def is_old(self, name: str, grace: float) -> bool:
-        """True where the grace period has passed since an object was written."""
+        """True if the grace period has passed since an object was written."""
         modified = self.entries[name].modified
         if modified is None or self.now is None:
             return grace == 0
         return self.now - modified >= grace
 
 
-@dataclass
+@dataclass(frozen=True)
 class Choice:
-    """Which versions stay, and why."""
+    """Which versions are kept, and why.
+
+    Attributes:
+        kept: versions that the policy, a pin or their age keeps, ascending.
+        young: those of them that only their age keeps, or that of a shortcut to them.
+        leaning: kept versions that are rebuilt over versions that are not.
+        lost: kept versions that cannot be rebuilt.
+        stays: all versions that must not be deleted.
+    """
 
     kept: list[int]
     young: list[int]
-    stays: set[int] = field(default_factory=set)
-    leaning: list[int] = field(default_factory=list)
-    lost: list[int] = field(default_factory=list)
+    leaning: list[int]
+    lost: list[int]
+    stays: set[int]
 
 
 def choose(reader: Reader, policy: Policy, listing: Listing) -> Choice:
-    """Which versions of a chain stay.
+    """Which versions of a chain are kept.
 
     Raises:
         MissingError: a version that is to be kept does not exist.
-        TensorDeltaError: the manifest of a version that stays cannot be read, or needs what this package lacks.
+        TensorDeltaError: the manifest of a kept version cannot be read, or needs what this package lacks.
     """
-    return _Chooser(reader, policy, listing).run()
+    versions = listing.versions
+    listed = set(versions)
+    for version in policy.keep:
+        if version not in listed:
+            name = manifest_name(version) if 0 <= version <= MAX_VERSION else f"version {version}"
+            raise MissingError(f"no version {version}, which is to be kept", object=name, rule="TD-OBJ-008")
+    wanted = {*versions[-policy.keep_last :], *policy.keep, *(pinned(listing.pins, listing.now) & listed)}
+    if policy.keep_every is not None:
+        wanted.update(version for version in versions if version % policy.keep_every == 0)
+    young = {version for version in versions if not listing.is_old(manifest_name(version), policy.grace)}
+    young.update(
+        shortcut.version
+        for shortcut in listing.shortcuts
+        if shortcut.version in listed and not listing.is_old(shortcut_name(*shortcut), policy.grace)
+    )
+    kept = wanted | young
+    leaning, lost = [], []
+    members = reader.members(versions, listing.shortcuts)
+    closure = Closure(members, partial(_is_usable, listing), unusable=_unsigned(listing))
+    closure.read(sorted(kept))
+    for version in sorted(kept):
+        members.own(version)  # the objects that it names must be known
+        try:
+            if not closure.add(version) <= kept:
+                leaning.append(version)
+        except UnsupportedError:
+            raise
+        except TensorDeltaError:
+            lost.append(version)
+    # While a kept version cannot be rebuilt, any other may be needed to repair it.
+    stays = listed if lost else closure.versions
+    return Choice(sorted(kept), sorted(young - wanted), leaning, lost, stays)
 
 
 def is_member(name: str) -> bool:
@@ -118,114 +157,26 @@ def pinned(pins: Iterable[Pin], now: float | None) -> set[int]:
     return {pin.version for pin in pins if pin.holds(now)}
 
 
-class _Chooser:
-    def __init__(self, reader: Reader, policy: Policy, listing: Listing) -> None:
-        self._policy = policy
-        self._listing = listing
-        self._unsigned = _unsigned(listing)
-        self._members = reader.members(listing.versions, listing.shortcuts)
-
-    def run(self) -> Choice:
-        listing, policy = self._listing, self._policy
-        versions = listing.versions
-        for version in policy.keep:
-            if version not in versions:
-                name = manifest_name(version) if 0 <= version <= MAX_VERSION else f"version {version}"
-                raise MissingError(f"no version {version}, which is to be kept", object=name, rule="TD-OBJ-008")
-        wanted = {*versions[-policy.keep_last :], *policy.keep}
-        if policy.keep_every is not None:
-            wanted.update(version for version in versions if version % policy.keep_every == 0)
-        listed = set(versions)
-        wanted |= pinned(listing.pins, listing.now) & listed
-        fresh = {version for version in versions if not listing.is_old(manifest_name(version), policy.grace)}
-        fresh.update(
-            shortcut.version
-            for shortcut in listing.shortcuts
-            if shortcut.version in listed and not listing.is_old(shortcut_name(*shortcut), policy.grace)
-        )
-        choice = Choice(sorted(wanted | fresh), sorted(fresh - wanted))
-        self._keep_routes(choice)
-        return choice
-
-    def _keep_routes(self, choice: Choice) -> None:
-        """Keep for every version a route from nothing: a single edge from what stays anyway, or else the cheapest."""
-        members = self._members
-        members.read(member for version in choice.kept for member in members.leading_to(version))
-        sound: set[int] = set()
-        for version in choice.kept:
-            members.own(version)  # what it names has to be known
-            if version in sound or self._is_reached(version, sound):
-                sound.add(version)
-                continue
-            nodes = self._route(version)
-            if nodes is None:
-                choice.lost.append(version)
-                continue
-            sound |= nodes
-            if not nodes <= set(choice.kept):
-                choice.leaning.append(version)
-        # While a version that is to stay cannot be rebuilt, what it would need is not known to be useless.
-        choice.stays = set(self._listing.versions) if choice.lost else sound.union(choice.kept)
-
-    def _is_reached(self, version: int, sound: Collection[int]) -> bool:
-        """True where an edge leads to a version from nothing, or from one that stays."""
-        for member in self._members.leading_to(version):
-            if member_name(member) in self._unsigned:
-                continue
-            manifest = self._members.edge(member)
-            if manifest is None or not _has_packs(manifest, self._listing):
-                continue
-            if manifest.base is not None and manifest.base.version not in sound:
-                continue
-            if self._holds(manifest, member_name(member)):
-                return True
-        return False
-
-    def _holds(self, manifest: Manifest, name: str) -> bool:
-        """True where an edge does not fail, as far as manifests tell."""
-        try:
-            check_features(manifest, object=name)
-            check_base(manifest, self._members, object=name)
-        except TensorDeltaError:
-            return False
-        return True
-
-    def _route(self, version: int) -> set[int] | None:
-        """The versions on the cheapest route to a version whose packs are all there; None where there is none."""
-        dropped: dict[str, Fault] = {
-            name: UntrustedError("has no signature", object=name, rule="TD-SIG-004") for name in self._unsigned
-        }
-        while True:
-            try:
-                route = Planner(self._members).plan(version, dropped=dropped)
-            except TensorDeltaError:
-                # Another reader may go where this one cannot, so what it would need is not known to be useless.
-                for fault in (*dropped.values(), *self._members.faults):
-                    if isinstance(fault, UnsupportedError):
-                        raise fault from None
-                return None
-            lost = {
-                edge.name: MissingError("packs of it are gone", object=edge.name, rule="TD-MAN-014")
-                for edge in route
-                if not _has_packs(edge.manifest, self._listing)
-            }
-            if not lost:
-                return {edge.manifest.version for edge in route}
-            dropped |= lost
-
-
-def _unsigned(listing: Listing) -> set[str]:
-    """Members of a signed chain that lead no reader with keys anywhere, also where this reader has none."""
+def _unsigned(listing: Listing) -> dict[str, TensorDeltaError]:
+    """Members of a signed chain that readers with keys do not use; a collector without keys must not rely on them."""
     if CHAIN + SIGNATURE not in listing.entries:
-        return set()
-    return {name for name in listing.entries if is_member(name) and name + SIGNATURE not in listing.entries}
+        return {}
+    return {
+        name: UntrustedError("has no signature", object=name, rule="TD-SIG-004")
+        for name in listing.entries
+        if is_member(name) and name + SIGNATURE not in listing.entries
+    }
 
 
-def _has_packs(manifest: Manifest, listing: Listing) -> bool:
-    """True where the packs and the layout of an edge are there, as far as names and sizes tell."""
+def _is_usable(listing: Listing, manifest: Manifest) -> bool:
+    """True if an edge has no unknown feature, and its packs and layout are there, going by names and sizes."""
+    try:
+        check_features(manifest, object=manifest_name(manifest.version))
+    except UnsupportedError:
+        return False
     for pack in manifest.packs:
-        if pack.path is not None:
+        if pack.path is not None and not pack.sources:
             entry = listing.entries.get(pack.path)
-            if (entry is None or entry.size != pack.size) and not pack.sources:
+            if entry is None or entry.size != pack.size:
                 return False
     return layout_name(manifest.layout) in listing.entries

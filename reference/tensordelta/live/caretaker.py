@@ -1,8 +1,7 @@
-"""Upkeep: what a publisher does for its chain beside publishing (SPEC.md sections 11.4 and 13).
+"""The caretaker of a publisher: makes shortcuts and collects old versions (SPEC.md sections 11.4 and 13).
 
-Shortcuts are made for readers that are far behind, and old versions let go, by a thread of their own. It begins when
-there is nothing to publish, so that no version comes later for its sake; where publishing never rests, a few versions
-go first.
+It works in a thread of its own, and starts a piece of work when nothing waits to be published, so that it delays no
+version. If publishing never pauses, each piece of work lets a few versions go first.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from ..write.encoder import Order, Values
 
 _LOG = logging.getLogger("tensordelta")
 
-#: Versions that overtake each piece of upkeep where publishing never rests.
+#: Versions that are published before each piece of work if publishing never pauses.
 _PATIENCE = 4
-#: A grace period, in seconds, from which on collecting cannot meet a version that is being published.
+#: Shortest grace period, in seconds, with which a collector may run while a version is published.
 _LONG = 3600.0
-#: Times the last collection took that pass before the next one.
+#: Pause between two collections, as a multiple of the time that the last one took.
 _RARELY = 20
 
 
 class Maintained(Protocol):
-    """What a publisher needs of a chain for its upkeep."""
+    """What a caretaker needs of a chain."""
 
     @property
     def id(self) -> str:
@@ -56,21 +55,21 @@ class Maintained(Protocol):
         """Make a shortcut."""
 
     def collect(self, keep_last: int, *, grace: float) -> Collected:
-        """Let old versions go."""
+        """Delete old versions."""
 
 
 @dataclass(frozen=True)
 class Upkeep:
-    """What a publisher does for its chain beside publishing.
+    """Which shortcuts a publisher makes, and which versions it keeps.
 
     Attributes:
-        keep: the newest so many versions stay, and older ones go; None lets all stay.
-        full_every: versions whose number this divides get a full shortcut; None for none by number.
-        skip: a version whose number one of these divides gets a shortcut from so many versions before.
-        grace: seconds that everything stays after it was written; see `Chain.collect`.
+        keep: number of newest versions to keep; None keeps all.
+        full_every: versions whose number is a multiple of this get a full shortcut; None for none by number.
+        skip: for each of these lengths, versions whose number is a multiple of it get a shortcut of that length.
+        grace: seconds for which every object is kept after it was written; see `Chain.collect`.
 
     Raises:
-        ValueError: a number that makes no sense.
+        ValueError: a number out of range.
     """
 
     keep: int | None = None
@@ -79,7 +78,7 @@ class Upkeep:
     grace: float = GRACE
 
     def __post_init__(self) -> None:
-        """Refuse what could not be meant."""
+        """Check the numbers."""
         if self.keep is not None and self.keep < 1:
             raise ValueError(f"keep is {self.keep}: the newest version always stays")
         if self.full_every is not None and self.full_every < 1:
@@ -90,7 +89,7 @@ class Upkeep:
             raise ValueError(f"grace is {self.grace} seconds")
 
     def bases(self, version: int) -> list[int | None]:
-        """Where the shortcuts to a version start, by its number; None for a full one."""
+        """The bases of the shortcuts that a version gets by its number; None for a full one."""
         bases: list[int | None] = [
             version - length for length in sorted(set(self.skip)) if version >= length and version % length == 0
         ]
@@ -99,28 +98,22 @@ class Upkeep:
         return bases
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A shortcut to make."""
-
-    version: int
-    base: int | None
-
-
 class Caretaker:
-    """Looks after a chain while another thread publishes to it.
+    """Makes shortcuts and collects old versions while another thread publishes.
+
+    `run` belongs to one thread. `note` and `close` are called by others, with `changed` held.
 
     Args:
-        chain: for shortcuts and collection.
-        upkeep: which shortcuts are made, and what stays.
-        values, order: how changed words are written in shortcuts.
-        changed: guards what the threads share, and wakes `run`.
-        is_idle: tells, with `changed` held, that there is nothing to publish.
+        chain: the chain.
+        upkeep: which shortcuts are made, and which versions are kept.
+        values, order: how shortcuts are encoded.
+        changed: guards the shared state, and wakes `run`.
+        is_idle: True if nothing waits to be published; called with `changed` held.
 
     Attributes:
-        turns: to be held while a version is published; with a short grace period a collector must not meet packs of a
-            version whose manifest is not there yet.
-        trouble: why the last shortcut or collection failed, if it did.
+        turns: held while a version is published, if the grace period is short: a collector must not find packs of a
+            version whose manifest does not exist yet.
+        trouble: why the last shortcut or collection failed; None if it succeeded.
     """
 
     def __init__(
@@ -139,13 +132,14 @@ class Caretaker:
         self._order: Order = order
         self._changed = changed
         self._is_idle = is_idle
-        # What is due, how often publishing went before it, and the version that was published last.
-        self._jobs: deque[_Job] = deque()
+        #: The shortcuts that are due: version and base.
+        self._shortcuts: deque[tuple[int, int | None]] = deque()
+        #: Versions that were published since the last piece of work began, and the newest of all.
         self._overtaken = 0
         self._newest: int | None = None
         self._closing = self._abandoned = self._to_collect = False
         self._collect_at = 0.0
-        # Bytes of the last full version or shortcut, and of the deltas since, about; None where nobody has looked.
+        #: Bytes of the last full version or shortcut, and of the deltas since, approximately; None if not known.
         self._route: tuple[int, int] | None = None
         self._looked_at: int | None = None
         self.trouble: Exception | None = None
@@ -153,51 +147,44 @@ class Caretaker:
         self.turns: AbstractContextManager[Any] = threading.Lock() if short else nullcontext()
 
     def note(self, published: Published) -> None:
-        """Note what a version that was published makes due; with `changed` held."""
+        """Note a version that was published, with `changed` held."""
         if self._newest is None:
-            self._jobs.extend(self._left_over(published.version))
+            self._shortcuts.extend(self._left_over(published.version))
         self._newest = published.version
         self._overtaken += 1
         self._to_collect = self._upkeep.keep is not None
         if published.base is None:
             self._route = published.size, 0
         elif self._route is not None:
-            full, rest = self._route
-            self._route = full, rest + published.size
+            full, deltas = self._route
+            self._route = full, deltas + published.size
         for base in self._upkeep.bases(published.version):
             if base is not None or published.base is not None:
-                self._jobs.append(_Job(published.version, base))
+                self._shortcuts.append((published.version, base))
 
     def close(self, *, abandon: bool) -> None:
-        """Have `run` end once all is published; with `changed` held.
+        """Make `run` end when everything is published, with `changed` held.
 
         Args:
-            abandon: leave out what has not begun.
+            abandon: leave out work that has not begun.
         """
         self._closing = True
         self._abandoned = self._abandoned or abandon
 
     def run(self) -> None:
-        """Do what is due, one thing after another, until closed."""
+        """Do what is due, one piece of work after another, until closed."""
         while True:
             with self._changed:
-                due: deque[Callable[[], None]] = deque()
-
-                def ready(due: deque[Callable[[], None]] = due) -> bool:
-                    due.extend(self._due())
-                    return bool(due) or (self._closing and self._is_idle())
-
-                pause = self._collect_at - monotonic()
-                self._changed.wait_for(ready, pause if pause > 0 else None)
-                if not due:
+                while (work := self._next()) is None:
                     if self._closing and self._is_idle():
                         return
-                    continue
+                    pause = self._collect_at - monotonic()
+                    self._changed.wait(pause if pause > 0 else None)
                 self._overtaken = 0
             try:
-                due[0]()
+                work()
             except MissingError as error:
-                # Where a shortcut starts or ends was dropped, or there never was such a version.
+                # The shortcut's version or base was collected, or never existed.
                 _LOG.info("upkeep: %s", error)
             except Exception as error:
                 _LOG.warning("upkeep: %s", error)
@@ -205,47 +192,44 @@ class Caretaker:
             else:
                 self.trouble = None
 
-    def _due(self) -> list[Callable[[], None]]:
-        """The one thing to do next, if it is time for it; it counts as begun."""
+    def _next(self) -> Callable[[], object] | None:
+        """Take the next piece of work, if it is time for it."""
         if self._abandoned or self._newest is None:
-            return []
+            return None
         if not self._is_idle() and self._overtaken < _PATIENCE:
-            return []
-        if self._jobs:
-            return [partial(self._make_due, self._jobs.popleft())]
+            return None
+        if self._shortcuts:
+            return partial(self._make, *self._shortcuts.popleft())
         if self._newest != self._looked_at and (self._route is None or self._route[1] > self._route[0]):
             self._looked_at = self._newest
-            return [partial(self._shorten, self._newest)]
+            return partial(self._shorten, self._newest)
         if self._to_collect and (self._closing or monotonic() >= self._collect_at):
             self._to_collect = False
-            return [self._collect]
-        return []
+            return self._collect
+        return None
 
-    def _left_over(self, newest: int) -> list[_Job]:
-        """The last shortcuts of each kind that were due before `newest`: a process that died may have left them out."""
+    def _left_over(self, newest: int) -> list[tuple[int, int | None]]:
+        """The last shortcut of each kind that was due before `newest`: a process that died may not have made it."""
         every = [*self._upkeep.skip, *([] if self._upkeep.full_every is None else [self._upkeep.full_every])]
         last = {newest - newest % length for length in every} - {newest}
-        return [_Job(version, base) for version in sorted(last) for base in self._upkeep.bases(version)]
+        return [(version, base) for version in sorted(last) for base in self._upkeep.bases(version)]
 
-    def _make_due(self, job: _Job) -> None:
-        self._make(job)
-
-    def _make(self, job: _Job) -> Published | None:
-        """Make a shortcut, unless the version is a full one anyway."""
-        if job.base is None and len(self._chain.plan(job.version).edges) == 1:
+    def _make(self, version: int, base: int | None) -> Published | None:
+        """Make a shortcut, unless it is a full one and the version can be loaded over one edge already."""
+        if base is None and len(self._chain.plan(version).edges) == 1:
             return None
-        kind = "full" if job.base is None else str(job.version - job.base)
+        kind = "full" if base is None else str(version - base)
         work = cache_root(make=True) / "shortcuts" / self._chain.id / kind
-        return self._chain.shortcut(job.base, job.version, order=self._order, values=self._values, work=work)
+        return self._chain.shortcut(base, version, order=self._order, values=self._values, work=work)
 
     def _shorten(self, version: int) -> None:
-        """Make a full shortcut where readers that hold nothing would read more deltas than a full version takes."""
+        """Make a full shortcut if a route from nothing reads more bytes of deltas than of its full version."""
         edges = self._chain.plan(version).edges
         full = edges[0].manifest.size if edges else 0
-        rest = sum(edge.manifest.size for edge in edges[1:])
-        made = self._make(_Job(version, None)) if rest > full else None
+        deltas = sum(edge.manifest.size for edge in edges[1:])
+        made = self._make(version, None) if deltas > full else None
         with self._changed:
-            self._route = (full, rest) if made is None else (made.size or full, 0)
+            self._route = (full, deltas) if made is None else (made.size or full, 0)
 
     def _collect(self) -> None:
         assert self._upkeep.keep is not None

@@ -1,7 +1,7 @@
-"""Publishing in the background: the trainer goes on while its step is compared, encoded and put (SPEC.md section 11).
+"""Publishing in the background: the trainer continues while its step is compared, encoded and put (SPEC.md section 11).
 
-Two threads work. One publishes: it takes the oldest step that waits, and compares it with what was published last, many
-steps ago perhaps. The other one looks after the chain (`upkeep`).
+Two threads work. One publishes the oldest step that waits, as a delta to the version that was published last, which may
+be many steps ago. The other one makes shortcuts and collects (`caretaker`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -52,11 +51,15 @@ class Publish(Protocol):
 
 
 class _AbandonedError(Exception):
-    """A step was cancelled while it was published."""
+    """The step was cancelled while it was published."""
 
 
 class Ticket:
-    """A step that was submitted, and what becomes of it. Several threads may ask."""
+    """A step that was submitted, and its outcome.
+
+    Threads may share a ticket: all methods may be called at the same time, and each caller gets the same outcome. It is
+    of use only in the process of its publisher.
+    """
 
     def __init__(self, owner: BackgroundPublisher, annotations: Mapping[str, str]) -> None:
         self._owner = owner
@@ -69,17 +72,17 @@ class Ticket:
 
     @property
     def progress(self) -> Progress:
-        """How far it is; from "committing" on it is too late to cancel it."""
+        """The stage that it has reached; from "committing" on it can no longer be cancelled."""
         return self._progress
 
     @property
     def done(self) -> bool:
-        """True where nothing more will happen to it."""
+        """True if its progress is final."""
         return self._progress in _DONE
 
     @property
     def superseded_by(self) -> Ticket | None:
-        """The ticket of the newer step that took its place, because the store is slower than the trainer."""
+        """The ticket of the newer step that replaced it, because the store is slower than the trainer."""
         return self._superseded_by
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -89,7 +92,7 @@ class Ticket:
             timeout: seconds; None waits for ever.
 
         Returns:
-            False where it is not done in time.
+            False if it is not done in time.
         """
         with self._changed:
             return self._changed.wait_for(lambda: self.done, timeout)
@@ -103,7 +106,7 @@ class Ticket:
         Raises:
             concurrent.futures.CancelledError: it was cancelled, or superseded by a newer step.
             TimeoutError: it is not done in time.
-            TensorDeltaError, OSError: of publishing it. It does not surface once more elsewhere.
+            TensorDeltaError, OSError: publishing failed. The error is then not raised by the publisher as well.
         """
         if not self.wait(timeout):
             raise TimeoutError(f"the step was not published within {timeout:g} seconds")
@@ -115,10 +118,10 @@ class Ticket:
         raise CancelledError(f"the step was {self._progress}{' by a newer one' if self._superseded_by else ''}")
 
     def cancel(self) -> bool:
-        """Abandon the step, unless its version is being committed already.
+        """Cancel the step, unless its version is being committed already.
 
         Returns:
-            True where nothing of it will be visible. Packs that were put for it are left to a collector.
+            True if no version will result. Packs that were put for it are left to a collector.
         """
         return self._owner._cancel(self)
 
@@ -128,16 +131,16 @@ class Ticket:
 
 
 class _Buffer:
-    """Memory for one state, used again for the next one of the same layout."""
+    """Memory for one state, reused for the next one of the same layout."""
 
     def __init__(self) -> None:
         self.layout = Layout(())
         self.words: list[Words] = []
 
     def take(self, state: State, *, threads: int) -> None:
-        """Copy a state, in parts that several threads share."""
+        """Copy a state, in parts, with several threads."""
         if self.layout != state.layout:
-            self.words, self.layout = [], Layout(())  # the old memory goes before the new one comes
+            self.words, self.layout = [], Layout(())  # free the old memory before allocating
             words = [np.empty(tensor.words, tensor.kind.word) for tensor in state.layout.tensors]
             self.words, self.layout = words, state.layout
 
@@ -158,22 +161,27 @@ class _Step:
 
 
 class BackgroundPublisher:
-    """Publishes states while their trainer goes on. Made by `Chain.publisher`; a context.
+    """Publishes states while their trainer continues. Made by `Chain.publisher`; a context manager.
 
-    A step that waits is replaced by a newer one when the queue is full: a store that is slower than the trainer gets
-    versions as often as it can take them, and each is compared with the one published before it.
+    When the queue is full, a newer step replaces the one that has waited longest: a store that is slower than the
+    trainer gets versions as often as it can take them, each a delta to the one before it.
+
+    Threads may share a publisher: all methods may be called at the same time, and steps are published in the order in
+    which `submit` copied them. Listeners of the chain may call its methods, but one that is called for a published
+    version must not wait for steps, since publishing waits for it. A publisher belongs to one process: its threads do
+    not survive a fork.
 
     Args:
         chain: for shortcuts and collection.
         publish: publishes a state as the next version.
-        upkeep: which shortcuts are made, and what stays.
-        queue: steps that may wait; memory for one state more than these is held.
-        values, order: how changed words are written, in versions and shortcuts.
-        files: the files to lay beside the weights; None for those of the version before.
-        threads: how many copy.
+        upkeep: which shortcuts are made, and which versions are kept.
+        queue: steps that may wait; memory for one more state than this is held.
+        values, order: how changed words are encoded, in versions and shortcuts.
+        files: the files next to the weights; None for those of the version before.
+        threads: number of threads that copy.
 
     Raises:
-        ValueError: no queue, or codecs that do not go together.
+        ValueError: `queue` is not positive, or the codecs do not go together.
     """
 
     def __init__(
@@ -204,7 +212,7 @@ class BackgroundPublisher:
         self._current: _Step | None = None
         self._copying = False
         self._closing = False
-        self._errors: deque[Exception] = deque()  # that nobody was told of yet
+        self._errors: deque[Exception] = deque()  # not yet raised to a caller
         self._caretaker = Caretaker(
             chain, upkeep, values=values, order=order, changed=self._changed, is_idle=self._is_idle
         )
@@ -220,16 +228,16 @@ class BackgroundPublisher:
     def submit(
         self, state: State | Mapping[str, NDArray[Any]], *, annotations: Mapping[str, object] | None = None
     ) -> Ticket:
-        """Take a copy of a state to publish; returns when it is copied.
+        """Copy a state and publish it later; returns when it is copied.
 
         Args:
             state: a state, or a mapping of names to arrays, which may be written to after this returns.
-            annotations: what else to say of the version, such as {"step": 420}.
+            annotations: facts about the version, such as {"step": 420}.
 
         Raises:
-            TensorDeltaError, OSError: of a step before that could not be published; it surfaces once, and this state is
-                not taken. Submit again: it is compared with what was published last.
-            MalformedError, LimitError, ValueError: a state that the format does not have.
+            TensorDeltaError, OSError: an earlier step could not be published; raised once, and this state is not
+                copied. Submit it again: it becomes a delta to the version published last.
+            MalformedError, LimitError, ValueError: the format cannot hold the state.
             RuntimeError: the publisher is closed.
         """
         with self._submitting:
@@ -255,13 +263,13 @@ class BackgroundPublisher:
             return ticket
 
     def flush(self, timeout: float | None = None) -> None:
-        """Wait until all steps that were submitted are published; shortcuts may still be under way.
+        """Wait until all submitted steps are published; shortcuts may still be in progress.
 
         Args:
             timeout: seconds; None waits for ever.
 
         Raises:
-            TensorDeltaError, OSError: of a step that could not be published; it surfaces once.
+            TensorDeltaError, OSError: a step could not be published; raised once.
             TimeoutError: it takes longer.
         """
         with self._changed:
@@ -272,16 +280,20 @@ class BackgroundPublisher:
     def close(self, *, upkeep: bool = True) -> None:
         """Publish what was submitted, make the shortcuts that are due, collect, and end; closing again does nothing.
 
+        Called by a listener in one of the publisher's own threads, it returns without waiting.
+
         Args:
             upkeep: False leaves out shortcuts and collection that have not begun.
 
         Raises:
-            TensorDeltaError, OSError: of a step that could not be published; it surfaces once.
+            TensorDeltaError, OSError: a step could not be published; raised once.
         """
         with self._submitting, self._changed:
             self._closing = True
             self._caretaker.close(abandon=not upkeep)
             self._changed.notify_all()
+        if threading.current_thread() in self._workers:
+            return
         for worker in self._workers:
             worker.join()
         with self._changed:
@@ -290,21 +302,19 @@ class BackgroundPublisher:
 
     @property
     def trouble(self) -> Exception | None:
-        """Why the last shortcut or collection failed, if it did; versions do not suffer from it."""
+        """Why the last shortcut or collection failed; None if it succeeded. Versions are not affected."""
         return self._caretaker.trouble
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             self.close()
             return
         try:
             self.close(upkeep=False)
-        except Exception as own:  # the error of the block is the one to see
+        except Exception as own:  # the block's own error is the one to raise
             _LOG.warning("the last steps could not be published: %s", own)
 
     def _check_open(self) -> None:
@@ -326,7 +336,7 @@ class BackgroundPublisher:
         return not self._waiting and self._current is None and not self._copying
 
     def _room(self, ticket: Ticket) -> tuple[_Buffer, Ticket | None]:
-        """A buffer to copy into, and the ticket of the step whose place that is."""
+        """A buffer to copy into, and the ticket of the step that is replaced, if one is."""
         with self._changed:
             self._copying = True
             if len(self._waiting) < self._queue:

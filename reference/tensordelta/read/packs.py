@@ -23,9 +23,8 @@ from ..format.pack import Blob, Pack
 from ..state.checkpoint import SUFFIX
 from ..stores import FileBlob, Parts, Store, StoredBlob
 from ..stores.cache import CachedBlob, PackCache
-from ..stores.download import PARALLEL, part_size
+from ..stores.download import PARALLEL, Downloads, Wanted, part_size
 from ..stores.hub import public_file
-from ..stores.prefetch import Downloads, Wanted
 
 #: Bytes of a large pack that are read, and proven, at once.
 _BLOCK = 1 << 18

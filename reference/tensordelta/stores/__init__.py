@@ -1,4 +1,4 @@
-"""Stores: where a chain's objects lie (SPEC.md section 12)."""
+"""Stores: where a chain's objects are kept (SPEC.md section 12)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..format.names import FOLDERS
-from .base import Batch, DirectBatch, Entry, NoSuchObject, Parts, Store, StoredBlob
+from .base import Batch, DirectBatch, NoSuchObject, Parts, Store, StoredBlob, StoredObject
 from .folder import FileBlob, FolderStore, sync_folder
 from .retries import Retries
 from .spool import cache_root
@@ -16,7 +16,6 @@ from .spool import cache_root
 __all__ = [
     "Batch",
     "DirectBatch",
-    "Entry",
     "FileBlob",
     "FolderStore",
     "NoSuchObject",
@@ -24,6 +23,7 @@ __all__ = [
     "Retries",
     "Store",
     "StoredBlob",
+    "StoredObject",
     "cache_root",
     "has_strangers",
     "open_store",
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str, Any] | None = None) -> Store:
-    """The store at an address; a store is its own.
+    """The store at an address; a store is returned as it is.
 
     Args:
         address: a folder, `hf://buckets/OWNER/NAME[/PREFIX]`, `s3://BUCKET/PREFIX`, `gs://…` or `az://…`.
@@ -41,7 +41,7 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
 
     Raises:
         ImportError: the package that the address needs is not installed.
-        ValueError: an address of no kind that is known, or options that do not go with it.
+        ValueError: an address of an unknown kind, or options that it does not have.
     """
     if not isinstance(address, (str, os.PathLike)):
         _refuse(options, "a store")
@@ -70,7 +70,7 @@ def _refuse(options: Mapping[str, Any] | None, what: str) -> None:
 
 
 def has_strangers(store: Store) -> bool:
-    """True where there is something under the root that no chain has.
+    """True if something under the root is no object of a chain.
 
     Raises:
         StoreError: the store failed.

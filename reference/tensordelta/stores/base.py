@@ -1,10 +1,9 @@
-"""What a chain needs of the place where it lives (SPEC.md section 12.1). A store knows names and bytes, no deltas."""
+"""What a chain needs of a store (SPEC.md section 12.1). A store knows names and bytes, but no deltas."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
-from types import TracebackType
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol, Self
 
 from ..errors import MissingError
@@ -35,13 +34,13 @@ class NoSuchObject(MissingError):
         return type(self), (self.object, self.address)
 
 
-class Entry(NamedTuple):
+class StoredObject(NamedTuple):
     """An object in a listing.
 
     Attributes:
         name: its name.
         size: its bytes.
-        modified: when it was last written, in seconds since 1970 by the store's clock; None where the store cannot say.
+        modified: when it was last written, in seconds since 1970 by the store's clock; None if that is not known.
     """
 
     name: str
@@ -66,16 +65,14 @@ class StoredBlob(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None: ...
 
 
 class Batch(Protocol):
-    """Takes objects that belong together; see `Store.batch`. Several threads may put."""
+    """Takes objects that belong together; see `Store.batch`. Threads may share it."""
 
     def put(self, name: str, parts: Parts) -> None:
-        """Take an object; it is durable when the batch has ended, if not before. `parts` is read before this returns.
+        """Take an object, which is durable when the batch has ended, if not before; reads `parts` before it returns.
 
         Raises:
             StoreError: the store failed.
@@ -83,11 +80,14 @@ class Batch(Protocol):
 
 
 class Store(Protocol):
-    """A place for a chain's objects. Several threads may call.
+    """A place for a chain's objects.
 
-    Each operation raises `StoreError` where the store itself fails: no network, no permission, or still throttled after
+    Threads may share a store, and what it opens: all methods may be called at the same time. Processes share the
+    objects, but not the store: each opens its own, also after a fork.
+
+    Each operation raises `StoreError` if the store itself fails: no network, no permission, or still throttled after
     retries. A failure is never reported as an absent object (TD-STO-003). Names are paths of SPEC.md section 4.4;
-    listings pass over all other names.
+    listings leave out all other names.
     """
 
     @property
@@ -96,11 +96,11 @@ class Store(Protocol):
 
     @property
     def exclusive(self) -> bool:
-        """True where `create` is one atomic operation of the store: of several writers one succeeds."""
+        """True if `create` is one atomic operation of the store: of several writers exactly one succeeds."""
 
     @property
     def remote(self) -> bool:
-        """True where reads cross a network, so that copies of packs are worth a place on this machine's disk."""
+        """True if reads cross a network, so that packs are cached on this machine."""
 
     def read(self, name: str) -> bytes:
         """An object's bytes.
@@ -117,7 +117,7 @@ class Store(Protocol):
         """
 
     def size(self, name: str) -> int | None:
-        """An object's size, or None where there is no such object."""
+        """An object's size, or None if there is no such object."""
 
     def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
         """Names of the objects under a prefix, at any depth and in any order.
@@ -127,7 +127,7 @@ class Store(Protocol):
             after: only names greater than this one, in the order of their bytes.
         """
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         """The objects under a prefix, with size and age, for collectors."""
 
     def put(self, name: str, parts: Parts) -> None:
@@ -136,12 +136,12 @@ class Store(Protocol):
     def create(self, name: str, data: bytes) -> bool:
         """Write an object durably if there is none of its name.
 
-        A store that is not `exclusive` looks, puts and reads back (TD-STO-008, TD-STO-009). An answer that got lost is
-        settled by reading back (TD-STO-002).
+        A store that is not `exclusive` looks, puts and reads back (TD-STO-008, TD-STO-009). If an answer was lost, the
+        store reads the object back (TD-STO-002).
 
         Returns:
-            True if this call wrote the object; False if another has the name. Whoever gets False reads the object and
-            decides (SPEC.md section 11.2): a repeated call gets it from its own earlier success as well.
+            True if this call wrote the object; False if the name is taken. The caller then reads the object and decides
+            (SPEC.md section 11.2): a repeated call also returns False after its own earlier success.
         """
 
     def batch(self) -> AbstractContextManager[Batch]:
@@ -154,27 +154,8 @@ class Store(Protocol):
         """
 
     def delete(self, name: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Remove an object, if there is one."""
 
 
-class DirectBatch:
-    """A batch that puts each object at once, for stores that gain nothing by waiting; a context.
-
-    Args:
-        store: where they go.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def put(self, name: str, parts: Parts) -> None:
-        """Put an object. Raises StoreError."""
-        self._store.put(name, parts)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
+class DirectBatch(nullcontext[Store]):
+    """A batch that puts each object at once, for stores that gain nothing by waiting: the store itself as a context."""

@@ -1,7 +1,7 @@
-"""A cache of this machine for packs that come from far away: files named by their digest, shared by its processes.
+"""A cache of packs of remote stores: files named by their digest, shared by the processes of this machine.
 
-What lies here is proven by whoever uses it; a file that somebody damaged is dropped and fetched again. A file that is
-evicted stays readable for those who have it open.
+The reader proves what it takes from here; a damaged file is dropped and fetched again. A file that is evicted stays
+readable while it is open.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 from .base import Parts
 from .folder import FileBlob
@@ -31,17 +30,15 @@ _TEMPORARY = ".part-"
 
 
 class CachedBlob(FileBlob):
-    """A file of a cache, open for as long as somebody refers to it, evicted or not.
+    """A file of a cache, open for as long as it is referred to, evicted or not.
 
     Attributes:
-        fresh: it has just come from the store.
+        fresh: it has just been fetched from the store.
     """
 
     fresh = False
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def __del__(self) -> None:
@@ -64,11 +61,11 @@ def cache_limit() -> int:
 
 
 class PackCache:
-    """Packs by digest in a folder; several processes may use it at once.
+    """Packs by digest in a folder. Threads may share it, and processes its folder.
 
     Args:
         folder: by default `packs` in the cache folder of this user; made when the first pack comes.
-        limit: bytes that may stay, by default `cache_limit()`. With 0 nothing stays, and a pack lives as long as it is
+        limit: bytes that are kept, by default `cache_limit()`. With 0 none are, and a pack exists only while it is
             open.
     """
 
@@ -77,7 +74,7 @@ class PackCache:
         self.limit = cache_limit() if limit is None else limit
 
     def open(self, sha256: str, size: int) -> CachedBlob | None:
-        """The file of a digest, or None where there is none of this size. Its bytes are not proven yet."""
+        """The file of a digest, or None if there is none of this size. Its bytes are not proven yet."""
         path = self.folder / sha256
         try:
             blob = CachedBlob(path, object=str(path))
@@ -91,19 +88,19 @@ class PackCache:
         return blob
 
     def temporary(self) -> Path:
-        """A path in the folder for a file under way."""
+        """A path in the folder for a file that is being fetched."""
         self.folder.mkdir(0o700, parents=True, exist_ok=True)
         return self.folder / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
 
     def adopt(self, path: Path, sha256: str) -> CachedBlob:
-        """Take a whole file, and give it for reading; `trim` keeps the bound afterwards."""
+        """Take over a complete file and open it; call `trim` afterwards to keep the limit."""
         blob = CachedBlob(path, object=str(self.folder / sha256))
         blob.fresh = True
         os.replace(path, self.folder / sha256)
         return blob
 
     def put(self, sha256: str, parts: Parts) -> None:
-        """Keep bytes that are at hand, if the machine has room for them."""
+        """Keep a pack's bytes, if the disk has room for them."""
         if not self.limit:
             return
         path: Path | None = None
@@ -124,7 +121,7 @@ class PackCache:
         (self.folder / sha256).unlink(missing_ok=True)
 
     def trim(self) -> None:
-        """Remove the files that were used least recently, until the rest is within the bound."""
+        """Remove the least recently used files, until the rest is within the limit."""
         try:
             descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
@@ -133,7 +130,7 @@ class PackCache:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._trim()
         except BlockingIOError:
-            pass  # another process is at it
+            pass  # another process is trimming
         finally:
             os.close(descriptor)
 
@@ -142,14 +139,14 @@ class PackCache:
         now = time.time()
         with os.scandir(self.folder) as scan:
             for entry in scan:
-                with suppress(OSError):  # it has gone meanwhile
+                with suppress(OSError):  # removed meanwhile
                     status = entry.stat(follow_symlinks=False)
                     if not entry.name.startswith("."):
                         files.append((status.st_mtime, status.st_size, entry.path))
                     elif entry.name.startswith(_TEMPORARY) and status.st_mtime < now - STALE:
                         os.unlink(entry.path)
         total = sum(size for _, size, _ in files)
-        # A file without room for itself goes first, so that it does not push all the others out.
+        # A file larger than the limit is removed first, so that it does not displace all others.
         for _, size, path in sorted(files, key=lambda file: (file[1] <= self.limit, file[0])):
             if total <= self.limit:
                 return
@@ -160,7 +157,7 @@ class PackCache:
     @classmethod
     @contextmanager
     def private(cls) -> Iterator[PackCache]:
-        """A cache that nobody else has, empty at first and removed at the end."""
+        """A cache of its own, empty at first and removed at the end."""
         root = cache_root(make=True)
         sweep(root)
         cache = cls(root / f"{PRIVATE}{os.getpid()}-{secrets.token_hex(8)}")

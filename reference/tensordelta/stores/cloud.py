@@ -6,15 +6,14 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
-from .base import Entry, NoSuchObject, Parts
+from .base import NoSuchObject, Parts, StoredObject
 from .retries import PASSING, Retries
 from .spool import Waiting
 
@@ -53,8 +52,8 @@ def open_cloud(address: str, *, options: Mapping[str, Any] | None = None, retrie
 
     Args:
         address: the root.
-        options: keywords for obstore's `from_url`, such as `endpoint` and `client_options`; what is not given comes
-            from the environment, as obstore has it.
+        options: keywords for obstore's `from_url`, such as `endpoint` and `client_options`; obstore takes the
+            others from the environment.
         retries: how often to try again.
 
     Raises:
@@ -66,8 +65,8 @@ def open_cloud(address: str, *, options: Mapping[str, Any] | None = None, retrie
         from obstore.store import from_url
     except ImportError:
         raise ImportError(_EXTRA, name="obstore") from None
-    # Trying again is done here, where an answer that got lost can be settled; but for the parts of an upload, of which
-    # one would cost all the others.
+    # This module retries, not obstore, since it can find out what a lost answer was. Only the parts of an upload are
+    # retried by obstore: otherwise one failed part would repeat all of them.
     given = dict(options or {})
     client = {"timeout": _TIMEOUT, **_client_of_environment(address), **given.pop("client_options", {})}
     limits = {"retry_timeout": timedelta(seconds=180), "backoff": _BACKOFF}
@@ -83,12 +82,12 @@ def open_cloud(address: str, *, options: Mapping[str, Any] | None = None, retrie
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # obstore's answer to options of a client among those of a store
             raise
-        raise ValueError(f"{address}: an option that belongs into `client_options`: {error}") from None
+        raise ValueError(f"{address}: an option that belongs in `client_options`: {error}") from None
     return CloudStore(store, address, uploads=uploads, retries=retries)
 
 
 def _client_of_environment(address: str) -> dict[str, str]:
-    """The options of obstore's HTTP client that the environment sets; it forgets them where it is given any other."""
+    """The options of obstore's HTTP client that the environment sets; it ignores them if any is given."""
     prefix = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}[address.partition("://")[0]]
     named = {key: os.environ.get(f"{prefix}_{key.upper()}") for key in _CLIENT}
     return {key: value for key, value in named.items() if value is not None}
@@ -126,7 +125,7 @@ class CloudStore:
     # -- failures -------------------------------------------------------------------------------------------------
 
     def _try(self, operation: str, name: str, work: Callable[[], T]) -> T:
-        """Do something, again where it may pass.
+        """Do something, with retries if the failure may be temporary.
 
         Raises:
             NoSuchObject: there is no such object.
@@ -146,13 +145,13 @@ class CloudStore:
             raise self._failed(operation, name, error) from None
 
     def _says_absent(self, operation: str, name: str, error: FileNotFoundError) -> bool:
-        """True where an answer 404 is about the object: a wrong endpoint, or what stands before it, says it as well."""
+        """True if an answer 404 is about the object, and not from a wrong endpoint or a proxy."""
         text = str(error)
         if operation not in (_READ, _LOOK, _DELETE) or _NO_BUCKET.search(text):
             return False
         if _NO_OBJECT.search(text):
             return True
-        # Not every server says of what. One that is none has no listing.
+        # Not every server says what is absent. A wrong endpoint has no listing.
         folder = name.rpartition("/")[0]
         return all(entry.name != name for entry in self._list(folder and f"{folder}/", name[:-1]))
 
@@ -164,7 +163,7 @@ class CloudStore:
         elif "169.254.169.254" in text or _status(error) in (401, 403):
             advice = "Check your credentials and what they allow; they come from the environment."
         elif type(error).__name__ == "InvalidPathError":
-            advice = "Remove the object of this name: its like cannot be listed, and no chain has any."
+            advice = "Remove the object of this name: obstore cannot list it, and no chain has such a name."
         return StoreError(self.address, operation, name, _first_line(error), advice)
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -181,7 +180,7 @@ class CloudStore:
         return CloudBlob(self, name, size, head)
 
     def size(self, name: str) -> int | None:
-        """An object's size, or None where there is no such object. Raises StoreError."""
+        """An object's size, or None if there is no such object. Raises StoreError."""
         _check(name)
         try:
             return self._try(_LOOK, name, lambda: self._head(name, 1))[0]
@@ -189,7 +188,7 @@ class CloudStore:
             return None
 
     def _head(self, name: str, length: int = _HEAD) -> tuple[int, memoryview]:
-        """Size and first bytes, in one request. Whether a bucket is missing, only an answer with a body tells."""
+        """Size and first bytes, in one request. Only an answer with a body says whether the bucket is missing."""
         try:
             result = self._store.get(name, options={"range": (0, length)})
         except Exception as error:
@@ -203,7 +202,7 @@ class CloudStore:
         return size, head
 
     def range(self, name: str, offset: int, length: int) -> memoryview:
-        """Bytes of an object, fewer where it ends before. Raises NoSuchObject, StoreError."""
+        """Bytes of an object, fewer if it ends earlier. Raises NoSuchObject, StoreError."""
         return self._try(
             _READ, name, lambda: memoryview(self._store.get_range(name, start=offset, length=length)).cast("B")
         )
@@ -214,12 +213,12 @@ class CloudStore:
         """Names of the objects under a prefix, ascending. Raises StoreError."""
         return (entry.name for entry in self._list(prefix, after))
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         """The objects under a prefix, with size and age. Raises StoreError."""
         return self._list(prefix, None)
 
-    def _list(self, prefix: str, after: str | None) -> Iterator[Entry]:
-        """The objects under a prefix; where a page fails, the listing goes on from the last name that came."""
+    def _list(self, prefix: str, after: str | None) -> Iterator[StoredObject]:
+        """The objects under a prefix; if a page fails, the listing resumes after the last name."""
         reached = after
         pages: Iterator[list[dict[str, Any]]] | None = None
 
@@ -241,7 +240,7 @@ class CloudStore:
                 name = reached = meta["path"]
                 # The marker of a folder has the folder's own name here.
                 if name.startswith(prefix) and is_path(name) and (after is None or name > after):
-                    yield Entry(name, meta["size"], meta["last_modified"].timestamp())
+                    yield StoredObject(name, meta["size"], meta["last_modified"].timestamp())
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -261,7 +260,7 @@ class CloudStore:
         self._try("put", name, send)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write an object durably if there is none of its name; False if there is. Raises StoreError."""
+        """Write an object durably if there is none of its name; returns False if there is. Raises StoreError."""
         from obstore.exceptions import AlreadyExistsError
 
         _check(name)
@@ -273,7 +272,7 @@ class CloudStore:
                 self._store.put(name, data, mode="create", use_multipart=False)
                 return True
             except AlreadyExistsError as error:
-                # 409 of S3 means that another request is under way; then there may be no object in the end.
+                # 409 of S3 means that another request is in progress, which may still fail.
                 if not doubtful and _status(error) != 409:
                     return False
                 there = self._there(name)
@@ -301,11 +300,11 @@ class CloudStore:
             return None
 
     def batch(self) -> CloudBatch:
-        """A batch whose objects are put at the same time, a few at once."""
+        """A batch that puts a few objects at once."""
         return CloudBatch(self)
 
     def delete(self, name: str) -> None:
-        """Remove an object; nothing happens where there is none. Raises StoreError."""
+        """Remove an object, if there is one. Raises StoreError."""
         _check(name)
         with suppress(NoSuchObject):
             self._try(_DELETE, name, lambda: self._store.delete(name))
@@ -336,30 +335,27 @@ class CloudBlob:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
 
 class CloudBatch:
-    """Puts several objects at once; a context."""
+    """Puts several objects at once; a context manager. Threads may share it."""
 
     def __init__(self, store: CloudStore) -> None:
         self._store = store
         self._pool = ThreadPoolExecutor(_OBJECTS, thread_name_prefix="tensordelta-put")
         self._room = threading.Semaphore(2 * _OBJECTS)
-        self._flying: list[tuple[str, Future[None]]] = []
+        self._failed: list[tuple[str, BaseException]] = []
 
     def put(self, name: str, parts: Parts) -> None:
-        """Take an object and begin to put it. Raises StoreError where an earlier one has failed."""
-        for _, future in list(self._flying):
-            if future.done() and future.exception() is not None:
-                future.result()
+        """Take an object and begin to put it. Raises StoreError if an earlier one has failed."""
+        if self._failed:
+            raise self._failed[0][1]
         waiting = Waiting(parts)
         self._room.acquire()
         try:
-            self._flying.append((name, self._pool.submit(self._work, name, waiting)))
+            self._pool.submit(self._work, name, waiting)
         except BaseException:
             self._room.release()
             waiting.close()
@@ -369,35 +365,27 @@ class CloudBatch:
         try:
             with waiting:
                 self._store._send(name, waiting)
+        except BaseException as error:  # a panic of the client's is no Exception
+            self._failed.append((name, error))
         finally:
             self._room.release()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            for _, future in self._flying:
-                future.cancel()
-        self._pool.shutdown(wait=True)
-        if error is None:
-            failed = [(name, fault) for name, future in self._flying if (fault := future.exception()) is not None]
-            if failed:
-                _raise_failed(self._store.address, failed)
-
-
-def _raise_failed(address: str, failed: list[tuple[str, BaseException]]) -> None:
-    """Raise one error for several objects."""
-    first = failed[0][1]
-    if not isinstance(first, StoreError) or len(failed) == 1:
-        raise first
-    raise StoreError(address, "put", ", ".join(name for name, _ in failed), first.cause, first.advice)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=error is not None)
+        if error is not None or not self._failed:
+            return
+        first = self._failed[0][1]
+        if not isinstance(first, StoreError) or len(self._failed) == 1:
+            raise first
+        names = ", ".join(name for name, _ in self._failed)
+        raise StoreError(self._store.address, "put", names, first.cause, first.advice)
 
 
 class _ShortError(Exception):
-    """Fewer bytes came than the server had announced."""
+    """The server sent fewer bytes than it announced."""
 
 
 def _is_obstore(error: Exception) -> bool:
@@ -405,7 +393,7 @@ def _is_obstore(error: Exception) -> bool:
 
 
 def _status(error: Exception) -> int | None:
-    """The status of the answer, or None where there was none."""
+    """The status of the answer, or None if there was none."""
     match = _STATUS.search(str(error))
     return int(match[1]) if match else None
 
@@ -420,7 +408,7 @@ def _passing(error: Exception) -> bool:
 
 
 def _is_lost(error: Exception) -> bool:
-    """True where the store may have done what it was asked, although it did not say so."""
+    """True if the store may have done what it was asked, although the answer was lost."""
     status = _status(error)
     return status is None or status >= 500 or status == 408
 

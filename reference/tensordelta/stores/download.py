@@ -1,40 +1,60 @@
-"""Objects from a store into files of this machine, several at once, with few bytes in flight."""
+"""Downloads: objects of a remote store on their way to files of this machine, before they are needed, several at once.
+
+They arrive in a cache of this machine, unproven: the reader proves them. A few groups of objects are in progress or
+wait to be taken. The others are fetched as these are taken, so that a long route needs no more room than the cache has.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from ..errors import IntegrityError, TensorDeltaError
+from ..events import Event, Listener, emit
 from .base import NoSuchObject, Store, StoredBlob
-
-T = TypeVar("T")
+from .cache import CachedBlob, PackCache
 
 #: Requests at once, and bytes of one of them.
 PARALLEL = 8
 PART = 8 << 20
 _SMALLEST_PART = 1 << 16
+#: Bytes and objects of a group, which is fetched as one.
+_GROUP = 64 << 20
+_OBJECTS = 64
+#: Bytes and objects that may wait to be taken; each object is an open file.
+_WAITING = 2 * _GROUP
+_OBJECTS_WAITING = 64
+#: Seconds between two events of progress.
+_TICK = 0.2
+#: Seconds to wait at the end for what is in progress.
+_PATIENCE = 5.0
 
 
-class Target(NamedTuple):
-    """Where an object goes, and the size that it has to have; None where any will do."""
+def part_size(memory: int) -> int:
+    """Bytes of one request, so that all in flight are at most an eighth of a memory budget, or half a MiB."""
+    return max(_SMALLEST_PART, min(PART, memory // (8 * PARALLEL)))
+
+
+class LocalFile(NamedTuple):
+    """Where an object goes, and the size that it must have."""
 
     path: Path
-    size: int | None
+    size: int
 
 
 @runtime_checkable
-class Downloads(Protocol):
+class Downloader(Store, Protocol):
     """A store that brings several objects into files by itself, better than by ranges."""
 
-    def download(self, targets: Mapping[str, Target]) -> dict[str, int]:
-        """Bring objects into files, unless they have another size than is expected.
+    def download(self, files: Mapping[str, LocalFile]) -> dict[str, int]:
+        """Bring objects into files, by name. Those of another size than expected are left out.
 
         Returns:
             The size of each object that exists.
@@ -44,108 +64,267 @@ class Downloads(Protocol):
         """
 
 
-@dataclass
-class Transfer:
-    """How far a transfer is, and a way to end it; several threads may look.
+class Wanted(NamedTuple):
+    """An object that is wanted, and what its bytes must be.
 
     Attributes:
-        done: bytes that have arrived.
-        stop: set to end it early.
-        failed: what went wrong with an object, by its name.
+        name: under the root.
+        sha256: digest of its bytes.
+        size: their number.
+        version: the version that needs it, for events.
     """
 
-    done: int = 0
-    stop: threading.Event = field(default_factory=threading.Event)
-    failed: dict[str, TensorDeltaError] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, count: int) -> None:
-        """Count bytes that have arrived."""
-        with self._lock:
-            self.done += count
+    name: str
+    sha256: str
+    size: int
+    version: int = 0
 
 
-def part_size(memory: int) -> int:
-    """Bytes of one request, so that all in flight are at most an eighth of a memory budget, or half a MiB."""
-    return max(_SMALLEST_PART, min(PART, memory // (8 * PARALLEL)))
+@dataclass
+class _Job:
+    wanted: Wanted
+    ended: threading.Event = field(default_factory=threading.Event)
+    blob: CachedBlob | None = None
+    fault: Exception | None = None
+
+    def end(self, blob: CachedBlob | None, fault: Exception | None = None) -> None:
+        self.blob, self.fault = blob, fault
+        self.ended.set()
 
 
-def transfer(store: Store, targets: Mapping[str, Target], state: Transfer, *, part: int = PART) -> None:
-    """Bring objects into files. What is wrong with one of them is noted in `state.failed`.
+class Downloads:
+    """Brings objects of one store to this machine; a context manager, whose end abandons what is in progress.
 
     Args:
-        store: where they lie.
-        targets: where each goes, by its name.
-        state: how far it is.
+        store: where they are.
+        cache: where they go.
+        wanted: the objects, in the order in which they will be taken; any other object is fetched when it is taken.
         part: bytes of one request.
-
-    Raises:
-        StoreError: the store failed.
+        listener: called with the progress, by the thread that waits.
     """
-    if isinstance(store, Downloads):
-        sizes = store.download(targets)
-        for name, target in targets.items():
-            if name not in sizes:
-                state.failed[name] = NoSuchObject(name, store.address)
-            elif _has_size(name, sizes[name], target, state):
-                state.add(sizes[name])
-        return
-    _by_ranges(store, targets, state, part)
 
+    def __init__(
+        self,
+        store: Store,
+        cache: PackCache,
+        wanted: Iterable[Wanted] = (),
+        *,
+        part: int = PART,
+        listener: Listener | None = None,
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._part = part
+        self._listener = listener
+        self._started = time.perf_counter()
+        self._jobs: dict[str, _Job] = {}
+        names: set[str] = set()
+        for each in wanted:
+            if each.name not in names:  # two digests under one name are a fault, found when the second is taken
+                names.add(each.name)
+                self._jobs.setdefault(each.sha256, _Job(each))
+        self._total = sum(job.wanted.size for job in self._jobs.values())
+        self._arrived = 0
+        self._moved = threading.Condition()
+        self._waiting = 0  # bytes that have arrived or are on their way, and were not taken
+        self._objects_waiting = 0
+        self._urgent = 0  # threads that wait for something that has not arrived
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tensordelta-downloads", daemon=True)
 
-def _has_size(name: str, size: int, target: Target, state: Transfer) -> bool:
-    """True where an object has the size that it has to have; seen before any of its bytes are fetched."""
-    if target.size is None or size == target.size:
-        return True
-    state.failed[name] = IntegrityError(f"{size} bytes, not {target.size}", object=name, rule="TD-MAN-013")
-    return False
+    def __enter__(self) -> Self:
+        if self._jobs:
+            self._thread.start()
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        with self._moved:
+            self._stopped.set()
+            self._moved.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(_PATIENCE)  # a request that cannot be stopped ends, and cleans up, by itself
+        self._jobs.clear()
 
-def _by_ranges(store: Store, targets: Mapping[str, Target], state: Transfer, part: int) -> None:
-    def begin(name: str) -> StoredBlob:
-        if state.stop.is_set():
-            raise InterruptedError
-        return store.open(name)
+    # -- taking ---------------------------------------------------------------------------------------------------
 
-    def bring(blob: StoredBlob, descriptor: int, offset: int, length: int) -> None:
-        if state.stop.is_set():
-            raise InterruptedError
-        view = blob.read(offset, length)
-        while view:
-            written = os.pwrite(descriptor, view, offset)
-            view, offset = view[written:], offset + written
-        state.add(length)
+    def take(self, wanted: Wanted, *, anew: bool = False) -> CachedBlob:
+        """An object's file, as soon as it has arrived. Its size is right; its bytes are not proven.
 
-    with ExitStack() as stack, ThreadPoolExecutor(PARALLEL, thread_name_prefix="tensordelta-get") as pool:
+        Args:
+            wanted: the object.
+            anew: fetch it again, even if the cache has it.
+
+        Raises:
+            NoSuchObject: it is not in the store.
+            IntegrityError: it has another size.
+            StoreError: the store failed.
+        """
+        job = None if anew else self._jobs.pop(wanted.sha256, None)
+        if anew:
+            self._cache.drop(wanted.sha256)
+        if job is None:
+            job = _Job(wanted)
+            self._fetch([job], lambda _: None)
+        else:
+            self._wait(job)
+        if job.fault is not None:
+            raise job.fault
+        assert job.blob is not None
+        return job.blob
+
+    def drop(self, wanted: Wanted) -> None:
+        """Remove an object's damaged file from the cache."""
+        self._cache.drop(wanted.sha256)
+
+    def _wait(self, job: _Job) -> None:
+        with self._moved:
+            self._urgent += 1
+            self._moved.notify_all()
         try:
-            running: dict[Future[None], str] = {}
-            for name, begun in [(name, pool.submit(begin, name)) for name in targets]:
-                blob = _result(state, name, begun)
+            while not job.ended.wait(_TICK):
+                seconds = time.perf_counter() - self._started
+                emit(Event("downloading", job.wanted.version, self._arrived, seconds, self._total), self._listener)
+        finally:
+            with self._moved:
+                self._urgent -= 1
+                self._waiting -= job.wanted.size
+                self._objects_waiting -= 1
+                self._moved.notify_all()
+
+    # -- fetching -------------------------------------------------------------------------------------------------
+
+    def _has_room(self, size: int) -> bool:
+        return self._waiting + size <= _WAITING and self._objects_waiting < _OBJECTS_WAITING
+
+    def _run(self) -> None:
+        jobs = list(self._jobs.values())
+        while jobs:
+            group = _first_group(jobs)
+            del jobs[: len(group)]
+            size = sum(job.wanted.size for job in group)
+            with self._moved:
+                while not (self._stopped.is_set() or self._urgent or not self._objects_waiting or self._has_room(size)):
+                    self._moved.wait()
+                if self._stopped.is_set():
+                    return
+                self._waiting += size
+                self._objects_waiting += len(group)
+            self._fetch(group, self._count)
+
+    def _count(self, size: int) -> None:
+        with self._moved:
+            self._arrived += size
+
+    def _fetch(self, jobs: Sequence[_Job], arrived: Callable[[int], None]) -> None:
+        """Bring objects into the cache; every job ends, also after an error."""
+        try:
+            needed: list[_Job] = []
+            for job in jobs:
+                blob = self._cache.open(job.wanted.sha256, job.wanted.size)
                 if blob is None:
-                    continue
-                stack.enter_context(blob)
-                if not _has_size(name, blob.size, targets[name], state):
-                    continue
-                descriptor = os.open(targets[name].path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-                stack.callback(os.close, descriptor)
-                for offset, length in _ranges(blob.size, part):
-                    running[pool.submit(bring, blob, descriptor, offset, length)] = name
-            for future in as_completed(running):
-                _result(state, running[future], future)
-        except BaseException:
-            state.stop.set()
-            raise
+                    needed.append(job)
+                else:
+                    arrived(job.wanted.size)
+                    job.end(blob)
+            if needed:
+                self._bring(needed, arrived)
+        except Exception as error:
+            for job in jobs:
+                if not job.ended.is_set():
+                    job.end(None, error)
+
+    def _bring(self, jobs: Sequence[_Job], arrived: Callable[[int], None]) -> None:
+        files = {job.wanted.name: LocalFile(self._cache.temporary(), job.wanted.size) for job in jobs}
+        try:
+            if isinstance(self._store, Downloader):
+                faults = _by_itself(self._store, files, arrived)
+            else:
+                faults = self._by_ranges(files, arrived)
+            for job in jobs:
+                fault = faults.get(job.wanted.name)
+                job.end(None if fault else self._cache.adopt(files[job.wanted.name].path, job.wanted.sha256), fault)
+            self._cache.trim()
+        finally:
+            for file in files.values():
+                file.path.unlink(missing_ok=True)
+
+    def _by_ranges(self, files: Mapping[str, LocalFile], arrived: Callable[[int], None]) -> dict[str, TensorDeltaError]:
+        """Bring objects into files; returns the faults of single objects, and raises a failure of the store."""
+        faults: dict[str, TensorDeltaError] = {}
+        failed = threading.Event()
+
+        def check() -> None:
+            if failed.is_set() or self._stopped.is_set():
+                raise InterruptedError
+
+        def begin(name: str) -> StoredBlob:
+            check()
+            return self._store.open(name)
+
+        def bring(blob: StoredBlob, descriptor: int, offset: int, length: int) -> None:
+            check()
+            view = blob.read(offset, length)
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                view, offset = view[written:], offset + written
+            arrived(length)
+
+        with ExitStack() as stack, ThreadPoolExecutor(PARALLEL, thread_name_prefix="tensordelta-get") as pool:
+            try:
+                running: dict[Future[None], str] = {}
+                for name, begun in [(name, pool.submit(begin, name)) for name in files]:
+                    try:
+                        blob = stack.enter_context(begun.result())
+                        _check_size(name, blob.size, files[name])
+                    except TensorDeltaError as fault:
+                        faults[name] = fault
+                        continue
+                    descriptor = os.open(files[name].path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+                    stack.callback(os.close, descriptor)
+                    for offset in range(0, blob.size, self._part):
+                        length = min(self._part, blob.size - offset)
+                        running[pool.submit(bring, blob, descriptor, offset, length)] = name
+                for future in as_completed(running):
+                    try:
+                        future.result()
+                    except TensorDeltaError as fault:
+                        faults.setdefault(running[future], fault)
+            except BaseException:
+                failed.set()
+                raise
+        return faults
 
 
-def _result(state: Transfer, name: str, future: Future[T]) -> T | None:
-    """What a step gave, or None where the object is at fault; a failure of the store or of this machine is raised."""
-    try:
-        return future.result()
-    except TensorDeltaError as fault:
-        state.failed.setdefault(name, fault)
-        return None
+def _by_itself(
+    store: Downloader, files: Mapping[str, LocalFile], arrived: Callable[[int], None]
+) -> dict[str, TensorDeltaError]:
+    """Have a store bring objects into files; see `Downloads._by_ranges`."""
+    faults: dict[str, TensorDeltaError] = {}
+    sizes = store.download(files)
+    for name, file in files.items():
+        try:
+            if name not in sizes:
+                raise NoSuchObject(name, store.address)
+            _check_size(name, sizes[name], file)
+            arrived(file.size)
+        except TensorDeltaError as fault:
+            faults[name] = fault
+    return faults
 
 
-def _ranges(size: int, part: int) -> Iterator[tuple[int, int]]:
-    for offset in range(0, size, part):
-        yield offset, min(part, size - offset)
+def _check_size(name: str, size: int, file: LocalFile) -> None:
+    """Check an object's size before any of its bytes are fetched. Raises IntegrityError."""
+    if size != file.size:
+        raise IntegrityError(f"{size} bytes, not {file.size}", object=name, rule="TD-MAN-013")
+
+
+def _first_group(jobs: Sequence[_Job]) -> list[_Job]:
+    """The jobs at the front that are fetched together: at least one."""
+    group: list[_Job] = []
+    size = 0
+    for job in jobs[:_OBJECTS]:
+        size += job.wanted.size
+        if group and size > _GROUP:
+            break
+        group.append(job)
+    return group

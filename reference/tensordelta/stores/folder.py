@@ -8,19 +8,18 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ..errors import IntegrityError, UntrustedError
 from ..format.names import FOLDERS, is_path
-from .base import DirectBatch, Entry, NoSuchObject, Parts
+from .base import DirectBatch, NoSuchObject, Parts, StoredObject
 
 
 class FileBlob:
-    """A file, read by position; nothing is mapped, so a file cut short under a reader is an error and no crash."""
+    """A file, read by position. It is not mapped, so that truncating it while it is read is an error and no crash."""
 
     def __init__(self, path: Path, *, object: str | None = None) -> None:
-        # Anything else than a regular file is no object; opening a pipe must not wait for its other end.
+        # Only regular files are objects; opening a pipe must not wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self._file = os.fdopen(descriptor, "rb", buffering=0)
         self._object = object or str(path)
@@ -49,9 +48,7 @@ class FileBlob:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
 
@@ -77,11 +74,11 @@ class FolderStore:
         return str(self.root)
 
     def is_foreign(self) -> bool:
-        """True where the folder has contents that are no objects of a chain."""
+        """True if the folder has contents that are no objects of a chain."""
         if not self.root.is_dir():
             return self.root.exists()
         names = {entry.name for entry in self.root.iterdir()}
-        # Hidden names are temporary files, but for a pulled folder's private one.
+        # Hidden names are temporary files, except the private folder of a checkout.
         return any(name not in FOLDERS and not name.startswith(".") for name in names) or ".tensordelta" in names
 
     def _path(self, name: str) -> Path:
@@ -106,7 +103,7 @@ class FolderStore:
             raise NoSuchObject(name, self.address) from None
 
     def size(self, name: str) -> int | None:
-        """An object's size, or None where there is no such object."""
+        """An object's size, or None if there is no such object."""
         try:
             status = self._path(name).stat()
             return status.st_size if stat.S_ISREG(status.st_mode) else None
@@ -114,12 +111,12 @@ class FolderStore:
             return None
 
     def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
-        """Names of the objects under a prefix; files alone, and folders that are links are not followed."""
+        """Names of the objects under a prefix: files only; links to folders are not followed."""
         for name, entry in self._walk(prefix):
             if (after is None or name > after) and is_path(name) and entry.is_file():
                 yield name
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         """The objects under a prefix, with size and age."""
         for name, entry in self._walk(prefix):
             if not is_path(name):
@@ -127,10 +124,10 @@ class FolderStore:
             with suppress(FileNotFoundError, NotADirectoryError):
                 status = entry.stat()
                 if stat.S_ISREG(status.st_mode):
-                    yield Entry(name, status.st_size, status.st_mtime)
+                    yield StoredObject(name, status.st_size, status.st_mtime)
 
     def _walk(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """What lies under a prefix and is no folder, by name."""
+        """Everything under a prefix that is no folder, by name."""
         waiting = [prefix]
         while waiting:
             prefix = waiting.pop()
@@ -152,7 +149,7 @@ class FolderStore:
         sync_folder(path.parent)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write an object durably if there is none of its name; False if there is."""
+        """Write an object durably if there is none of its name; returns False if there is."""
         path, temporary = self._write(name, [data])
         try:
             os.link(temporary, path)
@@ -164,11 +161,11 @@ class FolderStore:
         return True
 
     def batch(self) -> DirectBatch:
-        """A batch; each object is durable when it was put."""
+        """A batch; each object is durable once it was put."""
         return DirectBatch(self)
 
     def delete(self, name: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Remove an object, if there is one."""
         path = self._path(name)
         try:
             os.unlink(path)
@@ -183,7 +180,7 @@ class FolderStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             for each in made:
                 sync_folder(each.parent)
-        # A leading dot keeps the name out of the grammar of objects: readers and listings pass it over.
+        # With a leading dot it is no name of an object: readers and listings skip it.
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
         try:
             with temporary.open("xb") as file:

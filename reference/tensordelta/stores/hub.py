@@ -7,14 +7,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
-from .base import Entry, NoSuchObject, Parts
-from .download import Target
+from .base import NoSuchObject, Parts, StoredObject
+from .download import LocalFile
 from .folder import FileBlob
 from .retries import PASSING, Retries
 from .spool import Waiting, scratch
@@ -43,7 +42,7 @@ def open_hub(address: str, *, options: Mapping[str, Any] | None = None, retries:
 
     Args:
         address: the root.
-        options: `token` and `endpoint`, as for `huggingface_hub.HfApi`, which finds them where they are not given.
+        options: `token` and `endpoint`, as for `huggingface_hub.HfApi`, which has defaults for them.
         retries: how often to try again.
 
     Raises:
@@ -69,7 +68,7 @@ class HubStore:
         bucket: OWNER/NAME.
         root: the prefix in it, without slashes at its ends; empty for all of it.
         token, endpoint: as for `huggingface_hub.HfApi`.
-        retries: how often to try again what the client itself does not.
+        retries: how often to retry what the client itself does not.
     """
 
     exclusive = False
@@ -98,7 +97,7 @@ class HubStore:
     # -- failures -------------------------------------------------------------------------------------------------
 
     def _try(self, operation: str, name: str, work: Callable[[], T]) -> T:
-        """Do something, again where it may pass.
+        """Do something, with retries if the failure may be temporary.
 
         Raises:
             NoSuchObject: the hub says that there is no such file.
@@ -159,7 +158,7 @@ class HubStore:
         return size, memoryview(answer.content)
 
     def size(self, name: str) -> int | None:
-        """An object's size, or None where there is no such object. Raises StoreError."""
+        """An object's size, or None if there is no such object. Raises StoreError."""
         found = self._info([self._path(name)])
         return found[0].size if found else None
 
@@ -167,11 +166,11 @@ class HubStore:
         names = ", ".join(map(self._name, paths))
         return self._try("look", names, lambda: list(self._api.get_bucket_paths_info(self._bucket, paths)))
 
-    def download(self, targets: Mapping[str, Target]) -> dict[str, int]:
-        """Bring objects into files of this machine, several at once, unless they have another size than is expected.
+    def download(self, files: Mapping[str, LocalFile]) -> dict[str, int]:
+        """Bring objects into files of this machine, several at once. Those of another size than expected are left out.
 
         Args:
-            targets: where each object goes, by its name.
+            files: where each object goes, by its name.
 
         Returns:
             The size of each object that exists.
@@ -179,18 +178,18 @@ class HubStore:
         Raises:
             StoreError: the hub failed, or hf-xet.
         """
-        where = {self._path(name): target for name, target in targets.items()}
+        where = {self._path(name): file for name, file in files.items()}
         found = [file for file in self._info(list(where)) if file.path in where]
-        files: list[tuple[str | BucketFile, str | Path]] = [
-            (file, where[file.path].path) for file in found if where[file.path].size in (None, file.size)
+        needed: list[tuple[str | BucketFile, str | Path]] = [
+            (file, where[file.path].path) for file in found if where[file.path].size == file.size
         ]
 
         def download() -> None:
             with _quiet():
-                self._api.download_bucket_files(self._bucket, files)
+                self._api.download_bucket_files(self._bucket, needed)
 
         try:
-            self._try("download", ", ".join(targets), download)
+            self._try("download", ", ".join(files), download)
         except NoSuchObject as error:  # gone in between
             raise StoreError(self.address, "download", error.object, error.reason) from None
         return {self._name(file.path): file.size for file in found}
@@ -201,13 +200,13 @@ class HubStore:
         """Names of the objects under a prefix. Raises StoreError."""
         return (entry.name for entry in self.entries(prefix) if after is None or entry.name > after)
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
         """The objects under a prefix, with size and age. Raises StoreError."""
         from huggingface_hub import BucketFile
 
         path = f"{self._root}{prefix}"
 
-        def collect() -> list[Entry]:
+        def collect() -> list[StoredObject]:
             listed = self._api.list_bucket_tree(self._bucket, path.rstrip("/") or None, recursive=True)
             entries = []
             for file in listed:
@@ -215,14 +214,14 @@ class HubStore:
                     continue
                 name = self._name(file.path)
                 if is_path(name):
-                    # The time of upload is the hub's; `mtime` is what the writer says.
+                    # The time of upload is by the hub's clock, `mtime` by the writer's.
                     time = file.uploaded_at or file.mtime
-                    entries.append(Entry(name, file.size, None if time is None else time.timestamp()))
+                    entries.append(StoredObject(name, file.size, None if time is None else time.timestamp()))
             return entries
 
         try:
             return iter(self._try("listing", prefix, collect))
-        except NoSuchObject:  # the hub says so of a folder without files
+        except NoSuchObject:  # the hub's answer for a folder without files
             return iter(())
 
     # -- writing --------------------------------------------------------------------------------------------------
@@ -233,7 +232,7 @@ class HubStore:
             self._send({name: waiting})
 
     def _send(self, objects: Mapping[str, Waiting]) -> None:
-        """Put objects in one call, and those that the hub refused in further ones."""
+        """Put objects in one call, and those that the hub refused in further calls."""
         from huggingface_hub.errors import BucketBatchError
 
         left = {self._path(name): waiting for name, waiting in objects.items()}
@@ -258,21 +257,21 @@ class HubStore:
             raise StoreError(self.address, "put", error.object, error.reason) from None
 
     def create(self, name: str, data: bytes) -> bool:
-        """Look whether the name is free, put, and read back; False if another object has the name. Raises StoreError.
+        """Look whether the name is free, put, and read back; returns False if it is taken. Raises StoreError.
 
-        Where two writers do this at the same time, the one whose bytes are not there in the end gets False.
+        Of two writers that do this at the same time, the one whose bytes were overwritten gets False.
         """
         if self.size(name) is not None:
             return False
         failed: StoreError | None = None
         try:
             self.put(name, [data])
-        except StoreError as error:  # the answer may have got lost, and not the object
+        except StoreError as error:  # perhaps only the answer was lost
             failed = error
         for attempt in range(1, self.retries.attempts + 1):
             try:
                 return self.read(name) == data
-            except NoSuchObject:  # put, but not yet to be seen
+            except NoSuchObject:  # put, but not yet visible
                 if failed is not None:
                     raise failed from None
                 if attempt < self.retries.attempts:
@@ -280,11 +279,11 @@ class HubStore:
         raise StoreError(self.address, "create", name, "was put, and cannot be read back")
 
     def batch(self) -> HubBatch:
-        """A batch whose objects wait on this machine's disk, and are put in one call when it ends."""
+        """A batch that stores objects on this machine's disk, and puts them in one call when it ends."""
         return HubBatch(self)
 
     def delete(self, name: str) -> None:
-        """Remove an object; nothing happens where there is none. Raises StoreError."""
+        """Remove an object, if there is one. Raises StoreError."""
         path = self._path(name)
         try:
             self._try("delete", name, lambda: self._api.batch_bucket_files(self._bucket, delete=[path]))
@@ -306,7 +305,7 @@ class HubStore:
 
 
 class HubBlob:
-    """A file of a bucket; its first bytes came with its size, the others come when they are asked for, all at once."""
+    """A file of a bucket. Its first bytes came with its size; the others are downloaded at once, on first use."""
 
     def __init__(self, store: HubStore, name: str, size: int, head: memoryview) -> None:
         self._store = store
@@ -327,7 +326,7 @@ class HubBlob:
         with self._lock:
             if self._file is None:
                 with scratch() as path:
-                    size = self._store.download({self._name: Target(path, self.size)}).get(self._name)
+                    size = self._store.download({self._name: LocalFile(path, self.size)}).get(self._name)
                     if size != self.size:
                         raise IntegrityError("changed while it was read", object=self._name, rule="TD-SEC-002")
                     self._file = FileBlob(path, object=self._name)
@@ -336,19 +335,21 @@ class HubBlob:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.__exit__(kind, error, trace)
+            self._file.__exit__()
 
 
 class HubBatch:
-    """Gathers objects for one call; a context. What is too much for this machine's disk goes in earlier calls."""
+    """Gathers objects for one call; a context manager. Threads may share it.
+
+    When they become too many, or too much for this machine's disk, those that wait are put in an earlier call.
+    """
 
     def __init__(self, store: HubStore) -> None:
         self._store = store
         self._waiting: dict[str, Waiting] = {}
+        self._bytes = self._files = 0
         self._lock = threading.Lock()
 
     def put(self, name: str, parts: Parts) -> None:
@@ -356,40 +357,36 @@ class HubBatch:
         waiting = Waiting(parts)
         with self._lock:
             if name in self._waiting:
+                self._count(self._waiting[name], -1)
                 self._waiting.pop(name).close()
             self._waiting[name] = waiting
-            if (
-                len(self._waiting) >= _FILES
-                or sum(each.size for each in self._waiting.values()) >= _BYTES
-                or sum(each.on_disk for each in self._waiting.values()) >= _OPEN
-            ):
-                self._send()
+            self._count(waiting, 1)
+            if len(self._waiting) >= _FILES or self._bytes >= _BYTES or self._files >= _OPEN:
+                self._end(send=True)
 
-    def _send(self) -> None:
+    def _count(self, waiting: Waiting, sign: int) -> None:
+        self._bytes += sign * waiting.size
+        self._files += sign * waiting.on_disk
+
+    def _end(self, *, send: bool) -> None:
         try:
-            if self._waiting:
+            if self._waiting and send:
                 self._store._send(self._waiting)
         finally:
             for waiting in self._waiting.values():
                 waiting.close()
-            self._waiting = {}
+            self._waiting, self._bytes, self._files = {}, 0, 0
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._lock:
-            if error is not None:
-                for waiting in self._waiting.values():
-                    waiting.close()
-                self._waiting = {}
-            self._send()
+            self._end(send=error is None)
 
 
 class _ShortError(Exception):
-    """Fewer bytes came than the hub had announced."""
+    """The hub sent fewer bytes than it announced."""
 
 
 _quiet_lock = threading.Lock()
@@ -399,7 +396,7 @@ _quiet_restore = False
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the client's bars off the terminal, which is the caller's."""
+    """Suppress the client's progress bars: the terminal is the caller's."""
     global _quiet_users, _quiet_restore
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -419,27 +416,27 @@ def _quiet() -> Iterator[None]:
 
 
 def is_client_error(error: Exception) -> bool:
-    """True for what the client, its transport or hf-xet raise."""
-    # hf-xet says RuntimeError as well, of whatever it has no name for.
+    """True for errors of the client, its transport or hf-xet."""
+    # hf-xet raises RuntimeError for failures without a type of their own.
     return isinstance(error, (OSError, RuntimeError, _ShortError)) or any(
         kind.__module__.startswith(("huggingface_hub", "hf_xet", "httpx")) for kind in type(error).__mro__
     )
 
 
 def _status(error: Exception) -> int | None:
-    """The status of the answer, or None where there was none."""
+    """The status of the answer, or None if there was none."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
 
 
 def _passing(error: Exception) -> bool:
-    """True where another try makes sense that the client has not made itself."""
+    """True if a retry makes sense that the client has not made itself."""
     from huggingface_hub.errors import BucketBatchError, HfHubHTTPError
 
     if isinstance(error, BucketBatchError):
         return bool(error.failures) or _status(error) in PASSING
     if isinstance(error, HfHubHTTPError):
-        return False  # the client has tried often enough
+        return False  # the client has retried already
     if type(error).__name__ in ("XetAuthenticationError", "XetObjectNotFoundError"):
         return False
     return isinstance(error, (ConnectionError, TimeoutError, RuntimeError, _ShortError)) and not _CLIENT_ERROR.search(

@@ -1,4 +1,4 @@
-"""Trying again: time-outs, throttling and faults of a server pass (SPEC.md section 12.1)."""
+"""Retries: time-outs, throttling and server errors may be temporary (SPEC.md section 12.1)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger("tensordelta")
 
-#: Answers of a server that may be others a moment later.
+#: Status codes that may be different a moment later.
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often, and after how long, a store tries again.
+    """How often, and after how long, a store retries. Threads and processes may share it.
 
     Attributes:
-        attempts: how often an operation is tried in all.
+        attempts: number of tries in all.
         first: seconds before the second try; each wait is twice the one before.
-        longest: seconds that no wait exceeds.
+        longest: the longest wait, in seconds.
     """
 
     attempts: int = 5
@@ -35,12 +35,12 @@ class Retries:
         """Call `work` until it succeeds.
 
         Args:
-            work: what may be done again.
-            passing: tells of an error whether another try makes sense.
-            what: what is tried, for the log.
+            work: an operation that may be repeated.
+            passing: True for an error that may be temporary.
+            what: the operation, for the log.
 
         Raises:
-            Exception: that of the last try, or the first one that does not pass.
+            Exception: the error of the last try, or the first one that is not temporary.
         """
         for attempt in range(1, self.attempts + 1):
             try:
@@ -53,5 +53,5 @@ class Retries:
         raise AssertionError("an operation is tried once at least")
 
     def wait(self, attempt: int) -> None:
-        """Wait after a failed try, numbered from 1; many readers that failed together do not come back together."""
+        """Wait after a failed try, numbered from 1; by a random factor, so that many readers do not retry together."""
         time.sleep(min(self.first * 2 ** (attempt - 1), self.longest) * random.uniform(0.5, 1.0))

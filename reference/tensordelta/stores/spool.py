@@ -1,4 +1,4 @@
-"""Objects on their way to a store: small ones wait in memory, others in files without a name."""
+"""Objects on their way to a store: small ones are kept in memory, others in unnamed files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 from ..errors import UntrustedError
 from .base import Parts
 
-#: Bytes of an object that waits in memory.
+#: Largest object that is kept in memory, in bytes.
 _SMALL = 1 << 18
 _CACHE = "TENSORDELTA_CACHE"
-#: How names of folders begin that are needed for a moment, and seconds after which nobody needs them.
+#: Prefixes of temporary folders, and seconds after which they are abandoned.
 SCRATCH, PRIVATE = ".scratch-", ".private-"
 STALE = 86_400
 
@@ -28,10 +27,10 @@ def cache_root(*, make: bool = False) -> Path:
     """The cache folder of this user: $TENSORDELTA_CACHE, or `tensordelta` in the user's own cache folder.
 
     Args:
-        make: make it where it is absent, for this user alone. Where that fails, what needs the folder fails.
+        make: make it if it is absent, for this user alone. If that fails, its first use will fail.
 
     Raises:
-        UntrustedError: other users can write to it: snapshots and records in it are taken for this user's own.
+        UntrustedError: other users can write to it, but snapshots and records in it are trusted.
     """
     named = os.environ.get(_CACHE)
     root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tensordelta")
@@ -54,12 +53,12 @@ def cache_root(*, make: bool = False) -> Path:
 
 
 class Waiting:
-    """The bytes of an object that were taken and can be sent, more than once; a context.
+    """The bytes of an object, which can be sent more than once; a context manager.
 
-    A file has no name, so that nothing is left where the process dies.
+    A file has no name, so that nothing is left of it if the process dies.
 
     Args:
-        parts: the bytes; read at once.
+        parts: the bytes; read by the constructor.
 
     Attributes:
         size: their number.
@@ -92,16 +91,16 @@ class Waiting:
 
     @property
     def content(self) -> bytes | Path:
-        """The bytes, or the path of a file that has them, good for this process until `close`."""
+        """The bytes, or the path of a file that has them, valid in this process until `close`."""
         return bytes(self._small) if self._file is None else Path(f"/proc/self/fd/{self._file.fileno()}")
 
     @property
     def on_disk(self) -> bool:
-        """True where the bytes wait in a file."""
+        """True if the bytes are in a file."""
         return self._file is not None
 
     def close(self) -> None:
-        """Give the bytes up."""
+        """Free the bytes."""
         self._small.clear()
         if self._file is not None:
             self._file.close()
@@ -109,14 +108,12 @@ class Waiting:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def sweep(root: Path) -> None:
-    """Remove what processes that died have left in the cache folder."""
+    """Remove temporary folders that killed processes have left in the cache folder."""
     now = time.time()
     with suppress(FileNotFoundError), os.scandir(root) as scan:
         for entry in scan:
@@ -128,7 +125,7 @@ def sweep(root: Path) -> None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A path for a file that is needed for a moment; whoever wants it for longer opens it."""
+    """A path for a temporary file, which is removed at the end; an open file stays readable."""
     root = cache_root(make=True)
     sweep(root)
     with tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH) as folder:

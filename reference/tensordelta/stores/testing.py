@@ -7,8 +7,8 @@
         def store(self):
             return MyStore(...)        # empty, for each test a new one
 
-Where a second process would see another store object, override `again`, so that what is durable is told from what is
-merely remembered.
+If a second process would use another store object, override `again`, so that the tests see what is durable and not
+what the store merely remembers.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ NAMES = (
     "packs/-_.-",
     f"packs/{'x' * 194}",
 )
-#: What is no name of an object, since it could leave the root or differs between stores.
+#: Not names of objects, since they could leave the root or differ between stores.
 NO_NAMES = ("", "/", "..", "../x", "packs/../x", "/x", "x/", "a//b", ".x", "packs/.x", "a b", "ü", "a\\b", "x" * 201)
 
 
 class StoreTests:
-    """What each store has to do, whatever it is made of. Subclass it and give a `store` fixture."""
+    """What every store must do. Subclass it and define a `store` fixture."""
 
     #: Bytes of a large object: more than any store sends in one piece.
     large = 20 << 20
@@ -58,14 +58,14 @@ class StoreTests:
         raise NotImplementedError("override the fixture `store`")
 
     def again(self, store: Any) -> Store:
-        """Another way to the same objects, as a second process has it; by default the same store."""
+        """The store as a second process opens it; by default the same object."""
         result: Store = store
         return result
 
     # -- what it says of itself -----------------------------------------------------------------------------------
 
     def test_what_it_says_of_itself(self, store: Any) -> None:
-        """An address for people, and whether `create` is atomic and reads are far."""
+        """An address for people, and whether `create` is atomic and reads cross a network."""
         assert isinstance(store.address, str) and store.address
         assert isinstance(store.exclusive, bool) and isinstance(store.remote, bool)
 
@@ -73,7 +73,7 @@ class StoreTests:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_put_and_read(self, store: Any, name: str) -> None:
-        """What was put is read back, by whoever looks."""
+        """What was put is read back, by this process and by others."""
         store.put(name, [b"one ", memoryview(b"two")])
         for each in (store, self.again(store)):
             assert each.read(name) == b"one two"
@@ -81,7 +81,7 @@ class StoreTests:
             assert list(each.names("")) == [name]
 
     def test_names_are_told_apart(self, store: Any) -> None:
-        """Letters of either case are different names, and no name hides one that begins like it."""
+        """Names are case-sensitive, and no name hides one that begins like it."""
         contents = {name: name.encode() for name in (*NAMES, "packs/X", "packs/x", "packs/xx", "packs/a.b")}
         for name, data in contents.items():
             store.put(name, [data])
@@ -106,7 +106,7 @@ class StoreTests:
             assert self.again(store).size("latest.json") == len(data)
 
     def test_an_empty_object(self, store: Any) -> None:
-        """Nothing is something: an object of no bytes exists."""
+        """An object without bytes exists."""
         store.put("files/empty", [])
         other = self.again(store)
         assert other.read("files/empty") == b"" and other.size("files/empty") == 0
@@ -115,7 +115,7 @@ class StoreTests:
             assert blob.size == 0 and bytes(blob.read(0, 0)) == b""
 
     def test_a_missing_object(self, store: Any) -> None:
-        """Reading an absent object raises `NoSuchObject`, or another `MissingError`, with the name of the object."""
+        """An absent object is `missing`, by name, also if an object's name begins like it."""
         store.put("packs/abc", [b"x"])
         for name in ("packs/ab", "packs/abcd", "packs", "none", "none/none"):
             assert store.size(name) is None
@@ -147,7 +147,7 @@ class StoreTests:
             assert hashlib.sha256(blob.read(0, blob.size)).digest() == hashlib.sha256(expected).digest()
 
     def test_parts_that_fail(self, store: Any) -> None:
-        """Where the parts end in an error, there is no object, nor a part of one."""
+        """If the parts end in an error, there is no object, nor a part of one."""
 
         def parts() -> Iterator[bytes]:
             yield b"x" * (1 << 20)
@@ -161,7 +161,7 @@ class StoreTests:
 
     @pytest.mark.parametrize("size", [10, 200_000])
     def test_ranges(self, store: Any, size: int) -> None:
-        """Any range, in any order, and nothing beyond the end."""
+        """Any range is read, in any order, but none beyond the end."""
         data = bytes(range(256)) * (size // 256) + bytes(range(size % 256))
         store.put("packs/some", [data])
         with self.again(store).open("packs/some") as blob:
@@ -183,7 +183,7 @@ class StoreTests:
     # -- create ---------------------------------------------------------------------------------------------------
 
     def test_create(self, store: Any) -> None:
-        """The first one has the name; a second one leaves it alone, even with the same bytes."""
+        """The first call creates the object; a second one does not change it, even with the same bytes."""
         assert store.create("manifests/000000000000.json", b"first") is True
         assert store.create("manifests/000000000000.json", b"second") is False
         assert store.create("manifests/000000000000.json", b"first") is False
@@ -193,7 +193,7 @@ class StoreTests:
         assert self.again(store).read("chain.json") == b"put"
 
     def test_a_race_to_create(self, store: Any) -> None:
-        """Of eight that want one name exactly one gets it, where the store promises so; the bytes are the winner's."""
+        """Of eight calls for one name exactly one succeeds, if the store is exclusive; the bytes are the winner's."""
         start = threading.Barrier(8)
 
         def create(number: int) -> bool:
@@ -271,13 +271,13 @@ class StoreTests:
         }
 
     def test_a_batch_without_objects(self, store: Any) -> None:
-        """Nothing to put is nothing to do."""
+        """A batch may be empty."""
         with store.batch():
             pass
         assert list(store.names("")) == []
 
     def test_a_batch_that_is_abandoned(self, store: Any) -> None:
-        """An error in the block comes out as it is; what was put may be there, with all of its bytes, or not."""
+        """An error in the block is raised unchanged; an object that was put is there as a whole, or not at all."""
         with pytest.raises(RuntimeError, match="abandoned"), store.batch() as batch:
             batch.put("packs/1", [b"whole"])
             raise RuntimeError("abandoned")
@@ -286,7 +286,7 @@ class StoreTests:
     # -- delete ---------------------------------------------------------------------------------------------------
 
     def test_delete(self, store: Any) -> None:
-        """A deleted object is gone, once and for all; its neighbours stay, and its name is free."""
+        """A deleted object is gone, its neighbours stay, and its name is free."""
         for name in ("packs/a", "packs/a/b", "packs/ab") if store.remote else ("packs/a", "packs/ab"):
             store.put(name, [b"x"])
         store.delete("packs/a")
@@ -296,3 +296,29 @@ class StoreTests:
         assert other.size("packs/a") is None and "packs/a" not in set(other.names(""))
         assert other.read("packs/ab") == b"x"
         assert store.create("packs/a", b"new") is True and other.read("packs/a") == b"new"
+
+    # -- threads --------------------------------------------------------------------------------------------------
+
+    def test_threads_share_a_store(self, store: Any) -> None:
+        """All operations at the same time, each thread on objects of its own."""
+        start = threading.Barrier(6)
+
+        def work(number: int) -> None:
+            start.wait()
+            prefix, data = f"packs/{number}/", b"%d" % number
+            for step in range(3):
+                name = f"{prefix}{step}"
+                if step % 2:
+                    store.put(name, [data, b"-%d" % step])
+                else:
+                    assert store.create(name, data + b"-%d" % step)
+                assert store.read(name) == data + b"-%d" % step and store.size(name) == len(data) + 2
+            with store.batch() as batch:
+                batch.put(f"{prefix}3", [data])
+            assert {entry.name for entry in store.entries(prefix)} == {f"{prefix}{step}" for step in range(4)}
+            store.delete(f"{prefix}0")
+            assert sorted(store.names(prefix)) == [f"{prefix}{step}" for step in range(1, 4)]
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(work, range(6)))
+        assert len(list(self.again(store).names("packs/"))) == 18

@@ -240,6 +240,19 @@ def test_shortcuts_that_are_left_out(source: Store) -> None:
     check(target, range(VERSIONS))
 
 
+def test_an_edge_from_another_base_is_no_way(source: Store) -> None:
+    """As for a reader: the version is rebuilt over other edges, and the versions on that route are copied."""
+    skip = shortcut_name(5, 2)
+    value = json.loads(source.objects[skip])
+    digits = value["base"]["fingerprint"]
+    value["base"]["fingerprint"] = ("1" if digits[0] == "0" else "0") + digits[1:]
+    source.objects[skip] = json.dumps(value).encode()
+    target = Store()
+    assert td.copy(source, target, {2, 5}).supporting == [3, 4]
+    for version in (2, 3, 4, 5):
+        assert td.open(target, threads=1).load(version).equals(STATES[version])
+
+
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 #: Which object is altered or gone, and the rules that this breaks.
@@ -443,7 +456,7 @@ def test_objects_run_side_by_side(source: Store) -> None:
 
     def open_(name: str) -> MemoryBlob:
         if name.startswith(("packs/", "layouts/", "fingerprints/")) and not met.is_set():
-            meeting.wait(timeout=20)
+            meeting.wait(timeout=60)
             met.set()
         return opened(name)
 

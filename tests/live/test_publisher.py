@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -390,6 +391,18 @@ def test_skip_deltas_and_full_versions_by_number(chain: td.Chain) -> None:
     check_sound(chain)
 
 
+def test_a_condition_that_is_asked_twice_loses_no_shortcut(chain: td.Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking whether something is due changes nothing."""
+
+    class Twice(threading.Condition):
+        def wait_for(self, predicate: Callable[[], object], timeout: float | None = None) -> Any:
+            return super().wait_for(predicate, timeout) and predicate()
+
+    monkeypatch.setattr(threading, "Condition", Twice)
+    publish_all(chain, range(9), skip=(2, 4))
+    assert shortcuts(chain) == sorted([(2, 0), (4, 0), (4, 2), (6, 4), (8, 4), (8, 6)], key=str)
+
+
 def test_without_policies_there_are_no_shortcuts(chain: td.Chain) -> None:
     publish_all(chain, range(9), skip=())
     assert shortcuts(chain) == []
@@ -520,7 +533,7 @@ def test_a_process_that_was_killed_is_gone_on_from(
 ) -> None:
     root = tmp_path / "chain"
     td.open(root, create=True).publish(weights(0))
-    paths = [str(Path(__file__).parent), str(Path(td.__file__).parents[1])]
+    paths = [str(Path(__file__).parents[1]), str(Path(td.__file__).parents[1])]
     killed = subprocess.run(
         [sys.executable, "-c", _DRIVER, str(root), when, operation, part, str(skip)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
@@ -541,7 +554,7 @@ def test_a_process_that_was_killed_is_gone_on_from(
 
 @pytest.mark.slow
 def test_the_benchmark_runs(tmp_path: Path) -> None:
-    program = Path(__file__).parents[1] / "reference" / "benchmarks" / "background.py"
+    program = Path(__file__).parents[2] / "reference" / "benchmarks" / "background.py"
     target = tmp_path / "figures.json"
     sizes = ["--size", "1MiB", "--catch-up-size", "256KiB", "--rounds", "1", "--threads", "1"]
     subprocess.run(
