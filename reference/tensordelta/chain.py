@@ -60,7 +60,7 @@ class Chain:
         self._reader = reader
         self._signer = signer
         self._made = made  # the bytes of chain.json, if this object has just created it
-        self._publishing = threading.Lock()
+        self._publishing = threading.RLock()
         self._signing = threading.Lock()
         self._signers: dict[SecretKey, Publisher] = {}
         self._arrays = ArrayStates()

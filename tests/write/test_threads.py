@@ -183,3 +183,18 @@ def test_a_folder_is_one_threads_at_a_time(tmp_path: Path) -> None:
         thread.join()
     assert "another thread is working on it" in refused[0].reason
     assert checkout.pull(chain._reader).version == 0
+
+
+def test_a_listener_may_publish(tmp_path: Path) -> None:
+    more = iter([weights(1)])
+
+    def listener(event: td.Event) -> None:
+        if event.kind == "published":
+            for each in more:
+                chain.publish(each)
+
+    chain = td.open(tmp_path / "chain", create=True, on_event=listener)
+    chain.publish(weights(0))
+    assert chain.versions() == [0, 1]
+    assert chain.publish(weights(2)).base == 1
+    assert td.open(chain.address).verify(deep=True).ok

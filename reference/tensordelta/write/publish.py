@@ -39,10 +39,10 @@ class Publisher:
             default one of its own.
     """
 
-    def __init__(self, writer: Writer, turns: threading.Lock | None = None) -> None:
+    def __init__(self, writer: Writer, turns: threading.RLock | None = None) -> None:
         self._writer = writer
         self._reader = writer.reader
-        self._turns = turns or threading.Lock()
+        self._turns = turns or threading.RLock()  # a listener may publish
         self._snapshot = Snapshot(writer.reader)
 
     def publish(
