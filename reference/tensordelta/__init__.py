@@ -33,9 +33,8 @@ from .keep.pins import Pin
 from .live.follow import Follower
 from .live.publisher import BackgroundPublisher, Ticket
 from .opening import open
-from .read.history import History
-from .read.plan import Plan
-from .read.published import Published
+from .read.history import History, Published
+from .read.routes import Plan
 from .read.verify import Verification
 from .state.state import State, read_state
 from .state.update import Patch, Update

@@ -26,10 +26,9 @@ from .live.follow import follow, follow_folder
 from .live.publisher import BackgroundPublisher
 from .live.watch import Watch, pursue
 from .read import part
-from .read.history import History
-from .read.plan import Plan
-from .read.published import Published
+from .read.history import History, Published
 from .read.reader import Reader
+from .read.routes import Plan
 from .read.trust import Trust
 from .read.verify import Verification, verify
 from .state.arrays import ArrayStates

@@ -13,9 +13,8 @@ from .format.manifest import Manifest
 from .keep.collect import Collected
 from .keep.copy import Copied
 from .keep.pins import Pin
-from .read.history import History
-from .read.plan import Plan
-from .read.published import Published
+from .read.history import History, Published
+from .read.routes import Plan
 from .read.verify import Verification
 from .state.state import State
 from .tables import Table, as_facts, as_table, bytes_text, percent_text, ratio_text
@@ -41,9 +40,6 @@ def _fields(result: object, names: str) -> dict[str, object]:
     return {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in values.items()}
 
 
-# -- errors ----------------------------------------------------------------------------------------------------------
-
-
 @as_table.register
 def _(fault: TensorDeltaError) -> Table:
     return fields_table(
@@ -58,9 +54,6 @@ def _(fault: TensorDeltaError) -> Table:
 @as_facts.register
 def _(fault: TensorDeltaError) -> dict[str, object]:
     return {"error": fault.name, "object": fault.object, "rule": fault.rule, "message": str(fault)}
-
-
-# -- states and what differs -----------------------------------------------------------------------------------------
 
 
 @as_table.register
@@ -105,9 +98,6 @@ def _(diff: Diff) -> dict[str, object]:
         **_fields(diff, "size ratio bits_per_change"),
         "tensors": tensors,
     }
-
-
-# -- versions --------------------------------------------------------------------------------------------------------
 
 
 @as_table.register
@@ -176,9 +166,6 @@ def _versions_table(versions: Iterable[Published], title: str) -> Table:
     return Table(title, columns, rows)
 
 
-# -- routes, pulls and checks ----------------------------------------------------------------------------------------
-
-
 @as_table.register
 def _(plan: Plan) -> Table:
     start = "nothing" if plan.base is None else f"version {plan.base}"
@@ -228,9 +215,6 @@ def _(found: Verification) -> Table:
 @as_facts.register
 def _(found: Verification) -> dict[str, object]:
     return {"ok": found.ok, "versions": list(found.versions), "faults": [as_facts(fault) for fault in found.faults]}
-
-
-# -- what is kept ----------------------------------------------------------------------------------------------------
 
 
 @as_table.register

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Self
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -53,9 +52,7 @@ class Folder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager
@@ -77,21 +74,14 @@ class Folder:
         finally:
             os.close(held)
 
-    def folder(self, name: str, *, make: bool = False, mode: int = 0o777) -> Folder:
+    def folder(self, name: str) -> Folder:
         """A folder below this one, with a descriptor of its own.
-
-        Args:
-            make: make it and its parents where they are absent.
-            mode: permissions of a folder that is made.
 
         Raises:
             FileNotFoundError: it is absent.
             NotADirectoryError: it, or a parent, is a link or no folder.
         """
-        with self._parent(name, make=make) as (parent, last):
-            if make:
-                with suppress(FileExistsError):
-                    os.mkdir(last, mode, dir_fd=parent)
+        with self._parent(name) as (parent, last):
             return Folder(self.path / name, _opened_folder(last, parent))
 
     def status(self, name: str = "") -> os.stat_result:

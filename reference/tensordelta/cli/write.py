@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..format.names import check_annotations, shortcut_name
-from ..read.published import Published
+from ..read.history import Published
 from ..results import annotations_text, fields_table
 from ..state.checkpoint import open_checkpoint
 from ..tables import Table, bytes_text, percent_text, ratio_text

@@ -216,8 +216,6 @@ def _draw(path: Path, rows: Sequence[Row]) -> Path | None:
     return path
 
 
-# -- the trainer -----------------------------------------------------------------------------------------------------
-
 _Array = NDArray[np.float32]
 _Integers = NDArray[np.int64]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ..read.published import Published
+from ..read.history import Published
 from ..tables import bytes_text
 
 if TYPE_CHECKING:

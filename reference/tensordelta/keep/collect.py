@@ -153,8 +153,6 @@ class _Collector:
     def _is_old(self, listing: Listing, name: str) -> bool:
         return listing.is_old(name, self._policy.grace)
 
-    # -- what is deleted ------------------------------------------------------------------------------------------
-
     def _members_to_delete(self, listing: Listing, choice: Choice, dropped: Sequence[int]) -> Iterator[str]:
         """Manifests and shortcuts, each before its signature, in an order that leaves a whole chain at every moment."""
         useless = [

@@ -154,8 +154,6 @@ class _Copier:
         if document.chain != self._reader.chain:
             raise ConflictError(f"is chain {document.chain}, not {self._reader.chain}", object=CHAIN, rule="TD-OBJ-010")
 
-    # -- objects --------------------------------------------------------------------------------------------------
-
     @staticmethod
     def _groups(versions: Iterable[Selected]) -> Iterator[list[Selected]]:
         """Versions whose objects are put together: few enough that an interruption loses little."""
@@ -232,8 +230,6 @@ class _Copier:
         self._done += count
         if self._progress is not None and count:
             self._progress(self._done, self._total)
-
-    # -- commits --------------------------------------------------------------------------------------------------
 
     def _commit(self, version: Selected) -> None:
         """Create a version's manifest, and then the shortcuts to it."""

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 from ..errors import MissingError
 from ..keep.collect import Collected
 from ..keep.policy import GRACE
-from ..read.plan import Plan
-from ..read.published import Published
+from ..read.history import Published
+from ..read.routes import Plan
 from ..stores import cache_root
 from ..write.encoder import Order, Values
 

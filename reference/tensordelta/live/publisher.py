@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..codecs.words import Words
 from ..format.layout import Layout
-from ..read.published import Published
+from ..read.history import Published
 from ..state.state import State
 from ..threads import ordered_map, thread_count
 from ..write.encoder import Codecs, Order, Values

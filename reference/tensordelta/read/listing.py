@@ -115,8 +115,6 @@ class Members:
         """The members that lead to a version; none where it is not listed."""
         return [version, *self._shortcuts[version]] if version in self._shortcuts else []
 
-    # -- what has been read ---------------------------------------------------------------------------------------
-
     def own(self, version: int) -> Manifest:
         """A version's own manifest.
 
@@ -184,8 +182,6 @@ class Members:
         arc = _arc(member, None if found.base is None else found.base.version, found.size)
         self._rates.setdefault(arc.kind, []).append(found.size / arc.scale)
         self._medians.clear()
-
-    # -- the likely cost of unread edges ------------------------------------------------------------------------------
 
     def found(self, member: Member) -> Manifest | None:
         """A member that was read, whether or not it can be used; None for any other."""

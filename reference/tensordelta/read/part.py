@@ -109,9 +109,6 @@ def load_part(reader: Reader, version: int, names: Collection[str], held: State 
     return state
 
 
-# -- what is held -----------------------------------------------------------------------------------------------------
-
-
 def _copy(state: State, names: Collection[str], budget: Budget) -> State:
     """The tensors of `names` that a state has, in memory of their own, under the version that it remembers."""
     layout = Layout(tuple(tensor for tensor in state.layout.tensors if tensor.name in names))
@@ -200,9 +197,6 @@ def _check_base(reader: Reader, edge: Edge, base: Base, names: Collection[str], 
 def _unproven(reason: str, edge: Edge) -> UnsupportedError:
     advice = "Load the whole version instead."
     return UnsupportedError(reason, object=edge.name, rule=_UNPROVEN, advice=advice)
-
-
-# -- edges ------------------------------------------------------------------------------------------------------------
 
 
 class _Hop:

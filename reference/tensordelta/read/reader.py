@@ -25,9 +25,8 @@ from ..threads import ordered_map, thread_count
 from .documents import Documents
 from .listing import Member, Members
 from .packs import Packs, SourceError, Sources, default_memory
-from .plan import Plan
 from .prepare import Allocate, Arena, Budget, Preparation, zeros
-from .routes import EXACT, Edge, Fault, Held, Planner
+from .routes import EXACT, Edge, Fault, Held, Plan, Planner
 from .trust import Trust
 
 R = TypeVar("R")

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..errors import MissingError, StoreError, TensorDeltaError, WrongBaseError
 from ..format.manifest import Base, Manifest, check_features
 from ..format.names import ShortcutName, manifest_name
+from ..tables import Shown
 from .listing import Arc, Member, Members, member_name
 
 #: The error of an edge: one of the closed set, or the failure of a source that has a pack of it.
@@ -60,6 +61,31 @@ class Edge:
 
 class _ReadEnoughError(Exception):
     """The search would read more objects than it may."""
+
+
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
+    """The route to a version.
+
+    Attributes:
+        version: where it ends.
+        base: the version that the reader holds; None for nothing.
+        edges: its edges in order; empty where the version is held already.
+    """
+
+    version: int
+    base: int | None
+    edges: Sequence[Edge]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its packs."""
+        return sum(edge.manifest.size for edge in self.edges)
+
+    @property
+    def route(self) -> tuple[str, ...]:
+        """Names of its manifests and shortcuts."""
+        return tuple(edge.name for edge in self.edges)
 
 
 class Planner:

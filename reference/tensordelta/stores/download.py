@@ -145,8 +145,6 @@ class Downloads:
             self._thread.join(_PATIENCE)  # a request that cannot be stopped ends, and cleans up, by itself
         self._jobs.clear()
 
-    # -- taking ---------------------------------------------------------------------------------------------------
-
     def take(self, wanted: Wanted, *, anew: bool = False) -> CachedBlob:
         """An object's file, as soon as it has arrived. Its size is right; its bytes are not proven.
 
@@ -190,8 +188,6 @@ class Downloads:
                 self._waiting -= job.wanted.size
                 self._objects_waiting -= 1
                 self._moved.notify_all()
-
-    # -- fetching -------------------------------------------------------------------------------------------------
 
     def _has_room(self, size: int) -> bool:
         return self._waiting + size <= _WAITING and self._objects_waiting < _OBJECTS_WAITING

@@ -21,8 +21,8 @@ from ..format.documents import LatestDocument
 from ..format.layout import Layout
 from ..format.manifest import Base, FileEntry, Manifest, PackEntry, parse_manifest
 from ..format.names import LATEST, ShortcutName, file_name, fingerprints_name, layout_name, now
+from ..read.history import Published, describe
 from ..read.listing import Member, member_name
-from ..read.published import Published, describe
 from ..read.reader import Reader
 from ..state.checkpoint import INDEX_SUFFIX
 from ..stores import Batch, Parts
@@ -69,8 +69,6 @@ class Commit:
         with writer.reader.store.batch() as batch:
             yield cls(writer, batch, member, before, started)
 
-    # -- objects --------------------------------------------------------------------------------------------------
-
     def put_pack(self, entry: PackEntry, parts: Parts) -> None:
         """Put a pack, unless its entry says that it lies elsewhere."""
         if entry.path is not None:
@@ -106,8 +104,6 @@ class Commit:
     def _put(self, name: str, data: bytes) -> None:
         self._batch.put(name, [data])
         self.size += len(data)
-
-    # -- the manifest ---------------------------------------------------------------------------------------------
 
     def create(self, manifest: Manifest, adopt: Callable[[], Manifest]) -> Manifest:
         """Create the manifest, which is the commit, and sign it; for a version, then put the hint.

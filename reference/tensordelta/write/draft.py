@@ -33,7 +33,7 @@ from ..format import strict_json
 from ..format.layout import MAX_LAYOUT, Layout
 from ..format.manifest import Manifest, PackEntry
 from ..format.names import fingerprints_name, manifest_name, pack_name
-from ..read.published import Published
+from ..read.history import Published
 from ..stores.download import PARALLEL
 from ..threads import ordered_map
 from .commit import Commit, Contents, Files, base_of, digest_layout, file_entries

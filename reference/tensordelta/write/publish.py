@@ -15,7 +15,7 @@ import numpy as np
 
 from ..format.manifest import Base, Manifest, check_features
 from ..format.names import manifest_name
-from ..read.published import Published, describe
+from ..read.history import Published, describe
 from ..read.routes import Edge
 from ..state.checkpoint import Checkpoint
 from ..state.state import State
@@ -158,8 +158,6 @@ class Publisher:
         committed = commit.create(manifest, lambda: self._adopt(manifest, state, before))
         self._snapshot.follow(committed, made_of)
         return commit.finish(committed, state.layout)
-
-    # -- a version that exists ------------------------------------------------------------------------------------
 
     def _again(
         self,

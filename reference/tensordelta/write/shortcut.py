@@ -16,7 +16,7 @@ from ..codecs.fingerprint import combine, text
 from ..errors import ConflictError, IntegrityError, MissingError
 from ..format.manifest import Manifest
 from ..format.names import ShortcutName, manifest_name, shortcut_name
-from ..read.published import Published, describe
+from ..read.history import Published, describe
 from ..read.reader import Reader
 from ..state.state import State
 from ..stores.spool import SCRATCH, cache_root, sweep
