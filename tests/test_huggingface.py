@@ -16,7 +16,7 @@ from folders import INDEX, all_tensors, changed, contents, save
 from hub_server import Hub
 
 import tensordelta as td
-from tensordelta.read.sources import Sources
+from tensordelta.read.packs import Packs, Sources
 from tensordelta.stores import FolderStore
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -173,5 +173,5 @@ def test_sources_that_name_no_file_are_passed_over(published: td.Chain, source: 
     entry = published.manifest(0).packs[0]
     wrong = type(entry)(entry.sha256, entry.size, None, entry.content, entry.tensors, entry.changed, [source])
     with pytest.raises(td.MissingError) as caught:
-        Sources(["hf", "s3"]).fetch(wrong, FolderStore(published.address), keep=True)
+        Packs(FolderStore(published.address), memory=1 << 20, sources=Sources(["hf", "s3"])).fetch(wrong, keep=True)
     assert caught.value.rule == "TD-MAN-018"

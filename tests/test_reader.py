@@ -16,7 +16,7 @@ import pytest
 from gallery import GOOD, Builder, Good, Model, as_state, good_chain, open_chain
 
 import tensordelta as td
-from tensordelta.read import packs, sources
+from tensordelta.read import packs
 from tensordelta.read.prepare import Preparation
 from tensordelta.read.routes import Edge
 from tensordelta.state.state import State
@@ -74,12 +74,10 @@ def test_every_version_is_reached_from_every_older_one(chain: Good) -> None:
             update.apply()
             assert state.equals(frozen(models[target])), (base, target)
             assert state.version == target
-            state.forget()  # what is remembered of the fingerprint is what a scan finds
-            assert state.fingerprint() == gallery.fingerprint(models[target])
+            assert state.fingerprint() == state.fingerprint(scan=True) == gallery.fingerprint(models[target])
             update.undo()
             assert state.equals(frozen(models[base])), (base, target)
-            state.forget()
-            assert state.fingerprint() == gallery.fingerprint(models[base])
+            assert state.fingerprint() == state.fingerprint(scan=True) == gallery.fingerprint(models[base])
             assert state.version == base
 
 
@@ -143,7 +141,7 @@ def test_folders_and_threads_make_no_difference(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["packs", "plain", "frames"])
 def test_packs_too_large_for_memory_are_read_block_by_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packs, "KEPT", 0)
-    monkeypatch.setattr(sources, "_BLOCK", 64)
+    monkeypatch.setattr(packs, "_BLOCK", 64)
     for version, model in good_chain(name).models.items():
         assert open_chain(good_chain(name)).load(version).equals(frozen(model))
 
@@ -723,7 +721,7 @@ def test_an_allowed_source_that_gives_nothing_is_missing(monkeypatch: pytest.Mon
     source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors", "other://x"]}
     builder.edge(0, model, [gallery.of_plain(model, model, stored=False, fields=source)])
     asked: list[str] = []
-    monkeypatch.setattr(sources, "_download", lambda each, **_: asked.append(each))
+    monkeypatch.setattr(packs, "public_file", lambda each, **_: asked.append(each))
     with pytest.raises(td.MissingError) as caught:
         open_chain(builder, allow_sources=["hf"]).load(0)
     assert caught.value.rule == "TD-MAN-018"
@@ -740,7 +738,7 @@ def test_a_source_that_does_not_answer_is_gone_around(monkeypatch: pytest.Monkey
     model = gallery.small(gallery.Random(8))
     source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors"]}
     builder.edge(0, model, [gallery.of_plain(model, model, stored=False, fields=source)])
-    monkeypatch.setattr(sources, "_download", silent)
+    monkeypatch.setattr(packs, "public_file", silent)
     alone = open_chain(builder, allow_sources=["hf"])
     state = td.State.empty()
     for read in (
@@ -769,7 +767,7 @@ def test_a_host_that_is_silent_is_not_asked_for_ever(monkeypatch: pytest.MonkeyP
         asked.append(each)
         silent(each)
 
-    monkeypatch.setattr(sources, "_download", download)
+    monkeypatch.setattr(packs, "public_file", download)
     with pytest.raises(td.StoreError, match="no answer"):
         open_chain(builder, allow_sources=["hf"]).load(0)
     assert len(asked) == 3
@@ -788,7 +786,7 @@ def test_bytes_of_a_source_that_are_others_are_told_before_its_silence(
     def download(source: str, *, anew: bool) -> Path:
         return silent(source) if anew else file
 
-    monkeypatch.setattr(sources, "_download", download)
+    monkeypatch.setattr(packs, "public_file", download)
     with pytest.raises(td.IntegrityError):
         open_chain(builder, allow_sources=["hf"]).load(0)
 
@@ -800,7 +798,7 @@ def test_a_source_is_proven_like_any_other_place(monkeypatch: pytest.MonkeyPatch
     shard = gallery.of_plain(model, model, stored=False, fields=source)
     builder.edge(0, model, [shard])
     file = tmp_path / "downloaded"
-    monkeypatch.setattr(sources, "_download", lambda each, **_: file)
+    monkeypatch.setattr(packs, "public_file", lambda each, **_: file)
     file.write_bytes(gallery.flipped(-1)(shard.data))
     with pytest.raises(td.IntegrityError):
         open_chain(builder, allow_sources=["hf"]).load(0)
@@ -951,7 +949,7 @@ def test_a_manifest_and_its_files() -> None:
         entries = chain.manifest(version).files
         assert [each.name for each in entries] == [each["name"] for each in builder.manifests[version].get("files", [])]
         for entry in entries:
-            blob = chain._reader.file(entry)
+            blob = chain._reader.packs.file(entry)
             assert bytes(blob.read(0, blob.size)) == builder.get(entry.path)
 
 

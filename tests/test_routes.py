@@ -20,8 +20,9 @@ from tensordelta.errors import TensorDeltaError
 from tensordelta.format.manifest import Manifest, parse_manifest
 from tensordelta.format.names import ShortcutName
 from tensordelta.read import routes
-from tensordelta.read.listing import Members
+from tensordelta.read.listing import Member, Members, member_name
 from tensordelta.read.routes import Edge, Held, Planner
+from tensordelta.state.state import State
 
 LAYOUT = "1" * 64
 
@@ -70,15 +71,11 @@ class Listing:
         return self
 
     def planner(self, together: object = None) -> Planner:
-        def read_manifest(version: int) -> Manifest:
-            self.read.append(manifest_name(version))
-            return taken(self.manifests[version])
+        def read(member: Member) -> Manifest:
+            self.read.append(member_name(member))
+            return taken(self.shortcuts[member] if isinstance(member, ShortcutName) else self.manifests[member])
 
-        def read_shortcut(name: ShortcutName) -> Manifest:
-            self.read.append(shortcut_name(name.version, name.base, name.tag or ""))
-            return taken(self.shortcuts[name])
-
-        members = Members(self.manifests, self.shortcuts, read_manifest, read_shortcut, together)  # type: ignore[arg-type]
+        members = Members(self.manifests, self.shortcuts, read, together)  # type: ignore[arg-type]
         return Planner(members)
 
     def plan(self, target: int, **how: object) -> list[str]:
@@ -595,7 +592,6 @@ def test_a_follower_of_a_long_chain_lists_what_is_new(monkeypatch: pytest.Monkey
     assert reading.load(12)["w"].tolist() == (words + np.uint16(1)).tolist()
     with pytest.raises(td.MissingError):
         reading.prepare(state, 4)
-    stale = reading.load(11)
-    stale.forget()
+    stale = State.from_arrays({name: array.copy() for name, array in reading.load(11).items()})
     reading.prepare(stale, 12).apply()
     assert stale["w"].tolist() == (words + np.uint16(1)).tolist()

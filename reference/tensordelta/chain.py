@@ -30,10 +30,10 @@ from .live.follow import Watch, follow, follow_folder, pursue
 from .live.publisher import BackgroundPublisher
 from .read import part
 from .read.history import History
-from .read.plan import Plan, plan
+from .read.packs import Sources
+from .read.plan import Plan
 from .read.published import Published
 from .read.reader import Reader
-from .read.sources import Sources
 from .read.trust import Trust
 from .read.verify import Verification, verify
 from .state.checkpoint import open_checkpoint
@@ -198,20 +198,20 @@ class Chain:
 
     def versions(self) -> list[int]:
         """The versions that exist, ascending; with trusted keys, those that are signed."""
-        return self._reader.versions()
+        return self._reader.documents.versions()
 
     @property
     def newest(self) -> int | None:
         """The newest version, or None where there is none yet; with trusted keys, the newest that is signed."""
-        return self._reader.newest()
+        return self._reader.documents.newest()
 
     def manifest(self, version: int | None = None) -> Manifest:
         """A version's manifest, by default the newest's. Raises MissingError where there is no such version."""
-        return self._reader.manifest(self._reader.target(version))
+        return self._reader.documents.manifest(self._reader.target(version))
 
     def layout(self, version: int | None = None) -> Layout:
         """A version's tensors, by default the newest's. Raises MissingError where there is no such version."""
-        return self._reader.layout(self.manifest(version).layout)
+        return self._reader.documents.layout(self.manifest(version).layout)
 
     def log(self) -> History:
         """All versions, with their sizes."""
@@ -225,7 +225,7 @@ class Chain:
         """
         wanted = {key: str(value) for key, value in annotations.items()}
         for version in reversed(self.versions()):
-            if wanted.items() <= self._reader.manifest(version).annotations.items():
+            if wanted.items() <= self._reader.documents.manifest(version).annotations.items():
                 return version
         raise MissingError(
             f"no version is annotated {wanted}",
@@ -273,7 +273,7 @@ class Chain:
             MissingError: no such version, or no route to it.
             TensorDeltaError: the error of the route first chosen, when no other is left.
         """
-        return plan(self._reader, self._reader.target(version), base)
+        return self._reader.plan(self._reader.target(version), base)
 
     def load(self, version: int | None = None) -> State:
         """A version's state in memory, by default the newest.
@@ -337,7 +337,7 @@ class Chain:
             if fault.rule != "TD-RDR-013":
                 raise
             return self._reader.load(version)[name]  # nothing can prove a part of this version
-        layout = self._reader.layout(self._reader.manifest(version).layout)
+        layout = self._reader.documents.layout(self._reader.documents.manifest(version).layout)
         tensor = layout.tensors[layout.index[name]]
         return to_array(words, tensor.kind, tensor.shape)
 
@@ -551,7 +551,7 @@ class Chain:
             if key not in self._signers:
                 own = self._reader
                 store = SigningStore(own.store, key)
-                if self._made is not None and own.signature(CHAIN) is None:
+                if self._made is not None and own.documents.signature(CHAIN) is None:
                     store.sign(CHAIN, self._made)
                 trust = Trust({}) if own.trust is None else own.trust
                 reader = own.trusting(trust.unbound(key.public), store=store)

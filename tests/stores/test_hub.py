@@ -290,7 +290,7 @@ def test_two_writers_one_after_the_other(chain: td.Chain, elsewhere: None) -> No
     other = td.open(chain._reader.store)
     assert other.versions() == [0, 1]
     chain.publish({"w": TWO["w"] + 1})
-    other._reader.versions = lambda **_: [0, 1]  # it has looked before the first one wrote
+    other._reader.documents.versions = lambda **_: [0, 1]  # it has looked before the first one wrote
     with pytest.raises(td.ConflictError) as caught:
         other.publish({"w": TWO["w"] + 2})
     assert caught.value.rule == "TD-WRT-006"

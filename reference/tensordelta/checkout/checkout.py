@@ -375,12 +375,12 @@ class Checkout:
         with self.locked():
             held = self._recover()
             target = reader.target(version)
-            reader.admit(target, None if held is None else held.applied)
+            reader.documents.admit(target, None if held is None else held.applied)
             state = State.empty() if held is None else self._open(held, reader, scan=False, writable=True)
-            manifest = reader.manifest(target)
+            manifest = reader.documents.manifest(target)
             if held is not None and held.version == target:
                 self._check_same(held, reader, manifest)
-                reader.remember(target)
+                reader.documents.remember(target)
                 return Pulled(target, (), 0, time.perf_counter() - started)
             plan = Plan.of(reader, manifest)
             staging = Staging(self._private, plan)
@@ -390,7 +390,7 @@ class Checkout:
                     self._patch(held, update, manifest)
                 else:
                     self._replace(held, staging, reader, update, manifest)
-                reader.remember(target)
+                reader.documents.remember(target)
             finally:
                 if not self._private.has(NEXT):
                     staging.discard()
@@ -398,7 +398,7 @@ class Checkout:
 
     def _check_same(self, held: Holding, reader: Reader, manifest: Manifest) -> None:
         """Check that the version held is the one that the chain has under that number."""
-        if held.fingerprint != manifest.fingerprint or Layout(held.tensors) != reader.layout(manifest.layout):
+        if held.fingerprint != manifest.fingerprint or Layout(held.tensors) != reader.documents.layout(manifest.layout):
             raise WrongBaseError(
                 f"holds version {held.version} with fingerprint {held.fingerprint}, "
                 f"the chain's has {manifest.fingerprint}",

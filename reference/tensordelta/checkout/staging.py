@@ -60,7 +60,7 @@ class Plan:
             MalformedError: names that cannot all be files of one folder.
             TensorDeltaError: the layout, or an index among the files, cannot be had.
         """
-        layout = reader.layout(manifest.layout)
+        layout = reader.documents.layout(manifest.layout)
         weight_map: dict[str, str] = {}
         indices = sorted(
             (each for each in manifest.files if each.name.endswith(INDEX_SUFFIX)), key=lambda each: each.name
@@ -69,10 +69,10 @@ class Plan:
         if indices:
             if indices[0].size > MAX_INDEX:
                 raise LimitError(f"an index of {indices[0].size} bytes", object=indices[0].name, rule="TD-LIM-002")
-            blob = reader.file(indices[0])
+            blob = reader.packs.file(indices[0])
             weight_map = read_index(bytes(blob.read(0, blob.size)), object=indices[0].name)
         for entry in plain if not indices else ():
-            table, _ = reader.pack(entry, manifest, layout, keep=False)
+            table, _ = reader.packs.pack(entry, manifest, layout, keep=False)
             assert isinstance(table, PlainPack) and isinstance(entry.name, str)
             weight_map |= {layout.tensors[tensor].name: entry.name for tensor in table.tensors}
         # A stray `model.safetensors` beside an index would be taken for the whole checkpoint.
@@ -190,7 +190,7 @@ class Staging:
             header = hashlib.sha256(shard_header(tensors, METADATA)).hexdigest()
             described[name] = (*settle(self._private, f"{STAGED}/{name}"), header, True)
         for file in self._plan.files:
-            blob = reader.file(file)
+            blob = reader.packs.file(file)
             with self._private.create(f"{STAGED}/{file.name}") as target:
                 for offset in range(0, blob.size, _READ):
                     target.write(blob.read(offset, min(_READ, blob.size - offset)))

@@ -157,7 +157,7 @@ class _Copier:
 
     def run(self, versions: Container[int] | None) -> Copied:
         started = time.perf_counter()
-        document = self._reader.checked(CHAIN, MAX_SMALL)
+        document = self._reader.documents.checked(CHAIN, MAX_SMALL)
         self._check_id(parse_chain(document))
         self._target = Target(self._store, self._reader.chain)
         self._selection = Selection(self._reader, self._target, versions)
@@ -279,7 +279,7 @@ class _Copier:
 
     def _member(self, member: Member, manifest: Manifest, parse: Callable[[bytes], Manifest]) -> None:
         name = member_name(member)
-        data = self._reader.checked(name, MAX_MANIFEST)
+        data = self._reader.documents.checked(name, MAX_MANIFEST)
         if parse(data) != manifest:
             raise IntegrityError("changed while the chain was copied", object=name, rule="TD-OBJ-003")
 

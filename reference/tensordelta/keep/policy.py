@@ -23,7 +23,7 @@ from ..format.names import (
 )
 from ..read.listing import member_name
 from ..read.reader import Reader
-from ..read.routes import Planner, check_base
+from ..read.routes import Fault, Planner, check_base
 from ..stores import Entry
 from .pins import Pin
 
@@ -192,7 +192,7 @@ class _Chooser:
 
     def _route(self, version: int) -> set[int] | None:
         """The versions on the cheapest route to a version whose packs are all there; None where there is none."""
-        dropped: dict[str, TensorDeltaError] = {
+        dropped: dict[str, Fault] = {
             name: UntrustedError("has no signature", object=name, rule="TD-SIG-004") for name in self._unsigned
         }
         while True:

@@ -24,7 +24,7 @@ from ..format.names import (
 )
 from ..read.listing import Member, Members, member_name
 from ..read.reader import Reader
-from ..read.routes import Edge, Planner, check_base
+from ..read.routes import Edge, Fault, Planner, check_base
 from ..stores import Store, has_strangers
 
 
@@ -103,7 +103,7 @@ class Target:
         """
         if self.reader is None or member_name(member) not in self.sizes:
             return None
-        return self.reader.shortcut(member) if isinstance(member, ShortcutName) else self.reader.manifest(member)
+        return self.reader.documents.member(member)
 
     def is_base(self, base: Base) -> bool:
         """True where a delta's base is there, and can be rebuilt.
@@ -148,7 +148,7 @@ class Selection:
         self._reader = reader
         self._target = target
         self.left_out: list[str] = []
-        listed, shortcuts = reader.versions(), reader.shortcuts()
+        listed, shortcuts = reader.documents.versions(), reader.documents.shortcuts()
         self.listed = {entry.name: entry.size for entry in reader.store.entries("")}
         self.wanted = [version for version in listed if versions is None or version in versions]
         if not self.wanted and versions is not None:
@@ -240,7 +240,7 @@ def _route(members: Members, version: int, listed: Container[str]) -> Sequence[E
     Raises:
         TensorDeltaError: there is none.
     """
-    dropped: dict[str, TensorDeltaError] = {}
+    dropped: dict[str, Fault] = {}
     while True:
         route = Planner(members).plan(version, dropped=dropped)
         gone = {

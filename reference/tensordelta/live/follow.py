@@ -74,8 +74,8 @@ class Watch:
         found: list[int] = []
         if due or hint is None or hint != self.floor:
             if due:
-                self._reader.check_chain()
-            found = self._reader.versions(after=self.floor)
+                self._reader.documents.check_chain()
+            found = self._reader.documents.versions(after=self.floor)
             newest = found[-1] if found else self.floor
             # A listing may be behind.
             if hint is not None and (newest is None or newest < hint) and self._exists(hint):
@@ -106,7 +106,7 @@ class Watch:
 
     def _exists(self, version: int) -> bool:
         try:
-            self._reader.manifest(version)
+            self._reader.documents.manifest(version)
         except TensorDeltaError:
             return False
         return True
@@ -114,7 +114,7 @@ class Watch:
     def _check_age(self, newest: int | None) -> None:
         if newest is not None:
             try:
-                self._reader.check_age(newest)
+                self._reader.documents.check_age(newest)
             except MissingError:  # a collector took it, and something newer is there
                 self.list_next()
 

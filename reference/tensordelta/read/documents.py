@@ -1,4 +1,4 @@
-"""What lies under a chain's root but packs and files: listed, read, verified, parsed (SPEC.md sections 4 and 14)."""
+"""A chain's documents and listings: all objects but packs and files, read, verified, parsed (SPEC.md section 4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from ..format.names import (
     MAX_SMALL,
     MAX_VERSION,
     SHORTCUTS,
-    ChainDocument,
     ShortcutName,
     fingerprints_name,
     layout_name,
@@ -32,18 +31,24 @@ from ..format.names import (
 from ..format.signature import signature_name
 from ..state.state import State
 from ..stores import Store
+from .listing import Member
 from .trust import Applied, Trust
 
 T = TypeVar("T")
 
 
-class RootReader:
-    """Reads what lies under a chain's root but packs and files; manifests and layouts are kept once they are parsed.
+class Documents:
+    """Reads the documents and listings under a chain's root; parsed manifests and layouts are kept.
+
+    Several threads may use one object: two that read the same document at once both read it.
 
     Args:
         store: where the chain lies.
         chain: the chain id that is expected, if the caller has pinned one.
-        trust: the keys that have to have signed what is read; None to read without signatures.
+        trust: the keys of which one must have signed what is read; None to read without signatures.
+
+    Attributes:
+        chain: the chain id.
 
     Raises:
         MissingError: there is no chain.
@@ -54,29 +59,20 @@ class RootReader:
     def __init__(self, store: Store, *, chain: str | None = None, trust: Trust | None = None) -> None:
         self.store = store
         self.trust = trust
-        self.document = self._open(chain)
-        self.chain = self.document.chain
+        self.chain = self._open(chain)
         self._manifests: dict[int, Manifest] = {}
         self._layouts: dict[str, Layout] = {}
 
-    def _open(self, pinned: str | None) -> ChainDocument:
-        try:
-            document = self._signed(CHAIN, MAX_SMALL, parse_chain)
-        except MissingError:
-            raise MissingError(
-                f"there is no chain at {self.store.address}",
-                object=CHAIN,
-                rule="TD-OBJ-009",
-                advice="Check the address, or publish a first version there.",
-            ) from None
-        if pinned is not None and document.chain != pinned:
+    def _open(self, pinned: str | None) -> str:
+        chain = self._read(CHAIN, MAX_SMALL, parse_chain, self._absent(CHAIN)).chain
+        if pinned is not None and chain != pinned:
             raise ConflictError(
-                f"is chain {document.chain}, not {pinned}",
+                f"is chain {chain}, not {pinned}",
                 object=CHAIN,
                 rule="TD-OBJ-010",
                 advice="Another run lies at this address: use a folder of its own for each run.",
             )
-        return document
+        return chain
 
     def check_chain(self) -> None:
         """Check that the same chain still lies at the address.
@@ -87,78 +83,102 @@ class RootReader:
         """
         self._open(self.chain)
 
-    def _read(self, name: str, limit: int) -> bytes:
+    # -- objects --------------------------------------------------------------------------------------------------
+
+    def _bytes(self, name: str, limit: int) -> bytes:
         with self.store.open(name) as blob:
             if blob.size > limit:
                 raise LimitError(f"{blob.size} bytes, more than {limit}", object=name, rule="TD-LIM-004")
             return bytes(blob.read(0, blob.size))
 
-    def _parsed(self, name: str, limit: int, parse: Callable[[bytes], T]) -> T:
-        """Read an object and parse it; from far away once more where it is no good, since it may be so on its way."""
+    def _read(
+        self, name: str, limit: int, parse: Callable[[bytes], T], absent: MissingError, *, signed: bool = True
+    ) -> T:
+        """Read, verify and parse an object. From a remote store a bad one is read twice: it may be damaged in transit.
+
+        Args:
+            name: the object's name.
+            limit: the bytes that it may have.
+            parse: parses its bytes.
+            absent: the error to raise where there is no such object.
+            signed: verify its signature before it is parsed, where keys are configured.
+        """
+
+        def read() -> T:
+            try:
+                data = self._bytes(name, limit)
+            except MissingError:
+                raise absent from None
+            if signed and self.trust is not None:
+                self.trust.verify(data, self.signature(name), object=name)
+            return parse(data)
+
         try:
-            return parse(self._read(name, limit))
+            return read()
         except (IntegrityError, MalformedError, UntrustedError):
             if not self.store.remote:
                 raise
-        return parse(self._read(name, limit))
+        return read()
 
-    def _signed(self, name: str, limit: int, parse: Callable[[bytes], T]) -> T:
-        """Read and parse chain.json, a manifest or a shortcut; verify it first where keys are configured."""
-        if self.trust is None:
-            return self._parsed(name, limit, parse)
-        return self._parsed(name, limit, lambda data: parse(self._verified(name, data)))
-
-    def _verified(self, name: str, data: bytes) -> bytes:
-        assert self.trust is not None
-        self.trust.verify(data, self.signature(name), object=name)
-        return data
+    def _absent(self, name: str) -> MissingError:
+        """The error to raise where there is no chain.json, manifest or shortcut of a name."""
+        if name == CHAIN:
+            return MissingError(
+                f"there is no chain at {self.store.address}",
+                object=CHAIN,
+                rule="TD-OBJ-009",
+                advice="Check the address, or publish a first version there.",
+            )
+        version = parse_manifest_name(name)
+        if version is not None:
+            return MissingError(f"no version {version}", object=name, rule="TD-OBJ-008")
+        return MissingError("there is no such shortcut", object=name, rule="TD-RTE-006")
 
     def checked(self, name: str, limit: int) -> bytes:
-        """The bytes of chain.json, a manifest or a shortcut; not parsed, but verified where keys are configured.
+        """The bytes of chain.json, a manifest or a shortcut, not parsed, but verified where keys are configured.
 
         Raises:
             MissingError, LimitError: there is none, or one of more bytes than `limit`.
             UntrustedError: no trusted key has signed it.
         """
-        return self._signed(name, limit, bytes)
+        return self._read(name, limit, bytes, self._absent(name))
 
     def signature(self, name: str) -> bytes | None:
-        """The signature object of an object, as it stands; None where there is none."""
+        """The bytes of the signature object of an object; None where there is none."""
         try:
-            return self._read(signature_name(name), MAX_SMALL)
+            return self._bytes(signature_name(name), MAX_SMALL)
         except MissingError:
             return None
 
-    # -- names ----------------------------------------------------------------------------------------------------
+    # -- listings -------------------------------------------------------------------------------------------------
 
-    def _listed(self, prefix: str, *, unsigned: bool, after: str | None = None) -> Iterable[str]:
+    def _listed(self, prefix: str, *, unsigned: bool, after: str) -> Iterable[str]:
         """Names under a prefix; where keys are configured, those without signature only if `unsigned`."""
+        listed = self.store.names(prefix, after or None)
         if self.trust is None or unsigned:
-            return self.store.names(prefix, after)
-        names = set(self.store.names(prefix, after))
+            return listed
+        names = set(listed)
         return (name for name in names if signature_name(name) in names)
 
     def versions(self, *, unsigned: bool = False, after: int | None = None) -> list[int]:
         """The versions that exist, ascending; where keys are configured, those that have a signature (TD-SIG-004).
 
         Args:
-            unsigned: all versions in any case.
-            after: only versions greater than this one; a long chain is listed in part then.
+            unsigned: all versions, with or without signature.
+            after: only versions greater than this one, so that a long chain is listed in part.
         """
-        start = None if after is None else manifest_name(after)
-        names = self._listed(MANIFESTS, unsigned=unsigned, after=start)
+        names = self._listed(MANIFESTS, unsigned=unsigned, after="" if after is None else manifest_name(after))
         found = (parse_manifest_name(name) for name in names)
         return sorted(version for version in found if version is not None)
 
     def shortcuts(self, *, unsigned: bool = False, after: int | None = None) -> list[ShortcutName]:
-        """The shortcuts that are listed; where keys are configured, those that have a signature (TD-SIG-004).
+        """The shortcuts that exist; where keys are configured, those that have a signature (TD-SIG-004).
 
         Args:
-            unsigned: all shortcuts in any case.
-            after: only those to versions greater than this one; a long chain is listed in part then.
+            unsigned: all shortcuts, with or without signature.
+            after: only those to versions greater than this one, so that a long chain is listed in part.
         """
-        start = None if after is None else shortcut_name(after, None)
-        names = self._listed(SHORTCUTS, unsigned=unsigned, after=start)
+        names = self._listed(SHORTCUTS, unsigned=unsigned, after="" if after is None else shortcut_name(after, None))
         found = (parse_shortcut_name(name) for name in names)
         return [each for each in found if each is not None and (after is None or each.version > after)]
 
@@ -178,40 +198,41 @@ class RootReader:
             TensorDeltaError: the manifest breaks a rule.
         """
         if version not in self._manifests:
-            name = manifest_name(version) if 0 <= version <= MAX_VERSION else f"version {version}"
-            try:
-                if not 0 <= version <= MAX_VERSION:
-                    raise MissingError("no number of a version", object=name, rule="TD-OBJ-008")
-                parsed = self._signed(name, MAX_MANIFEST, partial(parse_manifest, version=version))
-            except MissingError:
-                raise MissingError(f"no version {version}", object=name, rule="TD-OBJ-008") from None
-            self._manifests[version] = self._own(parsed, name)
+            if not 0 <= version <= MAX_VERSION:
+                raise MissingError(f"no version {version}", object=f"version {version}", rule="TD-OBJ-008")
+            name = manifest_name(version)
+            parse = partial(parse_manifest, version=version)
+            self._manifests[version] = self._own(self._read(name, MAX_MANIFEST, parse, self._absent(name)), name)
         return self._manifests[version]
 
     def forget(self, version: int) -> None:
-        """Read a version's manifest anew when it is wanted next: what the store has now is to be compared."""
+        """Have the next use of a version's manifest read it again from the store."""
         self._manifests.pop(version, None)
 
     def unverified(self, version: int) -> tuple[Manifest, bytes]:
-        """A version's manifest whoever signed it, and its bytes; for a writer that finds its number taken.
+        """A version's manifest and its bytes, with or without a valid signature: for a writer whose number is taken.
 
         Raises:
             MissingError: no such version.
             TensorDeltaError: the manifest breaks a rule.
         """
         name = manifest_name(version)
-        data = self._read(name, MAX_MANIFEST)
+        data = self._read(name, MAX_MANIFEST, bytes, self._absent(name), signed=False)
         return self._own(parse_manifest(data, version=version), name), data
 
     def shortcut(self, shortcut: ShortcutName) -> Manifest:
         """A shortcut.
 
         Raises:
-            TensorDeltaError: it is gone, or breaks a rule.
+            TensorDeltaError: it does not exist any more, or breaks a rule.
         """
         name = shortcut_name(*shortcut)
         parse = partial(parse_manifest, version=shortcut.version, base=shortcut.base, tag=shortcut.tag)
-        return self._own(self._signed(name, MAX_MANIFEST, parse), name)
+        return self._own(self._read(name, MAX_MANIFEST, parse, self._absent(name)), name)
+
+    def member(self, member: Member) -> Manifest:
+        """A version's own manifest, or a shortcut. Errors are those of `manifest` and `shortcut`."""
+        return self.shortcut(member) if isinstance(member, ShortcutName) else self.manifest(member)
 
     def _own(self, manifest: Manifest, name: str) -> Manifest:
         if manifest.chain != self.chain:
@@ -226,14 +247,13 @@ class RootReader:
         """
         if sha256 not in self._layouts:
             name = layout_name(sha256)
-            try:
-                self._layouts[sha256] = self._parsed(name, MAX_LAYOUT, partial(Layout.parse, sha256=sha256))
-            except MissingError as error:
-                raise MissingError(error.reason, object=name, rule="TD-LAY-009") from None
+            absent = MissingError(f"is not in {self.store.address}", object=name, rule="TD-LAY-009")
+            parse = partial(Layout.parse, sha256=sha256)
+            self._layouts[sha256] = self._read(name, MAX_LAYOUT, parse, absent, signed=False)
         return self._layouts[sha256]
 
     def tensor_fingerprints(self, manifest: Manifest) -> U64 | None:
-        """The sums of a version's tensors, uint64 in layout order; None where its manifest names none.
+        """The fingerprints of a version's tensors, uint64 in layout order; None where its manifest names none.
 
         Raises:
             MissingError, IntegrityError, MalformedError: see SPEC.md section 4.12.
@@ -251,15 +271,16 @@ class RootReader:
                 raise IntegrityError("SHA-256 differs from its name", object=name, rule="TD-FPR-001")
             return np.frombuffer(data, "<u8").astype(np.uint64)
 
+        absent = MissingError(f"is not in {self.store.address}", object=name, rule="TD-FPR-010")
         try:
-            return self._parsed(name, 8 * tensors, parse)
+            return self._read(name, 8 * tensors, parse, absent, signed=False)
         except LimitError:
             raise MalformedError(f"more than {8 * tensors} bytes", object=name, rule="TD-FPR-002") from None
 
     # -- trust ----------------------------------------------------------------------------------------------------
 
     def check_age(self, newest: int) -> None:
-        """Check that the newest version is not older than it may be, where a maximal age is set (TD-SIG-008).
+        """Check that the newest version is not older than its maximal age, where one is set (TD-SIG-008).
 
         Raises:
             UntrustedError: it is.
@@ -268,15 +289,15 @@ class RootReader:
             self.trust.check_age(self.manifest(newest))
 
     def admit(self, target: int, held: State | Applied | None = None) -> None:
-        """Check that a read may end at a version; without keys it may (SPEC.md section 14).
+        """Check that a read may end at a version, where keys are configured (SPEC.md section 14).
 
         Args:
             target: the version.
-            held: what is held, as far as it remembers a version.
+            held: what the reader holds, if that remembers its version.
 
         Raises:
-            UntrustedError: it has no signature of a trusted key, is older than one that was held, or is another than
-                it was when it was held.
+            UntrustedError: it has no signature of a trusted key, is older than a version that was held, or differs
+                from what it was when it was held.
             MissingError: no such version.
             TensorDeltaError: its manifest cannot be read.
         """
@@ -291,6 +312,6 @@ class RootReader:
         self.trust.check_target(manifest, held)
 
     def remember(self, version: int) -> None:
-        """Keep that a version was applied, where keys are configured, so that no read leads back (TD-SIG-005)."""
+        """Remember that a version was applied, where keys are configured: no later read may go back (TD-SIG-005)."""
         if self.trust is not None:
             self.trust.remember(self.manifest(version))

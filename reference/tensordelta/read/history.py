@@ -24,14 +24,14 @@ class History(Sequence[Published]):
 
         A version's size is that of its manifest and of all objects that it is the first to name.
         """
-        versions = reader.versions()
+        versions = reader.documents.versions()
         sizes = {entry.name: entry.size for entry in reader.store.entries("")} if versions else {}
         rows: list[Published] = []
         for version in versions:
-            manifest = reader.manifest(version)
+            manifest = reader.documents.manifest(version)
             size = sizes.pop(manifest_name(version), 0)
             size += sum(sizes.pop(name, 0) for name in named_objects(manifest))
-            rows.append(describe(manifest, reader.layout(manifest.layout), size=size, seconds=None))
+            rows.append(describe(manifest, reader.documents.layout(manifest.layout), size=size, seconds=None))
         return cls(rows)
 
     @overload

@@ -1,8 +1,8 @@
-"""Members of routes: what a listing names, what has been read of it, and what the rest is likely to cost.
+"""The members of a listing, of which routes are made, and the likely cost of those that were not read.
 
-The name of a shortcut gives its edge, but not its cost; that of a manifest gives no more than its version. A manifest
-that has not been read is taken to start from the version before it, and what has not been read to cost what others of
-like length cost (SPEC.md section 10).
+The name of a shortcut gives its edge, but not its cost; the name of a manifest gives its version only. A manifest that
+was not read is assumed to start from the version before it, and an unread edge to cost as much as others of similar
+length (SPEC.md section 10).
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from ..format.names import ShortcutName, manifest_name, shortcut_name
 
 #: A member of a route: a version's own manifest, or a shortcut.
 Member = int | ShortcutName
-#: Runs jobs, perhaps several at once; gives their results in order.
+#: Runs jobs, one by one or several at once; yields their results in order.
 Together = Callable[[Sequence[Callable[[], Manifest | TensorDeltaError]]], Iterable[Manifest | TensorDeltaError]]
 
 #: Bytes of an edge over s versions grow as s to this power: words that change again are listed once.
 _GROWTH = 0.75
-#: How much cheaper than the cheapest known an edge of another length may be, before one of it has been read.
+#: The assumed cost of a kind of edge of which none was read, relative to the cheapest kind.
 _HOPE = 0.5
-#: Deltas that a full version is taken to cost, before one has been read.
+#: The assumed cost of a full version, in deltas, where none was read.
 _FULL = 8
 
 
 class Arc(NamedTuple):
-    """An edge, as far as it is known.
+    """What is known of an edge.
 
     Attributes:
-        member: whose it is.
-        base: the version that it starts from; None for nothing. Of a manifest that was not read it is a guess.
+        member: the member that is the edge.
+        base: the version that it starts from; None for nothing. A guess for a manifest that was not read.
         size: its bytes; None where they are not known.
-        kind: edges of one kind cost alike for their length: the number of binary digits of the length (0 from
+        kind: edges of one kind cost about the same for their length: the number of binary digits of the length (0 from
             nothing), and the tag.
-        scale: what the length makes of the cost.
+        scale: the factor by which the length changes the cost.
     """
 
     member: Member
@@ -61,27 +61,25 @@ def _arc(member: Member, base: int | None, size: int | None) -> Arc:
 
 
 class Members:
-    """The members of a listing. None is read before it is asked for, and none twice.
+    """The members of a listing, each read lazily and at most once. For one thread at a time.
 
     Args:
         versions: the versions whose manifests were listed.
         shortcuts: the shortcuts that were listed.
-        read_manifest: reads and parses a version's manifest.
-        read_shortcut: reads and parses a shortcut.
+        read: reads and parses a member.
         together: runs several reads; by default one after the other.
 
     Attributes:
         versions: ascending.
         reads: number of objects read.
-        faults: why members that were read cannot be used, the first first.
+        faults: the errors of members that cannot be used, in the order in which they were found.
     """
 
     def __init__(
         self,
         versions: Iterable[int],
         shortcuts: Iterable[ShortcutName],
-        read_manifest: Callable[[int], Manifest],
-        read_shortcut: Callable[[ShortcutName], Manifest],
+        read: Callable[[Member], Manifest],
         together: Together | None = None,
     ) -> None:
         self.versions = sorted(set(versions))
@@ -91,8 +89,7 @@ class Members:
         for shortcut in sorted(set(shortcuts), key=lambda each: (each.version, each.base or -1, each.tag or "")):
             if shortcut.version in self._shortcuts:
                 self._shortcuts[shortcut.version].append(shortcut)
-        self._read_manifest = read_manifest
-        self._read_shortcut = read_shortcut
+        self._read = read
         self._together: Together = together or (lambda jobs: (job() for job in jobs))
         self._raw: dict[Member, Manifest | TensorDeltaError] = {}
         self._agrees: dict[ShortcutName, bool] = {}
@@ -105,7 +102,7 @@ class Members:
 
     @property
     def listed(self) -> frozenset[Member]:
-        """All of them, read or not."""
+        """All members, read or not."""
         return frozenset(self.versions).union(*self._shortcuts.values())
 
     def count(self, target: int) -> int:
@@ -123,7 +120,7 @@ class Members:
     # -- what has been read ---------------------------------------------------------------------------------------
 
     def own(self, version: int) -> Manifest:
-        """The manifest that makes a version.
+        """A version's own manifest.
 
         Raises:
             TensorDeltaError: it cannot be read.
@@ -136,7 +133,7 @@ class Members:
         return found
 
     def edge(self, member: Member) -> Manifest | None:
-        """A member that can be used; None where it cannot be read, or is a shortcut that does not count."""
+        """A member as an edge; None where it cannot be read, or is a shortcut that does not count."""
         self.read([member])
         found, version = self._raw[member], member.version if isinstance(member, ShortcutName) else member
         own = self._raw[version]
@@ -154,7 +151,7 @@ class Members:
         return found if self._agrees[member] else None
 
     def unread(self, members: Iterable[Member]) -> list[Member]:
-        """What is to be read before these members can be used: they, and the manifests of shortcuts' versions."""
+        """What must be read before these members can be used: the members, and the manifests of shortcuts' versions."""
         wanted: dict[Member, None] = {}
         for member in members:
             if isinstance(member, ShortcutName):
@@ -163,11 +160,11 @@ class Members:
         return [member for member in wanted if member not in self._raw]
 
     def is_ready(self, member: Member) -> bool:
-        """True where nothing is to be read before this member can be used."""
+        """True where nothing must be read before this member can be used."""
         return member in self._raw and (not isinstance(member, ShortcutName) or member.version in self._raw)
 
     def read(self, members: Iterable[Member]) -> None:
-        """Read what these members need, several at once."""
+        """Read everything that must be read before these members can be used, several at once."""
         wanted = self.unread(members)
         if not wanted:
             return
@@ -177,9 +174,7 @@ class Members:
 
     def _load(self, member: Member) -> Manifest | TensorDeltaError:
         try:
-            if isinstance(member, ShortcutName):
-                return self._read_shortcut(member)
-            return self._read_manifest(member)
+            return self._read(member)
         except TensorDeltaError as fault:
             return fault
 
@@ -194,15 +189,15 @@ class Members:
         self._rates.setdefault(arc.kind, []).append(found.size / arc.scale)
         self._medians.clear()
 
-    # -- what the rest is likely to cost ----------------------------------------------------------------------------
+    # -- the likely cost of unread edges ------------------------------------------------------------------------------
 
     def found(self, member: Member) -> Manifest | None:
-        """A member that has been read, whether it can be used or not; None for any other."""
+        """A member that was read, whether or not it can be used; None for any other."""
         found = self._raw.get(member)
         return found if isinstance(found, Manifest) else None
 
     def arcs(self, version: int) -> list[Arc]:
-        """The edges that lead to a version, but for those that are known to be of no use."""
+        """The edges that lead to a version, without those that are known to be unusable."""
         arcs = self._arcs.get(version)
         if arcs is None:
             at = bisect_left(self.versions, version)
@@ -227,12 +222,12 @@ class Members:
         return kind in self._rates
 
     def rate(self, kind: tuple[int, str], doubt: float) -> float:
-        """What an unread edge of a kind is likely to cost, for a scale of 1.
+        """The likely cost of an unread edge of a kind, for a scale of 1.
 
         Args:
-            kind: of the edge.
-            doubt: factor on what is known of the kind, so that none is read for a small gain. A kind that nothing is
-                known of is taken for cheap instead, so that one is.
+            kind: the edge's.
+            doubt: a factor on the known cost of the kind, so that no edge is read for a small gain. A kind of which no
+                edge was read counts as cheap instead, so that one is read.
         """
         if kind not in self._medians:
             self._medians[kind] = median(self._rates[kind]) if kind in self._rates else self._hope(kind)

@@ -1,67 +1,216 @@
-"""A chain's packs and files: brought from the root or a source, proven, their tables checked (SPEC.md section 4)."""
+"""A chain's packs and files: fetched from the root or another place, and proven (SPEC.md sections 4.8 and 4.9).
+
+A pack is identified by its digest: any place may have its bytes, which are proven before they are parsed. Small packs
+are kept in memory. Of a large one the digest of each block is kept, and proves what is read of it later.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
-from ..errors import MalformedError
+from ..errors import IntegrityError, MalformedError, MissingError, StoreError, TensorDeltaError, UntrustedError
 from ..events import Listener
 from ..format import pack
 from ..format.layout import Layout
-from ..format.manifest import FileEntry, Manifest, PackEntry
+from ..format.manifest import TENSORS, FileEntry, Manifest, PackEntry
 from ..format.pack import Blob, Pack
-from ..stores import Parts, Store
-from ..stores.cache import PackCache
-from ..stores.download import part_size
+from ..state.checkpoint import SUFFIX
+from ..stores import FileBlob, Parts, Store, StoredBlob
+from ..stores.cache import CachedBlob, PackCache
+from ..stores.download import PARALLEL, part_size
+from ..stores.hub import public_file
 from ..stores.prefetch import Downloads, Wanted
-from .documents import RootReader
-from .sources import KEPT, Sources, prove, prove_download
-from .trust import Trust
+
+#: Bytes of a large pack that are read, and proven, at once.
+_BLOCK = 1 << 18
+#: Bytes of packs that one update keeps in memory.
+KEPT = 64 << 20
 
 
-def default_memory() -> int:
-    """The memory budget where none is given: four fifths of the machine's memory."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 4 // 5
-    except (ValueError, OSError, AttributeError):
-        return 8 << 30
+class SourceError(StoreError):
+    """A public source failed, and no place that answered has the pack.
+
+    Only the edge that needs the pack fails: a route without it may be found. This error is raised where none is.
+    """
+
+    @classmethod
+    def of(cls, failure: StoreError) -> SourceError:
+        """The same failure as an error of an edge."""
+        return cls(failure.address, failure.operation, failure.object, failure.cause, failure.advice)
 
 
-class PackReader(RootReader):
-    """Reads a chain's packs and files as well as what names them.
+# -- proven bytes -------------------------------------------------------------------------------------------------
+
+
+class MemoryBlob:
+    """Proven bytes in memory."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`, or fewer where the object ends."""
+        return self._data[offset : offset + length]
+
+
+class ProvenBlob:
+    """An object that is too large for memory; each block is proven again whenever it is read."""
+
+    def __init__(self, open_blob: Callable[[], StoredBlob], size: int, digests: Sequence[bytes], label: str) -> None:
+        self._open = open_blob
+        self._digests = digests
+        self._label = label
+        self.size = size
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`, or fewer where the object ends."""
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return memoryview(b"")
+        first, last = offset // _BLOCK, (offset + length - 1) // _BLOCK
+        start = first * _BLOCK
+        with self._open() as blob:
+            data = blob.read(start, min((last + 1) * _BLOCK, self.size) - start)
+        for block in range(first, last + 1):
+            at = block * _BLOCK - start
+            if hashlib.sha256(data[at : at + _BLOCK]).digest() != self._digests[block]:
+                raise IntegrityError("changed while it was read", object=self._label, rule="TD-SEC-002")
+        return data[offset - start : offset - start + length]
+
+
+def prove(open_blob: Callable[[], StoredBlob], *, sha256: str, size: int, keep: bool, label: str) -> Blob:
+    """Read a whole object once, and prove its size and SHA-256.
 
     Args:
-        store, chain, trust: see `RootReader`, errors too.
+        open_blob: opens the object.
+        sha256, size: what the object must have.
+        keep: keep the bytes in memory.
+        label: how errors name the object.
+
+    Raises:
+        IntegrityError: another size or SHA-256.
+    """
+    digest = hashlib.sha256()
+    digests: list[bytes] = []
+    with open_blob() as blob:
+        if blob.size != size:
+            raise IntegrityError(f"{blob.size} bytes, not {size}", object=label, rule="TD-MAN-013")
+        kept: memoryview | None = None
+        if keep:
+            kept = blob.read(0, size)
+            digest.update(kept)
+        else:
+            for offset in range(0, size, _BLOCK):
+                block = blob.read(offset, min(_BLOCK, size - offset))
+                digest.update(block)
+                digests.append(hashlib.sha256(block).digest())
+    if digest.hexdigest() != sha256:
+        raise IntegrityError(f"its SHA-256 is {digest.hexdigest()}", object=label, rule="TD-MAN-013")
+    return MemoryBlob(kept) if kept is not None else ProvenBlob(open_blob, size, digests, label)
+
+
+def _prove_file(path: Path, entry: PackEntry, keep: bool) -> Blob:
+    return prove(lambda: FileBlob(path), sha256=entry.sha256, size=entry.size, keep=keep, label=entry.label)
+
+
+def _prove_download(downloads: Downloads, wanted: Wanted, *, keep: bool, label: str) -> Blob:
+    """An object of a remote store, downloaded and proven. A damaged one is downloaded a second time."""
+    downloaded = 0
+    while True:
+        blob: CachedBlob | None = None
+        try:
+            blob = downloads.take(wanted, anew=downloaded > 0)
+            return prove(partial(_same, blob), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label)
+        except IntegrityError:
+            downloads.drop(wanted)
+            # A file that was in the cache before may be damaged on this machine: that is no fault of the download.
+            downloaded += 1 if blob is None or blob.fresh else 0
+            if downloaded == 2:
+                raise
+
+
+def _same(blob: CachedBlob) -> CachedBlob:
+    return blob
+
+
+# -- other places than the root -----------------------------------------------------------------------------------
+
+
+class Sources:
+    """The places other than the root that the user allows a reader to take packs from.
+
+    Args:
+        schemes: schemes of a pack's `sources` that may be used, such as "hf"; none by default.
+        folders: folders whose files, under any name, may be packs of the chain.
+    """
+
+    def __init__(self, schemes: Iterable[str] = (), folders: Iterable[str | Path] = ()) -> None:
+        self.schemes = frozenset(schemes)
+        self.folders = tuple(Path(folder) for folder in folders)
+
+    def files(self, entry: PackEntry) -> Iterator[Path]:
+        """The files that have a pack's size, the likely ones first."""
+        for folder in self.folders:
+            named = [folder / entry.name] if entry.content == TENSORS and isinstance(entry.name, str) else []
+            named += [folder / f"{entry.sha256}{SUFFIX}", folder / "packs" / f"{entry.sha256}{SUFFIX}"]
+            others = sorted(folder.iterdir()) if folder.is_dir() else []
+            for path in dict.fromkeys((*named, *others)):
+                if path.is_file() and path.stat().st_size == entry.size:
+                    yield path
+
+    def allowed(self, entry: PackEntry) -> list[str]:
+        """The sources of a pack whose scheme is allowed; one without a scheme is skipped."""
+        sources = entry.sources if isinstance(entry.sources, list) else []
+        return [source for source in sources if "://" in source and source.partition("://")[0] in self.schemes]
+
+
+# -- packs and files ----------------------------------------------------------------------------------------------
+
+
+class Packs:
+    """Reads a chain's packs and files.
+
+    Several threads may use one object; each has its own downloads (see `ahead`).
+
+    Args:
+        store: where the chain lies.
         memory: the memory budget in bytes.
-        sources: places beside the root that may have packs.
-        listener: told of events.
-        cache: where packs of a store that is far away lie on this machine; by default this user's.
+        sources: places other than the root that may have packs.
+        listener: receives the events of downloads.
+        cache: where this machine keeps packs of a remote store; by default this user's.
     """
 
     def __init__(
         self,
         store: Store,
         *,
-        chain: str | None = None,
-        memory: int | None = None,
+        memory: int,
         sources: Sources | None = None,
         listener: Listener | None = None,
         cache: PackCache | None = None,
-        trust: Trust | None = None,
     ) -> None:
-        self.memory = default_memory() if memory is None else memory
         self.sources = sources or Sources()
-        self.listener = listener
-        self._cache = (cache or PackCache()) if store.remote else None
-        self._local = threading.local()
-        super().__init__(store, chain=chain, trust=trust)
+        self.cache = (cache or PackCache()) if store.remote else None
+        self._store = store
+        self._listener = listener
+        self._part = part_size(memory)
+        self._thread = threading.local()
 
-    def packs(self, manifest: Manifest, layout: Layout, *, object: str) -> list[tuple[Pack, Blob]]:
+    @property
+    def in_flight(self) -> int:
+        """The bytes of memory that downloads may take at once."""
+        return 0 if self.cache is None else PARALLEL * self._part
+
+    def of(self, manifest: Manifest, layout: Layout, *, object: str) -> list[tuple[Pack, Blob]]:
         """A manifest's packs: fetched, proven, their tables checked."""
-        self.check_ranges(manifest, layout, object=object)
+        check_ranges(manifest, layout, object=object)
         packs: list[tuple[Pack, Blob]] = []
         room = KEPT
         for entry in manifest.packs:
@@ -71,75 +220,180 @@ class PackReader(RootReader):
         pack.check_overlap([each for each, _ in packs], layout, object=object)
         return packs
 
-    def check_ranges(self, manifest: Manifest, layout: Layout, *, object: str) -> None:
-        """Check that no pack entry passes the end of the layout.
+    def pack(self, entry: PackEntry, manifest: Manifest, layout: Layout, *, keep: bool) -> tuple[Pack, Blob]:
+        """One pack: fetched, proven, its table checked.
 
         Raises:
-            MalformedError: one does.
+            SourceError: it lies in no place that answered, and a source failed.
+            TensorDeltaError: it cannot be had, or breaks a rule.
         """
-        for entry in manifest.packs:
-            if entry.tensors[1] > len(layout):
-                raise MalformedError(
-                    f"`tensors` is {list(entry.tensors)}, the layout has {len(layout)}",
-                    object=object,
-                    rule="TD-MAN-010",
-                )
-
-    def pack(self, entry: PackEntry, manifest: Manifest, layout: Layout, *, keep: bool) -> tuple[Pack, Blob]:
-        """One pack, fetched, proven, its table checked."""
-        with self._downloads() as downloads:
-            blob = self.sources.fetch(entry, self.store, keep=keep, downloads=downloads)
+        blob = self.fetch(entry, keep=keep)
         return pack.read_pack(blob, entry, layout, manifest), blob
 
     def file(self, entry: FileEntry) -> Blob:
-        """A file that lies beside the checkpoint, proven.
+        """A file that belongs next to the checkpoint, proven.
 
         Raises:
             MissingError, IntegrityError: see SPEC.md section 4.9.
         """
-        keep, label = entry.size <= KEPT, f"{entry.path} ({entry.name})"
-        with self._downloads() as downloads:
-            if downloads is not None:
-                wanted = Wanted(entry.path, entry.sha256, entry.size)
-                return prove_download(downloads, wanted, keep=keep, label=label)
-        return prove(lambda: self.store.open(entry.path), sha256=entry.sha256, size=entry.size, keep=keep, label=label)
+        wanted = Wanted(entry.path, entry.sha256, entry.size)
+        label = f"{entry.path} ({entry.name})"
+        return self._object(wanted, keep=entry.size <= KEPT, label=label, altered="TD-MAN-022", absent="TD-MAN-029")
+
+    def fetch(self, entry: PackEntry, *, keep: bool) -> Blob:
+        """A pack's proven bytes: from the root, a folder of the user's, or an allowed source.
+
+        Args:
+            entry: the pack.
+            keep: keep the bytes in memory.
+
+        Raises:
+            IntegrityError: the root, or an allowed source, gave other bytes.
+            SourceError: no place that answered has the pack, and a source failed.
+            MissingError: no place has it.
+            UntrustedError: it has only sources that are not allowed.
+        """
+        faults: list[Exception] = []
+        near_to_far = (self._from_root, self._from_folders, self._from_sources)
+        if self.cache is not None:
+            near_to_far = (self._from_folders, self._from_root, self._from_sources)
+        for place in near_to_far:
+            blob = place(entry, keep, faults)
+            if blob is not None:
+                return blob
+        raise self._nowhere(entry, faults)
+
+    def _nowhere(self, entry: PackEntry, faults: Sequence[Exception]) -> TensorDeltaError | SourceError:
+        """The error to raise for a pack that no place has (SPEC.md section 4.8)."""
+        for kind in (IntegrityError, SourceError, MissingError):
+            for fault in faults:
+                if isinstance(fault, kind):
+                    return fault
+        allowed = self.sources.allowed(entry)
+        if allowed:
+            return MissingError(f"could not be had from {allowed}", object=entry.label, rule="TD-MAN-018")
+        return UntrustedError(
+            f"lies only at {entry.sources}, and none of these is allowed",
+            object=entry.label,
+            rule="TD-MAN-017",
+            advice="Allow the scheme (allow_sources=…, --allow-source), or name a folder that holds the file.",
+        )
+
+    def _from_root(self, entry: PackEntry, keep: bool, faults: list[Exception]) -> Blob | None:
+        if entry.path is None:
+            return None
+        wanted = Wanted(entry.path, entry.sha256, entry.size)
+        try:
+            return self._object(wanted, keep=keep, label=entry.label, altered="TD-MAN-013", absent="TD-MAN-014")
+        except (MissingError, IntegrityError) as fault:
+            faults.append(fault)
+            return None
+
+    def _from_folders(self, entry: PackEntry, keep: bool, faults: list[Exception]) -> Blob | None:
+        for path in self.sources.files(entry):
+            try:
+                return _prove_file(path, entry, keep)
+            except (IntegrityError, OSError):  # some other file of this size
+                continue
+        return None
+
+    def _from_sources(self, entry: PackEntry, keep: bool, faults: list[Exception]) -> Blob | None:
+        for source in self.sources.allowed(entry):
+            for anew in (False, True):  # the client's cache may be damaged
+                try:
+                    path = public_file(source, anew=anew)
+                    if path is None:
+                        break
+                    return _prove_file(path, entry, keep)
+                except StoreError as failure:
+                    faults.append(SourceError.of(failure))
+                    break
+                except IntegrityError as fault:
+                    faults.append(fault)
+        return None
+
+    def _object(self, wanted: Wanted, *, keep: bool, label: str, altered: str, absent: str) -> Blob:
+        """An object under the root, proven.
+
+        Args:
+            wanted: the object.
+            keep: keep the bytes in memory.
+            label: how errors name it.
+            altered, absent: the rules that are broken where it has other bytes, or does not exist.
+        """
+        try:
+            with self._downloads() as downloads:
+                if downloads is not None:
+                    return _prove_download(downloads, wanted, keep=keep, label=label)
+            return prove(
+                lambda: self._store.open(wanted.name), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label
+            )
+        except MissingError as fault:
+            raise MissingError(fault.reason, object=label, rule=absent) from None
+        except IntegrityError as fault:
+            raise IntegrityError(fault.reason, object=label, rule=altered) from None
 
     # -- downloads ------------------------------------------------------------------------------------------------
 
     @contextmanager
     def ahead(self, entries: Iterable[tuple[int, PackEntry]]) -> Iterator[None]:
-        """Have packs of a far store on their way while the block runs; whatever this thread reads comes from them.
+        """Download packs of a remote store in the background while the block runs, for the calling thread.
 
         Args:
             entries: packs in the order in which they will be read, each with the version that needs it.
         """
-        if self._cache is None:
+        if self.cache is None:
             yield
             return
         wanted = [
             Wanted(entry.path, entry.sha256, entry.size, version)
             for version, entry in entries
-            if entry.path is not None and not self.sources.has_candidate(entry)
+            if entry.path is not None and next(self.sources.files(entry), None) is None
         ]
-        outer = getattr(self._local, "downloads", None)
-        part = part_size(self.memory)
-        with Downloads(self.store, self._cache, wanted, part=part, listener=self.listener) as downloads:
-            self._local.downloads = downloads
+        outer = self._current
+        with Downloads(self._store, self.cache, wanted, part=self._part, listener=self._listener) as downloads:
+            self._thread.downloads = downloads
             try:
                 yield
             finally:
-                self._local.downloads = outer
+                self._thread.downloads = outer
 
-    def keep(self, sha256: str, parts: Parts) -> None:
-        """Keep a pack that was put into a far store, so that it need not come back."""
-        if self._cache is not None:
-            self._cache.put(sha256, parts)
+    @property
+    def _current(self) -> Downloads | None:
+        found: Downloads | None = getattr(self._thread, "downloads", None)
+        return found
 
     @contextmanager
     def _downloads(self) -> Iterator[Downloads | None]:
-        """This thread's downloads; None where the store is near."""
-        if self._cache is None or getattr(self._local, "downloads", None) is not None:
-            yield getattr(self._local, "downloads", None)
+        """The calling thread's downloads; None where the store is not remote."""
+        if self.cache is None or self._current is not None:
+            yield self._current
             return
         with self.ahead(()):
-            yield self._local.downloads
+            yield self._current
+
+    def keep(self, sha256: str, parts: Parts) -> None:
+        """Keep a pack that was put into a remote store in this machine's cache, so that it need not be downloaded."""
+        if self.cache is not None:
+            self.cache.put(sha256, parts)
+
+
+def check_ranges(manifest: Manifest, layout: Layout, *, object: str) -> None:
+    """Check that no pack entry names a tensor that the layout lacks.
+
+    Raises:
+        MalformedError: one does.
+    """
+    for entry in manifest.packs:
+        if entry.tensors[1] > len(layout):
+            raise MalformedError(
+                f"`tensors` is {list(entry.tensors)}, the layout has {len(layout)}", object=object, rule="TD-MAN-010"
+            )
+
+
+def default_memory() -> int:
+    """The memory budget where the user sets none: four fifths of the machine's memory."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 4 // 5
+    except (ValueError, OSError, AttributeError):
+        return 8 << 30

@@ -1,31 +1,30 @@
-"""Reading some tensors of a version, from the packs that touch them alone (SPEC.md section 9.4)."""
+"""Reading some tensors of a version, from the packs that have words of them (SPEC.md section 9.4).
+
+The edges of a route are read backwards first, since a chunk in order `exponent` needs the base words of all of its
+tensors; then they are decoded forwards, by the same `Preparation` as those of a whole state. The fingerprints objects
+of the versions prove each tensor before and after.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
-
-from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
 from ..codecs.words import Words
 from ..errors import IntegrityError, MissingError, TensorDeltaError, UnsupportedError, WrongBaseError
-from ..format.chunk import Chunk, Exponent
-from ..format.chunk_codec import Indices, decode
+from ..format.chunk import Exponent
 from ..format.layout import Layout
 from ..format.manifest import Base, Manifest, PackEntry
 from ..format.pack import Blob, ChunkPack, Pack, check_overlap
 from ..state.state import State
-from .prepare import Budget, zeros
+from .packs import SourceError, check_ranges
+from .prepare import Budget, Preparation
 from .reader import EdgeFault, Reader
 from .routes import Edge, Held
 
 #: The rule under which a version is refused of which no part can be proven.
 _UNPROVEN = "TD-RDR-013"
-
-#: The tensors of a part by name.
-_Part = Mapping[str, Words]
 
 
 def read_tensors(reader: Reader, version: int, names: Collection[str]) -> dict[str, Words]:
@@ -35,12 +34,12 @@ def read_tensors(reader: Reader, version: int, names: Collection[str]) -> dict[s
 
     Raises:
         MissingError: no such version or tensor, or no route.
-        LimitError: the memory budget would be passed.
+        LimitError: it would pass the memory budget.
         UnsupportedError: a version on the way names no fingerprints object, so that nothing can be proven.
-        TensorDeltaError: the error of the route first chosen, when no other is left.
+        TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
     """
-    reader.admit(version)
-    layout = reader.layout(reader.manifest(version).layout)
+    reader.documents.admit(version)
+    layout = reader.documents.layout(reader.documents.manifest(version).layout)
     for name in names:
         if name not in layout.index:
             raise MissingError(
@@ -53,78 +52,101 @@ def read_tensors(reader: Reader, version: int, names: Collection[str]) -> dict[s
 
     def follow(route: Sequence[Edge]) -> dict[str, Words]:
         try:
-            return _follow(reader, route, names, None, alone=False)
-        except EdgeFault as fault:
-            if fault.fault.rule == _UNPROVEN:
-                unproven.append(fault.fault)
+            return _follow(reader, route, names, State.empty(), reader.budget(), alone=False)
+        except EdgeFault as failed:
+            if isinstance(failed.fault, UnsupportedError) and failed.fault.rule == _UNPROVEN:
+                unproven.append(failed.fault)
             raise
 
     try:
         _, words = reader.along(version, None, follow)
-    except TensorDeltaError:
-        if unproven:  # whoever loads the whole version may still succeed, so this is what is told
+    except (TensorDeltaError, SourceError):
+        if unproven:  # the whole version may still be read, so this is the error that helps
             raise unproven[0] from None
         raise
-    reader.remember(version)
+    reader.documents.remember(version)
     return {name: words[name] for name in names}
 
 
 def load_part(reader: Reader, version: int, names: Collection[str], held: State | None) -> State:
-    """Some tensors of a version, as far as it has them, for a reader that holds nothing else.
+    """Those of some tensors that a version has, for a reader that holds nothing else.
 
     Args:
         reader: of the chain.
         version: the target.
         names: the tensors of the part.
-        held: the part as the reader holds it; it stays as it is. None for nothing.
+        held: the part as the reader holds it, which stays as it is; None for nothing.
 
     Raises:
         MissingError: no such version, or no route.
-        LimitError: the memory budget would be passed.
+        LimitError: it would pass the memory budget.
         UnsupportedError: a version names no fingerprints object, or a chunk in order `exponent` needs other tensors.
         WrongBaseError: the held tensors are not those of the base.
-        TensorDeltaError: the error of the route first chosen, when no other is left.
+        TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
     """
-    reader.admit(version, held)
-    manifest = reader.manifest(version)
-    start = _held(reader, version, names, held)
-    words: dict[str, Words] = {}
-    if held is not None and start is not None and start.version == version:
-        words = {name: held.words(index).copy() for name, index in held.layout.index.items() if name in names}
+    documents = reader.documents
+    documents.admit(version, held)
+    manifest = documents.manifest(version)
+    copied = reader.budget()
+    own = State.empty() if held is None else _copy(held, names, copied)
+    start = None if held is None else _held(reader, version, names, own)
+    if start is not None and start.version == version:
+        words = {name: own.words(index) for name, index in own.layout.index.items()}
     else:
-        _, words = reader.along(version, start, lambda route: _follow(reader, route, names, held, alone=True))
-    layout = Layout(tuple(each for each in reader.layout(manifest.layout).tensors if each.name in words))
+
+        def follow(route: Sequence[Edge]) -> dict[str, Words]:
+            budget = reader.budget()
+            budget.used = copied.used
+            return _follow(reader, route, names, own, budget, alone=True)
+
+        _, words = reader.along(version, start, follow)
+    layout = Layout(tuple(each for each in documents.layout(manifest.layout).tensors if each.name in words))
     state = State(layout, [words[tensor.name] for tensor in layout.tensors])
     state.version, state.chain = version, reader.chain
     state.version_digests = manifest.layout, manifest.fingerprint
-    reader.remember(version)
+    documents.remember(version)
     return state
 
 
-def _held(reader: Reader, target: int, names: Collection[str], held: State | None) -> Held | None:
-    """The version that a held part is: the target, if it is that, else what it remembers, else what its sums tell.
+# -- what is held -----------------------------------------------------------------------------------------------------
 
-    None where a wanted tensor of the version is not held: then the route leads from nothing.
+
+def _copy(state: State, names: Collection[str], budget: Budget) -> State:
+    """The tensors of `names` that a state has, in memory of their own, under the version that it remembers."""
+    layout = Layout(tuple(tensor for tensor in state.layout.tensors if tensor.name in names))
+    budget.take(layout.nbytes, object="the tensors held")
+    copy = State(layout, [state.words(state.layout.index[tensor.name]).copy() for tensor in layout.tensors])
+    copy.version, copy.chain, copy.version_digests = state.version, state.chain, state.version_digests
+    return copy
+
+
+def _held(reader: Reader, target: int, names: Collection[str], held: State) -> Held | None:
+    """The version that a held part is, by its tensors' fingerprints; None where the route has to start from nothing.
+
+    Compared are, in this order: the target; where the part remembers no version, the newest 128 versions, newest first.
+    A part that remembers a version is held as that version even if it differs, so that edges from it fail; but not
+    where that version has a wanted tensor that is not held.
     """
-    if held is None:
-        return None
     own = held.version if held.chain == reader.chain else None
-    versions = [target] if own is not None else [target, *reversed(reader.versions())]
-    for version in versions:
+
+    def is_version(version: int) -> Held | None:
         try:
-            if _is_version(reader, reader.manifest(version), names, held):
-                return Held(version)
+            return Held(version) if _is_version(reader, reader.documents.manifest(version), names, held) else None
         except TensorDeltaError:
-            continue
-    if own is None or own == target or _is_wider(reader, own, names, held):
-        return None
+            return None
+
+    found = is_version(target)
+    if found is None and own is None:
+        found = reader.first_of(reader.documents.versions()[::-1], is_version)
+    if found is not None or own is None or own == target or _is_wider(reader, own, names, held):
+        return found
     return Held(own)
 
 
 def _is_wider(reader: Reader, version: int, names: Collection[str], held: State) -> bool:
     """True where a version has a wanted tensor that is not held."""
     try:
-        index = reader.layout(reader.manifest(version).layout).index
+        index = reader.documents.layout(reader.documents.manifest(version).layout).index
     except TensorDeltaError:
         return False
     return any(name in index and name not in held.layout.index for name in names)
@@ -132,52 +154,79 @@ def _is_wider(reader: Reader, version: int, names: Collection[str], held: State)
 
 def _is_version(reader: Reader, manifest: Manifest, names: Collection[str], held: State) -> bool:
     """True where the held part is that of a version: the same tensors of `names`, with the same fingerprints."""
-    layout, sums = reader.layout(manifest.layout), reader.tensor_fingerprints(manifest)
+    layout, sums = reader.documents.layout(manifest.layout), reader.documents.tensor_fingerprints(manifest)
     if sums is None or any((name in held.layout.index) != (name in layout.index) for name in names):
         return False
-    return not _differing(layout, sums, names, held)
+    return not _differing(layout, sums, names, held, reader.threads)
 
 
-def _differing(layout: Layout, sums: U64, names: Collection[str], held: State) -> list[str]:
+def _differing(layout: Layout, sums: U64, names: Collection[str], held: State, threads: int) -> list[str]:
     """The tensors of `names` in a version's layout that are not held as its fingerprints object says."""
+    own, own_sums = held.layout, held.sums(threads=threads)
     return [
         name
         for name in names
         if name in layout.index
         and (
-            name not in held.layout.index
-            or held.layout.tensors[held.layout.index[name]] != layout.tensors[layout.index[name]]
-            or held.sums()[held.layout.index[name]] != sums[layout.index[name]]
+            name not in own.index
+            or own.tensors[own.index[name]] != layout.tensors[layout.index[name]]
+            or own_sums[own.index[name]] != sums[layout.index[name]]
         )
     ]
 
 
+def _check_base(reader: Reader, edge: Edge, base: Base, names: Collection[str], held: State) -> State:
+    """Prove that the held tensors are those of a delta's base; returns those of them that the base has."""
+    try:
+        own = reader.documents.manifest(base.version)
+    except MissingError:
+        raise _unproven(f"starts from version {base.version}, whose manifest is gone", edge) from None
+    sums = reader.documents.tensor_fingerprints(own)
+    if sums is None:
+        raise _unproven(f"starts from version {base.version}, which names no fingerprints of its tensors", edge)
+    layout = reader.documents.layout(base.layout)
+    differing = _differing(layout, sums, names, held, reader.threads)
+    if differing:
+        raise WrongBaseError(
+            f"tensor {differing[0]!r} is not held as version {base.version} has it", object=edge.name, rule="TD-RDR-011"
+        )
+    kept = Layout(tuple(tensor for tensor in held.layout.tensors if tensor.name in layout.index))
+    return State(kept, [held.words(held.layout.index[tensor.name]) for tensor in kept.tensors])
+
+
+def _unproven(reason: str, edge: Edge) -> UnsupportedError:
+    advice = "Load the whole version instead."
+    return UnsupportedError(reason, object=edge.name, rule=_UNPROVEN, advice=advice)
+
+
+# -- edges ------------------------------------------------------------------------------------------------------------
+
+
 class _Hop:
-    """One member of a route, with the part of its packs that is needed.
+    """One edge of a route, with the packs that have words of the wanted tensors.
 
     Attributes:
-        wanted: names of tensors of which the new words are needed.
-        needed: names of tensors of which the base words are.
+        wanted: names of the tensors whose new words are needed.
+        needed: names of the tensors whose base words are needed.
     """
 
     def __init__(self, reader: Reader, edge: Edge, wanted: Collection[str], *, alone: bool) -> None:
+        manifest = edge.manifest
         self.edge = edge
-        self.layout = reader.layout(edge.manifest.layout)
+        self.layout = reader.documents.layout(manifest.layout)
         self.wanted = {name for name in wanted if name in self.layout.index}
         self.needed = set(wanted)
-        indices = {self.layout.index[name] for name in self.wanted}
-        manifest = edge.manifest
-        reader.check_ranges(manifest, self.layout, object=edge.name)
+        check_ranges(manifest, self.layout, object=edge.name)
         self.packs: list[tuple[Pack, Blob]] = [
-            reader.pack(entry, manifest, self.layout, keep=False)
-            for entry in manifest.packs
-            if any(entry.tensors[0] <= index < entry.tensors[1] for index in indices)
+            reader.packs.pack(entry, manifest, self.layout, keep=False)
+            for entry in _touching(edge, self.layout, self.wanted)
         ]
         check_overlap([pack for pack, _ in self.packs], self.layout, object=edge.name)
         for pack in (pack for pack, _ in self.packs if isinstance(pack, ChunkPack)):
             for number, chunk in enumerate(pack.chunks):
-                others = self._names(chunk) - self.wanted
-                if not others or not isinstance(chunk.order, Exponent) or not self.touches(chunk):
+                names = {self.layout.tensors[tensor].name for tensor, _, _ in chunk.slices}
+                others = names - self.wanted
+                if not others or not isinstance(chunk.order, Exponent) or names.isdisjoint(self.wanted):
                     continue
                 if alone:
                     raise UnsupportedError(
@@ -188,159 +237,82 @@ class _Hop:
                     )
                 self.needed |= others
 
-    def _names(self, chunk: Chunk) -> set[str]:
-        return {self.layout.tensors[tensor].name for tensor, _, _ in chunk.slices}
+    def follow(self, preparation: Preparation) -> None:
+        """Fit the needed tensors, and decode the wanted ones."""
+        preparation.fit(self.layout, full=self.edge.manifest.base is None, names=self.needed)
+        preparation.decode(self.packs, names=self.wanted)
 
-    def touches(self, chunk: Chunk) -> bool:
-        """True where a chunk has words of a wanted tensor."""
-        return not self.wanted.isdisjoint(self._names(chunk))
-
-    def is_whole(self, chunk: Chunk, held: _Part) -> bool:
-        """True where all tensors of a chunk are at hand."""
-        return self._names(chunk) <= held.keys()
+    def prove(self, reader: Reader, preparation: Preparation) -> None:
+        """Prove that the wanted tensors have the fingerprints of the edge's version."""
+        edge = self.edge.manifest
+        sums = reader.documents.tensor_fingerprints(reader.documents.manifest(edge.version))
+        if sums is None:  # the version's own manifest names none; a shortcut to it may
+            sums = reader.documents.tensor_fingerprints(edge)
+        if sums is None:
+            raise _unproven("names no fingerprints of its tensors, so a part of it cannot be proven", self.edge)
+        for name in sorted(self.wanted):
+            index = self.layout.index[name]
+            if preparation.sums[index] != sums[index]:
+                raise IntegrityError(
+                    f"tensor {name!r} does not have the fingerprint that the version names",
+                    object=self.edge.name,
+                    rule="TD-RDR-012",
+                )
 
 
 def _follow(
-    reader: Reader, route: Sequence[Edge], names: Collection[str], held: State | None, *, alone: bool
+    reader: Reader, route: Sequence[Edge], names: Collection[str], held: State, budget: Budget, *, alone: bool
 ) -> dict[str, Words]:
+    """The words of some tensors after a route: those of `names` that its last layout has.
+
+    Args:
+        reader: of the chain.
+        route: at least one edge.
+        names: the tensors.
+        held: those that are held; the words of tensors that do not change stay its own.
+        budget: the memory budget.
+        alone: whether tensors that are not in `names` cannot be read as well.
+    """
     hops: list[_Hop] = []
     needed = names
-    with reader.ahead(_touching(reader, route, names)):
+    with reader.packs.ahead(_ahead(reader, route, names)):
         for edge in reversed(route):
             with _failing(edge):
                 hops.append(_Hop(reader, edge, needed, alone=alone))
             needed = hops[-1].needed
-    layout = Layout(())
-    words: dict[str, Words] = {}
-    if held is not None and route[0].manifest.base is not None:
-        layout = held.layout
-        with _failing(route[0]):
-            _check_base(reader, route[0], route[0].manifest.base, names, held)
-            known = reader.layout(route[0].manifest.base.layout).index
-        words = {name: held.words(layout.index[name]) for name in names if name in layout.index and name in known}
+    first = route[0]
+    if first.manifest.base is not None:
+        with _failing(first):
+            held = _check_base(reader, first, first.manifest.base, names, held)
+    preparation = Preparation(held, held.sums(threads=reader.threads), threads=reader.threads, budget=budget)
     for hop in reversed(hops):
         with _failing(hop.edge):
-            words = _hop(reader, hop, layout, words)
-        layout = hop.layout
-    return words
+            hop.follow(preparation)
+            hop.prove(reader, preparation)
+    return {name: preparation.words(hops[0].layout.index[name]) for name in hops[0].wanted}
 
 
-def _touching(reader: Reader, route: Sequence[Edge], names: Collection[str]) -> Iterator[tuple[int, PackEntry]]:
-    """The packs that touch some tensors, in the order in which hops are made; others may turn out to be needed."""
+def _touching(edge: Edge, layout: Layout, names: Collection[str]) -> Iterator[PackEntry]:
+    """The packs of an edge that may have words of some tensors (TD-RDR-015)."""
+    indices = [layout.index[name] for name in names if name in layout.index]
+    for entry in edge.manifest.packs:
+        if any(entry.tensors[0] <= index < entry.tensors[1] for index in indices):
+            yield entry
+
+
+def _ahead(reader: Reader, route: Sequence[Edge], names: Collection[str]) -> Iterator[tuple[int, PackEntry]]:
+    """The packs to download in the background, in the order of use; others may turn out to be needed as well."""
     for edge in reversed(route):
         with _failing(edge):
-            layout = reader.layout(edge.manifest.layout)
-        indices = [layout.index[name] for name in names if name in layout.index]
-        for entry in edge.manifest.packs:
-            if any(entry.tensors[0] <= index < entry.tensors[1] for index in indices):
-                yield edge.manifest.version, entry
+            layout = reader.documents.layout(edge.manifest.layout)
+        for entry in _touching(edge, layout, names):
+            yield edge.manifest.version, entry
 
 
 @contextmanager
 def _failing(edge: Edge) -> Iterator[None]:
+    """Turn an error into the fault of an edge."""
     try:
         yield
-    except TensorDeltaError as fault:
+    except (TensorDeltaError, SourceError) as fault:
         raise EdgeFault(edge, fault) from None
-
-
-def _check_base(reader: Reader, edge: Edge, base: Base, names: Collection[str], held: State) -> None:
-    """Prove that the held tensors are those of a delta's base."""
-    try:
-        own = reader.manifest(base.version)
-    except MissingError:
-        raise _unproven(f"starts from version {base.version}, of which no manifest tells the sums", edge) from None
-    sums = reader.tensor_fingerprints(own)
-    if sums is None:
-        raise _unproven(f"starts from version {base.version}, which names no fingerprints of its tensors", edge)
-    differing = _differing(reader.layout(base.layout), sums, names, held)
-    if differing:
-        raise WrongBaseError(
-            f"tensor {differing[0]!r} is not held as version {base.version} has it", object=edge.name, rule="TD-RDR-011"
-        )
-
-
-def _unproven(reason: str, edge: Edge) -> UnsupportedError:
-    advice = "Load the whole version instead."
-    return UnsupportedError(reason, object=edge.name, rule=_UNPROVEN, advice=advice)
-
-
-class _Base:
-    """The fitted base, as far as it is held; the rest counts as zero, and what comes of it is not used."""
-
-    def __init__(self, layout: Layout, words: _Part, zero: Collection[str]) -> None:
-        self._names = [tensor.name for tensor in layout.tensors]
-        self._words = words
-        self._zero = zero
-
-    def is_zero(self, tensor: int) -> bool:
-        name = self._names[tensor]
-        return name in self._zero or name not in self._words
-
-    def take(self, tensor: int, indices: Indices) -> Words:
-        return self._words[self._names[tensor]].take(indices)
-
-    def part(self, tensor: int, start: int, stop: int) -> Words:
-        name = self._names[tensor]
-        return self._words[name][start:stop].copy()
-
-
-def _hop(reader: Reader, hop: _Hop, before: Layout, held: _Part) -> dict[str, Words]:
-    """Fit the needed tensors; decode and prove the wanted ones."""
-    budget = Budget(reader.memory)
-    base_words: dict[str, Words] = {}
-    zero: set[str] = set()
-    full = hop.edge.manifest.base is None
-    for tensor in (each for each in hop.layout.tensors if each.name in hop.needed):
-        name = tensor.name
-        if not full and name in held and before.tensors[before.index[name]] == tensor:
-            budget.take(tensor.nbytes, object=f"tensor {name!r}")
-            base_words[name] = held[name]
-        else:
-            base_words[name] = zeros(tensor, budget)
-            zero.add(name)
-    base = _Base(hop.layout, base_words, zero)
-    words: dict[str, Words] = {}
-    for name in hop.wanted:
-        budget.take(base_words[name].nbytes, object=f"tensor {name!r}")
-        words[name] = base_words[name].copy()
-    for pack, blob in hop.packs:
-        if isinstance(pack, ChunkPack):
-            for number, chunk in enumerate(pack.chunks):
-                if hop.touches(chunk):
-                    label = pack.chunk_label(number)
-                    budget.check(chunk.memory, object=label)
-                    whole = hop.is_whole(chunk, base_words)
-                    streams = pack.reader(number, blob)
-                    decoded = decode(chunk, hop.layout, streams, base, object=label, prove=whole)
-                    for piece in decoded.pieces:
-                        target = words.get(hop.layout.tensors[piece.tensor].name)
-                        if target is not None:
-                            target[slice(piece.start, piece.stop) if piece.indices is None else piece.indices] = (
-                                piece.new
-                            )
-        else:
-            for index in pack.tensors:
-                tensor = hop.layout.tensors[index]
-                if tensor.name in words:
-                    budget.check(2 * tensor.nbytes, object=pack.label)
-                    data = blob.read(pack.tensors[index], tensor.nbytes)
-                    words[tensor.name] = np.frombuffer(data, tensor.kind.word).copy()
-    _prove(reader, hop, words)
-    return words
-
-
-def _prove(reader: Reader, hop: _Hop, words: _Part) -> None:
-    edge = hop.edge.manifest
-    sums = reader.tensor_fingerprints(reader.manifest(edge.version))
-    if sums is None:  # the version's own manifest names none; a shortcut to it may
-        sums = reader.tensor_fingerprints(edge)
-    if sums is None:
-        raise _unproven("names no fingerprints of its tensors, so a part of it cannot be proven", hop.edge)
-    for name in sorted(words):
-        if fingerprint.scan(name, words[name]) != int(sums[hop.layout.index[name]]):
-            raise IntegrityError(
-                f"tensor {name!r} does not have the fingerprint that the version names",
-                object=hop.edge.name,
-                rule="TD-RDR-012",
-            )

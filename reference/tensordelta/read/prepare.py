@@ -1,14 +1,14 @@
-"""Preparations: a state on its way to another version (SPEC.md section 9, steps 6 and 8 to 11).
+"""Preparations: a route's edges, decoded over a state that is not changed (SPEC.md section 9, steps 6 and 8 to 11).
 
-A `Preparation` carries a state through the edges of a route without touching it: tensors that the reader holds stay as
-they are under a sparse overlay, tensors that start as zero words are built beside them. Each edge proves its base
-before it is decoded and its fingerprint after. What comes out is an `Update`.
+Tensors that the reader holds stay as they are under a sparse overlay of the words that the edges changed; tensors that
+start as zero words are built in memory of their own. For each edge the caller proves the base, fits the state to the
+edge's layout, decodes its packs and proves the result. A reader of some tensors does the same with these tensors only.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -25,24 +25,27 @@ from ..format.layout import Layout, Tensor
 from ..format.manifest import Base, Manifest
 from ..format.pack import Blob, ChunkPack, Pack, PlainPack
 from ..state.state import State
-from ..state.update import Update
+from ..state.update import Prepared
 from ..threads import ordered_map
 
+#: Gives zero words for a tensor, after it has asked the budget.
 Allocate = Callable[[Tensor, "Budget"], Words]
-#: Gives so many bytes of memory that the budget does not count, such as a mapped file's.
+#: Gives that many bytes of memory that the budget does not count, such as a mapped file's.
 Arena = Callable[[int], NDArray[np.uint8]]
 
 Number = TypeVar("Number", bound=np.generic)
+#: A chunk of a pack, or a tensor of a plain pack, by its index.
+_Job = tuple[Pack, Blob, int]
 
 _ALIGN = 8
 #: Words of a plain tensor that are read at once.
 _PLAIN = 1 << 22
-#: A listed word takes at least this much: its index, and the old and the new word behind it.
+#: Bytes that a listed word takes at least: its index, its old word and its new word.
 _BYTES_A_CHANGE = 16
 
 
 class Budget:
-    """A reader's memory budget, in bytes: asked before anything is allocated."""
+    """A reader's memory budget, in bytes. It is asked before memory is allocated."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -58,7 +61,7 @@ class Budget:
         self.used += amount
 
     def check(self, amount: int, *, object: str) -> None:
-        """Check that there is room for something passing.
+        """Check that there is room for a short time.
 
         Raises:
             LimitError: it would pass the budget.
@@ -79,16 +82,22 @@ def zeros(tensor: Tensor, budget: Budget) -> Words:
 
 
 class Preparation:
-    """A state under way to another version; the state itself stays as it is.
+    """A state on its way to another version; the state itself is only read.
+
+    For one thread at a time; `decode` uses threads of its own.
 
     Args:
         state: what the reader holds.
-        sums: fingerprints of its tensors.
-        allocate: gives memory for tensors that start as zero words.
+        sums: fingerprints of its tensors, uint64 in layout order.
         threads: how many chunks are decoded at once.
         budget: the memory budget.
+        allocate: gives memory for tensors that start as zero words.
         arena: gives memory for the decoded words; by default they stay where they were decoded.
-        in_flight: bytes that chunks being decoded may need together; a single chunk may need more.
+        in_flight: bytes that the chunks being decoded may need together; a single chunk may need more.
+
+    Attributes:
+        layout: the present layout: that of the edge that was fitted last.
+        sums: the present fingerprints of its tensors; 0 for a tensor that is not held.
     """
 
     def __init__(
@@ -112,12 +121,13 @@ class Preparation:
         self._in_flight = in_flight
         self.layout = state.layout
         self.sums: U64 = sums.copy()
-        # For each tensor: its index in the state held, or None where it was built here.
+        # For each tensor its index in the state, or None where it was built here, or is not held.
         self._origin: list[int | None] = list(range(len(state.layout)))
         self._built: dict[int, Words] = {}
-        # Of tensors that the edges so far changed much: their present words, a copy.
+        # Copies of the present words of tensors that the edges so far changed much.
         self._copied: dict[int, Words] = {}
         self._overlay: dict[int, list[Piece]] = {}
+        # Tensors that the last fitting made of zero words, and those that are not held.
         self._zero: frozenset[int] = frozenset()
 
     # -- one edge -------------------------------------------------------------------------------------------------
@@ -144,16 +154,27 @@ class Preparation:
                 rule="TD-RDR-003",
             )
 
-    def fit(self, layout: Layout, *, full: bool) -> None:
-        """Fit the present state to a manifest's layout (SPEC.md section 5)."""
+    def fit(self, layout: Layout, *, full: bool, names: Collection[str] | None = None) -> None:
+        """Fit the present state to a manifest's layout (SPEC.md section 5).
+
+        Args:
+            layout: the manifest's.
+            full: True for a full version, which starts from the empty state.
+            names: the tensors to hold; by default all. The words of another tensor count as zero, and what an edge
+                makes of them is dropped.
+
+        Raises:
+            LimitError: new tensors would pass the memory budget.
+        """
         self._zero = frozenset()
         self._overlay = {
             tensor: pieces if len(pieces) == 1 else [self._merged(tensor, pieces, [])]
             for tensor, pieces in self._overlay.items()
         }
         if full:
-            self._drop_all()
-        if layout == self.layout:
+            self.layout, self._origin, self._built, self._copied, self._overlay = Layout(()), [], {}, {}, {}
+            self.sums = np.zeros(0, np.uint64)
+        if layout == self.layout and names is None:
             return
         before = self.layout
         origin: list[int | None] = []
@@ -161,72 +182,60 @@ class Preparation:
         copied: dict[int, Words] = {}
         overlay: dict[int, list[Piece]] = {}
         sums = np.zeros(len(layout), np.uint64)
-        kept: set[int] = set()
+        zero: set[int] = set()
         for index, tensor in enumerate(layout.tensors):
             old = before.index.get(tensor.name)
-            if old is not None and before.tensors[old] == tensor:
+            wanted = names is None or tensor.name in names
+            if wanted and old is not None and before.tensors[old] == tensor and self._is_held(old):
                 origin.append(self._origin[old])
                 sums[index] = self.sums[old]
                 if old in self._built:
                     built[index] = self._built[old]
-                    kept.add(index)
                 if old in self._copied:
                     copied[index] = self._copied[old]
                 if old in self._overlay:
                     overlay[index] = [replace(piece, tensor=index) for piece in self._overlay[old]]
-            else:
-                origin.append(None)
+                continue
+            origin.append(None)
+            zero.add(index)
+            if wanted:
                 built[index] = self._allocate(tensor, self._budget)
         self.layout, self._origin, self.sums = layout, origin, sums
         self._built, self._copied, self._overlay = built, copied, overlay
-        self._zero = frozenset(index for index in built if index not in kept)
+        self._zero = frozenset(zero)
 
-    def _drop_all(self) -> None:
-        self.layout, self._origin, self._built, self._copied, self._overlay = Layout(()), [], {}, {}, {}
-        self.sums = np.zeros(0, np.uint64)
+    def decode(self, packs: Sequence[tuple[Pack, Blob]], *, names: Collection[str] | None = None) -> None:
+        """Decode an edge's packs over the fitted state.
 
-    def decode(self, packs: Sequence[tuple[Pack, Blob]], manifest: Manifest, *, object: str) -> None:
-        """Decode an edge's packs over the fitted base, and prove the manifest's fingerprint.
+        Args:
+            packs: the edge's packs, or those of them that hold words of `names`.
+            names: the tensors whose new words are needed, all of them held; by default all. Chunks without a word of
+                them are skipped, and the fingerprint of a chunk is proven where all its tensors are held (TD-RDR-016).
 
         Raises:
             MalformedError, IntegrityError, LimitError: see SPEC.md sections 7 and 9.
         """
         base = _Base(self, self._zero)
-        fresh: dict[int, list[Piece]] = {}
-        jobs: list[tuple[Pack, Blob, int]] = []
-        for pack, blob in packs:
-            if isinstance(pack, ChunkPack):
-                jobs += ((pack, blob, index) for index in range(len(pack.chunks)))
-            else:
-                jobs += ((pack, blob, tensor) for tensor in pack.tensors)
+        wanted = None if names is None else {self.layout.index[name] for name in names}
+        jobs = list(_jobs(packs, wanted))
+        self._reserve(jobs)
 
-        def cost(job: tuple[Pack, Blob, int]) -> int:
+        def cost(job: _Job) -> int:
             pack, _, index = job
             return pack.chunks[index].memory if isinstance(pack, ChunkPack) else _PLAIN * 16
 
-        def work(job: tuple[Pack, Blob, int]) -> list[tuple[int, int, Piece | None]]:
+        def work(job: _Job) -> list[tuple[int, int, Piece | None]]:
             pack, blob, index = job
             if isinstance(pack, ChunkPack):
                 return self._decode_chunk(pack, blob, index, base)
             return self._read_plain(pack, blob, index, base)
 
-        self._reserve(packs)
-        sums = self.sums.copy()
-        results = ordered_map(work, jobs, threads=self._threads, cost=cost, budget=self._in_flight)
-        for result in results:
+        fresh: dict[int, list[Piece]] = {}
+        for result in ordered_map(work, jobs, threads=self._threads, cost=cost, budget=self._in_flight):
             for tensor, each, piece in result:
-                fingerprint.add_to(sums, tensor, each)
+                fingerprint.add_to(self.sums, tensor, each)
                 if piece is not None:
                     fresh.setdefault(tensor, []).append(piece)
-        self.sums = sums
-        got = fingerprint.text(fingerprint.combine(sums))
-        if got != manifest.fingerprint:
-            raise IntegrityError(
-                f"the new state's fingerprint is {got}, not {manifest.fingerprint}",
-                object=object,
-                rule="TD-RDR-007",
-                advice="The packs do not make the state that was published; have it published again.",
-            )
         for tensor, pieces in fresh.items():
             pieces.sort(key=lambda piece: piece.start)
             held = self._overlay.get(tensor)
@@ -234,10 +243,25 @@ class Preparation:
             if held is not None:
                 self._copy(tensor)
 
-    def _copy(self, tensor: int) -> None:
-        """Give a tensor a copy of its own where several edges changed so much that this takes no more memory.
+    def prove(self, manifest: Manifest, *, object: str) -> None:
+        """Prove that the present state, held as a whole, has a manifest's fingerprint.
 
-        Merging costs what all edges before have changed, again at each edge; writing into a copy what the edge changes.
+        Raises:
+            IntegrityError: it has another.
+        """
+        got = fingerprint.text(fingerprint.combine(self.sums))
+        if got != manifest.fingerprint:
+            raise IntegrityError(
+                f"the new state's fingerprint is {got}, not {manifest.fingerprint}",
+                object=object,
+                rule="TD-RDR-007",
+                advice="The packs do not make the state that was published; have it published again.",
+            )
+
+    def _copy(self, tensor: int) -> None:
+        """Replace a tensor's overlay by a copy of its words, where several edges changed so much that it is no larger.
+
+        Merging an edge into an overlay takes time for the changes of all edges before; writing it into a copy does not.
         """
         (piece,) = self._overlay[tensor]
         origin = self._origin[tensor]
@@ -247,7 +271,7 @@ class Preparation:
             return
         try:
             self._budget.take(words.nbytes, object=f"tensor {self.layout.tensors[tensor].name!r}")
-        except LimitError:  # merging goes on without
+        except LimitError:  # then the overlay stays
             return
         copy = words.copy()
         copy[piece.places] = piece.new
@@ -261,24 +285,30 @@ class Preparation:
         built = self._built.get(tensor)
         return self._copied.get(tensor) if built is None else built
 
-    def _reserve(self, packs: Sequence[tuple[Pack, Blob]]) -> None:
-        """Ask for the memory that the decoded words will take, and for that of the greatest chunk in flight."""
+    def _is_held(self, tensor: int) -> bool:
+        return self._origin[tensor] is not None or tensor in self._built
+
+    def _is_overlaid(self, tensor: int) -> bool:
+        """True where changes of the tensor go to the overlay, since its words lie in the state."""
+        return self._origin[tensor] is not None and tensor not in self._copied
+
+    def _reserve(self, jobs: Sequence[_Job]) -> None:
+        """Reserve memory for the decoded words, and check that the greatest chunk has room while it is decoded."""
         total = 0
-        for pack, _ in packs:
+        for pack, _, index in jobs:
             if isinstance(pack, PlainPack):
-                for tensor in pack.tensors.keys() - self._built.keys() - self._copied.keys():
-                    total += self._take(self.layout.tensors[tensor].nbytes, 1, object=pack.label)
+                if self._is_overlaid(index):
+                    total += self._take(self.layout.tensors[index].nbytes, 1, object=pack.label)
                 continue
-            for index, chunk in enumerate(pack.chunks):
-                object = pack.chunk_label(index)
-                if any(self._own(tensor) is None for tensor, _, _ in chunk.slices):
-                    held = chunk.changed * (8 + 2 * chunk.kind.word.itemsize)
-                    total += self._take(held, len(chunk.slices), object=object)
-                self._budget.check(chunk.memory, object=object)
+            chunk, object = pack.chunks[index], pack.chunk_label(index)
+            if any(self._is_overlaid(tensor) for tensor, _, _ in chunk.slices):
+                held = chunk.changed * (8 + 2 * chunk.kind.word.itemsize)
+                total += self._take(held, len(chunk.slices), object=object)
+            self._budget.check(chunk.memory, object=object)
         self._room = _Room(self._arena(total)) if self._arena and total else None
 
     def _take(self, held: int, pieces: int, *, object: str) -> int:
-        """Memory for pieces: the budget's, unless there is an arena; gives what the arena needs for them."""
+        """Reserve memory for pieces, unless there is an arena; returns the bytes that an arena needs for them."""
         if self._arena is None:
             self._budget.take(held, object=object)
         return held + 3 * _ALIGN * (pieces + held // _PLAIN)
@@ -286,11 +316,13 @@ class Preparation:
     def _decode_chunk(
         self, pack: ChunkPack, blob: Blob, index: int, base: _Base
     ) -> list[tuple[int, int, Piece | None]]:
-        decoded = decode(
-            pack.chunks[index], self.layout, pack.reader(index, blob), base, object=pack.chunk_label(index)
-        )
+        chunk, object = pack.chunks[index], pack.chunk_label(index)
+        whole = all(self._is_held(tensor) for tensor, _, _ in chunk.slices)
+        decoded = decode(chunk, self.layout, pack.reader(index, blob), base, object=object, prove=whole)
         return [
-            (piece.tensor, each, self._kept(piece)) for piece, each in zip(decoded.pieces, decoded.sums, strict=True)
+            (piece.tensor, each, self._kept(piece))
+            for piece, each in zip(decoded.pieces, decoded.sums, strict=True)
+            if self._is_held(piece.tensor)
         ]
 
     def _read_plain(self, pack: PlainPack, blob: Blob, tensor: int, base: _Base) -> list[tuple[int, int, Piece | None]]:
@@ -307,22 +339,19 @@ class Preparation:
         return results
 
     def _kept(self, piece: Piece) -> Piece | None:
-        """Write a piece at once where nobody uses the tensor yet; else keep it."""
+        """Write a piece at once where the tensor's words are this preparation's own; else return it for the overlay."""
         own = self._own(piece.tensor)
         if own is None:
             if piece.indices is None:
-                # A dense piece is exchanged with the words in use, so it needs no copy of them, but memory to write to.
+                # Applying exchanges a dense piece with the words in use: it needs memory to write to, and no old words.
                 new = piece.new if piece.new.flags.writeable or self._room else piece.new.copy()
                 piece = Piece(piece.tensor, piece.start, piece.stop, None, None, new)
             return self._room.move(piece) if self._room else piece
-        if piece.indices is None:
-            own[piece.start : piece.stop] = piece.new
-        else:
-            own[piece.indices] = piece.new
+        own[slice(piece.start, piece.stop) if piece.indices is None else piece.indices] = piece.new
         return None
 
     def _merged(self, tensor: int, held: list[Piece], fresh: list[Piece]) -> Piece:
-        """One run of what several edges did to a tensor; its old words are those of the state held."""
+        """The changes of several edges to a tensor as one piece; its old words are those of the state."""
         at = np.concatenate([piece.places for piece in (*held, *fresh)])
         new = np.concatenate([*(piece.new for piece in held), *(piece.new for piece in fresh)])
         order = np.argsort(at, kind="stable")
@@ -379,20 +408,21 @@ class Preparation:
             words[at[first:last] - start] = new[first:last]
         return words
 
+    def words(self, tensor: int) -> Words:
+        """The present words of a tensor that is held; the state's own memory where no edge changed them."""
+        return self.part(tensor, 0, self.layout.tensors[tensor].words)
+
     # -- the end --------------------------------------------------------------------------------------------------
 
     def finish(
-        self,
-        *,
-        version: int,
-        chain: str,
-        layout_digest: str,
-        route: Sequence[str],
-        size: int,
-        seconds: float,
-        on_applied: Callable[[Update, float], None] | None = None,
-    ) -> Update:
-        """The update that takes the state held to the last edge's version."""
+        self, *, version: int, chain: str, layout_digest: str, route: Sequence[str], size: int, seconds: float
+    ) -> Prepared:
+        """What takes the state to the version of the last edge; the arguments are those of `Prepared`.
+
+        Raises:
+            LimitError: it would pass the memory budget.
+            WrongBaseError: the state was written to meanwhile.
+        """
         for tensor in list(self._copied):
             words, origin = self._copied.pop(tensor), self._origin[tensor]
             assert origin is not None
@@ -402,7 +432,7 @@ class Preparation:
             self._budget.take(count * (8 + 2 * words.itemsize), object=f"tensor {info.name!r}")
             indices, old, new = changed_words(held, words)
             piece = Piece(tensor, 0, len(words), indices, old, new)
-            # The copy holds words that no edge listed: the state must still be the one that it was made of.
+            # The copy has words that no edge listed: they must still be those of the state.
             proven = fingerprint.text(int(self._sums_before[origin]) + piece.sum(info.name))
             if proven != fingerprint.text(int(self.sums[tensor])):
                 raise WrongBaseError(
@@ -413,8 +443,7 @@ class Preparation:
                 )
             if len(indices):
                 self._overlay[tensor] = [piece]
-        return Update(
-            self._state,
+        return Prepared(
             layout=self.layout,
             origin=self._origin,
             built=self._built,
@@ -427,13 +456,22 @@ class Preparation:
             route=tuple(route),
             size=size,
             seconds=seconds,
-            threads=self._threads,
-            on_applied=on_applied,
         )
 
 
+def _jobs(packs: Sequence[tuple[Pack, Blob]], wanted: Collection[int] | None) -> Iterator[_Job]:
+    """The chunks and plain tensors to decode: those with words of the wanted tensors."""
+    for pack, blob in packs:
+        if isinstance(pack, PlainPack):
+            yield from ((pack, blob, tensor) for tensor in pack.tensors if wanted is None or tensor in wanted)
+            continue
+        for index, chunk in enumerate(pack.chunks):
+            if wanted is None or any(tensor in wanted for tensor, _, _ in chunk.slices):
+                yield pack, blob, index
+
+
 class _Room:
-    """A stretch of an arena, filled from the front by several threads."""
+    """A range of an arena's memory that several threads fill from the front."""
 
     def __init__(self, memory: NDArray[np.uint8]) -> None:
         self._memory = memory
@@ -441,7 +479,7 @@ class _Room:
         self._lock = threading.Lock()
 
     def move(self, piece: Piece) -> Piece:
-        """The same piece, its arrays in the arena."""
+        """The same piece with its arrays in the arena."""
         indices = None if piece.indices is None else self._place(piece.indices)
         old = None if piece.old is None else self._place(piece.old)
         return Piece(piece.tensor, piece.start, piece.stop, indices, old, self._place(piece.new))
@@ -456,7 +494,7 @@ class _Room:
 
 
 class _Base:
-    """The fitted base of one edge, as chunks see it."""
+    """The fitted base of one edge, for `decode` of a chunk."""
 
     def __init__(self, preparation: Preparation, zero: frozenset[int]) -> None:
         self.take = preparation.take
@@ -464,5 +502,5 @@ class _Base:
         self._zero = zero
 
     def is_zero(self, tensor: int) -> bool:
-        # Other chunks may have written their slices of such a tensor by now; a chunk's own slices are still zero.
+        # Other chunks may have written their words of such a tensor already; those of the chunk being decoded are zero.
         return tensor in self._zero

@@ -1,65 +1,75 @@
 """The reader's procedure: from objects under a root to a prepared update (SPEC.md sections 9 and 10).
 
-Each step of section 9.1 is one call: 1 the making of a `Reader`, 2 `Planner.plan`, 4 `manifest`, 5 `layout`, 6
-`Preparation.check_base`, 7 and 8 `packs`, 9 to 11 `Preparation.decode`, and 12 is `Update.apply`. Step 3, where keys
-are configured, is within those that read what is signed. A member of a route that fails is dropped and the route
-planned again; the state is not touched before `apply`.
+Each step of section 9.1 is one call: 1 the making of `Documents`, 2 `Planner.plan`, 4 `Documents.manifest`, 5
+`Documents.layout`, 6 `Preparation.check_base`, 7 and 8 `Packs.of`, 9 and 10 `Preparation.decode`, 11
+`Preparation.prove`, and 12 `Update.apply`. Step 3, where keys are configured, is part of every read of a signed object.
+An edge that fails is dropped, and the route planned again; the state is not written to before `apply`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from ..codecs.fingerprint import U64, combine, text
 from ..errors import MissingError, TensorDeltaError, WrongBaseError
 from ..events import Event, Listener, emit
-from ..format.manifest import Base, Manifest
 from ..format.names import MANIFESTS, ShortcutName, manifest_name
 from ..state.state import State
 from ..state.update import Update
 from ..stores import Store
 from ..stores.cache import PackCache
-from ..stores.download import PARALLEL, part_size
+from ..stores.download import PARALLEL
 from ..threads import ordered_map, thread_count
-from .listing import Members, Together
-from .packs import PackReader
+from .documents import Documents
+from .listing import Member, Members, Together
+from .packs import Packs, SourceError, Sources, default_memory
+from .plan import Plan
 from .prepare import Allocate, Arena, Budget, Preparation, zeros
-from .routes import EXACT, Edge, Held, Planner
-from .sources import Sources, UnansweredError, told
+from .routes import EXACT, Edge, Fault, Held, Planner
 from .trust import Trust
 
+R = TypeVar("R")
 T = TypeVar("T")
 
-#: Members of routes that may fail before a read gives up (TD-RTE-009).
+#: Edges that may fail before a read gives up (TD-RTE-009).
 _MAX_FAILED = 128
-#: Members whose sources did not answer, each after some time, before it gives up as well.
+#: Edges that may fail because a source did not answer, which may take minutes each.
 _MAX_UNANSWERED = 3
+#: Versions, and shortcuts from collected versions, that are read to recognize a state.
+_MAX_RECOGNIZED = 128
 
 
 class EdgeFault(Exception):
-    """A member of a route failed, with an error of the closed set."""
+    """An edge of a route failed."""
 
-    def __init__(self, edge: Edge, fault: TensorDeltaError) -> None:
+    def __init__(self, edge: Edge, fault: Fault) -> None:
         super().__init__(str(fault))
         self.edge = edge
         self.fault = fault
 
 
-class Reader(PackReader):
+class Reader:
     """Reads one chain.
 
+    Several threads may use one object.
+
     Args:
-        store: where it lies.
+        store: where the chain lies.
         chain: the chain id that is expected, if the caller has pinned one.
-        memory: the memory budget in bytes.
+        memory: the memory budget in bytes; by default four fifths of the machine's memory.
         threads: how many chunks are decoded at once.
-        sources: places beside the root that may have packs.
-        listener: told of events.
-        cache: where packs of a store that is far away lie on this machine; by default this user's.
-        trust: the keys that have to have signed what is read; None to read without signatures.
+        sources: places other than the root that may have packs.
+        listener: receives events.
+        cache: where this machine keeps packs of a remote store; by default this user's.
+        trust: the keys of which one must have signed what is read; None to read without signatures.
+
+    Attributes:
+        store, chain, trust: where the chain lies, its id, and the trusted keys.
+        documents: everything under the root but packs and files.
+        packs: packs and files.
 
     Raises:
         MissingError: there is no chain.
@@ -80,18 +90,20 @@ class Reader(PackReader):
         trust: Trust | None = None,
     ) -> None:
         self.threads = thread_count(threads)
-        super().__init__(
-            store, chain=chain, memory=memory, sources=sources, listener=listener, cache=cache, trust=trust
-        )
-        #: What was listed last.
+        self.memory = default_memory() if memory is None else memory
+        self.listener = listener
+        self.packs = Packs(store, memory=self.memory, sources=sources, listener=listener, cache=cache)
+        self.documents = Documents(store, chain=chain, trust=trust)
+        self.store, self.chain, self.trust = store, self.documents.chain, trust
+        #: The versions and shortcuts that were listed last.
         self._names: tuple[list[int], list[ShortcutName]] = [], []
 
     def trusting(self, trust: Trust | None, *, store: Store | None = None, cache: PackCache | None = None) -> Reader:
-        """A reader of the same chain that trusts otherwise, and has verified nothing yet.
+        """A reader of the same chain with other keys, which has verified nothing yet.
 
         Args:
             trust: its keys; None to read without signatures.
-            store: another way to the same objects.
+            store: another access to the same objects.
             cache: another place for packs.
 
         Raises:
@@ -102,27 +114,33 @@ class Reader(PackReader):
             chain=self.chain,
             memory=self.memory,
             threads=self.threads,
-            sources=self.sources,
+            sources=self.packs.sources,
             listener=self.listener,
-            cache=cache or self._cache,
+            cache=cache or self.packs.cache,
             trust=trust,
         )
 
     def unbound(self) -> Reader:
-        """A reader of the same chain for a writer's own use: it may go from any version to any other (TD-SIG-005)."""
+        """A reader of the same chain for a writer, which may go from any version to any other (TD-SIG-005)."""
         return self if self.trust is None else self.trusting(self.trust.unbound())
 
-    # -- routes and updates ---------------------------------------------------------------------------------------
+    def budget(self) -> Budget:
+        """A memory budget for one read, without the bytes that downloads may take."""
+        return Budget(self.memory - self.packs.in_flight)
+
+    # -- what is held ---------------------------------------------------------------------------------------------
 
     def held(self, state: State, sums: U64) -> Held | None:
         """The version that a state is, by its layout and fingerprint.
 
-        None for the empty state, and for one that is no version of the chain: no edge starts from either, so that the
-        route starts from nothing (SPEC.md section 10). A state that remembers its version is held as that version, and
-        edges from it fail if it is not.
+        Compared are, in this order: the version that the state remembers; the newest 128 versions, newest first; and
+        the collected versions from which the edges to these versions, and up to 128 shortcuts, start (SPEC.md section
+        13). On a remote store several are read at once. A state that is none of these counts as no version: the route
+        starts from nothing, which is always correct. A state that remembers a version is held as that version even if
+        it differs, so that edges from it fail.
 
         Args:
-            state: the state.
+            state: the state; the empty state is no version.
             sums: its tensors' fingerprints.
         """
         fingerprint = text(combine(sums))
@@ -133,56 +151,63 @@ class Reader(PackReader):
                 return Held(own, fingerprint, digest)
         if not len(state.layout):
             return None
-        versions = self.versions()
-        for version in reversed(versions):
+
+        def as_version(version: int) -> Held | None:
             digest = self._digest(state, version, fingerprint)
-            if digest is not None:
-                return Held(version, fingerprint, digest)
-        for base in self._bases(versions):
+            return None if digest is None else Held(version, fingerprint, digest)
+
+        def as_base(member: Member) -> Held | None:
             try:
-                if base.fingerprint == fingerprint and self.layout(base.layout) == state.layout:
-                    return Held(base.version, fingerprint, base.layout)
+                base = self.documents.member(member).base
+                if base is None or base.version in listed or base.fingerprint != fingerprint:
+                    return None
+                same = self.documents.layout(base.layout) == state.layout
+                return Held(base.version, fingerprint, base.layout) if same else None
             except TensorDeltaError:
-                continue
-        return None if own is None else Held(own, fingerprint)
+                return None
+
+        versions = self.documents.versions()
+        listed = frozenset(versions)
+        found = self.first_of(versions[::-1], as_version)
+        if found is None:
+            found = self.first_of(versions[::-1], as_base)
+        if found is None:
+            lost = [
+                shortcut
+                for shortcut in self.documents.shortcuts()
+                if shortcut.base is not None and shortcut.base not in listed and shortcut.version in listed
+            ]
+            found = self.first_of(sorted(lost, key=lambda each: -each.version), as_base)
+        return Held(own, fingerprint) if found is None and own is not None else found
+
+    def first_of(self, candidates: Sequence[R], recognize: Callable[[R], T | None]) -> T | None:
+        """The first answer that is not None, over at most 128 candidates; on a remote store several at once."""
+        threads = PARALLEL if self.store.remote else 1
+        answers = ordered_map(recognize, candidates[:_MAX_RECOGNIZED], threads=threads)
+        return next((answer for answer in answers if answer is not None), None)
 
     def _digest(self, state: State, version: int, fingerprint: str) -> str | None:
-        """The digest of a version's layout, where the version is this state."""
+        """The digest of a version's layout, where the version is this state; else None."""
         try:
-            own = self.manifest(version)
-            return own.layout if own.fingerprint == fingerprint and self.layout(own.layout) == state.layout else None
+            own = self.documents.manifest(version)
+            same = own.fingerprint == fingerprint and self.documents.layout(own.layout) == state.layout
+            return own.layout if same else None
         except TensorDeltaError:
             return None
 
-    def _bases(self, versions: Sequence[int]) -> Iterator[Base]:
-        """The bases of edges that start from versions whose own manifests are gone (SPEC.md section 13)."""
-        listed = frozenset(versions)
-        reads: list[Callable[[], Manifest]] = [partial(self.manifest, version) for version in reversed(versions)]
-        reads += (
-            partial(self.shortcut, shortcut)
-            for shortcut in self.shortcuts()
-            if shortcut.base is not None and shortcut.base not in listed and shortcut.version in listed
-        )
-        for read in reads:
-            try:
-                base = read().base
-            except TensorDeltaError:
-                continue
-            if base is not None and base.version not in listed:
-                yield base
+    # -- routes ---------------------------------------------------------------------------------------------------
 
     def members(
         self, versions: Iterable[int] | None = None, shortcuts: Iterable[ShortcutName] | None = None
     ) -> Members:
-        """The members of a listing, by default the present one, to be read as far as they are needed."""
+        """The members of a listing, by default of the present one; each is read when it is needed."""
         together: Together | None = None
         if self.store.remote:
             together = partial(ordered_map, lambda read: read(), threads=PARALLEL)
         return Members(
-            self.versions() if versions is None else versions,
-            self.shortcuts() if shortcuts is None else shortcuts,
-            self.manifest,
-            self.shortcut,
+            self.documents.versions() if versions is None else versions,
+            self.documents.shortcuts() if shortcuts is None else shortcuts,
+            self.documents.member,
             together,
         )
 
@@ -190,18 +215,102 @@ class Reader(PackReader):
         """A planner over the present listing.
 
         Args:
-            held: what the reader has, if it is on its way to a newer version. Of a long chain that was listed before,
-                only what leads to versions after the held one is listed anew then: a follower asks for what is new.
+            held: what the reader has, if it goes to a newer version. Of a long chain that was listed before, only what
+                leads to versions after the held one is listed then, so that a follower lists little.
         """
         versions, shortcuts = self._names
+        listing = self.documents
         if held is not None and len(versions) + len(shortcuts) > EXACT:
             after = held.version
-            versions = [version for version in versions if version <= after] + self.versions(after=after)
-            shortcuts = [each for each in shortcuts if each.version <= after] + self.shortcuts(after=after)
+            versions = [version for version in versions if version <= after] + listing.versions(after=after)
+            shortcuts = [each for each in shortcuts if each.version <= after] + listing.shortcuts(after=after)
         else:
-            versions, shortcuts = self.versions(), self.shortcuts()
+            versions, shortcuts = listing.versions(), listing.shortcuts()
         self._names = versions, shortcuts
         return Planner(self.members(versions, shortcuts))
+
+    def plan(self, version: int, base: int | None) -> Plan:
+        """The route of a reader that holds `base`; None for nothing. Only manifests and shortcuts are read.
+
+        Raises:
+            MissingError: no such version, or no route.
+            UntrustedError: keys are configured, and the version is not signed.
+            TensorDeltaError: the error of the edge that failed first.
+        """
+        held = None
+        if self.trust is not None:
+            self.documents.manifest(version)  # an unsigned target is an error, not a version to skip (TD-SIG-002)
+        if base is not None:
+            try:
+                own = self.documents.manifest(base)
+                held = Held(base, own.fingerprint, own.layout)
+                target = self.documents.manifest(version)
+                if (own.layout, own.fingerprint) == (target.layout, target.fingerprint):
+                    return Plan(version, base, ())
+            except TensorDeltaError:  # a version may be held although its manifest was collected
+                held = Held(base)
+        ahead = held if held is not None and held.version < version else None
+        return Plan(version, base, tuple(self.planner(ahead).plan(version, held=held)))
+
+    def target(self, version: int | None) -> int:
+        """The version to read: the one given, else the newest.
+
+        Raises:
+            MissingError: the chain has none.
+            UntrustedError: the newest is older than its maximal age (TD-SIG-008).
+        """
+        if version is not None:
+            if not isinstance(version, int):
+                raise TypeError(f"a version is an int, not {version!r}")
+            return version
+        newest = self.documents.newest()
+        if newest is None:
+            raise MissingError(
+                "the chain has no version yet", object=MANIFESTS, rule="TD-OBJ-008", advice="Publish one, or wait."
+            )
+        self.documents.check_age(newest)
+        return newest
+
+    def along(self, target: int, held: Held | None, follow: Callable[[Sequence[Edge]], T]) -> tuple[Sequence[Edge], T]:
+        """Follow the cheapest route to a version; where an edge fails, the cheapest route without it.
+
+        Args:
+            target: the version wanted.
+            held: what the reader has, if anything.
+            follow: does the work along a route; raises `EdgeFault` for the edge that failed.
+
+        Raises:
+            TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
+        """
+        dropped: dict[str, Fault] = {}
+        followed = unanswered = 0
+        planner = self.planner(held if held is not None and held.version < target else None)
+        while True:
+            try:
+                route = planner.plan(target, held=held, dropped=dropped)
+            except (TensorDeltaError, SourceError):
+                again = self._again(planner)
+                if again is planner:
+                    raise
+                planner = again
+                continue
+            try:
+                return route, follow(route)
+            except EdgeFault as failed:
+                dropped[failed.edge.name] = failed.fault
+                followed += 1
+                unanswered += isinstance(failed.fault, SourceError)
+                if followed == _MAX_FAILED or unanswered == _MAX_UNANSWERED:
+                    raise next(iter(dropped.values())) from None
+                if isinstance(failed.fault, MissingError):
+                    planner = self._again(planner)
+
+    def _again(self, planner: Planner) -> Planner:
+        """A planner over a new listing, where that differs: a collector may have run (SPEC.md section 13)."""
+        fresh = self.planner()
+        return planner if fresh.members.listed == planner.members.listed else fresh
+
+    # -- updates --------------------------------------------------------------------------------------------------
 
     def prepare(
         self, state: State, version: int | None = None, *, allocate: Allocate = zeros, arena: Arena | None = None
@@ -212,164 +321,107 @@ class Reader(PackReader):
             state: what is held; the empty state for nothing.
             version: the target, by default the newest.
             allocate: gives memory for tensors that are built anew.
-            arena: gives memory for the decoded words of others.
+            arena: gives memory for the decoded words of other tensors.
 
         Raises:
             MissingError: no such version, or no route to it.
-            WrongBaseError: the state is not the version that it remembers to be, or was updated meanwhile.
-            UntrustedError: keys are configured, and the version is not signed, or not one to go to (see `admit`).
-            TensorDeltaError: the error of the route first chosen, when no other is left.
+            WrongBaseError: the state is not the version that it remembers, or was updated meanwhile.
+            UntrustedError: keys are configured, and the version is not signed, or may not be read (see `admit`).
+            TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
         """
         started = time.perf_counter()
         target = self.target(version)
-        self.admit(target, state)
+        self.documents.admit(target, state)
         generation = state.generation
         sums = state.sums(threads=self.threads)
         held = self.held(state, sums)
         if held is not None and self._digest(state, target, text(combine(sums))) is not None:
             held = Held(target, held.fingerprint)
         elif held is not None and held.version == target:
-            # Remembered under the target's number, but not what is there: no edge to the target starts from it.
+            # The state remembers the target's number and is another state: no edge to the target starts from it.
             held = None
 
         def follow(route: Sequence[Edge]) -> Preparation:
             preparation = Preparation(
-                state, sums, threads=self.threads, budget=self._budget(), allocate=allocate, arena=arena
+                state, sums, threads=self.threads, budget=self.budget(), allocate=allocate, arena=arena
             )
             try:
                 self._follow(preparation, route, held)
             except EdgeFault:
-                _check_still(state, generation, target)  # then it is no fault of the edge's
+                _check_still(state, generation, target)  # where the state was updated, the edge is not at fault
                 raise
             return preparation
 
         route, preparation = self.along(target, held, follow)
-        update = self._update(preparation, target, route, started)
+        update = self._update(state, preparation, target, route, started)
         _check_still(state, generation, target)
         return update
 
     def prepare_edge(self, state: State, edge: Edge) -> Update:
-        """Prepare the update over one member, whatever the cheapest route is; for verifiers.
+        """Prepare the update over one edge, whether or not it is on the cheapest route; for verifiers.
 
         Raises:
-            TensorDeltaError: the member's error.
+            TensorDeltaError, SourceError: the edge's error.
         """
         started = time.perf_counter()
         sums = state.sums(threads=self.threads)
-        preparation = Preparation(state, sums, threads=self.threads, budget=self._budget())
+        preparation = Preparation(state, sums, threads=self.threads, budget=self.budget())
         self._hop(preparation, edge, None)
-        return self._update(preparation, edge.manifest.version, [edge], started)
-
-    def _update(self, preparation: Preparation, target: int, route: Sequence[Edge], started: float) -> Update:
-        seconds = time.perf_counter() - started
-        size = sum(edge.manifest.size for edge in route)
-        emit(Event("prepared", target, size, seconds), self.listener)
-        return preparation.finish(
-            version=target,
-            chain=self.chain,
-            layout_digest=(route[-1].manifest if route else self.manifest(target)).layout,
-            route=[edge.name for edge in route],
-            size=size,
-            seconds=seconds,
-            on_applied=self._applied,
-        )
-
-    def _applied(self, update: Update, took: float) -> None:
-        self.remember(update.version)
-        emit(Event("applied", update.version, update.size, took), self.listener)
-
-    def target(self, version: int | None) -> int:
-        """The version wanted: the one given, else the newest.
-
-        Raises:
-            MissingError: the chain has none.
-            UntrustedError: the newest is older than it may be (TD-SIG-008).
-        """
-        if version is not None:
-            if not isinstance(version, int):
-                raise TypeError(f"a version is an int, not {version!r}")
-            return version
-        newest = self.newest()
-        if newest is None:
-            raise MissingError(
-                "the chain has no version yet",
-                object=MANIFESTS,
-                rule="TD-OBJ-008",
-                advice="Publish one, or wait.",
-            )
-        self.check_age(newest)
-        return newest
-
-    def along(self, target: int, held: Held | None, follow: Callable[[Sequence[Edge]], T]) -> tuple[Sequence[Edge], T]:
-        """Follow the cheapest route to a version; where a member fails, the next cheapest without it.
-
-        Args:
-            target: the version wanted.
-            held: what the reader has, if anything.
-            follow: does the work along a route; raises `EdgeFault` for the member that failed.
-
-        Raises:
-            TensorDeltaError: the error of the route first chosen, when no other is left.
-            StoreError: where that is a source that did not answer.
-        """
-        dropped: dict[str, TensorDeltaError] = {}
-        followed = unanswered = 0
-        planner = self.planner(held if held is not None and held.version < target else None)
-        while True:
-            try:
-                route = planner.plan(target, held=held, dropped=dropped)
-            except TensorDeltaError as fault:
-                again = self._again(planner)
-                if again is planner:
-                    raise told(fault) from None
-                planner = again
-                continue
-            try:
-                return route, follow(route)
-            except EdgeFault as fault:
-                dropped[fault.edge.name] = fault.fault
-                followed += 1
-                unanswered += isinstance(fault.fault, UnansweredError)
-                if followed == _MAX_FAILED or unanswered == _MAX_UNANSWERED:
-                    raise told(next(iter(dropped.values()))) from None
-                if isinstance(fault.fault, MissingError) and not isinstance(fault.fault, UnansweredError):
-                    planner = self._again(planner)
-
-    def _again(self, planner: Planner) -> Planner:
-        """A planner over a new listing, where that differs: a collector may have been there (SPEC.md section 13)."""
-        fresh = self.planner()
-        return planner if fresh.members.listed == planner.members.listed else fresh
+        return self._update(state, preparation, edge.manifest.version, [edge], started)
 
     def _follow(self, preparation: Preparation, route: Sequence[Edge], held: Held | None) -> None:
         digest = None if held is None else held.layout
-        with self.ahead((edge.manifest.version, entry) for edge in route for entry in edge.manifest.packs):
+        with self.packs.ahead((edge.manifest.version, entry) for edge in route for entry in edge.manifest.packs):
             for edge in route:
                 try:
                     digest = self._hop(preparation, edge, digest)
-                except TensorDeltaError as fault:
+                except (TensorDeltaError, SourceError) as fault:
                     raise EdgeFault(edge, fault) from None
 
     def _hop(self, preparation: Preparation, edge: Edge, digest: str | None) -> str:
-        """Steps 5 to 11 for one edge; gives the digest of its layout."""
+        """Steps 5 to 11 for one edge; returns the digest of its layout.
+
+        Args:
+            preparation: the state before the edge; afterwards the one after it.
+            edge: the edge.
+            digest: the digest of the layout before it, where that is known.
+        """
         started = time.perf_counter()
         manifest = edge.manifest
-        layout = self.layout(manifest.layout)
+        layout = self.documents.layout(manifest.layout)
         base = manifest.base
         if base is not None:
-            base_layout = None if base.layout == digest else self.layout(base.layout)
+            base_layout = None if base.layout == digest else self.documents.layout(base.layout)
             preparation.check_base(base, base_layout, object=edge.name)
-        packs = self.packs(manifest, layout, object=edge.name)
+        packs = self.packs.of(manifest, layout, object=edge.name)
         emit(Event("fetched", manifest.version, manifest.size, time.perf_counter() - started), self.listener)
         preparation.fit(layout, full=base is None)
-        preparation.decode(packs, manifest, object=edge.name)
+        preparation.decode(packs)
+        preparation.prove(manifest, object=edge.name)
         return manifest.layout
 
-    def _budget(self) -> Budget:
-        """The memory budget, less what is in flight from a far store."""
-        return Budget(self.memory - (0 if self._cache is None else PARALLEL * part_size(self.memory)))
+    def _update(
+        self, state: State, preparation: Preparation, target: int, route: Sequence[Edge], started: float
+    ) -> Update:
+        seconds = time.perf_counter() - started
+        size = sum(edge.manifest.size for edge in route)
+        emit(Event("prepared", target, size, seconds), self.listener)
+        prepared = preparation.finish(
+            version=target,
+            chain=self.chain,
+            layout_digest=(route[-1].manifest if route else self.documents.manifest(target)).layout,
+            route=[edge.name for edge in route],
+            size=size,
+            seconds=seconds,
+        )
+        return Update(state, prepared, threads=self.threads, on_applied=self._applied)
+
+    def _applied(self, update: Update, took: float) -> None:
+        self.documents.remember(update.version)
+        emit(Event("applied", update.version, update.size, took), self.listener)
 
     def load(self, version: int | None = None, *, allocate: Allocate = zeros) -> State:
-        """A version's state, from nothing, in memory of its own."""
+        """A version's state, from nothing, in memory of its own; errors are those of `prepare`."""
         state = State.empty()
         self.prepare(state, version, allocate=allocate).apply()
         return state
@@ -381,12 +433,10 @@ def _check_still(state: State, generation: int, target: int) -> None:
     Raises:
         WrongBaseError: another update was applied to it, or undone.
     """
-    with state.lock:  # one that is being applied counts as well
-        if state.generation == generation:
-            return
-    raise WrongBaseError(
-        "the state was updated while this update was prepared",
-        object=manifest_name(target),
-        rule="TD-APP-001",
-        advice="Prepare the update again from the state as it is now.",
-    )
+    if state.generation != generation:
+        raise WrongBaseError(
+            "the state was updated while this update was prepared",
+            object=manifest_name(target),
+            rule="TD-APP-001",
+            advice="Prepare the update again from the state as it is now.",
+        )

@@ -1,8 +1,8 @@
 """Routes: the cheapest way from what a reader holds to a version (SPEC.md section 10).
 
-The planner knows names and manifests, not where they come from. Where few members matter it reads backwards from the
-target, until no other route can be cheaper. In a long chain it plans on names first, with what edges are likely to
-cost, reads the members of the best route, and plans again until it has read the whole route.
+The planner knows names and manifests, and no store. In a chain of few members it reads backwards from the target, until
+no other route can be cheaper. In a long chain it plans on names and likely costs first, reads the members of the best
+route, and plans again, until it has read the whole route.
 """
 
 from __future__ import annotations
@@ -13,24 +13,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import MissingError, TensorDeltaError, WrongBaseError
+from ..errors import MissingError, StoreError, TensorDeltaError, WrongBaseError
 from ..format.manifest import Base, Manifest, check_features
 from ..format.names import ShortcutName, manifest_name
 from .listing import Arc, Member, Members, member_name
 
-#: Manifests and shortcuts that are read to find a route of least cost; a chain of no more has one in any case.
+#: The error of an edge: one of the closed set, or the failure of a source that has a pack of it.
+Fault = TensorDeltaError | StoreError
+
+#: Manifests and shortcuts that are read to find a route of least cost; in a chain of no more it is always found.
 EXACT = 256
 
-#: A part of a route is not read for a smaller gain than this, and for a much smaller one beyond `EXACT` reads.
+#: Factors on the likely costs of unread edges, before and after `EXACT` reads: none is read for a smaller gain.
 _DOUBT, _MORE_DOUBT = 1.1, 4.0
-#: Objects that are read at once at least, before planning again.
+#: Objects that are read before planning again, at least.
 _BATCH = 16
 
 
 class Held(NamedTuple):
-    """The version that a reader holds, and its state's fingerprint and layout's digest where these are known.
+    """The version that a reader holds, with the fingerprint and the layout's digest of its state where they are known.
 
-    Of a part of a state there is no fingerprint to compare; it is proven tensor by tensor.
+    A part of a state has no fingerprint to compare; it is proven tensor by tensor.
     """
 
     version: int
@@ -38,7 +41,7 @@ class Held(NamedTuple):
     layout: str | None = None
 
     def is_base(self, base: Base) -> bool:
-        """True where an edge starts from this very state, whatever number its base has."""
+        """True where an edge starts from this state, under any version number."""
         return self.layout is not None and (self.layout, self.fingerprint) == (base.layout, base.fingerprint)
 
 
@@ -56,39 +59,37 @@ class Edge:
 
 
 class _ReadEnoughError(Exception):
-    """More would have to be read than there is room for."""
+    """The search would read more objects than it may."""
 
 
 class Planner:
-    """Plans routes over a listing of names.
+    """Plans routes over a listing. For one thread at a time.
 
     Args:
-        members: what was listed; some may have been read already.
+        members: the members of the listing; some may have been read already.
     """
 
     def __init__(self, members: Members) -> None:
         self.members = members
 
-    def plan(
-        self, target: int, *, held: Held | None = None, dropped: dict[str, TensorDeltaError] | None = None
-    ) -> Sequence[Edge]:
+    def plan(self, target: int, *, held: Held | None = None, dropped: dict[str, Fault] | None = None) -> Sequence[Edge]:
         """The cheapest route to `target`, in bytes of packs; empty if it is held already.
 
-        In a chain of more than `EXACT` members it is the cheapest where that many reads tell, else a good one
-        (TD-RTE-010).
+        In a chain of more than `EXACT` members it may be another good route, where finding the cheapest would take more
+        reads than that (TD-RTE-010).
 
-        Unknown features and a base that disagrees do not keep a member out of the graph: it fails when it lies on the
-        cheapest route, so that its error has its place among those of the others (SPEC.md section 10).
+        A member with unknown features, or whose base disagrees, stays in the graph: it fails when it is on the cheapest
+        route, so that its error is reported in the order of SPEC.md section 10.
 
         Args:
             target: the version wanted.
             held: the version that the reader has, if any.
-            dropped: members that failed before, with their errors, the first first; the route goes around them. Those
+            dropped: the members that failed before, in that order, with their errors; no route has one of them. Those
                 that fail here are added.
 
         Raises:
             MissingError: no such version, or no route.
-            TensorDeltaError: the error of the member that failed first, or the target's manifest's own.
+            TensorDeltaError, StoreError: the error of the member that failed first, or of the target's own manifest.
         """
         failed = {} if dropped is None else dropped
         if held is not None and held.version == target:
@@ -101,7 +102,7 @@ class Planner:
             faults = self._faults(route, held)
             if not faults:
                 return route
-            failed |= faults
+            failed.update(faults)
         if failed:
             raise next(iter(failed.values()))
         causes = [*self.members.faults, *gone]
@@ -111,7 +112,7 @@ class Planner:
         )
 
     def _faults(self, route: Sequence[Edge], held: Held | None) -> dict[str, TensorDeltaError]:
-        """The members of a route that would fail, as far as manifests tell, the first first."""
+        """The members of a route of which the manifests show that they would fail, in order."""
         faults: dict[str, TensorDeltaError] = {}
         for edge in route:
             try:
@@ -136,7 +137,7 @@ class Planner:
 
 
 def check_base(manifest: Manifest, members: Members, *, object: str) -> None:
-    """Check that an edge starts from what its base's own manifest says, as far as that can be read.
+    """Check that an edge starts from what its base's own manifest says, where that can be read.
 
     Raises:
         WrongBaseError: layout or fingerprint differ.
@@ -146,7 +147,7 @@ def check_base(manifest: Manifest, members: Members, *, object: str) -> None:
         try:
             own = members.own(base.version)
         except TensorDeltaError:
-            return  # the state held proves the base; only a manifest that says otherwise could spoil it
+            return  # the state held proves the base; only a manifest that disagrees makes the edge fail
         if (base.layout, base.fingerprint) != (own.layout, own.fingerprint):
             raise WrongBaseError(
                 f"its base is not what version {own.version}'s own manifest says", object=object, rule="TD-RTE-002"
@@ -154,13 +155,13 @@ def check_base(manifest: Manifest, members: Members, *, object: str) -> None:
 
 
 class _Search:
-    """One search for a route, around the members that failed.
+    """One search for a route without the members that failed.
 
     Args:
-        members: what is listed, and has been read.
+        members: the members of the listing.
         target, held: where the route ends, and where it may start.
-        failed: names of members that it goes around.
-        gone: takes why versions that edges start from are none.
+        failed: names of the members that may not be on it.
+        gone: receives an error for each version without manifest from which an edge starts.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class _Search:
         members: Members,
         target: int,
         held: Held | None,
-        failed: Mapping[str, TensorDeltaError],
+        failed: Mapping[str, Fault],
         gone: list[TensorDeltaError],
     ) -> None:
         self._members = members
@@ -182,7 +183,7 @@ class _Search:
         if self._members.count(self._target) <= EXACT:
             return self._exact()
         likely = self._likely()
-        if likely is None:  # names promise none, but manifests may start from elsewhere
+        if likely is None:  # there is none by the names, but manifests may start from other versions
             return self._exact()
         cost = sum(edge.manifest.size for edge in likely)
         matter = self._matter(cost)
@@ -194,17 +195,17 @@ class _Search:
         except _ReadEnoughError:
             return self._edges(self._best(math.inf)) or likely
 
-    # -- reading whatever may be on the way -------------------------------------------------------------------------
+    # -- reading everything that may be on the route ------------------------------------------------------------------
 
     def _exact(self, bound: float = math.inf, room: int | None = None) -> Sequence[Edge] | None:
-        """The cheapest route, by reading backwards from the target all that lies nearer than it.
+        """The cheapest route, found by reading backwards from the target every version nearer than its start.
 
         Args:
-            bound: a route that is not cheaper than this is of no use.
-            room: objects that may have been read at the end; None for any number.
+            bound: only a route that is cheaper than this is looked for.
+            room: the number of objects that may have been read at the end; None for any.
 
         Raises:
-            _ReadEnoughError: there is no more room.
+            _ReadEnoughError: it would be more.
         """
         queue: list[tuple[int, int, int, int | None]] = [(0, 0, 0, self._target)]
         onward: dict[int | None, tuple[Member, int]] = {}
@@ -253,7 +254,7 @@ class _Search:
         return self._held.version if self._held is not None and self._held.is_base(base) else base.version
 
     def _exists(self, node: int, onward: Mapping[int | None, tuple[Member, int]]) -> bool:
-        """True where a version's own manifest is there and can be read: else no route passes through."""
+        """True where a version's own manifest exists and can be read; else no route passes through the version."""
         if node not in self._members:
             reason = f"version {node}, from which {member_name(onward[node][0])} starts, is gone"
             self._gone.append(MissingError(reason, object=manifest_name(node), rule="TD-RTE-003"))
@@ -287,34 +288,34 @@ class _Search:
     # -- planning on names ------------------------------------------------------------------------------------------
 
     def _likely(self) -> Sequence[Edge] | None:
-        """A route that is likely to be cheapest, all of it read; None where names promise none."""
+        """A route that is likely to be the cheapest, all of it read; None where there is none by the names."""
         while True:
             route = self._best(_DOUBT if self._members.reads < EXACT else _MORE_DOUBT)
             if route is None:
                 return None
-            # Backwards, since a manifest nearer to the target may start from elsewhere than its name promises.
+            # Backwards, since a manifest near the target may start from another version than assumed.
             unread = self._members.unread(reversed(route))
             if not unread:
                 if all(self._members.edge(member) is not None for member in route):
                     return self._edges(route)
                 continue
-            self._members.read(self._telling(route) or unread[: max(_BATCH, self._members.reads)])
+            self._members.read(self._samples(route) or unread[: max(_BATCH, self._members.reads)])
 
-    def _telling(self, route: Sequence[Member]) -> list[Member]:
-        """Of each kind of edge on a route that nothing is known of, the last one."""
-        telling: dict[tuple[int, str], Member] = {}
+    def _samples(self, route: Sequence[Member]) -> list[Member]:
+        """The last edge on a route of each kind of which none was read."""
+        samples: dict[tuple[int, str], Member] = {}
         for member in route:
             version = member.version if isinstance(member, ShortcutName) else member
             for arc in self._members.arcs(version):
                 if arc.member == member and arc.size is None and not self._members.is_known(arc.kind):
-                    telling[arc.kind] = member
-        return list(telling.values())
+                    samples[arc.kind] = member
+        return list(samples.values())
 
     def _best(self, doubt: float) -> list[Member] | None:
-        """The route that is cheapest as far as is known.
+        """The cheapest route by known and likely costs.
 
         Args:
-            doubt: of what is likely; with infinity only what has been read counts.
+            doubt: the factor on likely costs; with infinity only members that were read count.
         """
         held = None if self._held is None else self._held.version
         least: dict[int | None, tuple[float, int]] = {None: (0.0, 0)}
@@ -365,7 +366,7 @@ class _Search:
         return base if manifest is None else self._start(manifest)
 
     def _matter(self, bound: float) -> list[Member] | None:
-        """The members that have to be read to know whether a route is cheaper than `bound`; None if too many are."""
+        """The members that must be read to know whether a route is cheaper than `bound`; None if they are too many."""
         queue: list[tuple[float, int]] = [(0.0, self._target)]
         settled: set[int] = set()
         matter: dict[Member, None] = {}

@@ -16,7 +16,6 @@ from ..tables import Table
 from .listing import check_shortcut
 from .reader import Reader
 from .routes import Edge
-from .sources import UnansweredError
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ class _Verifier:
         self._held = State.empty()
 
     def run(self) -> Verification:
-        versions = self._reader.versions(unsigned=True)
-        shortcuts = sorted(self._reader.shortcuts(unsigned=True), key=lambda each: (each.version, str(each)))
+        versions = self._reader.documents.versions(unsigned=True)
+        shortcuts = sorted(self._reader.documents.shortcuts(unsigned=True), key=lambda each: (each.version, str(each)))
         total, done = len(versions) + len(shortcuts), 0
         members: dict[int, list[str]] = {version: [] for version in versions}
         for version in versions:
@@ -104,7 +103,7 @@ class _Verifier:
         self._unreachable(members)
         if versions:
             with self._always():
-                self._reader.check_age(versions[-1])
+                self._reader.documents.check_age(versions[-1])
         return Verification(versions, self._faults)
 
     def _step(self, done: int, total: int) -> int:
@@ -124,8 +123,6 @@ class _Verifier:
         """Take what is wrong with a member of a route."""
         try:
             yield
-        except UnansweredError as fault:
-            raise fault.failure from None
         except MissingError as fault:
             # Retention may take the packs of a member while another leads to its version.
             self._collected.setdefault(name, fault)
@@ -142,16 +139,16 @@ class _Verifier:
             self._fault(fault)
 
     def _manifest(self, version: int, name: str) -> None:
-        manifest = self._reader.manifest(version)
+        manifest = self._reader.documents.manifest(version)
         with self._always():
-            sums = self._reader.tensor_fingerprints(manifest)
+            sums = self._reader.documents.tensor_fingerprints(manifest)
             if sums is not None and fingerprint.text(fingerprint.combine(sums)) != manifest.fingerprint:
                 raise IntegrityError(
                     "the sum of its tensor fingerprints is not its fingerprint", object=name, rule="TD-FPR-005"
                 )
         for file in manifest.files:
             with self._always():
-                self._reader.file(file)
+                self._reader.packs.file(file)
         check_features(manifest, object=name)
         self._edge(Edge(name, manifest))
 
@@ -163,22 +160,22 @@ class _Verifier:
                 )
             )
             return
-        manifest = self._reader.shortcut(shortcut)
-        check_shortcut(manifest, self._reader.manifest(shortcut.version), object=name)
+        manifest = self._reader.documents.shortcut(shortcut)
+        check_shortcut(manifest, self._reader.documents.manifest(shortcut.version), object=name)
         check_features(manifest, object=name)
         self._edge(Edge(name, manifest))
 
     def _edge(self, edge: Edge) -> None:
         manifest = edge.manifest
-        layout = self._reader.layout(manifest.layout)
+        layout = self._reader.documents.layout(manifest.layout)
         if manifest.base is not None:
             with self._noting(edge.name):
                 self._base(edge, manifest.base)
         packs: list[Pack] = []
-        with self._reader.ahead((manifest.version, entry) for entry in manifest.packs):
+        with self._reader.packs.ahead((manifest.version, entry) for entry in manifest.packs):
             for entry in manifest.packs:
                 with self._noting(edge.name):
-                    packs.append(self._reader.pack(entry, manifest, layout, keep=False)[0])
+                    packs.append(self._reader.packs.pack(entry, manifest, layout, keep=False)[0])
         if edge.name in self._failed or edge.name in self._collected:
             return
         check_overlap(packs, layout, object=edge.name)
@@ -186,12 +183,12 @@ class _Verifier:
             self._rebuild(edge)
 
     def _base(self, edge: Edge, base: Base) -> None:
-        own = self._reader.manifest(base.version)
+        own = self._reader.documents.manifest(base.version)
         if (own.layout, own.fingerprint) != (base.layout, base.fingerprint):
             raise WrongBaseError(
                 f"its base is not what version {own.version}'s own manifest says", object=edge.name, rule="TD-RTE-002"
             )
-        self._reader.layout(base.layout)
+        self._reader.documents.layout(base.layout)
 
     def _rebuild(self, edge: Edge) -> None:
         """Decode an edge from its base; the state of the last version is kept, since most edges start there."""

@@ -27,15 +27,25 @@ class State(Mapping[str, NDArray[Any]]):
     """Names to arrays: one model's weights at one moment.
 
     Indexing gives a read-only view, because a state remembers its fingerprint: write through an `Update`, or take
-    a `copy()` of the array. Arrays that you gave to `from_arrays` stay yours to write; such a state is scanned anew
-    whenever its fingerprint matters.
+    a `copy()` of the array. Arrays that you gave to `from_arrays` stay yours to write; such a state is scanned again
+    whenever its fingerprint is needed.
+
+    Several threads may read one state while one of them applies or undoes an update: that takes a lock, but the words
+    read meanwhile may be old or new. Processes share no state.
+
+    Args:
+        layout: the tensors.
+        words: for each tensor its words, one-dimensional; they are not copied.
+        owned: True where only updates write to the words.
+        arrays: the mapping that the words belong to, which updates keep complete.
 
     Attributes:
         layout: the tensors, sorted by name.
         version: the version of a chain that this state is known to be, if it is.
         chain: that chain's id.
         version_digests: the digest of that version's layout, and its fingerprint, as its manifest had them when it was
-            applied; None where no manifest was seen.
+            applied; None where no manifest was read.
+        copies: names of arrays that `from_arrays` had to copy, so that an update cannot write into them.
     """
 
     def __init__(
@@ -54,13 +64,10 @@ class State(Mapping[str, NDArray[Any]]):
         self._owned = owned
         self._arrays = arrays
         self._sums: U64 | None = None
-        #: Held while an update is applied or undone.
-        self.lock = threading.Lock()
-        #: Names of arrays that had to be copied, which updates therefore do not reach.
         self.copies: frozenset[str] = frozenset()
-        #: Names the words as they stand; a prepared update is bound to the number that it saw.
-        self.generation = 0
-        self._generations = 0
+        # Held while an update is applied or undone.
+        self._lock = threading.Lock()
+        self._generation = self._generations = 0
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, dtypes: Mapping[str, str] | None = None) -> State:
@@ -94,7 +101,7 @@ class State(Mapping[str, NDArray[Any]]):
         return state
 
     def overlap(self) -> tuple[str, str] | None:
-        """Names of two tensors that share memory, if there are any: an update would write one through the other."""
+        """Names of two tensors that share memory, so that writing one changes the other; None where there are none."""
         spans = sorted(
             (each.ctypes.data, each.ctypes.data + each.nbytes, tensor.name)
             for tensor, each in zip(self.layout.tensors, self._words, strict=True)
@@ -106,11 +113,11 @@ class State(Mapping[str, NDArray[Any]]):
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "lock"}
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, members: dict[str, Any]) -> None:
         self.__dict__ |= members
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
 
     def is_over(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
         """True if the state's words are the memory of these very arrays."""
@@ -150,55 +157,65 @@ class State(Mapping[str, NDArray[Any]]):
 
     @property
     def owned(self) -> bool:
-        """True where the words are the state's own memory, which nobody but an update writes to."""
+        """True where the words are the state's own memory, which only updates write to."""
         return self._owned
 
     @property
     def known(self) -> bool:
-        """True where the fingerprint is remembered, and nobody but an update can have changed the words."""
+        """True where the fingerprint is remembered, and only updates can have changed the words."""
         return self._owned and self._sums is not None
 
-    def sums(self, *, threads: int | None = None) -> U64:
-        """Fingerprint of each tensor, uint64 in layout order; a full scan, unless it is remembered."""
-        if self.known:
+    @property
+    def generation(self) -> int:
+        """A number for the present words, by which a prepared update is bound to them; undo restores the old number.
+
+        Waits until an update that is being applied or undone has ended.
+        """
+        with self._lock:
+            return self._generation
+
+    def sums(self, *, threads: int | None = None, scan: bool = False) -> U64:
+        """Fingerprint of each tensor, uint64 in layout order.
+
+        Args:
+            threads: how many scan at once; by default $TENSORDELTA_THREADS, or all cores.
+            scan: read all words, even where the fingerprints are remembered.
+        """
+        if self.known and not scan:
             assert self._sums is not None
             return self._sums
         parts = [
             (index, start) for index, words in enumerate(self._words) for start in range(0, max(len(words), 1), _SCAN)
         ]
 
-        def scan(part: tuple[int, int]) -> int:
+        def scan_part(part: tuple[int, int]) -> int:
             index, start = part
             name = self.layout.tensors[index].name
             return fingerprint.scan(name, self._words[index][start : start + _SCAN], start=start)
 
         sums = np.zeros(len(self.layout), np.uint64)
-        for (index, _), each in zip(parts, ordered_map(scan, parts, threads=thread_count(threads)), strict=True):
+        for (index, _), each in zip(parts, ordered_map(scan_part, parts, threads=thread_count(threads)), strict=True):
             fingerprint.add_to(sums, index, each)
         self._sums = sums
         return sums
 
-    def remember(self, layout: Layout, words: Sequence[Words], sums: U64) -> None:
+    def _replace(self, layout: Layout, words: Sequence[Words], sums: U64) -> None:
         """Take over new tensors and their sums: how an update changes a state."""
         self.layout, self._words, self._sums = layout, list(words), sums
         self._generations += 1
-        self.generation = self._generations
+        self._generation = self._generations
 
     def assume(self, sums: U64) -> None:
-        """Take over sums that are known from elsewhere, so that no scan is needed."""
+        """Remember fingerprints that were proven elsewhere, so that no scan is needed; uint64 in layout order."""
         self._sums = sums
 
-    def forget(self) -> None:
-        """Have the next use of the fingerprint scan the words."""
-        self._sums = None
-
-    def fingerprint(self, *, threads: int | None = None) -> str:
-        """The state's fingerprint, 16 hex digits (SPEC.md section 8)."""
-        return fingerprint.text(fingerprint.combine(self.sums(threads=threads)))
+    def fingerprint(self, *, threads: int | None = None, scan: bool = False) -> str:
+        """The state's fingerprint, 16 hex digits (SPEC.md section 8); arguments as for `sums`."""
+        return fingerprint.text(fingerprint.combine(self.sums(threads=threads, scan=scan)))
 
     @property
     def arrays(self) -> MutableMapping[str, NDArray[Any]] | None:
-        """The user's own mapping, where the state was made over one."""
+        """The user's own mapping, where the state was made of one."""
         return self._arrays
 
     def copy(self) -> State:

@@ -1,4 +1,4 @@
-"""Updates: what was prepared, and the scatter that applies it (SPEC.md section 9.3)."""
+"""Prepared updates, and the scatter that applies them (SPEC.md section 9.3)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..format.layout import Layout, Tensor
 from ..threads import ordered_map
 from .state import State
 
-#: What a state is known to be: its version, chain, and the version's digests.
+#: What a state remembers to be: its version, chain, and the version's digests.
 _Identity = tuple[int | None, str | None, tuple[str, str] | None]
 
 #: Words that are exchanged at once.
@@ -30,7 +30,7 @@ _MANY = 1 << 20
 
 @dataclass(frozen=True)
 class Patch:
-    """The listed words of one tensor: what an engine writes.
+    """The listed words of one tensor, for an engine to write.
 
     Attributes:
         name: the tensor's name.
@@ -47,10 +47,48 @@ class Patch:
     values: NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What takes a state to a version, decoded and proven.
+
+    Attributes:
+        layout: the version's layout.
+        origin: for each of its tensors the index in the state, or None where the tensor was built.
+        built: the words of tensors that were built, by index.
+        sparse: the changes of tensors that the state holds, by index.
+        sums: the fingerprints of the version's tensors, uint64 in layout order.
+        sums_before: those of the state's.
+        version, chain, layout_digest: the version, its chain's id, and the digest of its layout.
+        route: names of the manifests and shortcuts that were followed.
+        size: bytes of their packs.
+        seconds: how long preparing took.
+    """
+
+    layout: Layout
+    origin: Sequence[int | None]
+    built: dict[int, Words]
+    sparse: dict[int, list[Piece]]
+    sums: U64
+    sums_before: U64
+    version: int
+    chain: str
+    layout_digest: str
+    route: tuple[str, ...]
+    size: int
+    seconds: float
+
+
 class Update:
     """A prepared update: fetched, checked and decoded; `apply` is only the scatter.
 
-    It is bound to the state that it was made for, and to the moment: a state that another update changed since refuses.
+    It belongs to the state that it was prepared for, as that was then: after another update it refuses to be applied.
+    Several threads may use one object.
+
+    Args:
+        state: the state that it was prepared for.
+        prepared: what takes the state to the version.
+        threads: how many threads `apply` uses where many words change.
+        on_applied: called after each `apply` with the update and the seconds that it took.
 
     Attributes:
         version: the version that the state will be.
@@ -61,60 +99,44 @@ class Update:
         memory: bytes that the update holds, those for `undo` included.
         seconds: how long preparing took.
         dropped: names of tensors that the new version lacks.
+        fingerprint: the new version's, 16 hex digits.
     """
 
     def __init__(
         self,
         state: State,
+        prepared: Prepared,
         *,
-        layout: Layout,
-        origin: Sequence[int | None],
-        built: dict[int, Words],
-        sparse: dict[int, list[Piece]],
-        sums: U64,
-        sums_before: U64,
-        version: int,
-        chain: str,
-        layout_digest: str,
-        route: tuple[str, ...],
-        size: int,
-        seconds: float,
         threads: int = 1,
         on_applied: Callable[[Update, float], None] | None = None,
     ) -> None:
         self._state = state
-        self._layout = layout
-        self._origin = origin
-        self._built = built
-        self._sparse = sparse
-        self._sums = sums
-        self._chain = chain
-        self._layout_digest = layout_digest
-        self._generation = self._generation_applied = state.generation
-        self._applied = False
+        self._prepared = prepared
+        self._layout, self._built, self._sparse = prepared.layout, prepared.built, prepared.sparse
         self._threads = threads
         self._on_applied = on_applied
+        self._generation = self._generation_applied = state.generation
+        self._applied = False
         self._before = (
             state.layout,
             [state.words(index) for index in range(len(state.layout))],
             (state.version, state.chain, state.version_digests),
         )
-        self._sums_before = sums_before
-        self.version = version
+        self.version = prepared.version
         self.base = state.version
-        self.route = route
-        self.size = size
-        self.seconds = seconds
-        self.fingerprint = fingerprint.text(fingerprint.combine(sums))
-        runs = [piece for pieces in sparse.values() for piece in pieces]
-        self.changed = sum(len(piece.new) for piece in runs) + sum(map(len, built.values()))
-        self.memory = sum(words.nbytes for words in built.values()) + sum(
+        self.route = prepared.route
+        self.size = prepared.size
+        self.seconds = prepared.seconds
+        self.fingerprint = fingerprint.text(fingerprint.combine(prepared.sums))
+        runs = [piece for pieces in self._sparse.values() for piece in pieces]
+        self.changed = sum(len(piece.new) for piece in runs) + sum(map(len, self._built.values()))
+        self.memory = sum(words.nbytes for words in self._built.values()) + sum(
             piece.new.nbytes
             + (0 if piece.indices is None else piece.indices.nbytes)
             + (0 if piece.old is None else piece.old.nbytes)
             for piece in runs
         )
-        self.dropped = tuple(tensor.name for tensor in state.layout.tensors if tensor.name not in layout.index)
+        self.dropped = tuple(tensor.name for tensor in state.layout.tensors if tensor.name not in self._layout.index)
 
     @property
     def layout(self) -> Layout:
@@ -124,12 +146,12 @@ class Update:
     @property
     def sums(self) -> U64:
         """Fingerprint of each tensor of the new version, uint64 in layout order."""
-        return self._sums
+        return self._prepared.sums
 
     @property
     def stale(self) -> bool:
-        """True where the state was updated since, by this update or by another, so that `apply` would refuse."""
-        return self._applied or self._state.generation != self._generation
+        """True where this update, or another after it, was applied to the state, so that `apply` would refuse."""
+        return self._applied or self._state._generation != self._generation
 
     def runs(self) -> Iterator[Piece]:
         """The pieces of tensors that the state holds; `tensor` counts in the new layout."""
@@ -142,24 +164,24 @@ class Update:
         return self._built
 
     def source(self, tensor: int) -> Words | None:
-        """The words that the state holds for a tensor of the new layout, or None where it was built anew."""
-        origin = self._origin[tensor]
+        """The words that the state had for a tensor of the new layout, or None where it was built anew."""
+        origin = self._prepared.origin[tensor]
         return None if origin is None else self._before[1][origin]
 
     def patches(self) -> Iterator[Patch]:
-        """The update as patches, one a tensor that changes, in layout order.
+        """The update as patches in layout order, one for each tensor that changes.
 
-        All patches of one update belong together. Tensors in `dropped` have none.
+        An engine takes all patches of an update together. Tensors in `dropped` have none.
 
         Raises:
-            WrongBaseError: another update was applied since this one, so that its words are no longer all known.
+            WrongBaseError: another update was applied after this one, so that not all of its words are known any more.
         """
         if self._applied:
             self._check_last()
         for tensor, info in enumerate(self._layout.tensors):
             built = self._built.get(tensor)
             if built is not None:
-                # A copy, since applying and undoing exchange these words with those of the state.
+                # A copy: applying and undoing exchange these words with those of the state.
                 words = (self._live(tensor) if self._applied else built).copy()
                 yield self._patch(info, np.arange(len(words)), words)
             elif tensor in self._sparse:
@@ -186,24 +208,24 @@ class Update:
         """Write the update into the state: only the scatter, in O(changes).
 
         Args:
-            threads: how many write at once; by default as many as prepared the update, and one where the words are few.
+            threads: how many write at once; by default as many as prepared the update, and one where few words change.
 
         Raises:
-            WrongBaseError: the state was changed by another update since; or, of arrays that are yours, one was
-                replaced, or written to where words are listed.
+            WrongBaseError: another update has changed the state; or an array of the user's own was replaced, or written
+                to where words are listed.
             ValueError: an array of the state is read-only; nothing was written.
         """
         started = time.perf_counter()
-        with self._state.lock:
+        with self._state._lock:
             self._apply(threads)
-        # The listener may undo, or apply the next: it is told when the state is free again.
+        # Called when the state is unlocked: the listener may undo, or apply the next update.
         if self._on_applied:
             self._on_applied(self, time.perf_counter() - started)
 
     def _apply(self, threads: int | None) -> None:
-        if self._applied or self._state.generation != self._generation:
+        if self._applied or self._state._generation != self._generation:
             raise WrongBaseError(
-                "the state was updated since this update was prepared",
+                "the state was updated after this update was prepared",
                 object=self.route[-1] if self.route else "update",
                 rule="TD-APP-001",
                 advice="Prepare the update again from the state as it is now.",
@@ -213,10 +235,10 @@ class Update:
         self._check_unaltered(targets)
         self._scatter(targets, threads, forward=True)
         words = [self._built[tensor] if target is None else target for tensor, target in enumerate(targets)]
-        digests = (self._layout_digest, self.fingerprint)
-        self._swap_in(self._layout, words, self._sums, (self.version, self._chain, digests))
+        digests = (self._prepared.layout_digest, self.fingerprint)
+        self._swap_in(self._layout, words, self.sums, (self.version, self._prepared.chain, digests))
         self._applied = True
-        self._generation_applied = self._state.generation
+        self._generation_applied = self._state._generation
 
     def undo(self, *, threads: int | None = None) -> None:
         """Take the state back to what it was before `apply`, in O(changes).
@@ -227,17 +249,17 @@ class Update:
         Raises:
             WrongBaseError: the update is not the last that was applied to the state.
         """
-        with self._state.lock:
+        with self._state._lock:
             self._check_last()
             self._scatter(self._targets(), threads, forward=False)
-            layout, words, name = self._before
-            self._swap_in(layout, words, self._sums_before, name)
+            layout, words, identity = self._before
+            self._swap_in(layout, words, self._prepared.sums_before, identity)
             self._applied = False
-            # The words are those of before, so what was made for them fits again.
-            self._state.generation = self._generation
+            # The words are those of before: updates that were prepared for them can be applied again.
+            self._state._generation = self._generation
 
     def _check_last(self) -> None:
-        if not self._applied or self._state.generation != self._generation_applied:
+        if not self._applied or self._state._generation != self._generation_applied:
             raise WrongBaseError(
                 "this update is not the last that was applied to the state",
                 object=self.route[-1] if self.route else "update",
@@ -246,11 +268,11 @@ class Update:
             )
 
     def _targets(self) -> list[Words | None]:
-        """For each tensor of the new layout the memory that the state has for it, or None where it has none."""
+        """For each tensor of the new layout the state's memory for it, or None where it has none."""
         layout, words, _ = self._before
         targets: list[Words | None] = []
         for tensor, info in enumerate(self._layout.tensors):
-            origin = self._origin[tensor]
+            origin = self._prepared.origin[tensor]
             if origin is None:
                 same = layout.index.get(info.name)
                 origin = same if same is not None and layout.tensors[same] == info else None
@@ -271,7 +293,7 @@ class Update:
                 )
 
     def _check_unaltered(self, targets: Sequence[Words | None]) -> None:
-        """Check that arrays of the user's own are still those, and hold what they held where words are listed."""
+        """Check that no array of the user's own was replaced, or written to where words are listed."""
         if self._state.owned:
             return
         arrays = self._state.arrays
@@ -283,14 +305,14 @@ class Update:
                 piece.indices is not None and piece.old is not None and not _equal(target, piece) for piece in pieces
             ):
                 raise WrongBaseError(
-                    f"array {info.name!r} was {'replaced' if replaced else 'written to'} since",
+                    f"array {info.name!r} was {'replaced' if replaced else 'written to'} after the update was prepared",
                     object=self.route[-1] if self.route else "update",
                     rule="TD-APP-001",
                     advice="Prepare the update again from the arrays as they are now.",
                 )
 
     def _scatter(self, targets: Sequence[Words | None], threads: int | None, *, forward: bool) -> None:
-        """Write all pieces, or none: what an interruption finds half done is taken back."""
+        """Write all pieces, or none: after an interruption, what was written is taken back."""
         if threads is None:
             threads = self._threads if self.changed >= _MANY else 1
         writes: list[_Write | _Exchange] = []
@@ -314,7 +336,7 @@ class Update:
                 write.take_back()
             raise
 
-    def _swap_in(self, layout: Layout, words: Sequence[Words], sums: U64, name: _Identity) -> None:
+    def _swap_in(self, layout: Layout, words: Sequence[Words], sums: U64, identity: _Identity) -> None:
         arrays = self._state.arrays
         if arrays is not None and layout != self._state.layout:
             old, new = set(self._state.layout.tensors), set(layout.tensors)
@@ -323,8 +345,8 @@ class Update:
             for index, tensor in enumerate(layout.tensors):
                 if tensor not in old:
                     arrays[tensor.name] = to_array(words[index], tensor.kind, tensor.shape)
-        self._state.remember(layout, words, sums)
-        self._state.version, self._state.chain, self._state.version_digests = name
+        self._state._replace(layout, words, sums)
+        self._state.version, self._state.chain, self._state.version_digests = identity
 
     def __repr__(self) -> str:
         return (
@@ -338,7 +360,7 @@ def _equal(target: Words, piece: Piece) -> bool:
 
 
 class _Write:
-    """A scatter of listed words."""
+    """The scatter of a piece's words."""
 
     def __init__(self, target: Words, indices: Indices, before: Words, after: Words) -> None:
         self._target, self._indices, self._before, self._after = target, indices, before, after
@@ -351,7 +373,7 @@ class _Write:
 
 
 class _Exchange:
-    """An exchange of two rows of words, block by block; knows how far it came."""
+    """The exchange of two rows of words, block by block; an interrupted one can be taken back."""
 
     def __init__(self, one: Words, other: Words) -> None:
         self._one, self._other = one, other

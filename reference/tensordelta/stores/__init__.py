@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..format.names import FOLDERS
-from .base import Batch, DirectBatch, Entry, Parts, Store, StoredBlob
+from .base import Batch, DirectBatch, Entry, NoSuchObject, Parts, Store, StoredBlob
 from .folder import FileBlob, FolderStore, sync_folder
 from .retries import Retries
 from .spool import cache_root
@@ -19,6 +19,7 @@ __all__ = [
     "Entry",
     "FileBlob",
     "FolderStore",
+    "NoSuchObject",
     "Parts",
     "Retries",
     "Store",

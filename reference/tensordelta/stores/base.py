@@ -7,8 +7,32 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
+from ..errors import MissingError
+
 #: Bytes of an object, in parts that follow one another.
 Parts = Iterable[bytes | memoryview]
+
+
+class NoSuchObject(MissingError):
+    """A store has no object of this name.
+
+    It names no rule (`rule` is empty), because a store does not know what the object is needed for: the caller raises a
+    `MissingError` with the rule that the absence breaks. A store may raise another `MissingError` instead.
+
+    Args:
+        name: the object's name.
+        address: the store's.
+    """
+
+    def __init__(self, name: str, address: str) -> None:
+        super().__init__(f"is not in {address}", object=name, rule="")
+        self.address = address
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.object}: {self.reason}. {self.advice}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.object, self.address)
 
 
 class Entry(NamedTuple):
@@ -82,14 +106,14 @@ class Store(Protocol):
         """An object's bytes.
 
         Raises:
-            MissingError: there is no such object.
+            NoSuchObject: there is no such object.
         """
 
     def open(self, name: str) -> StoredBlob:
         """An object, to be read in parts.
 
         Raises:
-            MissingError: there is no such object.
+            NoSuchObject: there is no such object.
         """
 
     def size(self, name: str) -> int | None:

@@ -12,9 +12,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ..errors import IntegrityError, MissingError, StoreError
+from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
-from .base import Entry, Parts
+from .base import Entry, NoSuchObject, Parts
 from .retries import PASSING, Retries
 from .spool import Waiting
 
@@ -129,16 +129,16 @@ class CloudStore:
         """Do something, again where it may pass.
 
         Raises:
-            MissingError: there is no such object.
+            NoSuchObject: there is no such object.
             StoreError: it failed.
         """
         try:
             return self.retries.call(work, passing=_passing, what=f"{self.address}: {operation} of {name}")
         except FileNotFoundError as error:
             if self._says_absent(operation, name, error):
-                raise self._missing(name) from None
+                raise NoSuchObject(name, self.address) from None
             raise self._failed(operation, name, error) from None
-        except (StoreError, MissingError):
+        except (StoreError, NoSuchObject):
             raise
         except Exception as error:
             if not _is_obstore(error):
@@ -167,18 +167,15 @@ class CloudStore:
             advice = "Remove the object of this name: its like cannot be listed, and no chain has any."
         return StoreError(self.address, operation, name, _first_line(error), advice)
 
-    def _missing(self, name: str) -> MissingError:
-        return MissingError(f"is not in {self.address}", object=name, rule="TD-MAN-014")
-
     # -- reading --------------------------------------------------------------------------------------------------
 
     def read(self, name: str) -> bytes:
-        """An object's bytes. Raises MissingError, StoreError."""
+        """An object's bytes. Raises NoSuchObject, StoreError."""
         with self.open(name) as blob:
             return bytes(blob.read(0, blob.size))
 
     def open(self, name: str) -> CloudBlob:
-        """An object, to be read in parts. Raises MissingError, StoreError."""
+        """An object, to be read in parts. Raises NoSuchObject, StoreError."""
         _check(name)
         size, head = self._try(_READ, name, lambda: self._head(name))
         return CloudBlob(self, name, size, head)
@@ -188,7 +185,7 @@ class CloudStore:
         _check(name)
         try:
             return self._try(_LOOK, name, lambda: self._head(name, 1))[0]
-        except MissingError:
+        except NoSuchObject:
             return None
 
     def _head(self, name: str, length: int = _HEAD) -> tuple[int, memoryview]:
@@ -206,7 +203,7 @@ class CloudStore:
         return size, head
 
     def range(self, name: str, offset: int, length: int) -> memoryview:
-        """Bytes of an object, fewer where it ends before. Raises MissingError, StoreError."""
+        """Bytes of an object, fewer where it ends before. Raises NoSuchObject, StoreError."""
         return self._try(
             _READ, name, lambda: memoryview(self._store.get_range(name, start=offset, length=length)).cast("B")
         )
@@ -300,7 +297,7 @@ class CloudStore:
     def _there(self, name: str) -> bytes | None:
         try:
             return self.read(name)
-        except MissingError:
+        except NoSuchObject:
             return None
 
     def batch(self) -> CloudBatch:
@@ -310,7 +307,7 @@ class CloudStore:
     def delete(self, name: str) -> None:
         """Remove an object; nothing happens where there is none. Raises StoreError."""
         _check(name)
-        with suppress(MissingError):
+        with suppress(NoSuchObject):
             self._try(_DELETE, name, lambda: self._store.delete(name))
 
 

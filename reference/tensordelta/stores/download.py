@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from ..errors import IntegrityError, MissingError, TensorDeltaError
-from .base import Store, StoredBlob
+from ..errors import IntegrityError, TensorDeltaError
+from .base import NoSuchObject, Store, StoredBlob
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def transfer(store: Store, targets: Mapping[str, Target], state: Transfer, *, pa
         sizes = store.download(targets)
         for name, target in targets.items():
             if name not in sizes:
-                state.failed[name] = MissingError(f"is not in {store.address}", object=name, rule="TD-MAN-014")
+                state.failed[name] = NoSuchObject(name, store.address)
             elif _has_size(name, sizes[name], target, state):
                 state.add(sizes[name])
         return

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..errors import IntegrityError, MissingError, UntrustedError
+from ..errors import IntegrityError, UntrustedError
 from ..format.names import FOLDERS, is_path
-from .base import DirectBatch, Entry, Parts
+from .base import DirectBatch, Entry, NoSuchObject, Parts
 
 
 class FileBlob:
@@ -93,20 +93,17 @@ class FolderStore:
             raise UntrustedError(f"is a link out of {self.root}", object=name, rule="TD-STO-006")
         return path
 
-    def _missing(self, name: str) -> MissingError:
-        return MissingError(f"is not in {self.root}", object=name, rule="TD-MAN-014")
-
     def read(self, name: str) -> bytes:
-        """An object's bytes. Raises MissingError."""
+        """An object's bytes. Raises NoSuchObject."""
         with self.open(name) as blob:
             return bytes(blob.read(0, blob.size))
 
     def open(self, name: str) -> FileBlob:
-        """An object, to be read in parts. Raises MissingError."""
+        """An object, to be read in parts. Raises NoSuchObject."""
         try:
             return FileBlob(self._path(name), object=name)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise self._missing(name) from None
+            raise NoSuchObject(name, self.address) from None
 
     def size(self, name: str) -> int | None:
         """An object's size, or None where there is no such object."""

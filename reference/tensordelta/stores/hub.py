@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
-from ..errors import IntegrityError, MissingError, StoreError
+from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
-from .base import Entry, Parts
+from .base import Entry, NoSuchObject, Parts
 from .download import Target
 from .folder import FileBlob
 from .retries import PASSING, Retries
@@ -101,7 +101,7 @@ class HubStore:
         """Do something, again where it may pass.
 
         Raises:
-            MissingError: the hub says that there is no such file.
+            NoSuchObject: the hub says that there is no such file.
             StoreError: it failed.
         """
         from huggingface_hub.errors import EntryNotFoundError
@@ -109,8 +109,8 @@ class HubStore:
         try:
             return self.retries.call(work, passing=_passing, what=f"{self.address}: {operation} of {name}")
         except EntryNotFoundError:
-            raise MissingError(f"is not in {self.address}", object=name, rule="TD-MAN-014") from None
-        except (StoreError, MissingError):
+            raise NoSuchObject(name, self.address) from None
+        except (StoreError, NoSuchObject):
             raise
         except Exception as error:
             if not is_client_error(error):
@@ -131,12 +131,12 @@ class HubStore:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def read(self, name: str) -> bytes:
-        """An object's bytes. Raises MissingError, StoreError."""
+        """An object's bytes. Raises NoSuchObject, StoreError."""
         with self.open(name) as blob:
             return bytes(blob.read(0, blob.size))
 
     def open(self, name: str) -> HubBlob:
-        """An object, to be read in parts. Raises MissingError, StoreError."""
+        """An object, to be read in parts. Raises NoSuchObject, StoreError."""
         path = self._path(name)
         size, head = self._try("read", name, lambda: self._head(path))
         return HubBlob(self, name, size, head)
@@ -191,7 +191,7 @@ class HubStore:
 
         try:
             self._try("download", ", ".join(targets), download)
-        except MissingError as error:  # gone in between
+        except NoSuchObject as error:  # gone in between
             raise StoreError(self.address, "download", error.object, error.reason) from None
         return {self._name(file.path): file.size for file in found}
 
@@ -222,7 +222,7 @@ class HubStore:
 
         try:
             return iter(self._try("listing", prefix, collect))
-        except MissingError:  # the hub says so of a folder without files
+        except NoSuchObject:  # the hub says so of a folder without files
             return iter(())
 
     # -- writing --------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ class HubStore:
         except StoreError as error:
             names = ", ".join(map(self._name, left))
             raise StoreError(self.address, "put", names, error.cause, error.advice) from None
-        except MissingError as error:
+        except NoSuchObject as error:
             raise StoreError(self.address, "put", error.object, error.reason) from None
 
     def create(self, name: str, data: bytes) -> bool:
@@ -272,7 +272,7 @@ class HubStore:
         for attempt in range(1, self.retries.attempts + 1):
             try:
                 return self.read(name) == data
-            except MissingError:  # put, but not yet to be seen
+            except NoSuchObject:  # put, but not yet to be seen
                 if failed is not None:
                     raise failed from None
                 if attempt < self.retries.attempts:
@@ -288,7 +288,7 @@ class HubStore:
         path = self._path(name)
         try:
             self._try("delete", name, lambda: self._api.batch_bucket_files(self._bucket, delete=[path]))
-        except MissingError:
+        except NoSuchObject:
             pass
         except StoreError:
             if self.size(name) is not None:
@@ -317,7 +317,7 @@ class HubBlob:
         self.size = size
 
     def read(self, offset: int, length: int) -> memoryview:
-        """Exactly `length` bytes from `offset`. Raises IntegrityError, MissingError, StoreError."""
+        """Exactly `length` bytes from `offset`. Raises IntegrityError, NoSuchObject, StoreError."""
         if offset + length <= len(self._head):
             return self._head[offset : offset + length]
         if offset + length > self.size:
@@ -445,3 +445,45 @@ def _passing(error: Exception) -> bool:
     return isinstance(error, (ConnectionError, TimeoutError, RuntimeError, _ShortError)) and not _CLIENT_ERROR.search(
         str(error)
     )
+
+
+def public_file(source: str, *, anew: bool) -> Path | None:
+    """A file of a public repository (SPEC.md section 4.8), in the Hub client's own cache; None where there is none.
+
+    Args:
+        source: such as "hf://org/model@commit/file"; one of another form names no file.
+        anew: download it again, even if it is in the cache.
+
+    Raises:
+        StoreError: the Hub did not answer, or refused.
+    """
+    scheme, _, rest = source.partition("://")
+    if scheme != "hf":
+        return None
+    repository, _, tail = rest.partition("@")
+    revision, _, filename = tail.partition("/")
+    if not (repository and revision) or any(part in ("", ".", "..") for part in filename.split("/")):
+        return None
+    import huggingface_hub
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision, force_download=anew))
+    except (LocalEntryNotFoundError, RepositoryNotFoundError) as error:
+        # No answer; or the Hub's answer about a private repository to a user who may not see it.
+        cause: Exception = error
+    except (EntryNotFoundError, RevisionNotFoundError, HFValidationError):
+        return None
+    except Exception as error:
+        if not is_client_error(error) and not isinstance(error, ValueError):
+            raise
+        cause = error
+    advice = "Check the network, HF_ENDPOINT and your token, or name a folder that holds the file (--packs-from)."
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    raise StoreError(source, "read", filename, text, advice) from None

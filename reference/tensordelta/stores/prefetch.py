@@ -126,7 +126,7 @@ class Downloads:
             anew: fetch it again, whatever the cache has.
 
         Raises:
-            MissingError: it is not in the store.
+            NoSuchObject: it is not in the store.
             IntegrityError: it has another size.
             StoreError: the store failed.
         """

@@ -115,7 +115,7 @@ class StoreTests:
             assert blob.size == 0 and bytes(blob.read(0, 0)) == b""
 
     def test_a_missing_object(self, store: Any) -> None:
-        """What is not there is `missing`, by name; a name that begins like another's is not it."""
+        """Reading an absent object raises `NoSuchObject`, or another `MissingError`, with the name of the object."""
         store.put("packs/abc", [b"x"])
         for name in ("packs/ab", "packs/abcd", "packs", "none", "none/none"):
             assert store.size(name) is None

@@ -35,7 +35,7 @@ class Coordinator(Publisher):
             ConflictError: a later version exists.
         """
         self._next(None)  # the chain is still the same, and what is owed to its newest version is settled
-        versions = self._reader.versions(unsigned=True)
+        versions = self._reader.documents.versions(unsigned=True)
         if versions and document.version not in versions and versions[-1] > document.version:
             raise ConflictError(
                 f"version {versions[-1]} was published meanwhile",
@@ -45,7 +45,7 @@ class Coordinator(Publisher):
             )
         if document.before is None:
             return None
-        manifest = self._reader.manifest(document.before)
+        manifest = self._reader.documents.manifest(document.before)
         base = document.base
         if base is not None and base != Base(manifest.version, manifest.layout, manifest.fingerprint):
             raise WrongBaseError(
@@ -89,7 +89,7 @@ class Coordinator(Publisher):
         if self._signer is None:
             return
         with suppress(TensorDeltaError):
-            self._reader.trusting(self._reader.trust).manifest(other.version)
+            self._reader.trusting(self._reader.trust).documents.manifest(other.version)
             return  # signed already
         name = manifest_name(other.version)
         if structs.replace(other, created=mine.created) != mine:

@@ -76,10 +76,10 @@ class Draft:
         if layout is not None:
             tensors = layout_of(layout)
         elif before is not None:
-            tensors = reader.layout(before.layout)
+            tensors = reader.documents.layout(before.layout)
         else:
             raise ValueError("there is no version before whose layout could be taken: name one")
-        same = before is not None and reader.layout(before.layout) == tensors
+        same = before is not None and reader.documents.layout(before.layout) == tensors
         base = None if full or before is None else Base(before.version, before.layout, before.fingerprint)
         document = Document(
             tensordelta=strict_json.VERSION,
@@ -104,7 +104,7 @@ class Draft:
         if document.chain != reader.chain:
             raise ConflictError(f"is for chain {document.chain}, not {reader.chain}", object=DRAFT, rule="TD-OBJ-011")
         if isinstance(document.tensors, UnsetType):
-            layout = reader.layout(document.layout)
+            layout = reader.documents.layout(document.layout)
         else:
             layout = Layout(document.tensors)
             layout.check(object=DRAFT)
@@ -320,8 +320,8 @@ class Draft:
             UnsupportedError: tensors of the base go, and nothing tells their part in its fingerprint.
             MissingError, IntegrityError, MalformedError: the object that tells is no good.
         """
-        sums = self._reader.tensor_fingerprints(base)
-        if sums is None and len(self._carried) < len(self._reader.layout(base.layout)):
+        sums = self._reader.documents.tensor_fingerprints(base)
+        if sums is None and len(self._carried) < len(self._reader.documents.layout(base.layout)):
             raise UnsupportedError(
                 "has no fingerprints of its tensors, and the new layout lacks some of these",
                 object=manifest_name(base.version),
@@ -360,7 +360,7 @@ class Draft:
         """The tensors that fitting carries over from the base: index -> index in the base's layout (section 5)."""
         if self._document.base is None:
             return {}
-        base = self._reader.layout(self._document.base.layout)
+        base = self._reader.documents.layout(self._document.base.layout)
         found = ((index, base.index.get(tensor.name)) for index, tensor in enumerate(self.layout.tensors))
         return {
             index: old for index, old in found if old is not None and base.tensors[old] == self.layout.tensors[index]

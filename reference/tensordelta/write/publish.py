@@ -34,10 +34,10 @@ from ..format.names import (
     now,
     pack_name,
 )
+from ..read.packs import Sources
 from ..read.published import Published, describe
 from ..read.reader import Reader
 from ..read.routes import Edge
-from ..read.sources import Sources
 from ..state.checkpoint import INDEX_SUFFIX, Checkpoint, Shard
 from ..state.state import State
 from ..state.update import Update
@@ -120,7 +120,7 @@ class Publisher:
                 for built in encoder.packs():
                     go_on(False)
                     self._write(pack_name(built.entry.sha256), *built.parts)
-                    self._reader.keep(built.entry.sha256, built.parts)  # the snapshot follows from it
+                    self._reader.packs.keep(built.entry.sha256, built.parts)  # the snapshot follows from it
                     entries.append(built.entry)
                 manifest = self._manifest(number, layout, encoder.sums, entries, before, files, annotations)
             if base_manifest is not None:
@@ -170,8 +170,8 @@ class Publisher:
             entries = [self._plain(shard, checkpoint, source) for shard in checkpoint.shards if shard.header.entries]
             # The snapshot follows from these very files, also where the chain holds none of their bytes.
             folders = {shard.path.parent for shard in checkpoint.shards}
-            self._reader.sources = Sources(
-                self._reader.sources.schemes, (*self._reader.sources.folders, *sorted(folders))
+            self._reader.packs.sources = Sources(
+                self._reader.packs.sources.schemes, (*self._reader.packs.sources.folders, *sorted(folders))
             )
             manifest = self._manifest(number, layout, sums, entries, before, checkpoint_files(checkpoint), annotations)
             if file_stamps(checkpoint) != stamps:
@@ -183,12 +183,12 @@ class Publisher:
     def _next(self, version: int | None) -> tuple[int, int | None, bool]:
         """The version's number, the newest version before it, and whether the number is taken already."""
         check_signs(self._reader)
-        self._reader.check_chain()
-        versions = self._reader.versions(unsigned=True)
+        self._reader.documents.check_chain()
+        versions = self._reader.documents.versions(unsigned=True)
         newest = versions[-1] if versions else None
         if self._signer is not None and newest is not None:
             name = manifest_name(newest)
-            if self._reader.signature(name) is None:
+            if self._reader.documents.signature(name) is None:
                 self._signer.settle(name)
         number = (-1 if newest is None else newest) + 1 if version is None else version
         if number in versions:
@@ -214,7 +214,7 @@ class Publisher:
         """Take a version that exists for an earlier try of this one, if it is that (SPEC.md section 11.2)."""
         layout, sums = state.layout, state.sums(threads=self._reader.threads)
         other, data = self._there(version)
-        same = before is not None and self._reader.layout(before.layout) == layout
+        same = before is not None and self._reader.documents.layout(before.layout) == layout
         digest = before.layout if before is not None and same else hashlib.sha256(layout.encode()).hexdigest()
         mine = structs.replace(
             other,
@@ -232,9 +232,9 @@ class Publisher:
     def _there(self, version: int) -> tuple[Manifest, bytes]:
         """The manifest that was found under a version's number, and its bytes where they are signed."""
         if self._signer is None:
-            return self._reader.manifest(version), b""
+            return self._reader.documents.manifest(version), b""
         self._signer.settle(manifest_name(version))
-        return self._reader.unverified(version)
+        return self._reader.documents.unverified(version)
 
     def _vouch(self, mine: Manifest, other: Manifest, data: bytes, state: State, before: Manifest | None) -> None:
         """Sign a version that an earlier try left unsigned, if it is this very one.
@@ -251,7 +251,7 @@ class Publisher:
         name = manifest_name(other.version)
         assert self._reader.trust is not None
         with suppress(TensorDeltaError):
-            self._reader.trust.verify(data, self._reader.signature(name), object=name)
+            self._reader.trust.verify(data, self._reader.documents.signature(name), object=name)
             return  # signed already
         check_features(other, object=name)
         if (mine.annotations, mine.tensor_fingerprints) != (other.annotations, other.tensor_fingerprints):
@@ -278,10 +278,10 @@ class Publisher:
             return None
         if not self._store.exclusive:
             # Another writer may have put its own over one that was read, or even written, here.
-            self._reader.forget(newest)
+            self._reader.documents.forget(newest)
         try:
-            manifest = self._reader.manifest(newest)
-            self._reader.layout(manifest.layout)
+            manifest = self._reader.documents.manifest(newest)
+            self._reader.documents.layout(manifest.layout)
         except TensorDeltaError:
             if not full:
                 raise
@@ -290,7 +290,7 @@ class Publisher:
 
     def _layout(self, layout: Layout, before: Manifest | None) -> str:
         """The digest of the layout, put unless the version before has the same."""
-        if before is not None and self._reader.layout(before.layout) == layout:
+        if before is not None and self._reader.documents.layout(before.layout) == layout:
             return before.layout
         data = layout.encode()
         digest = hashlib.sha256(data).hexdigest()

@@ -19,7 +19,6 @@ from ..events import Event, emit
 from ..format import strict_json
 from ..format.manifest import Base, Manifest, PackEntry, parse_manifest
 from ..format.names import ShortcutName, fingerprints_name, manifest_name, now, pack_name, shortcut_name
-from ..read.plan import plan
 from ..read.published import Published, describe
 from ..read.reader import Reader
 from ..state.state import State
@@ -64,9 +63,9 @@ def make_shortcut(
     if base is not None and base >= version:
         raise ValueError(f"version {base} is not older than version {version}")
     name = ShortcutName(version, base, tag or None)
-    own = reader.manifest(version)
-    layout = reader.layout(own.layout)
-    start = None if base is None else reader.manifest(base)
+    own = reader.documents.manifest(version)
+    layout = reader.documents.layout(own.layout)
+    start = None if base is None else reader.documents.manifest(base)
     object = shortcut_name(*name)
     if reader.store.size(object) is not None:
         return describe(_same(reader, name, own, start), layout, size=0, seconds=time.perf_counter() - started)
@@ -88,7 +87,7 @@ def make_shortcut(
 def _same(reader: Reader, name: ShortcutName, own: Manifest, start: Manifest | None) -> Manifest:
     """The shortcut that has the name already, if it is the same edge (SPEC.md section 11.2)."""
     object = shortcut_name(*name)
-    other = reader.shortcut(name)
+    other = reader.documents.shortcut(name)
     if (other.layout, other.fingerprint, other.base) != (own.layout, own.fingerprint, _base(start)):
         raise ConflictError(
             "is there already, and leads from or to other states",
@@ -182,7 +181,7 @@ def _states(
 
 def _leads_on(reader: Reader, old: State, version: int) -> bool:
     """True where the cheapest route of a reader that holds a state begins with it."""
-    edges = plan(reader, version, old.version).edges
+    edges = reader.plan(version, old.version).edges
     return not edges or edges[0].base is not None
 
 

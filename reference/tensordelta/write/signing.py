@@ -177,11 +177,11 @@ def sign_chain(reader: Reader, key: SecretKey, versions: Iterable[int] | None = 
     """
     if reader.trust is not None:
         reader = reader.trusting(reader.trust.unbound(key.public))
-    chosen = sorted(set(reader.versions(unsigned=True) if versions is None else versions))
+    chosen = sorted(set(reader.documents.versions(unsigned=True) if versions is None else versions))
     wanted = frozenset(chosen)
     members: list[int | ShortcutName] = [
         *chosen,
-        *sorted((each for each in reader.shortcuts(unsigned=True) if each.version in wanted), key=str),
+        *sorted((each for each in reader.documents.shortcuts(unsigned=True) if each.version in wanted), key=str),
     ]
 
     def made(member: int | ShortcutName | None) -> tuple[str, bytes]:
@@ -189,7 +189,7 @@ def sign_chain(reader: Reader, key: SecretKey, versions: Iterable[int] | None = 
         return name, sign(data, key)
 
     found = list(ordered_map(made, [None, *members], threads=reader.threads))
-    changed = [(name, signature) for name, signature in found if reader.signature(name) != signature]
+    changed = [(name, signature) for name, signature in found if reader.documents.signature(name) != signature]
     with reader.store.batch() as batch:
         for name, signature in changed:
             batch.put(signature_name(name), [signature])
@@ -199,18 +199,18 @@ def sign_chain(reader: Reader, key: SecretKey, versions: Iterable[int] | None = 
 def _checked(reader: Reader, member: int | ShortcutName | None) -> tuple[str, bytes]:
     """A member's name and bytes, which a reader accepts as they are; None for chain.json."""
     if member is None:
-        data = reader.checked(CHAIN, MAX_SMALL)
+        data = reader.documents.checked(CHAIN, MAX_SMALL)
         found = parse_chain(data).chain
         name, rule = CHAIN, "TD-OBJ-010"
     elif isinstance(member, ShortcutName):
         name, rule = shortcut_name(*member), "TD-OBJ-011"
-        data = reader.checked(name, MAX_MANIFEST)
+        data = reader.documents.checked(name, MAX_MANIFEST)
         shortcut = parse_manifest(data, version=member.version, base=member.base, tag=member.tag)
-        check_shortcut(shortcut, reader.manifest(member.version), object=name)
+        check_shortcut(shortcut, reader.documents.manifest(member.version), object=name)
         found = shortcut.chain
     else:
         name, rule = manifest_name(member), "TD-OBJ-011"
-        data = reader.checked(name, MAX_MANIFEST)
+        data = reader.documents.checked(name, MAX_MANIFEST)
         found = parse_manifest(data, version=member).chain
     if found != reader.chain:
         raise ConflictError(f"is of chain {found}, not {reader.chain}", object=name, rule=rule)
