@@ -306,7 +306,7 @@ class Chain:
     def _over(self, arrays: Mapping[str, NDArray[Any]]) -> State:
         """The state over a mapping: the same one as before, so that its updates know of one another."""
         for state in self._over_arrays:
-            if state.arrays is arrays and state.is_over(arrays):
+            if state.is_over(arrays):
                 return state
         state = State.from_arrays(arrays)
         if state.copies:

@@ -33,13 +33,23 @@ class Adapter(Protocol):
 
 
 class Mirror(Protocol):
-    """A tensor whose words are held as a copy: on another device, or not contiguous. Words are unsigned integers."""
+    """A tensor whose words are held as a copy, because it lies on another device or is not contiguous.
+
+    Words are flat, in the order of a contiguous tensor, as unsigned integers.
+    """
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What two names of one tensor have in common."""
+
+    def is_of(self, tensor: object, /) -> bool:
+        """True where it mirrors this very tensor, or another over the same memory."""
 
     def read(self, where: slice | NDArray[np.int64], /) -> NDArray[Any]:
-        """Words of the tensor, flat."""
+        """Words of the tensor."""
 
     def write(self, where: slice | NDArray[np.int64], words: NDArray[Any], /) -> None:
-        """Write words of the tensor, flat."""
+        """Write words of the tensor."""
 
 
 def adapter_of(value: object) -> Adapter | None:
@@ -99,6 +109,28 @@ class Arrays(MutableMapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+
+def check_dtype(name: str, value: Any) -> None:
+    """Refuse words that a tensor's elements were made of: their dtype is lost, and the chain would not know it.
+
+    Numpy lacks bfloat16, so that `tensor.view(torch.uint16).numpy()` is a usual way around it.
+
+    Raises:
+        ValueError: unsigned words of 16 to 64 bits out of a framework's tensor.
+    """
+    owner = value
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    adapter = adapter_of(owner)
+    if adapter is None:
+        return
+    array = value if isinstance(value, np.ndarray) else adapter.as_array(value)
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        raise ValueError(
+            f"tensor {name!r} is a view of a tensor as {array.dtype}, so that its dtype would be lost: give the tensor "
+            f"itself, or say what it is by dtypes={{{name!r}: ...}}"
+        )
 
 
 def over(arrays: Mapping[str, Any]) -> MutableMapping[str, NDArray[Any]] | None:

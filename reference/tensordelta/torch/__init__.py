@@ -12,7 +12,7 @@ try:
 except ImportError as error:
     raise ImportError("tensors need torch: pip install 'tensordelta[torch]'") from error
 
-from .tensors import as_array, from_array, load
+from .tensors import as_array, from_array, load, mirror, packed
 from .weights import named_weights
 
-__all__ = ["as_array", "from_array", "load", "named_weights"]
+__all__ = ["as_array", "from_array", "load", "mirror", "named_weights", "packed"]

@@ -40,8 +40,9 @@ _TORCH: dict[str, torch.dtype] = {
     if hasattr(torch, torch_name)
 }
 _FORMAT = {dtype: DTYPES[name] for name, dtype in _TORCH.items()}
-#: Torch's integers by the size of a word in bytes.
+#: Torch's integers by the size of a word in bytes, and those with which it computes.
 _WORDS = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32, 8: torch.uint64}
+_SIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def dtype_of(dtype: torch.dtype) -> DType:
@@ -98,9 +99,82 @@ def from_array(array: NDArray[Any], dtype: str | None = None) -> Tensor:
     )
     if kind is None or kind.name not in _TORCH:
         raise ValueError(f"torch has no dtype for {dtype or array.dtype}")
-    array = np.ascontiguousarray(array)
-    words = torch.from_numpy(array.reshape(array.shape).view(kind.word))
+    words = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape).view(kind.word))
     return words.view(_TORCH[kind.name])
+
+
+def packed(tensor: Tensor) -> str | None:
+    """The name of a tensor's dtype where several elements share a byte: `as_array` gives the bytes."""
+    kind = dtype_of(tensor.dtype)
+    return kind.name if kind.packed else None
+
+
+def mirror(tensor: Tensor) -> TensorWords | None:
+    """The words of a tensor whose array would be a copy; None where the array is the tensor's memory."""
+    if not hasattr(tensor, "full_tensor") and tensor.device.type == "cpu" and tensor.is_contiguous():
+        return None
+    return TensorWords(tensor)
+
+
+class TensorWords:
+    """The words of a tensor wherever it lies, flat, in the order of a contiguous tensor.
+
+    One thread writes at a time; a device's kernels run on its current stream.
+
+    Args:
+        tensor: any but a `DTensor` can be written to.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._kind = dtype_of(tensor.dtype)
+        self._tensor = tensor.detach()
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What two names of one tensor have in common."""
+        tensor = self._tensor
+        return str(tensor.device), tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+    def is_of(self, tensor: object) -> bool:
+        """True for this very tensor, and for another over the same memory."""
+        if not isinstance(tensor, Tensor) or tensor.dtype != self._tensor.dtype:
+            return False
+        return TensorWords(tensor).place == self.place
+
+    def read(self, where: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """Words, flat, as unsigned integers of shape (m,)."""
+        words = as_tensor_words(self._tensor)
+        found = words.reshape(-1)[where] if isinstance(where, slice) else words[_indices(where, words)]
+        return found.cpu().numpy().view(self._kind.word)
+
+    def write(self, where: slice | NDArray[np.int64], new: NDArray[Any]) -> None:
+        """Write words, flat, unsigned integers of shape (m,).
+
+        Raises:
+            ValueError: the tensor is a part of one that several ranks hold.
+        """
+        if hasattr(self._tensor, "full_tensor"):
+            raise ValueError("a DTensor is a part of a tensor: update the tensors of a model that is not sharded")
+        words = as_tensor_words(self._tensor)
+        values = from_array(np.ascontiguousarray(new)).view(words.dtype).to(words.device)
+        if isinstance(where, slice) and words.is_contiguous():
+            words.view(-1)[where] = values
+            return
+        if isinstance(where, slice):
+            where = np.arange(*where.indices(words.numel()))
+        words[_indices(where, words)] = values
+
+
+def as_tensor_words(tensor: Tensor) -> Tensor:
+    """A tensor's elements as integers of their size, signed ones where torch computes with those alone."""
+    if hasattr(tensor, "full_tensor"):
+        tensor = tensor.full_tensor()
+    return tensor.detach().view(_SIGNED[tensor.element_size()])
+
+
+def _indices(where: NDArray[np.int64], words: Tensor) -> tuple[Tensor, ...]:
+    flat = torch.from_numpy(np.ascontiguousarray(where)).to(words.device)
+    return torch.unravel_index(flat, words.shape) if words.ndim else (torch.zeros_like(flat),)
 
 
 def load(chain: Chain, version: int | None = None, *, device: str | torch.device = "cpu") -> dict[str, Tensor]:
