@@ -114,7 +114,9 @@ class State(Mapping[str, NDArray[Any]]):
         state.copies = frozenset(
             tensor.name
             for tensor, each in zip(layout.tensors, words, strict=True)
-            if each.size and tensor.name not in mirrors and not np.may_share_memory(each, held[tensor.name])
+            if each.size
+            and tensor.name not in mirrors
+            and not np.may_share_memory(each, as_array(tensor.name, arrays[tensor.name]))
         )
         return state
 

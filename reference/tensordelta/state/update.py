@@ -342,9 +342,9 @@ class Update:
         pieces, others = self._sparse.get(one, []), self._sparse.get(other, [])
         if not pieces or not others:
             return not pieces and not others
-        places = [np.concatenate([piece.places for piece in each]) for each in (pieces, others)]
-        words = [np.concatenate([piece.new for piece in each]) for each in (pieces, others)]
-        return np.array_equal(*places) and np.array_equal(*words)
+        places, other_places = (np.concatenate([piece.places for piece in each]) for each in (pieces, others))
+        words, other_words = (np.concatenate([piece.new for piece in each]) for each in (pieces, others))
+        return np.array_equal(places, other_places) and np.array_equal(words, other_words)
 
     def _scatter(self, targets: Sequence[Words | None], threads: int | None, *, forward: bool) -> None:
         """Write all pieces, or none: after an interruption, what was written is taken back."""
