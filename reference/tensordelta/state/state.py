@@ -18,7 +18,7 @@ from ..codecs.words import DTYPES, DType, Words, dtype_of, to_array, to_words
 from ..format.layout import Layout, Tensor
 from ..threads import ordered_map, thread_count
 from . import checkpoint
-from .arrays import Arrays, Mirror, adapter_of, as_array, check_dtype, over
+from .frameworks import Arrays, Mirror, adapter_of, as_array, check_dtype, over
 
 #: Words that one thread scans at a time.
 _SCAN = 1 << 24

@@ -17,7 +17,7 @@ from ..errors import WrongBaseError
 from ..format.chunk_codec import Indices, Piece
 from ..format.layout import Layout, Tensor
 from ..threads import ordered_map
-from .arrays import Mirror
+from .frameworks import Mirror
 from .state import State
 
 #: What a state remembers to be: its version, chain, and the version's digests.
