@@ -1,4 +1,4 @@
-"""States over mappings of arrays that a user owns, for updates that write into these arrays."""
+"""States over mappings of arrays or tensors that a user owns, for updates that write into these arrays."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class ArrayStates:
         self._states: deque[State] = deque(maxlen=_MAPPINGS)
 
     def over(self, arrays: Mapping[str, NDArray[Any]]) -> State:
-        """The state over these arrays.
+        """The state over these arrays or tensors.
 
         Raises:
-            ValueError: an array is not C-contiguous and little-endian, or two share memory.
+            ValueError: an array is not C-contiguous and little-endian, or two share a part of their memory.
         """
         for state in list(self._states):
-            if state.arrays is arrays and state.is_over(arrays):
+            if state.is_over(arrays):
                 return state
         state = State.from_arrays(arrays)
         if state.copies:

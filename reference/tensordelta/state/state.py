@@ -18,6 +18,7 @@ from ..format.layout import Layout, Tensor
 from ..tables import as_table
 from ..threads import ordered_map, thread_count
 from . import checkpoint
+from .frameworks import Arrays, Mirror, adapter_of, as_array, check_dtype, over
 
 #: Words that one thread scans at a time.
 _SCAN = 1 << 24
@@ -65,6 +66,7 @@ class State(Mapping[str, NDArray[Any]]):
         self._arrays = arrays
         self._sums: U64 | None = None
         self.copies: frozenset[str] = frozenset()
+        self._mirrors: dict[str, Mirror] = {}
         # Held while an update is applied or undone.
         self._lock = threading.Lock()
         self._generation = self._generations = 0
@@ -74,12 +76,13 @@ class State(Mapping[str, NDArray[Any]]):
         """A state over arrays; contiguous ones are not copied, so updates write into them.
 
         Args:
-            arrays: name -> array of any shape; bfloat16 and the 8-bit floats by their ml_dtypes dtypes.
-            dtypes: for packed dtypes, name -> "F4", "F6_E2M3" or "F6_E3M2"; their arrays are uint8 with the last
-                dimension in bytes.
+            arrays: name -> array of any shape, bfloat16 and the 8-bit floats by their ml_dtypes dtypes; or tensors of
+                torch, on any device.
+            dtypes: name -> name of the dtype, where an array does not tell: for packed dtypes ("F4", "F6_E2M3",
+                "F6_E3M2") over uint8 with the last dimension in bytes, and for words, such as "BF16" over uint16.
 
         Raises:
-            ValueError: a dtype that the format does not have.
+            ValueError: a dtype that the format does not have, or a torch tensor seen as words of another dtype.
             MalformedError, LimitError: a name or shape that the format does not allow.
 
         Example:
@@ -87,30 +90,58 @@ class State(Mapping[str, NDArray[Any]]):
             6
         """
         tensors: list[Tensor] = []
-        for name, array in arrays.items():
-            kind, shape = _kind_and_shape(np.asarray(array), (dtypes or {}).get(name))
+        held: dict[str, NDArray[Any]] = {}
+        mirrors: dict[str, Mirror] = {}
+        for name, value in arrays.items():
+            array = held[name] = as_array(name, value)
+            adapter, named = adapter_of(value), (dtypes or {}).get(name)
+            if adapter is not None:
+                named = named or adapter.packed(value)
+                mirror = adapter.mirror(value)
+                if mirror is not None:
+                    mirrors[name] = mirror
+            if named is None:
+                check_dtype(name, value)
+            try:
+                kind, shape = _kind_and_shape(array, named)
+            except ValueError as error:
+                raise ValueError(f"tensor {name!r}: {error}") from None
             tensors.append(Tensor(name, kind.name, shape))
         layout = Layout.of(tensors, object="the arrays")
-        words = [to_words(np.asarray(arrays[tensor.name]), tensor.kind) for tensor in layout.tensors]
-        state = cls(layout, words, owned=False, arrays=arrays if isinstance(arrays, MutableMapping) else None)
+        words = [to_words(held[tensor.name], tensor.kind) for tensor in layout.tensors]
+        state = cls(layout, words, owned=False, arrays=over(arrays))
+        state._mirrors = mirrors
         state.copies = frozenset(
             tensor.name
             for tensor, each in zip(layout.tensors, words, strict=True)
-            if each.size and not np.may_share_memory(each, np.asarray(arrays[tensor.name]))
+            if each.size
+            and tensor.name not in mirrors
+            and not np.may_share_memory(each, as_array(tensor.name, arrays[tensor.name]))
         )
         return state
 
     def overlap(self) -> tuple[str, str] | None:
-        """Names of two tensors that share memory, so that writing one changes the other; None where there are none."""
+        """Names of two tensors that share a part of their memory; None where there are none.
+
+        Tensors that are one and the same, such as tied embeddings, do not count.
+        """
         spans = sorted(
-            (each.ctypes.data, each.ctypes.data + each.nbytes, tensor.name)
+            (each.ctypes.data, each.ctypes.data + each.nbytes, tensor.dtype, tensor.name)
             for tensor, each in zip(self.layout.tensors, self._words, strict=True)
             if each.size
         )
-        for (_, end, one), (start, _, other) in pairwise(spans):
-            if start < end:
+        for (begin, end, kind, one), (start, stop, other_kind, other) in pairwise(spans):
+            if start < end and (begin, end, kind) != (start, stop, other_kind):
                 return one, other
         return None
+
+    def _refresh(self) -> None:
+        """Copy the words of tensors that are held as copies."""
+        for name, mirror in self._mirrors.items():
+            words = self._words[self.layout.index[name]]
+            for start in range(0, len(words), _SCAN):
+                part = slice(start, start + _SCAN)
+                words[part] = mirror.read(part)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
@@ -120,13 +151,28 @@ class State(Mapping[str, NDArray[Any]]):
         self._lock = threading.Lock()
 
     def is_over(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
-        """True if the state's words are the memory of these very arrays."""
-        return arrays.keys() == self.layout.index.keys() and all(
-            np.asarray(arrays[tensor.name]).ctypes.data == each.ctypes.data
-            and np.asarray(arrays[tensor.name]).shape == tensor.shape
-            and np.asarray(arrays[tensor.name]).dtype == tensor.kind.array
-            and np.asarray(arrays[tensor.name]).flags.writeable == each.flags.writeable
-            for tensor, each in zip(self.layout.tensors, self._words, strict=True)
+        """True if the state was made of this mapping, and its words are the memory of its arrays or tensors."""
+        same = self._given is arrays and arrays.keys() == self.layout.index.keys()
+        return same and all(map(self._is_over, self.layout.tensors))
+
+    @property
+    def _given(self) -> Mapping[str, Any] | None:
+        """The mapping that the user gave."""
+        return self._arrays.tensors if isinstance(self._arrays, Arrays) else self._arrays
+
+    def _is_over(self, tensor: Tensor) -> bool:
+        value = None if self._given is None else self._given.get(tensor.name)
+        mirror = self._mirrors.get(tensor.name)
+        if mirror is not None:
+            return mirror.is_of(value)
+        if value is None:
+            return False
+        array, words = as_array(tensor.name, value), self._words[self.layout.index[tensor.name]]
+        return (
+            array.ctypes.data == words.ctypes.data
+            and array.nbytes == words.nbytes
+            and array.dtype.itemsize == words.dtype.itemsize
+            and array.flags.writeable == words.flags.writeable
         )
 
     @classmethod
@@ -184,6 +230,8 @@ class State(Mapping[str, NDArray[Any]]):
         if self.known and not scan:
             assert self._sums is not None
             return self._sums
+        if self._sums is not None:  # else the copies have just been made
+            self._refresh()
         parts = [
             (index, start) for index, words in enumerate(self._words) for start in range(0, max(len(words), 1), _SCAN)
         ]
@@ -244,14 +292,16 @@ class State(Mapping[str, NDArray[Any]]):
         return as_table(self).html()
 
 
-def _kind_and_shape(array: NDArray[Any], packed: str | None) -> tuple[DType, tuple[int, ...]]:
-    if packed is None:
+def _kind_and_shape(array: NDArray[Any], named: str | None) -> tuple[DType, tuple[int, ...]]:
+    if named is None:
         return dtype_of(array.dtype), array.shape
-    kind = DTYPES.get(packed)
+    kind = DTYPES.get(named)
+    if kind is not None and not kind.packed and array.dtype in (kind.word, kind.array):
+        return kind, array.shape
     if kind is None or not kind.packed or array.dtype != np.uint8 or not array.ndim:
-        raise ValueError(f"{packed!r} is for packed dtypes (F4, F6_E2M3, F6_E3M2) over arrays of uint8")
+        raise ValueError(f"{named!r} is no dtype of the format that an array of {array.dtype} can hold")
     if array.shape[-1] * 8 % kind.bits:
-        raise ValueError(f"rows of {array.shape[-1]} bytes hold no whole number of {packed}")
+        raise ValueError(f"rows of {array.shape[-1]} bytes hold no whole number of {named}")
     return kind, (*array.shape[:-1], array.shape[-1] * 8 // kind.bits)
 
 

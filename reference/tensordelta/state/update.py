@@ -17,6 +17,7 @@ from ..errors import WrongBaseError
 from ..format.chunk_codec import Indices, Piece
 from ..format.layout import Layout, Tensor
 from ..threads import ordered_map
+from .frameworks import Mirror
 from .state import State
 
 #: What a state remembers to be: its version, chain, and the version's digests.
@@ -217,6 +218,7 @@ class Update:
         targets = self._targets()
         self._check_writable(targets)
         self._check_unaltered(targets)
+        self._check_tied(targets)
         self._scatter(targets, threads, forward=True)
         words = [self.built[tensor] if target is None else target for tensor, target in enumerate(targets)]
         digests = (self._prepared.layout_digest, self.fingerprint)
@@ -282,13 +284,15 @@ class Update:
         """Check that no array of the user's own was replaced, or written to where words are listed."""
         if self._state.owned:
             return
-        arrays = self._state.arrays
         for tensor, pieces in self._sparse.items():
             info, target = self.layout.tensors[tensor], targets[tensor]
             assert target is not None
-            replaced = arrays is not None and not np.may_share_memory(np.asarray(arrays.get(info.name)), target)
+            replaced = self._state.arrays is not None and not self._state._is_over(info)
+            live = self._state._mirrors.get(info.name)
             if replaced or any(
-                piece.indices is not None and piece.old is not None and not _equal(target, piece) for piece in pieces
+                not np.array_equal(target.take(piece.indices) if live is None else live.read(piece.indices), piece.old)
+                for piece in pieces
+                if piece.indices is not None and piece.old is not None
             ):
                 done = "replaced" if replaced else "written to"
                 raise self._wrong_base(
@@ -296,23 +300,59 @@ class Update:
                     "Prepare the update again from the arrays as they are now.",
                 )
 
+    def _places(self, targets: Sequence[Words | None]) -> dict[tuple[object, ...], list[int]]:
+        """The tensors by where they lie: several in one place are one tensor under several names."""
+        places: dict[tuple[object, ...], list[int]] = {}
+        for tensor, target in enumerate(targets):
+            if target is not None and target.size:
+                mirror = self._state._mirrors.get(self.layout.tensors[tensor].name)
+                place = (target.ctypes.data, target.nbytes) if mirror is None else mirror.place
+                places.setdefault(place, []).append(tensor)
+        return places
+
+    def _check_tied(self, targets: Sequence[Words | None]) -> None:
+        """Check that one tensor under two names gets the same words under both."""
+        for first, *others in self._places(targets).values():
+            for other in others:
+                if not self._same_change(first, other):
+                    names = [self.layout.tensors[each].name for each in (first, other)]
+                    raise ValueError(
+                        f"tensors {names[0]!r} and {names[1]!r} are one tensor here, and differ in version "
+                        f"{self.version}; nothing was written. Give each memory of its own."
+                    )
+
+    def _same_change(self, one: int, other: int) -> bool:
+        if one in self.built or other in self.built:
+            return one in self.built and other in self.built and np.array_equal(self.built[one], self.built[other])
+        pieces, others = self._sparse.get(one, []), self._sparse.get(other, [])
+        if not pieces or not others:
+            return not pieces and not others
+        places, other_places = (np.concatenate([piece.places for piece in each]) for each in (pieces, others))
+        words, other_words = (np.concatenate([piece.new for piece in each]) for each in (pieces, others))
+        return np.array_equal(places, other_places) and np.array_equal(words, other_words)
+
     def _scatter(self, targets: Sequence[Words | None], threads: int | None, *, forward: bool) -> None:
         """Write all pieces, or none: after an interruption, what was written is taken back."""
         if threads is None:
             threads = self._threads if self.changed >= _MANY else 1
-        writes: list[_Write | _Exchange] = []
+        tied = {tensor for _, *others in self._places(targets).values() for tensor in others}
+        writes: list[_Write | _Exchange | _Mirrored] = []
         for tensor, target in enumerate(targets):
-            if target is None:
+            mirror = self._state._mirrors.get(self.layout.tensors[tensor].name)
+            if target is None or (tensor in tied and mirror is None):
                 continue
+            made: list[tuple[_Write | _Exchange, slice | Indices]] = []
             if tensor in self.built:
-                writes.append(_Exchange(target, self.built[tensor]))
+                made.append((_Exchange(target, self.built[tensor]), slice(0, len(target))))
             for piece in self._sparse.get(tensor, ()):
                 if piece.indices is None:
-                    writes.append(_Exchange(target[piece.start : piece.stop], piece.new))
+                    part = slice(piece.start, piece.stop)
+                    made.append((_Exchange(target[part], piece.new), part))
                 else:
                     old = np.zeros_like(piece.new) if piece.old is None else piece.old
                     before, after = (old, piece.new) if forward else (piece.new, old)
-                    writes.append(_Write(target, piece.indices, before, after))
+                    made.append((_Write(target, piece.indices, before, after), piece.indices))
+            writes += [write if mirror is None else _Mirrored(write, mirror, target, where) for write, where in made]
         try:
             for _ in ordered_map(lambda write: write.do(), writes, threads=threads):
                 pass
@@ -327,6 +367,7 @@ class Update:
             old, new = set(self._state.layout.tensors), set(layout.tensors)
             for tensor in old - new:
                 arrays.pop(tensor.name, None)
+                self._state._mirrors.pop(tensor.name, None)
             for index, tensor in enumerate(layout.tensors):
                 if tensor not in old:
                     arrays[tensor.name] = to_array(words[index], tensor.kind, tensor.shape)
@@ -338,10 +379,6 @@ class Update:
             f"Update(to version {self.version}, {self.size:,} bytes, {self.changed:,} words, "
             f"{self.memory:,} bytes of memory{', applied' if self._applied else ''})"
         )
-
-
-def _equal(target: Words, piece: Piece) -> bool:
-    return bool(np.array_equal(target.take(piece.places), piece.old)) if piece.old is not None else True
 
 
 class _Write:
@@ -385,3 +422,18 @@ class _Exchange:
             kept = self._one[block].copy()
             self._one[block] = self._other[block]
             self._other[block] = kept
+
+
+class _Mirrored:
+    """A write into words that are the copy of a tensor elsewhere, and then into the tensor."""
+
+    def __init__(self, write: _Write | _Exchange, mirror: Mirror, words: Words, where: slice | Indices) -> None:
+        self._write, self._mirror, self._words, self._where = write, mirror, words, where
+
+    def do(self) -> None:
+        self._write.do()
+        self._mirror.write(self._where, self._words[self._where])
+
+    def take_back(self) -> None:
+        self._write.take_back()
+        self._mirror.write(self._where, self._words[self._where])
