@@ -97,8 +97,10 @@ class HubStore:
 
     # -- failures -------------------------------------------------------------------------------------------------
 
-    def _try(self, operation: str, name: str, work: Callable[[], T]) -> T:
-        """Do something, again where it may pass.
+    def _try(
+        self, operation: str, name: str, work: Callable[[], T], passing: Callable[[Exception], bool] | None = None
+    ) -> T:
+        """Do something, again where it may pass: where `passing` says so, by default `_passing`.
 
         Raises:
             MissingError: the hub says that there is no such file.
@@ -107,7 +109,7 @@ class HubStore:
         from huggingface_hub.errors import EntryNotFoundError
 
         try:
-            return self.retries.call(work, passing=_passing, what=f"{self.address}: {operation} of {name}")
+            return self.retries.call(work, passing=passing or _passing, what=f"{self.address}: {operation} of {name}")
         except EntryNotFoundError:
             raise MissingError(f"is not in {self.address}", object=name, rule="TD-MAN-014") from None
         except (StoreError, MissingError):
@@ -221,7 +223,7 @@ class HubStore:
             return entries
 
         try:
-            return iter(self._try("listing", prefix, collect))
+            return iter(self._try("listing", prefix, collect, _listing_passing))
         except MissingError:  # the hub says so of a folder without files
             return iter(())
 
@@ -445,3 +447,14 @@ def _passing(error: Exception) -> bool:
     return isinstance(error, (ConnectionError, TimeoutError, RuntimeError, _ShortError)) and not _CLIENT_ERROR.search(
         str(error)
     )
+
+
+def _listing_passing(error: Exception) -> bool:
+    """The same for a listing, whose first page clients before 2.1 ask for only once."""
+    import huggingface_hub
+
+    major, minor = map(int, huggingface_hub.__version__.split(".")[:2])
+    once = (major, minor) < (2, 1) and (
+        _status(error) in PASSING or any(kind.__module__.startswith("httpx") for kind in type(error).__mro__)
+    )
+    return once or _passing(error)
