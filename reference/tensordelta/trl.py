@@ -209,7 +209,7 @@ class WeightTransfer:
         if self._output is None:
             raise RuntimeError("`init_weight_transfer` comes before the first weights")
         weights = _arrays(_cast(iterator, self._dtype))
-        weights |= _arrays(_weights(self._model, self._dtype, besides=weights.keys()))
+        weights |= _arrays(_weights(self._model, self._dtype, besides=weights.keys(), gather=False))
         self._syncs += 1
         self._ticket = self._output.submit(weights, {"sync": str(self._syncs), "time": now()})
 
@@ -307,27 +307,33 @@ _WRAPPINGS = ("base_layer", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"
 
 
 def _weights(
-    model: torch.nn.Module, dtype: torch.dtype, *, besides: Iterable[str] = ()
+    model: torch.nn.Module, dtype: torch.dtype, *, besides: Iterable[str] = (), gather: bool = True
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The weights under the names that engines know, tied ones once, with adapters merged in copies of their layers.
 
     Args:
-        model: on one device, without adapters but those of PEFT.
+        model: the model, as a trainer wraps it.
         dtype: for floating-point weights.
         besides: names of those to leave out.
+        gather: sharded tensors are gathered, for which all ranks have to iterate.
+
+    Raises:
+        ValueError: a tensor is sharded, and is not to be gathered.
     """
     left_out = set(besides)
     persistent = model.state_dict(keep_vars=True).keys()
     merged = {
         id(parameter): (layer, name)
         for layer in model.modules()
-        if hasattr(layer, "get_base_layer") and hasattr(layer, "get_delta_weight") and not layer.merged
+        if hasattr(layer, "get_base_layer") and hasattr(layer, "get_delta_weight")
         for name, parameter in layer.get_base_layer().named_parameters()
     }
     for name, tensor in chained(model.named_parameters(), model.named_buffers()):
         known = _engine_name(name)
         if name not in persistent or known is None or known in left_out:
             continue
+        if not gather and hasattr(tensor, "full_tensor"):
+            raise ValueError(f"{known!r} is sharded, and only one rank is here to gather it")
         if id(tensor) in merged:
             layer, inner = merged[id(tensor)]
             layer = copy.deepcopy(layer)
@@ -345,10 +351,11 @@ def _engine_name(name: str) -> str | None:
     return ".".join(parts)
 
 
-def _cast(
-    tensors: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype
-) -> Iterator[tuple[str, torch.Tensor]]:
-    return ((name, tensor.detach().to(dtype) if tensor.is_floating_point() else tensor) for name, tensor in tensors)
+def _cast(tensors: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+    """Whole tensors in the dtype that is served; shards are cast first, so that fewer bytes are gathered."""
+    for name, tensor in tensors:
+        cast = tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach()
+        yield name, cast.full_tensor() if hasattr(cast, "full_tensor") else cast
 
 
 def _arrays(tensors: Iterable[tuple[str, torch.Tensor]], *, keep: bool = True) -> dict[str, NDArray[Any]]:

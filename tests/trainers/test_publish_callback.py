@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from hub_server import Hub
 from peft import LoraConfig
 from small_trainer import Snapshots, grpo, llama, same, served, steps_of, tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 import tensordelta as td
 from tensordelta.trl import PublishCallback
@@ -139,6 +140,29 @@ def test_a_trainer_that_is_resumed_from_an_older_checkpoint(tmp_path: Path) -> N
     for version in range(6, 10):
         assert same(chain.load(version), snapshots.taken[version - 4])
     assert all(path.read_bytes() == data for path, data in before.items()) and chain.verify(deep=True).ok
+
+
+def test_any_trainer(tmp_path: Path) -> None:
+    """transformers' own, with two micro-batches to a step."""
+    address, snapshots = tmp_path / "chain", Snapshots()
+    ids = tokenizer()("A chain is whole, and a pack holds words.").input_ids
+    Trainer(
+        model=llama(),
+        args=TrainingArguments(
+            output_dir=str(tmp_path / "out"),
+            max_steps=3,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=2,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list([{"input_ids": ids, "labels": ids}] * 16),
+        callbacks=[PublishCallback(address, queue=10), snapshots],
+    ).train()
+    chain = td.open(address)
+    assert steps_of(chain) == [0, 1, 2, 3]
+    assert all(same(chain.load(step), snapshots.taken[step]) for step in range(4))
 
 
 def test_no_steps_between_versions() -> None:

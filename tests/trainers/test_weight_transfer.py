@@ -1,14 +1,18 @@
-"""`WeightTransfer`: the five methods that TRL's AsyncGRPOTrainer calls, in its order, with the weights that it sends."""
+"""`WeightTransfer`: the five methods that TRL's AsyncGRPOTrainer calls, in its order, with what it sends."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from peft import LoraConfig, get_peft_model
 from small_trainer import llama, same, served, tokenizer
 from test_failures import Full
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from trl.experimental.async_grpo.async_grpo_trainer import WeightTransferProtocol, _iter_vllm_named_params
 
 import tensordelta as td
@@ -95,6 +99,27 @@ def test_a_version_that_cannot_be_published(tmp_path: Path) -> None:
     sync(transfer, model)
     transfer.destroy()
     assert same(td.open(tmp_path / "chain").load(), served(model))
+
+
+@pytest.fixture
+def mesh() -> Iterator[DeviceMesh]:
+    """A group of one rank, in which FSDP shards parameters all the same."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+def test_frozen_parameters_that_are_sharded(mesh: DeviceMesh, tmp_path: Path) -> None:
+    """The other ranks are not there to gather them, so that it would wait for ever."""
+    model = llama()
+    model.model.layers[0].requires_grad_(False)
+    fully_shard(model, mesh=mesh)
+    transfer = WeightTransfer(tmp_path / "chain", model=model)
+    transfer.init_weight_transfer()
+    sent = [(name, tensor.full_tensor()) for name, tensor in _iter_vllm_named_params(model)]
+    with pytest.raises(ValueError, match=r"'model.layers.0\..*' is sharded"):
+        transfer.send_weights(iter(sent))
+    transfer.destroy()
 
 
 def test_calls_out_of_order(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""A trainer in a process of its own, which comes to grief; its weights are kept in a folder, step by step.
+"""A trainer in a process of its own, which may fail; its weights are kept in a folder, step by step.
 
-    python failing_trainer.py CHAIN FOLDER (kill | raise | resume | exit) [QUEUE]
+    python trainer_process.py CHAIN FOLDER (kill | raise | exit | resume | whole)
 
-In the fourth step's reward it is killed once its third step is published, or raises. `resume` goes on from the newest
-checkpoint in FOLDER/out, and nothing fails. `exit` has the script catch the error, and end by itself.
+In the fourth step's reward it is killed once its third step is published, or raises; with `exit` the script catches
+the error and ends by itself. With `resume` and `whole` nothing fails: training starts from the newest checkpoint in
+FOLDER/out, or from nothing. Several processes may do it together, started by torchrun.
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ class Kept(TrainerCallback):
         self._keep(state.global_step)
 
     def _keep(self, step: int) -> None:
-        torch.save(self.snapshots.taken[step], folder / f"{what}-{step}.pt")
+        rank = os.environ.get("RANK", "0")
+        torch.save(self.snapshots.taken[step], folder / f"{what}-{step}-rank-{rank}.pt")
 
 
 def reward(completions: list[str], trainer_state: Any, **_: Any) -> list[float]:
     """Fails in the fourth step."""
-    if trainer_state.global_step == 3 and what != "resume":
+    if trainer_state.global_step == 3 and what not in ("resume", "whole"):
         if what == "kill":
             td.open(address).wait(3, timeout=60)
             os.kill(os.getpid(), signal.SIGKILL)
