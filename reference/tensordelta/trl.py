@@ -253,16 +253,16 @@ class _Output:
     def submit(self, weights: Mapping[str, NDArray[Any]], annotations: Mapping[str, str]) -> Ticket:
         return self._publisher.submit(weights, annotations=annotations)
 
-    def close(self) -> None:
+    def close(self, *, upkeep: bool = True) -> None:
         _outputs.discard(self)
-        self._publisher.close()
+        self._publisher.close(upkeep=upkeep)
 
     def drain(self) -> None:
-        """Close at the exit of the interpreter, where nobody is left to raise to."""
+        """Close when the interpreter exits, where an error can only be logged."""
         if os.getpid() != self._process:  # in a fork of the trainer, the threads that publish do not exist
             return
         try:
-            self.close()
+            self.close(upkeep=False)
         except Exception as error:
             _LOG.warning("the last steps could not be published: %s", error)
 
@@ -276,7 +276,8 @@ def _drain_all() -> None:
 
 
 # Python's pools of threads, with which publishing works, take no more work when `atexit` calls its functions. The
-# pools end themselves by this other hook, which calls the function first that was registered last.
+# pools end themselves by this other hook, which calls the function first that was registered last. (Python 3.12.0 and
+# 3.12.1 start no thread even then: there the steps that wait are lost, with a warning.)
 getattr(threading, "_register_atexit", atexit.register)(_drain_all)
 
 
@@ -285,14 +286,14 @@ def _annotations(state: TrainerState, *, loss: float | None = None) -> dict[str,
     return found if loss is None else found | {"loss": f"{loss:.6g}"}
 
 
-def _files(model: torch.nn.Module, tokenizer: Any, dtype: torch.dtype) -> dict[str, bytes | Path] | None:
+def _files(model: Any, tokenizer: Any, dtype: torch.dtype) -> dict[str, bytes | Path] | None:
     """What an engine needs beside the weights; None where the model has no configuration of `transformers`."""
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not hasattr(getattr(bare, "config", None), "save_pretrained"):
         return None
     config = copy.deepcopy(bare.config)
     config.dtype = dtype
-    config.architectures = config.architectures or [type(bare).__name__]
+    config.architectures = config.architectures or [type(bare).__name__.removeprefix("FSDP")]
     with tempfile.TemporaryDirectory() as folder:
         for each in (config, getattr(bare, "generation_config", None), tokenizer):
             if each is not None:
@@ -307,7 +308,7 @@ _WRAPPINGS = ("base_layer", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"
 
 
 def _weights(
-    model: torch.nn.Module, dtype: torch.dtype, *, besides: Iterable[str] = (), gather: bool = True
+    model: Any, dtype: torch.dtype, *, besides: Iterable[str] = (), gather: bool = True
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The weights under the names that engines know, tied ones once, with adapters merged in copies of their layers.
 
@@ -354,7 +355,7 @@ def _engine_name(name: str) -> str | None:
 def _cast(tensors: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
     """Whole tensors in the dtype that is served; shards are cast first, so that fewer bytes are gathered."""
     for name, tensor in tensors:
-        cast = tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach()
+        cast: Any = tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach()
         yield name, cast.full_tensor() if hasattr(cast, "full_tensor") else cast
 
 

@@ -16,7 +16,7 @@ from hub_server import Hub
 from small_trainer import Snapshots, grpo, llama, same, steps_of, variety
 
 import tensordelta as td
-from tensordelta.stores import FolderStore
+from tensordelta.stores import FolderStore, open_store
 from tensordelta.trl import PublishCallback
 
 TRAINER = Path(__file__).with_name("trainer_process.py")
@@ -43,16 +43,18 @@ def test_killed_in_the_middle_of_a_step_and_started_again(hub: Hub, bucket: str,
     hub.processes = True
     killed = train(bucket, tmp_path, "kill", environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    chain = td.open(bucket, store_options={"endpoint": hub.address, "token": "token"})
+    store = open_store(bucket, options={"endpoint": hub.address, "token": "token"})
+    chain = td.open(store)
     assert steps_of(chain) == [0, 1, 2, 3] and chain.verify(deep=True).ok
-    before = [chain._reader.store.read(f"manifests/{version:012}.json") for version in chain.versions()]
+    manifests = [f"manifests/{version:012}.json" for version in chain.versions()]
+    before = [store.read(name) for name in manifests]
 
     resumed = train(bucket, tmp_path, "resume", environment)
     assert resumed.returncode == 0, resumed.stderr
     assert steps_of(chain) == [0, 1, 2, 3, 2, 3, 4, 5, 6] and chain.verify(deep=True).ok
     for version, step in enumerate(steps_of(chain)):
         assert same(chain.load(version), kept(tmp_path, "kill" if version < 4 else "resume", step))
-    assert before == [chain._reader.store.read(f"manifests/{version:012}.json") for version in range(4)]
+    assert before == [store.read(name) for name in manifests]
 
 
 @pytest.mark.parametrize("what", ["raise", "exit"])
