@@ -96,8 +96,10 @@ class HubStore:
 
     # -- failures -------------------------------------------------------------------------------------------------
 
-    def _try(self, operation: str, name: str, work: Callable[[], T]) -> T:
-        """Do something, with retries if the failure may be temporary.
+    def _try(
+        self, operation: str, name: str, work: Callable[[], T], passing: Callable[[Exception], bool] | None = None
+    ) -> T:
+        """Do something, with retries if the failure may be temporary: `passing` decides, by default `_passing`.
 
         Raises:
             NoSuchObject: the hub says that there is no such file.
@@ -106,7 +108,7 @@ class HubStore:
         from huggingface_hub.errors import EntryNotFoundError
 
         try:
-            return self.retries.call(work, passing=_passing, what=f"{self.address}: {operation} of {name}")
+            return self.retries.call(work, passing=passing or _passing, what=f"{self.address}: {operation} of {name}")
         except EntryNotFoundError:
             raise NoSuchObject(name, self.address) from None
         except (StoreError, NoSuchObject):
@@ -220,7 +222,7 @@ class HubStore:
             return entries
 
         try:
-            return iter(self._try("listing", prefix, collect))
+            return iter(self._try("listing", prefix, collect, _listing_passing))
         except NoSuchObject:  # the hub's answer for a folder without files
             return iter(())
 
@@ -484,3 +486,14 @@ def public_file(source: str, *, anew: bool) -> Path | None:
     advice = "Check the network, HF_ENDPOINT and your token, or name a folder that holds the file (--packs-from)."
     text = " ".join(str(cause).split()) or type(cause).__name__
     raise StoreError(source, "read", filename, text, advice) from None
+
+
+def _listing_passing(error: Exception) -> bool:
+    """The same for a listing, whose first page clients before 2.1 ask for only once."""
+    import huggingface_hub
+
+    major, minor = map(int, huggingface_hub.__version__.split(".")[:2])
+    once = (major, minor) < (2, 1) and (
+        _status(error) in PASSING or any(kind.__module__.startswith("httpx") for kind in type(error).__mro__)
+    )
+    return once or _passing(error)

@@ -137,7 +137,7 @@ def _merged(module: nn.Module) -> nn.Module:
         if not hasattr(module, "merge"):
             raise ValueError(f"{kind.__name__} of PEFT cannot be merged")
         copied = copy.deepcopy(module)
-        copied.merge(safe_merge=True)
+        copied.merge()  # as trainers do it, whose result an engine is to have
         return _base_of(copied)
     return _base_of(module) if hasattr(module, "base_layer") else module
 

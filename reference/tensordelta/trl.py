@@ -1,0 +1,340 @@
+"""Publishing from TRL and from any `transformers` Trainer, in two lines (SPEC.md section 11).
+
+    from tensordelta.trl import PublishCallback
+
+    trainer = GRPOTrainer(…, callbacks=[PublishCallback("hf://buckets/me/run")])
+
+`PublishCallback` is for trainers whose engines follow the chain by themselves; `WeightTransfer` is for TRL's
+`AsyncGRPOTrainer`, which tells its engines when to take new weights.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import logging
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .chain import Chain
+from .format.names import now
+from .live.publisher import Ticket
+from .opening import open
+from .read.history import Published
+from .state.state import State
+from .torch import named_weights
+
+__all__ = ["PublishCallback", "WeightTransfer"]
+
+_LOG = logging.getLogger("tensordelta")
+
+Address = str | os.PathLike[str] | Chain
+
+
+class PublishCallback(TrainerCallback):
+    """Publishes a model's weights while it is trained, as versions of a chain.
+
+    When training begins, the weights as they are then become a version, unless the chain's newest version is these
+    very weights. After that every `every`-th step becomes one, and the last step. A trainer that is resumed from an
+    older checkpoint goes on in the same chain: its weights become the next version, whose annotation `step` goes back.
+
+    Each version is annotated with `step`; with `time`, in UTC; and with `loss`, where the trainer logged one with this
+    step. The model's configuration and tokenizer lie beside the weights, so that an engine can load a pulled folder.
+
+    Steps are published in the background (see `Chain.publisher`). What was submitted is published also when training
+    fails: before the interpreter exits, or by `close` where it goes on. Only a process that is killed loses steps that
+    wait; the chain is whole then, too.
+
+    Every rank has a callback of its own, and takes part where the weights have to be gathered; only the rank that
+    `state.is_world_process_zero` names opens the chain and publishes.
+
+    Args:
+        address: the chain's address, where a new chain is made if there is none; or a chain.
+        every: steps from one version to the next.
+        dtype: the dtype that engines serve; floating-point weights are cast to it.
+        opening: keywords for `tensordelta.open`, such as {"key": "run.key"}.
+        publishing: keywords for `Chain.publisher`, such as `keep` or `queue`.
+
+    Raises:
+        ValueError: `every` is not positive.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        every: int = 1,
+        *,
+        dtype: torch.dtype = torch.bfloat16,
+        opening: Mapping[str, Any] | None = None,
+        **publishing: Any,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every is {every}, not a positive number")
+        self._address = address
+        self._every = every
+        self._dtype = dtype
+        self._opening = opening or {}
+        self._publishing = publishing
+        self._output: _Output | None = None
+        self._awaits_loss = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the chain, and publish the weights that training starts from."""
+        self.close()
+        model = kwargs["model"]
+        weights = _kept(_weights(model, self._dtype), keep=state.is_world_process_zero)
+        if state.is_world_process_zero:
+            files = _files(model, kwargs.get("processing_class"), self._dtype)
+            self._output = _Output(self._address, self._opening, {"files": files, **self._publishing})
+            if not self._output.is_newest(weights):
+                self._output.submit(weights, _annotations(state))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Publish the step, at once or when its loss is logged, which is before the next step begins."""
+        if state.global_step % self._every and not control.should_training_stop:
+            return
+        self._awaits_loss = True
+        if not control.should_log:
+            self._submit(state, kwargs["model"])
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Publish the step whose loss this is."""
+        self._submit(state, kwargs["model"], loss=(logs or {}).get("loss"))
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Publish the step before, if another callback has prevented that it was logged."""
+        self._submit(state, kwargs["model"])
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Publish what is left, and close the chain."""
+        self._submit(state, kwargs["model"])
+        self.close()
+
+    def close(self) -> None:
+        """Publish what was submitted; `on_train_end` does it as well, which is not called when training fails.
+
+        Raises:
+            TensorDeltaError, OSError: of a step that could not be published.
+        """
+        self._awaits_loss = False
+        if self._output is not None:
+            output, self._output = self._output, None
+            output.close()
+
+    def _submit(self, state: TrainerState, model: torch.nn.Module, loss: float | None = None) -> None:
+        if not self._awaits_loss:
+            return
+        self._awaits_loss = False
+        weights = _kept(_weights(model, self._dtype), keep=state.is_world_process_zero)
+        if self._output is not None:
+            self._output.submit(weights, _annotations(state, loss=loss))
+
+
+class WeightTransfer:
+    """Carries weights from TRL's `AsyncGRPOTrainer` to its engines through a chain: its `weight_transfer`.
+
+    Args:
+        address: the chain's address, where a new chain is made if there is none; or a chain.
+        model: the model that is trained, from which come the frozen parameters and the buffers, which TRL does not
+            send. Frozen parameters may not be sharded, because TRL calls this on the main process only.
+        dtype: the dtype that engines serve; floating-point weights are cast to it.
+        on_published: called with each version while the trainer waits, to have the engines take it.
+        opening: keywords for `tensordelta.open`.
+        publishing: keywords for `Chain.publisher`.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        model: torch.nn.Module,
+        dtype: torch.dtype = torch.bfloat16,
+        on_published: Callable[[Published], None] | None = None,
+        opening: Mapping[str, Any] | None = None,
+        **publishing: Any,
+    ) -> None:
+        self._address = address
+        self._model = model
+        self._dtype = dtype
+        self._on_published = on_published
+        self._opening = opening or {}
+        self._publishing = publishing
+        self._output: _Output | None = None
+        self._ticket: Ticket | None = None
+        self._syncs = 0
+
+    def init_weight_transfer(self) -> None:
+        """Open the chain. Raises what `tensordelta.open` raises."""
+        if self._output is None:
+            files = _files(self._model, None, self._dtype)
+            self._output = _Output(self._address, self._opening, {"files": files, **self._publishing})
+
+    def pause(self) -> None:
+        """Do nothing: engines generate until the new version is there."""
+
+    def send_weights(self, iterator: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Submit the weights that TRL sends, and those of the model that it does not.
+
+        Args:
+            iterator: names as in the checkpoint, and whole tensors.
+
+        Raises:
+            RuntimeError: before `init_weight_transfer`.
+            ValueError: a tensor that TRL does not send is sharded.
+            TensorDeltaError, OSError: of a version before that could not be published.
+        """
+        if self._output is None:
+            raise RuntimeError("`init_weight_transfer` comes before the first weights")
+        weights = _kept(_cast(iterator, self._dtype))
+        weights |= _weights(self._model, self._dtype, besides=tuple(weights), gather=False)
+        self._syncs += 1
+        self._ticket = self._output.submit(weights, {"sync": str(self._syncs), "time": now()})
+
+    def resume(self) -> None:
+        """Wait until the version is published. Raises what publishing it raised."""
+        if self._ticket is not None:
+            ticket, self._ticket = self._ticket, None
+            published = ticket.result()
+            if self._on_published is not None:
+                self._on_published(published)
+
+    def destroy(self) -> None:
+        """Publish what was submitted, and close the chain. TRL calls it when training fails as well."""
+        if self._output is not None:
+            output, self._output = self._output, None
+            output.close()
+
+
+# -- publishing ------------------------------------------------------------------------------------------------------
+
+
+class _Output:
+    """A chain that is open for publishing; closed when the interpreter exits, at the latest."""
+
+    def __init__(self, address: Address, opening: Mapping[str, Any], publishing: Mapping[str, Any]) -> None:
+        self._chain = address if isinstance(address, Chain) else open(address, create=True, **opening)
+        self._publisher = self._chain.publisher(**publishing)
+        self._process = os.getpid()
+        _outputs.add(self)
+
+    def is_newest(self, weights: Mapping[str, torch.Tensor]) -> bool:
+        """True where the chain's newest version is these weights."""
+        newest = self._chain.newest
+        state = State.from_arrays(weights)
+        return (
+            newest is not None
+            and self._chain.layout(newest) == state.layout
+            and self._chain.manifest(newest).fingerprint == state.fingerprint()
+        )
+
+    def submit(self, weights: Mapping[str, torch.Tensor], annotations: Mapping[str, str]) -> Ticket:
+        return self._publisher.submit(weights, annotations=annotations)
+
+    def close(self, *, upkeep: bool = True) -> None:
+        _outputs.discard(self)
+        self._publisher.close(upkeep=upkeep)
+
+    def drain(self) -> None:
+        """Close when the interpreter exits, where an error can only be logged."""
+        if os.getpid() != self._process:  # in a fork of the trainer, the threads that publish do not exist
+            return
+        try:
+            self.close(upkeep=False)
+        except Exception as error:
+            _LOG.warning("the last steps could not be published: %s", error)
+
+
+_outputs: weakref.WeakSet[_Output] = weakref.WeakSet()
+
+
+def _drain_all() -> None:
+    for output in list(_outputs):
+        output.drain()
+
+
+# Python's pools of threads, with which publishing works, take no more work when `atexit` calls its functions. The
+# pools end themselves by this other hook, which calls the function first that was registered last. (Python 3.12.0 and
+# 3.12.1 start no thread even then: there the steps that wait are lost, with a warning.)
+getattr(threading, "_register_atexit", atexit.register)(_drain_all)
+
+
+def _annotations(state: TrainerState, *, loss: float | None = None) -> dict[str, str]:
+    found = {"step": str(state.global_step), "time": now()}
+    return found if loss is None else found | {"loss": f"{loss:.6g}"}
+
+
+def _files(model: Any, tokenizer: Any, dtype: torch.dtype) -> dict[str, bytes | Path] | None:
+    """What an engine needs beside the weights; None where the model has no configuration of `transformers`."""
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not hasattr(getattr(bare, "config", None), "save_pretrained"):
+        return None
+    config = copy.deepcopy(bare.config)
+    config.dtype = dtype
+    config.architectures = config.architectures or [type(bare).__name__.removeprefix("FSDP")]
+    with tempfile.TemporaryDirectory() as folder:
+        for each in (config, getattr(bare, "generation_config", None), tokenizer):
+            if each is not None:
+                each.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+
+
+# -- a model's weights -----------------------------------------------------------------------------------------------
+
+
+def _weights(
+    model: torch.nn.Module, dtype: torch.dtype, *, besides: Iterable[str] = (), gather: bool = True
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """A model's weights as `named_weights` gives them, whole.
+
+    Args:
+        model: the model, as a trainer wraps it.
+        dtype: for floating-point weights.
+        besides: names of those to leave out.
+        gather: sharded tensors are gathered, for which all ranks have to iterate.
+
+    Raises:
+        ValueError: a tensor is sharded, and is not to be gathered.
+    """
+    left_out = set(besides)
+    for name, tensor in named_weights(model, dtype):
+        if name in left_out:
+            continue
+        if not gather and hasattr(tensor, "full_tensor"):
+            raise ValueError(f"{name!r} is sharded, and only one rank is here to gather it")
+        yield name, _whole(tensor)
+
+
+def _whole(tensor: Any) -> torch.Tensor:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def _cast(tensors: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+    """Whole tensors in the dtype that is served; shards are cast first, so that fewer bytes are gathered."""
+    for name, tensor in tensors:
+        yield name, _whole(tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach())
+
+
+def _kept(tensors: Iterable[tuple[str, torch.Tensor]], *, keep: bool = True) -> dict[str, torch.Tensor]:
+    """Tensors by name; where they are not kept, the ranks that keep them may still need this one to gather them."""
+    return {name: tensor for name, tensor in tensors if keep}

@@ -1,0 +1,130 @@
+"""`WeightTransfer`: the five methods that TRL's AsyncGRPOTrainer calls, in its order, with what it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from peft import LoraConfig, get_peft_model
+from small_trainer import llama, same, served, tokenizer
+from test_failures import Full
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from trl.experimental.async_grpo.async_grpo_trainer import WeightTransferProtocol, _iter_vllm_named_params
+
+import tensordelta as td
+from tensordelta.trl import WeightTransfer
+
+
+def sync(transfer: WeightTransferProtocol, model: torch.nn.Module) -> None:
+    """As `AsyncGRPOTrainer._sync_weight_merged` does it on the main process."""
+    transfer.pause()
+    adapted = hasattr(model, "merge_adapter")
+    if adapted:
+        model.merge_adapter()
+    try:
+        transfer.send_weights((name, tensor.detach()) for name, tensor in _iter_vllm_named_params(model))
+    finally:
+        if adapted:
+            model.unmerge_adapter()
+    transfer.resume()
+
+
+def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    ids = torch.tensor([tokenizer()("A chain is whole, and a pack holds words.").input_ids])
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def trained(model: torch.nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-3)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_frozen_and_tied_parameters(tied: bool, tmp_path: Path) -> None:
+    """TRL sends what is trained; a version has the frozen parameters and the persistent buffers as well."""
+    model = llama(tied=tied)
+    model.model.layers[0].requires_grad_(False)
+    model.model.embed_tokens.requires_grad_(not tied)
+    model.register_buffer("scale", torch.full((3,), 0.1))
+    model.register_buffer("scratch", torch.zeros(3), persistent=False)
+    sent = {name for name, _ in _iter_vllm_named_params(model)}
+    assert "model.layers.0.mlp.up_proj.weight" not in sent
+
+    published: list[td.Published] = []
+    transfer: WeightTransferProtocol = WeightTransfer(tmp_path / "chain", model=model, on_published=published.append)
+    optimizer, expected = trained(model), []
+    transfer.init_weight_transfer()
+    try:
+        for _ in range(3):
+            sync(transfer, model)
+            expected.append(served(model))
+            # The trainer waits for the version: it is there when `resume` returns.
+            assert td.open(tmp_path / "chain").newest == len(expected) - 1 == published[-1].version
+            step(model, optimizer)
+    finally:
+        transfer.destroy()
+
+    chain = td.open(tmp_path / "chain")
+    assert all(same(chain.load(version), each) for version, each in enumerate(expected))
+    assert "scale" in chain.layout().index and "scratch" not in chain.layout().index
+    assert [chain.manifest(version).annotations["sync"] for version in range(3)] == ["1", "2", "3"]
+    assert 0 < chain.log()[1].changed < chain.layout().words
+
+
+def test_an_adapter_that_trl_merges_in_place(tmp_path: Path) -> None:
+    """What TRL sends is merged already, and is not merged once more."""
+    model = get_peft_model(llama(), LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    optimizer = trained(model)
+    step(model, optimizer)
+    transfer = WeightTransfer(tmp_path / "chain", model=model)
+    transfer.init_weight_transfer()
+    sync(transfer, model)
+    transfer.destroy()
+    assert same(td.open(tmp_path / "chain").load(), served(model))
+
+
+def test_a_version_that_cannot_be_published(tmp_path: Path) -> None:
+    """`resume` says so, once; nothing is left to raise when TRL ends the transfer."""
+    model, store = llama(), Full(tmp_path / "chain")
+    transfer = WeightTransfer(td.open(store, create=True), model=model)
+    transfer.init_weight_transfer()
+    with pytest.raises(td.StoreError, match="no space left"):
+        sync(transfer, model)
+    store.full = False
+    sync(transfer, model)
+    transfer.destroy()
+    assert same(td.open(tmp_path / "chain").load(), served(model))
+
+
+@pytest.fixture
+def mesh() -> Iterator[DeviceMesh]:
+    """A group of one rank, in which FSDP shards parameters all the same."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+def test_frozen_parameters_that_are_sharded(mesh: DeviceMesh, tmp_path: Path) -> None:
+    """The other ranks are not there to gather them, so that it would wait for ever."""
+    model = llama()
+    model.model.layers[0].requires_grad_(False)
+    fully_shard(model, mesh=mesh)
+    transfer = WeightTransfer(tmp_path / "chain", model=model)
+    transfer.init_weight_transfer()
+    sent = [(name, tensor.full_tensor()) for name, tensor in _iter_vllm_named_params(model)]
+    with pytest.raises(ValueError, match=r"'model.layers.0\..*' is sharded"):
+        transfer.send_weights(iter(sent))
+    transfer.destroy()
+
+
+def test_calls_out_of_order(tmp_path: Path) -> None:
+    transfer = WeightTransfer(tmp_path / "chain", model=llama())
+    with pytest.raises(RuntimeError, match="init_weight_transfer"):
+        transfer.send_weights(iter(()))
+    transfer.destroy()
+    assert not (tmp_path / "chain").exists()
