@@ -20,6 +20,12 @@ def _blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", _README, re.DOTALL | re.MULTILINE)
 
 
+def _block(text: str) -> str:
+    """The Python block that has a text."""
+    (found,) = (block for block in _blocks("python") if text in block)
+    return found
+
+
 def _run(code: str, folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -28,7 +34,7 @@ def _run(code: str, folder: Path) -> None:
 @pytest.fixture
 def steps(tmp_path: Path) -> Path:
     """A folder with the two checkpoints that README makes."""
-    _run(_blocks("python")[0], tmp_path)
+    _run(_block("State.from_arrays(state).save("), tmp_path)
     return tmp_path
 
 
@@ -41,13 +47,12 @@ def test_the_first_two_blocks_are_one_line_each() -> None:
 
 
 def test_the_snippet_runs(steps: Path) -> None:
-    (_, snippet, _) = _blocks("python")
-    _run(snippet, steps)
+    _run(_block("chain.wait("), steps)
     assert td.read_state(steps / "out.safetensors").equals(td.read_state(steps / "step_1.safetensors"))
 
 
 def test_the_loops_run(steps: Path) -> None:
-    (_, _, loops) = _blocks("python")
+    loops = _block("td.Follower(")
     _run(f"{loops}\nassert state.equals(td.read_state('step_1.safetensors'))", steps)
 
 
@@ -67,3 +72,8 @@ def test_the_commands_run(steps: Path) -> None:
 def test_files_that_readme_names_exist() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", _README):
         assert (_ROOT / target).exists(), target
+
+
+def test_the_lines_for_torch_run(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    _run(f"{_block('import torch')}\nassert engine['weight'].equal(model.weight.bfloat16())", tmp_path)

@@ -8,6 +8,9 @@
 The format is specified in SPEC.md; this package is its reference implementation.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 from . import results  # noqa: F401  registers how results are shown
 from .chain import Chain
 from .checkout.checkout import Checkout, Pulled
@@ -42,6 +45,14 @@ from .stores import FolderStore, Store
 from .write.diff import Diff, TensorDiff, diff
 from .write.draft import Draft
 from .write.shards import Slice
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`td.torch` and `td.trl`, imported when they are first used."""
+    if name in ("torch", "trl"):
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __version__ = "1.0.0.dev0"
 

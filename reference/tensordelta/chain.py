@@ -33,6 +33,7 @@ from .read.trust import Trust
 from .read.verify import Verification, verify
 from .state.arrays import ArrayStates
 from .state.checkpoint import open_checkpoint
+from .state.frameworks import ArraysLike
 from .state.state import State
 from .state.update import Update
 from .stores.cache import PackCache
@@ -323,7 +324,7 @@ class Chain:
 
     def publish(
         self,
-        state: State | Mapping[str, NDArray[Any]] | str | os.PathLike[str],
+        state: State | ArraysLike | str | os.PathLike[str],
         *,
         annotations: Mapping[str, str] | None = None,
         version: int | None = None,
@@ -341,7 +342,8 @@ class Chain:
         folder of this machine, and rebuilt from the chain if it is not there.
 
         Args:
-            state: a state, a mapping of arrays, or the path of a safetensors file or Hugging Face folder; the small
+            state: a state; arrays or torch tensors by name, as a mapping or in pairs; or the path of a safetensors
+                file or Hugging Face folder; the small
                 files of a folder (config.json …) are published with it.
             annotations: information about the version, such as {"step": "420"}.
             version: its number; by default the newest plus one.

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..codecs.words import Words
 from ..format.layout import Layout
 from ..read.history import Published
+from ..state.frameworks import ArraysLike
 from ..state.state import State
 from ..threads import ordered_map, thread_count
 from ..write.encoder import Codecs, Order, Values
@@ -225,9 +225,7 @@ class BackgroundPublisher:
 
     # -- the trainer's side ---------------------------------------------------------------------------------------
 
-    def submit(
-        self, state: State | Mapping[str, NDArray[Any]], *, annotations: Mapping[str, object] | None = None
-    ) -> Ticket:
+    def submit(self, state: State | ArraysLike, *, annotations: Mapping[str, object] | None = None) -> Ticket:
         """Copy a state and publish it later; returns when it is copied.
 
         Args:

@@ -5,12 +5,15 @@ A framework's own module of this package translates its tensors; it is imported 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+#: Names and arrays, as users give them: arrays of numpy, or tensors of a framework.
+ArraysLike = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 #: Modules that translate, by the package that a tensor's class belongs to.
 _ADAPTERS = {"torch": "tensordelta.torch"}

@@ -18,7 +18,7 @@ from ..format.layout import Layout, Tensor
 from ..tables import as_table
 from ..threads import ordered_map, thread_count
 from . import checkpoint
-from .frameworks import Arrays, Mirror, adapter_of, as_array, check_dtype, over
+from .frameworks import Arrays, ArraysLike, Mirror, adapter_of, as_array, check_dtype, over
 
 #: Words that one thread scans at a time.
 _SCAN = 1 << 24
@@ -72,12 +72,12 @@ class State(Mapping[str, NDArray[Any]]):
         self._generation = self._generations = 0
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, dtypes: Mapping[str, str] | None = None) -> State:
+    def from_arrays(cls, arrays: ArraysLike, *, dtypes: Mapping[str, str] | None = None) -> State:
         """A state over arrays; contiguous ones are not copied, so updates write into them.
 
         Args:
             arrays: name -> array of any shape, bfloat16 and the 8-bit floats by their ml_dtypes dtypes; or tensors of
-                torch, on any device.
+                torch, on any device. Pairs of name and array as well.
             dtypes: name -> name of the dtype, where an array does not tell: for packed dtypes ("F4", "F6_E2M3",
                 "F6_E3M2") over uint8 with the last dimension in bytes, and for words, such as "BF16" over uint16.
 
@@ -89,6 +89,8 @@ class State(Mapping[str, NDArray[Any]]):
             >>> State.from_arrays({"w": np.zeros((2, 3), np.float32)}).layout.words
             6
         """
+        if not isinstance(arrays, Mapping):
+            arrays = dict(arrays)
         tensors: list[Tensor] = []
         held: dict[str, NDArray[Any]] = {}
         mirrors: dict[str, Mirror] = {}
