@@ -342,9 +342,8 @@ class Chain:
         folder of this machine, and rebuilt from the chain if it is not there.
 
         Args:
-            state: a state; arrays or torch tensors by name, as a mapping or in pairs; or the path of a safetensors
-                file or Hugging Face folder; the small
-                files of a folder (config.json …) are published with it.
+            state: a state; arrays or torch tensors by name, as a mapping or in pairs; or the path of a safetensors file
+                or a Hugging Face folder, whose small files (config.json …) are published with it.
             annotations: information about the version, such as {"step": "420"}.
             version: its number; by default the newest plus one.
             full: make a full version.

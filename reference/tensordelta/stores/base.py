@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from ..errors import MissingError
@@ -65,7 +66,9 @@ class StoredBlob(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class Batch(Protocol):
