@@ -24,12 +24,12 @@ MOST = 10
 
 
 def index(vectors: Path) -> dict[str, list[str]]:
-    """The ids of cases by requirement, in the order of their folders."""
+    """The ids of cases by requirement, in the order of the documents."""
     found: dict[str, list[str]] = {}
-    for path in sorted(vectors.glob("*/*/*/case.json")):
-        case = json.loads(path.read_text(encoding="utf-8"))
-        for name in case["requirements"]:
-            found.setdefault(name, []).append(case["id"])
+    for path in sorted(vectors.glob("*/*.json")):
+        for entry in json.loads(path.read_text(encoding="utf-8"))["cases"]:
+            for name in entry["case"]["requirements"]:
+                found.setdefault(name, []).append(entry["case"]["id"])
     return found
 
 

@@ -1,7 +1,7 @@
 """The conformance suite's slow reader, and its slow encoders, on Python's integers: as the tests compare them.
 
-The reader is `tensordelta_conformance.judge`, written from SPEC.md alone. It shares no code with the package, so that
-both have to agree on the document.
+The reader is `tensordelta_conformance.small_reader`, written from SPEC.md alone. It shares no code with the package, so
+that both have to agree on the document.
 
     state = read_version({"chain.json": b"…", "manifests/000000000000.json": b"…", …}, 0)
 """
@@ -11,20 +11,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from generate.codecs import encode_bitmap, encode_gap, encode_replace, encode_step
-from tensordelta_conformance.judge import chunk, codecs, container, fingerprint, model, table
 from tensordelta_conformance.judge.chain import Chain
-from tensordelta_conformance.judge.documents import parse_chain, parse_latest, parse_layout, parse_signature
-from tensordelta_conformance.judge.faults import Fault
-from tensordelta_conformance.judge.fingerprint import state_fingerprint
-from tensordelta_conformance.judge.frames import check_frame
-from tensordelta_conformance.judge.ijson import parse_json
-from tensordelta_conformance.judge.manifest import parse_manifest
-from tensordelta_conformance.judge.model import DTYPES, Layout, State, fit, word_count
-from tensordelta_conformance.judge.table import Chunk, parse_table
+from tensordelta_conformance.small_reader import chunks, documents, fingerprint, packs
+from tensordelta_conformance.small_reader import state as model
+from tensordelta_conformance.small_reader.chunks import check_frame
+from tensordelta_conformance.small_reader.documents import (
+    Manifest,
+    parse_chain,
+    parse_latest,
+    parse_layout,
+    parse_signature,
+)
+from tensordelta_conformance.small_reader.fields import parse_json
+from tensordelta_conformance.small_reader.packs import Chunk, parse_table
+from tensordelta_conformance.small_reader.rejection import Rejection as Fault
+from tensordelta_conformance.small_reader.state import DTYPES, Layout, State, TensorEntry, fit, word_count
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -57,9 +63,28 @@ __all__ = [
 ]
 
 
+class Objects(NamedTuple):
+    """Objects in memory, as the reader has a folder."""
+
+    objects: Mapping[str, bytes]
+
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self.objects if name.startswith(prefix)]
+
+    def size(self, name: str) -> int | None:
+        return len(self.objects[name]) if name in self.objects else None
+
+    def read(self, name: str) -> bytes:
+        return self.objects[name]
+
+
 def array(words: Iterable[int], w: int) -> model.Words:
     """Words as the reader has them."""
-    return np.array(list(words), model.word_type(w))
+    return np.array(list(words), model.WORD[w])
+
+
+def octets(data: bytes) -> model.Octets:
+    return np.frombuffer(data, np.uint8)
 
 
 class Tensor(model.Tensor):
@@ -69,21 +94,30 @@ class Tensor(model.Tensor):
         super().__init__(dtype, shape, array(words, DTYPES[dtype].w))
 
 
+def parse_manifest(data: bytes, name: str | None = None) -> Manifest:
+    """A manifest or shortcut whose features are known; where its object's name is given, it is that of its contents."""
+    manifest = documents.parse_manifest(data, name or "")
+    if name is not None:
+        documents.check_name(manifest)
+    documents.check_features(manifest)
+    return manifest
+
+
 def decode_gap(gaps: bytes, low: bytes, s: int, m: int, n: int) -> list[int]:
-    return codecs.decode_gap(gaps, low, s, m, n).tolist()
+    return chunks.decode_gap(octets(gaps), octets(low), s, m, n).tolist()
 
 
 def decode_bitmap(bitmap: bytes, m: int, n: int) -> list[int]:
-    return codecs.decode_bitmap(bitmap, m, n).tolist()
+    return chunks.decode_bitmap(octets(bitmap), m, n).tolist()
 
 
 def decode_step(base: list[int], codes: bytes, escapes: list[bytes], w: int) -> list[int]:
-    numbers = codecs.join_planes(escapes, w) if escapes else array([], w)
-    return codecs.decode_step(array(base, w), codecs.unpack_codes(codes, len(base)), numbers, w).tolist()
+    numbers = chunks.join_planes([octets(each) for each in escapes]) if escapes else array([], w)
+    return chunks.decode_step(array(base, w), chunks.unpack_codes(octets(codes), len(base)), numbers).tolist()
 
 
 def exponent_permutation(base: list[int], dtype: str, limit: int) -> list[int]:
-    return codecs.exponent_permutation(array(base, DTYPES[dtype].w), dtype, limit).tolist()
+    return chunks.exponent_permutation(array(base, DTYPES[dtype].w), dtype, limit).tolist()
 
 
 def c(name: str, i: int) -> int:
@@ -91,38 +125,50 @@ def c(name: str, i: int) -> int:
 
 
 def tensor_fingerprint(name: str, words: Iterable[int], w: int) -> int:
-    return fingerprint.tensor_fingerprint(name, array(words, w), w)
+    return fingerprint.tensor_fingerprint(name, array(words, w))
+
+
+def state_fingerprint(state: State) -> str:
+    """The fingerprint of a state, as it is written."""
+    return f"{fingerprint.state_fingerprint(state):016x}"
 
 
 def change(name: str, j: int, before: int, after: int, w: int) -> int:
-    return fingerprint.change(name, np.array([j]), array([before], w), array([after], w), w)
+    return fingerprint.change(name, np.array([j]), array([before], w), array([after], w))
 
 
 def layout_of(objects: Mapping[str, bytes], digest: str) -> Layout:
-    return Chain(objects).layout(digest)
+    return Chain(Objects(objects)).layout(digest)
 
 
 def read_chunk_pack(data: bytes, layout: Layout, digest: str, features: list[str]) -> list[Chunk]:
-    return table.read_chunks(container.read_chunk_file(data), layout, digest, features)
+    return packs.read_chunks(packs.open_chunk_file(data), layout, digest, features)
 
 
 def decode_chunk(each: Chunk, layout: Layout, base: Sequence[model.Words]) -> dict[tuple[int, int], int]:
     """The listed words of a chunk: (tensor, word index) -> new word."""
+    entries = [TensorEntry(*entry) for entry in layout]
+    fitted = {
+        name: model.Tensor(dtype, shape, words) for (name, dtype, shape), words in zip(entries, base, strict=True)
+    }
     return {
-        (listed.tensor, index): word
-        for listed in chunk.decode_chunk(each, layout, base)
-        for index, word in zip(listed.indices.tolist(), listed.words.tolist(), strict=True)
+        (patch.tensor, index): word
+        for patch in chunks.decode_chunk(each, entries, fitted)
+        for index, word in zip(patch.at.tolist(), patch.words.tolist(), strict=True)
     }
 
 
 def apply_edge(objects: Mapping[str, bytes], name: str, held: State) -> State:
     """The state that a manifest or shortcut makes of the state held."""
-    return Chain(objects).edge(name, held)
+    chain = Chain(Objects(objects))
+    edge = chain.manifest(name)
+    documents.check_features(edge)
+    return chain.follow(edge, held)
 
 
 def read_version(objects: Mapping[str, bytes], version: int) -> State:
     """A version's state."""
-    return Chain(objects).version(version)
+    return Chain(Objects(objects)).version(version)
 
 
 def objects_of(folder: Path) -> dict[str, bytes]:

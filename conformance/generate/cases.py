@@ -15,6 +15,7 @@ from typing import Any
 from requirements import extract
 
 from generate.builder import Builder, plain_pack
+from generate.documents import Stored, documents
 from generate.model import Model, ordered
 
 CONFORMANCE = Path(__file__).resolve().parent.parent
@@ -323,11 +324,6 @@ def state_file(model: Model) -> bytes:
     return plain_pack(model, order=ordered(model))
 
 
-def dumps(value: Any) -> bytes:
-    """JSON as the files of the suite have it."""
-    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
-
-
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
@@ -441,48 +437,48 @@ def document(each: Case, cases: Mapping[str, Case]) -> dict[str, Any]:
     }
 
 
-def files_of(each: Case, cases: Mapping[str, Case]) -> dict[str, bytes]:
-    """All files of a case, by path relative to its folder."""
+def files_of(each: Case) -> dict[str, bytes]:
+    """The files of a case but case.json, by path relative to its folder."""
     if each.builder is not None and each.builder.outside:
         raise ValueError(f"{each.id}: a link is made by a step, not by the builder")
-    files = {f"chain/{name}": data for name, data in each.objects.items()} | each.content[1]
-    files["case.json"] = dumps(document(each, cases))
-    return files
+    return {f"chain/{name}": data for name, data in each.objects.items()} | each.content[1]
 
 
 def write(out: Path, cases: Iterable[Case] | None = None) -> int:
-    """Write cases to a folder anew; gives their number.
+    """Write the documents of cases to a folder anew; gives the number of cases.
 
     Raises:
         ValueError: a case is not as it has to be; all that is wrong is named.
     """
     chosen = list(CASES.values() if cases is None else cases)
+    names = {each.id for each in chosen}
     ids = requirement_ids()
     found = [f"{name}: two cases have this id" for name in _TWICE]
     found += [f"{each.id}: {text}" for each in chosen for text in problems(each, CASES, ids)]
     if found:
         raise ValueError("\n".join(found))
-    # Written aside, so that who reads the vectors meanwhile finds the old ones, and a fault leaves them.
-    aside = out.with_name(f".{out.name}")
-    shutil.rmtree(aside, ignore_errors=True)
     wrong = []
+    stored: dict[str, Stored] = {}
     seen: dict[str, str] = {}
     for each in sorted(chosen, key=lambda each: each.folder):
         try:
-            files = files_of(each, CASES)
+            like = CASES[each.twin].folder if each.twin is not None and each.twin in names else None
+            stored[each.folder] = Stored(document(each, CASES), files_of(each), like)
             other = seen.setdefault(_digest_of(each), each.id)
             if other != each.id:
                 wrong.append(f"{each.id}: it is {other} again")
         except (ValueError, KeyError, AssertionError) as error:
             wrong.append(f"{each.id}: {type(error).__name__}: {error}")
-            continue
-        for name, data in files.items():
-            path = aside / each.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
     if wrong:
         raise ValueError("\n".join(wrong))
-    aside.mkdir(parents=True, exist_ok=True)
+    # Written aside: a reader of the vectors finds the old ones meanwhile, and a fault leaves them.
+    aside = out.with_name(f".{out.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name, data in documents(stored).items():
+        path = aside / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
     shutil.rmtree(out, ignore_errors=True)
     aside.rename(out)
     return len(chosen)

@@ -1,4 +1,4 @@
-"""Ed25519 signatures, slow and obvious (RFC 8032, section 5.1). For test vectors; not for real keys."""
+"""Ed25519 signatures, slow but easy to check (RFC 8032, section 5.1). For test vectors; not for real keys."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def public_key(secret: bytes) -> bytes:
 
 
 def sign(secret: bytes, message: bytes) -> bytes:
-    """The signature of a message: 64 bytes, the same each time."""
+    """The signature of a message: 64 bytes; there is no randomness in it."""
     scalar, prefix = _expand(secret)
     public = public_key(secret)
     nonce = _number(prefix, message)

@@ -1,4 +1,4 @@
-"""The registry of good chains. Cases read them, and so do the tests of the reference."""
+"""The registry of good chains, which cases and the tests of the reference read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Good:
     """A chain that a reader accepts.
 
     Attributes:
-        name: of the folder.
+        name: the name of its folder.
         build: makes the chain.
-        clean: a verifier finds nothing, either.
+        clean: whether a verifier finds no fault in it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Chains of one delta, or of one full version, over tensors given word by word, for cases at one edge of a rule."""
+"""Chains of one delta, or of one full version, over tensors given word by word."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from generate.codecs import Chunk, Slice, chunk
 from generate.fingerprint import change_fingerprint
 from generate.frames import zstd
 from generate.model import MASK64, Model, fit, tensor
+from generate.rows import Build
 
-Build = Callable[[], Builder]
 Frame = Callable[[bytes], bytes]
+Stream = bytes | str | None
 Counted = tuple[str, int, int, int]
 """A word's tensor and number, and what it is before and after."""
 
@@ -36,18 +37,26 @@ def moved(model: Model, words: Mapping[int, int], name: str = "w") -> Model:
     return {**model, name: model[name]._replace(words=new)}
 
 
+def moved_in(model: Model, **words: Mapping[int, int]) -> Model:
+    """The state with some words of several tensors replaced."""
+    for name, some in words.items():
+        model = moved(model, some, name)
+    return model
+
+
 @dataclass(frozen=True)
 class Part:
     """A chunk to be made, and what is done to it.
 
     Attributes:
         slices: (name, start, stop); the whole of the only tensor unless given.
-        restate: natural numbers of words to list though they are equal.
+        restate: numbers, in natural order, of words to list although they are equal.
         hand: the streams before compression in hexadecimal digits, as derived by hand; the slow encoder must agree.
-        streams: streams that take the place of the encoder's before compression; None: no such stream.
+        streams: streams that take the place of the encoder's before compression, as bytes or in hexadecimal digits;
+            None: no such stream.
         frames: compresses a stream.
         stored: compresses the streams of these names.
-        new: the state to encode, if it is not the one that the manifest tells.
+        new: the state to encode, if it is not that of the manifest.
         counted: the changes of which `fingerprint` is the sum, if they are not those of the listed words.
         entry: members of the chunk's entry in the chunk table.
     """
@@ -61,7 +70,7 @@ class Part:
     compression: str = "none"
     restate: Sequence[int] = ()
     hand: Mapping[str, str] = field(default_factory=dict)
-    streams: Mapping[str, bytes | None] = field(default_factory=dict)
+    streams: Mapping[str, Stream] = field(default_factory=dict)
     frames: Frame = zstd
     stored: Mapping[str, Frame] = field(default_factory=dict)
     new: Model | None = None
@@ -91,7 +100,7 @@ def made(base: Model, new: Model, part: Part) -> Chunk:
         if data is None:
             del each.streams[name]
         else:
-            each.streams[name] = data
+            each.streams[name] = bytes.fromhex(data) if isinstance(data, str) else data
     default: Frame = part.frames if part.compression == "zstd" else bytes
     each.streams = {name: part.stored.get(name, default)(data) for name, data in each.streams.items()}
     each.entry["compression"] = part.compression
@@ -129,10 +138,10 @@ def pair(
 ) -> Builder:
     """Version 0 of the old state and version 1 of the new one; with no old state, version 0 of the new one.
 
-    What is given is done to the last version, at the place that its name says.
+    The other arguments change the last version, each the place that it is named after.
 
     Args:
-        parts: the chunks of the last version, in one pack; none if there are none.
+        parts: the chunks of the last version, in one pack; without any there is no such pack.
         more: makes more packs, from the builder and the layout's digest.
         fields: members of the pack's entry in the manifest.
         features: by default `exponent-order` if a chunk has that order.
@@ -165,7 +174,7 @@ def pair(
 
 
 def chain(old: Model | None, new: Model, *parts: Part, **how: Any) -> Build:
-    """`pair`, to be made later."""
+    """The chain of `pair`, made when it is needed."""
     return partial(pair, old, new, *parts, **how)
 
 
@@ -175,3 +184,10 @@ def listed(
     """A tensor `w` of zeros, of which some words become 1; with `full` in a full version."""
     old = one(dtype, count)
     return chain(None if full else old, moved(old, dict.fromkeys(places, 1)), part, **how)
+
+
+def turned(members: dict[str, Any]) -> None:
+    """The members of an object stand in the reverse order."""
+    reverse = [*reversed(members.items())]
+    members.clear()
+    members.update(reverse)

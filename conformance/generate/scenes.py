@@ -1,14 +1,16 @@
-"""Cases of several steps, and edges of a given size."""
+"""Cases of a reader in several steps, and the chains that they read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import EllipsisType
 from typing import Any
 
 from generate.builder import Builder, of_chunks
-from generate.cases import Case, Verify, register, state_file
+from generate.cases import Case, state_file
 from generate.codecs import Chunk, delta_chunks, full_chunks
-from generate.model import Model, Random, random_tensor, stepped, tensor, weights
+from generate.model import Model, Random, random_tensor, small, stepped, tensor, weights
+from generate.steps import Steps, register_steps
 
 State = Model | int | None
 """A state, the version of the chain that has it, or nothing."""
@@ -17,11 +19,11 @@ Held = tuple[State, int | None] | int | str | None
 """A state and the version remembered for it; a version stands for both."""
 
 ABSENT = "absent"
-"""`held` is left out: the reader goes on with what it holds."""
+"""`held` is left out: the reader keeps what it holds."""
 
 
-class Scene:
-    """The steps of a case, and the files that they name.
+class Scene(Steps):
+    """The steps of a reader's case.
 
     Attributes:
         builder: the chain as it lies in the case's folder.
@@ -29,10 +31,9 @@ class Scene:
     """
 
     def __init__(self, builder: Builder) -> None:
+        super().__init__()
         self.builder = builder
         self.tensors: Sequence[str] | None = None
-        self.steps: list[dict[str, Any]] = []
-        self.files: dict[str, bytes] = {}
 
     def state(self, state: State) -> str | None:
         """The file of a state."""
@@ -69,14 +70,14 @@ class Scene:
             more = {"tensors": list(self.tensors), **more}
         return given | {"to": to} | more
 
-    def step(self, op: str, given: Mapping[str, Any], expect: Mapping[str, Any], **more: Any) -> None:
+    def step(self, op: str, given: Mapping[str, Any], expect: Mapping[str, Any], **more: Any) -> Scene:
         """Any request."""
-        self.steps.append({"op": op, "input": dict(given), "expect": dict(expect), **more})
+        return self.add({"op": op, "input": dict(given), "expect": dict(expect), **more})
 
     def read(
         self,
         to: int | None,
-        state: State,
+        state: State | EllipsisType = ...,
         *,
         held: Held = ABSENT,
         version: int | None = None,
@@ -84,98 +85,62 @@ class Scene:
         expect: Mapping[str, Any] | None = None,
         op: str = "read",
         **given: Any,
-    ) -> None:
+    ) -> Scene:
         """A read, and the state held after it.
 
         Args:
-            version: the version read, if `state` does not tell.
+            state: the state after the read; by default that of version `to`.
+            version: the version read, if `state` does not name it.
             error: names under which it may be rejected.
             expect: more that is expected.
             given: more members of the input.
         """
-        self.step(op, self.ask(held, to, **given), self.after(state, version, error) | dict(expect or {}))
+        asked = self.ask(held, to, **given)
+        after = self.after(to if isinstance(state, EllipsisType) else state, version, error)
+        return self.step(op, asked, after | dict(expect or {}))
 
-    def either(self, to: int | None, *expected: Mapping[str, Any], held: Held = ABSENT, **given: Any) -> None:
+    def either(self, to: int | None, *expected: Mapping[str, Any], held: Held = ABSENT, **given: Any) -> Scene:
         """A read whose outcome the specification leaves open."""
-        self.step("read", self.ask(held, to, **given), {"any": [dict(each) for each in expected]})
+        return self.step("read", self.ask(held, to, **given), {"any": [dict(each) for each in expected]})
 
-    def apply(self, state: State, error: str | Sequence[str] = (), *, op: str = "apply") -> None:
+    def prepare(self, to: int, held: Held, error: str = "") -> Scene:
+        """A request to prepare; other steps check what is held."""
+        return self.step("prepare", self.ask(held, to), {"error": [error]} if error else {"version": to})
+
+    def apply(self, state: State, error: str | Sequence[str] = (), *, op: str = "apply") -> Scene:
         """`apply`, or `undo`."""
-        self.step(op, {}, self.after(state, None, error))
+        return self.step(op, {}, self.after(state, None, error))
 
-    def put(self, objects: Mapping[str, bytes]) -> None:
-        """Objects appear in the chain, or are overwritten."""
-        stage = f"stage-{sum('put' in step for step in self.steps) + 1}"
-        self.files |= {f"{stage}/{name}": data for name, data in objects.items()}
-        self.steps.append({"put": stage})
+    def undo(self, state: State) -> Scene:
+        """`undo`, and the state held after it."""
+        return self.apply(state, op="undo")
 
-    def grow(self, builder: Builder) -> None:
-        """All that another state of the chain has more than the chain had so far."""
+    def grow(self, builder: Builder) -> Scene:
+        """The chain becomes another one: the objects that it did not have yet appear."""
         self.put({name: data for name, data in builder.objects.items() if self.builder.objects.get(name) != data})
         self.builder = builder
+        return self
 
-    def remove(self, *names: str) -> None:
+    def remove(self, *names: str) -> Scene:
         """Objects disappear."""
-        self.steps.append({"remove": list(names)})
+        return self.add({"remove": list(names)})
 
-    def link(self, links: Mapping[str, str]) -> None:
+    def link(self, links: Mapping[str, str]) -> Scene:
         """Symbolic links appear; each leads to a path relative to its own folder."""
-        self.steps.append({"link": dict(links)})
-
-    def restart(self) -> None:
-        """The reader is killed and started anew."""
-        self.steps.append({"restart": True})
+        return self.add({"link": dict(links)})
 
 
-def play(
-    slug: str,
-    *,
-    area: str,
-    title: str,
-    requirements: Sequence[str],
-    chain: Callable[[], Builder],
-    scene: Callable[[Scene], None],
-    valid: bool = True,
-    level: str = "chain",
-    kind: str = "scenario",
-    twin: str | None = None,
-    error: str | Sequence[str] = (),
-    verify: Verify = None,
-    needs: Sequence[str] = (),
-    flags: Sequence[str] = (),
-) -> Case:
-    """Register a case whose steps a function makes.
+def play(slug: str, *, scene: Callable[[Scene], Any], chain: Callable[[], Builder], **fields: Any) -> Case:
+    """Register a case of a reader; `scene` adds its steps to the scene that it is given, `fields` are of `Case`."""
 
-    Args:
-        scene: adds the steps to the scene that it is given.
-        error: what a verifier reports, with verify True.
-    """
-
-    def made(builder: Builder | None) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    def stage(builder: Builder | None) -> Scene:
         assert builder is not None
-        stage = Scene(builder)
-        scene(stage)
-        return stage.steps, stage.files
+        made = Scene(builder)
+        scene(made)
+        return made
 
-    return register(
-        Case(
-            id=slug,
-            area=area,
-            valid=valid,
-            title=title,
-            requirements=tuple(requirements),
-            role="reader",
-            level=level,
-            kind=kind,
-            chain=chain,
-            made=made,
-            errors=(error,) if isinstance(error, str) else tuple(error),
-            twin=twin,
-            verify=verify,
-            needs=tuple(needs),
-            flags=tuple(flags),
-        )
-    )
+    given = {"role": "reader", "valid": True, "level": "chain", "kind": "scenario", "chain": chain, **fields}
+    return register_steps(slug, stage, **given)
 
 
 # -- chains ------------------------------------------------------------------------------------------------------------
@@ -189,6 +154,15 @@ def little(seed: int = 1) -> Model:
         "b.bias": random_tensor(rng, "F32", (5,)),
         "c.ids": random_tensor(rng, "U8", (7,)),
     }
+
+
+def small_walk(count: int, seed: int, share: float = 0.1) -> list[Model]:
+    """States of which each differs from the one before in a share of its words; the first is `small`."""
+    rng = Random(seed)
+    states = [small(rng)]
+    for _ in range(1, count):
+        states.append(stepped(rng, states[-1], share))
+    return states
 
 
 def walk(count: int, seed: int = 1) -> list[Model]:
@@ -246,7 +220,7 @@ def line(states: Sequence[Model]) -> Builder:
     return builder
 
 
-# -- states that no fingerprint tells apart ----------------------------------------------------------------------------
+# -- states that no fingerprint distinguishes --------------------------------------------------------------------------
 
 #: Differences of the first words of a tensor of 16-bit words that add nothing to any fingerprint: the sum of
 #: d_i * c(name, i) is 0 modulo 2^64, and as c(name, i) has a factor common to all i below 65536, for every name.

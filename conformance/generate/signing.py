@@ -9,11 +9,9 @@ from functools import cache
 from typing import Any
 
 from generate import ed25519
-from generate.builder import Builder, dumps, manifest_name
-from generate.cases import read, reject
+from generate.builder import Builder, dumps, manifest_name, nothing
 from generate.scenes import line, walk
 
-AREA = "signatures"
 SECRET = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
 """The first secret key of RFC 8032, section 7.1."""
 SECOND = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
@@ -21,18 +19,18 @@ SECOND = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed
 
 
 def keyid(secret: bytes) -> str:
-    """The name of a key, as the specification advises."""
+    """The name of a key that the specification recommends: the digest of its public key."""
     return hashlib.sha256(ed25519.public_key(secret)).hexdigest()
 
 
 def trusted(*secrets: bytes) -> dict[str, str]:
-    """`keys` of a request."""
+    """`keys` of a request in which the user trusts these keys, or the first."""
     return {keyid(secret): ed25519.public_key(secret).hex() for secret in secrets or (SECRET,)}
 
 
 @cache
 def signature(secret: bytes, data: bytes) -> bytes:
-    """The 64 bytes."""
+    """The 64 bytes of a signature."""
     return ed25519.sign(secret, data)
 
 
@@ -43,7 +41,7 @@ def document(data: bytes, secret: bytes = SECRET, **members: Any) -> bytes:
 
 
 def signed(builder: Builder, *but: str, secret: bytes = SECRET) -> Builder:
-    """Sign the chain, all manifests and all shortcuts, but those named."""
+    """Sign the chain object, all manifests and all shortcuts except those in `but`."""
     for name in list(builder.objects):
         is_signed = name == "chain.json" or name.split("/")[0] in ("manifests", "shortcuts")
         if is_signed and name not in but and not name.endswith(".sig"):
@@ -55,69 +53,28 @@ CHAIN_SIG = "chain.json.sig"
 FIRST, SECOND_VERSION = manifest_name(1), manifest_name(2)
 
 
-def signed_line(count: int = 2) -> Builder:
-    """A chain of so many versions, signed."""
-    return signed(line(walk(count)))
-
-
-def read_signed(slug: str, title: str, *requirements: str, chain: Callable[[], Builder], **how: Any) -> None:
-    """A valid case; `how` is of `read`, and `keys`."""
-    keys = how.pop("keys", trusted())
-    read(
-        slug,
-        area=AREA,
-        level="signed",
-        title=title,
-        requirements=requirements,
-        chain=chain,
-        input={"keys": keys},
-        **{"verify": None, **how},
-    )
-
-
-def reject_signed(
-    slug: str,
-    title: str,
-    *requirements: str,
-    spoil: Callable[[Builder], Any],
-    error: str = "untrusted",
-    twin: str = "signed-by-the-key",
-    **how: Any,
-) -> None:
-    """An invalid case, by what is done to a signed chain of two versions; `how` is of `reject`, and `keys`."""
-    keys = how.pop("keys", trusted())
-
-    def chain() -> Builder:
-        builder = signed_line()
-        spoil(builder)
-        return builder
-
-    reject(
-        slug,
-        area=AREA,
-        level="signed",
-        title=title,
-        requirements=requirements,
-        chain=how.pop("chain", chain),
-        error=error,
-        twin=twin,
-        input={"keys": keys},
-        **{"verify": None, **how},
-    )
+def signed_line(count: int = 2, spoil: Callable[[Builder], Any] = nothing) -> Builder:
+    """A signed chain of `count` versions, which `spoil` then changes."""
+    builder = signed(line(walk(count)))
+    spoil(builder)
+    return builder
 
 
 def resign(name: str, **members: Any) -> Callable[[Builder], None]:
-    """Another signature object for an object."""
+    """Replaces the signature object of an object; `members` as in `document`."""
     return lambda builder: builder.put(f"{name}.sig", document(builder.get(name), **members))
 
 
-def resigned_with(name: str, how: Callable[[bytes], str]) -> Callable[[Builder], None]:
-    """A signature object whose `sig` is made from the true 64 bytes."""
-    return lambda builder: builder.put(
-        f"{name}.sig", document(builder.get(name), sig=how(signature(SECRET, builder.get(name))))
-    )
-
-
 def base64_of(data: bytes) -> str:
-    """As `sig` has it."""
+    """The text of `sig` for these 64 bytes."""
     return base64.b64encode(data).decode()
+
+
+def resigned_with(name: str, how: Callable[[bytes], bytes | str]) -> Callable[[Builder], None]:
+    """Replaces `sig`: `how` makes its text, or the bytes that it encodes, from the true 64 bytes."""
+
+    def spoil(builder: Builder) -> None:
+        sig = how(signature(SECRET, builder.get(name)))
+        resign(name, sig=sig if isinstance(sig, str) else base64_of(sig))(builder)
+
+    return spoil

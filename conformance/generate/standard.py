@@ -1,4 +1,4 @@
-"""The chain that most invalid cases spoil, and hands to spoil it with."""
+"""The chain that most invalid cases spoil, and helpers that spoil it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def standard(
     fingerprints: bool = True,
     last: bool = True,
 ) -> Builder:
-    """Versions 0 (full), 1 (delta), 2 (delta); what is given is done to version 1, at the place that its name says."""
+    """Versions 0 (full), 1 (delta), 2 (delta); each hook changes version 1 at the place that its name says."""
     builder = Builder(chain=chain)
     states = standard_models()
     models(states)
@@ -86,37 +86,25 @@ def standard(
         how = {"compression": compression, **each}
         made.append(chunk(base, states[1], raw=partial(raw, number), **how))
         stored(number, made[-1].streams)
-    digest_ = builder.layout(states[1], hook=layout, text=layout_text)
+    layout_digest = builder.layout(states[1], hook=layout, text=layout_text)
 
     def whole_table(document: dict[str, Any]) -> None:
         chunks(document["chunks"])
         table(document)
 
     own = of_chunks(
-        made, digest_, table=whole_table, table_text=table_text, header=header, header_text=header_text, pad=pad
+        made, layout_digest, table=whole_table, table_text=table_text, header=header, header_text=header_text, pad=pad
     )
     own.data = pack(own.data)
     own.fields |= fields or {}
-    packs = [own, *more(builder, states, digest_)]
-    config = builder.file("config.json", b"{}")
 
     def first_entry(each: dict[str, Any]) -> None:
         if each["sha256"] == digest(own.data):
             entry(each)
 
-    builder.edge(
-        1,
-        states[1],
-        packs,
-        base=0,
-        layout=digest_,
-        features=features,
-        fingerprints=fingerprints,
-        files=[config],
-        hook=manifest,
-        text=text,
-        entry=first_entry,
-    )
+    options: dict[str, Any] = {"hook": manifest, "text": text, "entry": first_entry, "layout": layout_digest}
+    options |= {"features": features, "fingerprints": fingerprints, "files": [builder.file("config.json", b"{}")]}
+    builder.edge(1, states[1], [own, *more(builder, states, layout_digest)], base=0, **options)
     if last:
         builder.delta(2, states[2], 1)
     after(builder)
@@ -135,7 +123,7 @@ def without(member: str) -> Callable[[dict[str, Any]], Any]:
 
 
 def replaced(old: bytes, new: bytes, *, required: bool = True) -> Callable[[bytes], bytes]:
-    """Puts bytes in the place of the first that are equal to `old`."""
+    """Replace the first occurrence of `old`."""
 
     def change(data: bytes) -> bytes:
         assert old in data or not required, old

@@ -1,25 +1,28 @@
-"""Cases of kind `write`: what is asked of a writer, step by step."""
+"""Cases of kind `write`: the requests to a writer, step by step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
+from generate.area import rules
 from generate.builder import Builder
-from generate.cases import Case, register, state_file
+from generate.cases import Case, state_file
+from generate.graph import Chain, graph
 from generate.model import Model, Random, random_tensor, stepped, weights
+from generate.steps import Steps, register_steps
 
 ERRORS = ("malformed", "unsupported", "limit", "integrity", "missing", "wrong-base", "conflict", "untrusted")
-"""All names: where the specification asks for a refusal, and for no certain name of it."""
+"""All error names: for requests that the specification requires to be refused without naming the error."""
 
 
-class Desk:
-    """The steps of a case, and the files that they name."""
+class Desk(Steps):
+    """The steps of a writer's case."""
 
     def __init__(self, builder: Builder | None) -> None:
+        super().__init__()
         self._builder = builder
-        self.steps: list[dict[str, Any]] = []
-        self.files: dict[str, bytes] = {}
 
     @property
     def builder(self) -> Builder:
@@ -42,7 +45,7 @@ class Desk:
         return self.file(f"states/{number}.safetensors", data)
 
     def _beside(self, data: bytes) -> str:
-        """A file to publish; it is not called by its name, which may be no good."""
+        """A file to publish; it is stored under a number, because its own name may be invalid."""
         for name, other in self.files.items():
             if other == data:
                 return name
@@ -74,16 +77,16 @@ class Desk:
         return self._do({"op": "publish", "input": asked, "expect": dict(expect)}, kill)
 
     def line(self, *models: Model, **members: Any) -> Desk:
-        """Publish states, one version after another, numbered from 0; `members` are asked of each."""
+        """Publish states, one version after another, numbered from 0; each request has `members`."""
         for version, model in enumerate(models):
             self.publish(model, version, **members)
         return self
 
     def race(self, models: Sequence[Model], version: int) -> Desk:
-        """Two writers or more publish under one number at the same time."""
+        """Two or more writers publish under one number at the same time."""
         asked = [self._asked(model, version, None, {}) for model in models]
         expect = {"any": [{"version": version, "state": each["state"]} for each in asked]}
-        return self._do({"op": "publish", "race": asked, "expect": expect})
+        return self.add({"op": "publish", "race": asked, "expect": expect})
 
     def _asked(
         self, model: Model | bytes, version: int | None, files: Mapping[str, bytes] | None, members: Mapping[str, Any]
@@ -114,63 +117,61 @@ class Desk:
         asked = {"chain": "chain", "keep": list(keep), "grace": grace}
         return self._do({"op": "collect", "input": asked, "expect": {}}, kill)
 
-    def restart(self) -> Desk:
-        """The writer is killed between two requests, and started anew."""
-        return self._do({"restart": True})
-
-    def put(self, objects: Mapping[str, bytes]) -> Desk:
-        """Objects of another writer appear."""
-        stage = f"stage-{sum('put' in step for step in self.steps) + 1}"
-        self.files |= {f"{stage}/{name}": data for name, data in objects.items()}
-        return self._do({"put": stage})
+    def join(self, builder: Builder) -> Desk:
+        """All objects of another writer appear but `chain.json`, which is there."""
+        return self.put({name: data for name, data in builder.objects.items() if name != "chain.json"})
 
     def _do(self, step: dict[str, Any], kill: int | None = None) -> Desk:
-        self.steps.append(step if kill is None else {**step, "kill": kill})
-        return self
+        return self.add(step if kill is None else {**step, "kill": kill})
+
+
+Script = Callable[[Desk], Any]
+Scripted = TypeVar("Scripted", bound=Callable[..., Any])
+
+
+def lines(*models: Model, **members: Any) -> Script:
+    """Publish states, one version after another, numbered from 0; each request has `members`."""
+    return lambda desk: desk.line(*models, **members)
+
+
+def script(requirements: str, **how: Any) -> Callable[[Scripted], Scripted]:
+    """Make a case of a function: its name is the slug, its docstring the title; `how` is of `write`."""
+
+    def case(steps: Scripted) -> Scripted:
+        slug, title = steps.__name__.replace("_", "-"), " ".join((steps.__doc__ or "").split())
+        write(slug, title, requirements, steps, **how)
+        return steps
+
+    return case
 
 
 def write(
     slug: str,
     title: str,
     requirements: str,
-    script: Callable[..., Any],
+    script: Script,
     *,
-    chain: Callable[[], Builder] | None = None,
-    level: str = "writer-core",
+    chain: Chain | str | None = None,
     twin: str | None = None,
-    needs: Sequence[str] = (),
-    flags: Sequence[str] = (),
+    **fields: Any,
 ) -> Case:
-    """Register a case of a writer; with a twin, one in which the writer has to refuse.
+    """Register a case of a writer; with a twin, one in which the writer must refuse.
 
     Args:
         requirements: their ids, between spaces, without `TD-`.
-        script: adds the steps to the desk that it is given.
+        script: adds its steps to the desk.
+        chain: a function that makes it, or a text for `graph`.
+        fields: of `Case`.
     """
 
-    def made(builder: Builder | None) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    def stage(builder: Builder | None) -> Desk:
         desk = Desk(builder)
         script(desk)
-        return desk.steps, desk.files
+        return desk
 
-    return register(
-        Case(
-            id=slug,
-            area="writer",
-            valid=twin is None,
-            title=title,
-            requirements=tuple(f"TD-{each}" for each in requirements.split()),
-            role="writer",
-            level=level,
-            kind="write",
-            chain=chain,
-            made=made,
-            twin=twin,
-            verify=None,
-            needs=tuple(needs),
-            flags=tuple(flags),
-        )
-    )
+    given = {"area": "writer", "role": "writer", "level": "writer-core", "kind": "write", **fields}
+    given |= {"chain": partial(graph, chain) if isinstance(chain, str) else chain, "twin": twin, "valid": twin is None}
+    return register_steps(slug, stage, title=title, requirements=rules(requirements), **given)
 
 
 # -- states ------------------------------------------------------------------------------------------------------------
@@ -188,12 +189,12 @@ def share(part: float) -> Model:
 
 
 def opposite(model: Model) -> Model:
-    """All bits of all words are others."""
+    """Every bit of every word is flipped."""
     return {name: each._replace(words=~each.words) for name, each in model.items()}
 
 
 def large(step: int) -> Model:
-    """A state of some hundred kilobytes, so that there is time to be killed in."""
+    """A state of some hundred kilobytes, large enough for a writer to be killed while it publishes."""
     rng = Random("large")
     first: Model = {
         "a": random_tensor(rng, "U8", (40_000,)),

@@ -11,19 +11,18 @@ from pathlib import Path
 
 def main(arguments: list[str]) -> int:
     """Gives the exit code."""
-    from mutants import adapter, mutants, protocol
     from mutants.accept_all import AcceptAll
+    from mutants.mutants import MUTANTS, adapter_of
     from mutants.reject_all import RejectAll
+    from tensordelta_conformance.small_reader.adapter import Adapter, serve
 
     if arguments[:1] == ["--mutant"]:
-        made, rest = mutants.adapter_of(mutants.MUTANTS[arguments[1]]), arguments[2:]
-    elif arguments[:1] == ["--accept-all"]:
-        made, rest = AcceptAll(), arguments[1:]
-    elif arguments[:1] == ["--reject-all"]:
-        made, rest = RejectAll(), arguments[1:]
-    else:
-        made, rest = adapter.Adapter(), arguments
-    return protocol.serve(made.handle, rest)
+        return serve(adapter_of(MUTANTS[arguments[1]]), arguments[2:])
+    if arguments[:1] == ["--accept-all"]:
+        return serve(AcceptAll(), arguments[1:])
+    if arguments[:1] == ["--reject-all"]:
+        return serve(RejectAll(), arguments[1:])
+    return serve(Adapter(), arguments)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .adapter import Adapter
-from .documents import Rejection
-from .protocol import Answer
+from tensordelta_conformance.small_reader.adapter import Adapter, Answer
+from tensordelta_conformance.small_reader.rejection import Rejection
 
 
 class AcceptAll(Adapter):

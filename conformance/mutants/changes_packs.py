@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from .change import Change
-
-
-def _change(name: str, title: str, old: str, new: str, *cases: str, also: tuple[str, str] | None = None) -> Change:
-    return Change(name, title, "codecs", ((old, new), also) if also else ((old, new),), cases)
-
+from .change import change
 
 PACKS = [
     # -- fingerprints -------------------------------------------------------------------------------------------------
-    _change(
+    change(
         "lanes-of-16-bits-for-all",
         "The lanes of 8-bit words are numbered in pairs",
         "lanes = 1 if w == 8 else w // 16",
         "lanes = 1 if w == 8 else w // 16\n    at = at // 2 if w == 8 else at",
         "dtype-u8",
     ),
-    _change(
+    change(
         "lanes-highest-first",
         "The lanes of a word are numbered from its highest bits",
         "coefficients(name, first + np.uint64(q))",
@@ -26,7 +21,7 @@ PACKS = [
         "dtype-f32",
         "dtype-i64",
     ),
-    _change(
+    change(
         "lanes-stepped",
         "The fingerprint of a change is that of the step, carried from lane to lane",
         "            total += int(((b - a) * coefficients(name, first + np.uint64(q))).sum(dtype=np.uint64))",
@@ -35,21 +30,21 @@ PACKS = [
         "            total += int((e * coefficients(name, first + np.uint64(q))).sum(dtype=np.uint64))",
         "step-wraps-at-32-bits",
     ),
-    _change(
+    change(
         "coefficients-of-15-bits",
         "The block of a lane is i >> 15",
         "seed + (lanes >> np.uint64(16))",
         "seed + (lanes >> np.uint64(15))",
         "exponent-of-70000-words",
     ),
-    _change(
+    change(
         "coefficients-even",
         "Coefficients are not made odd",
-        "(_mix(lanes & np.uint64(65535)) | one)",
-        "_mix(lanes & np.uint64(65535))",
+        "(mix(lanes & np.uint64(65535)) | one)",
+        "mix(lanes & np.uint64(65535))",
         "standard",
     ),
-    _change(
+    change(
         "seed-big-endian",
         "The seed is read with its highest byte first",
         '.digest()[:8], "little")',
@@ -57,151 +52,159 @@ PACKS = [
         "standard",
     ),
     # -- the file -----------------------------------------------------------------------------------------------------
-    _change(
+    change(
         "header-length-big-endian",
         "The length of the header is read in either byte order",
         'length = int.from_bytes(data[:8], "little")',
         'length = min(int.from_bytes(data[:8], "little"), int.from_bytes(data[:8], "big"))',
         "pack-header-length-big-endian",
     ),
-    _change(
+    change(
         "header-limit-after-size",
         "That the header fits is checked before its limit",
-        '    require(length <= HEADER, "limit", f"a header of {length} bytes")\n'
-        '    require(8 + length <= len(data), "malformed", "the header does not fit into the file")\n',
-        '    require(8 + length <= len(data), "malformed", "the header does not fit into the file")\n'
-        '    require(length <= HEADER, "limit", f"a header of {length} bytes")\n',
+        '    require(length <= HEADER, "TD-PCK-002", f"a header of {length} bytes", "limit")\n'
+        '    require(8 + length <= len(data), "TD-PCK-001", "the header does not fit into the file")\n',
+        '    require(8 + length <= len(data), "TD-PCK-001", "the header does not fit into the file")\n'
+        '    require(length <= HEADER, "TD-PCK-002", f"a header of {length} bytes", "limit")\n',
         "pack-header-length-100000001",
     ),
-    _change(
+    change(
         "header-of-32-bits",
         "The length of the header is read as 32 bits",
         "int.from_bytes(data[:8]",
         "int.from_bytes(data[:4]",
         "pack-header-length-2-32",
     ),
-    _change(
+    change(
         "header-may-begin-with-a-space",
         "The header need not begin with a brace",
-        'require(data[8:9] == b"{", "malformed", "the header does not begin with a brace")',
+        'require(data[8:9] == b"{", "TD-PCK-003", "the header does not begin with a brace")',
         "pass",
         "pack-header-begins-with-a-space",
     ),
-    _change(
+    change(
         "holes-in-the-buffer",
         "Bytes of the buffer may belong to no entry",
-        'require(begin == at, "malformed", "entries that leave a gap in the buffer, or overlap")',
-        'require(begin >= at, "malformed", "entries that overlap")',
+        'require(begin == at, "TD-PCK-004", "entries that leave a gap in the buffer, or overlap")',
+        'require(begin >= at, "TD-PCK-004", "entries that overlap")',
         "pack-with-a-byte-between-its-streams",
         "pack-with-a-byte-before-its-streams",
     ),
-    _change(
+    change(
         "streams-may-share-bytes",
         "Entries may overlap in the buffer",
-        'require(begin == at, "malformed", "entries that leave a gap in the buffer, or overlap")\n        at = end',
-        'require(begin <= at, "malformed", "entries that leave a gap in the buffer")\n        at = max(at, end)',
+        'require(begin == at, "TD-PCK-004", "entries that leave a gap in the buffer, or overlap")\n        at = end',
+        'require(begin <= at, "TD-PCK-004", "entries that leave a gap in the buffer")\n        at = max(at, end)',
         "pack-with-streams-that-share-a-byte",
         "pack-with-two-streams-in-one-place",
     ),
-    _change(
+    change(
         "bytes-after-the-buffer",
         "The file may go on after its last entry",
-        'require(at == length, "malformed", "the entries do not end where the file ends")',
-        'require(at <= length, "malformed", "the entries do not end where the file ends")',
+        "require(at == length,",
+        "require(at <= length,",
         "pack-with-a-byte-after-its-streams",
         "plain-with-a-byte-after-its-tensors",
     ),
-    _change(
+    change(
         "entries-in-the-order-of-the-file",
         "Entries have to stand in the order of their offsets",
         "for begin, end in sorted(spans):",
         "for begin, end in spans:",
         "pack-with-entries-in-reverse",
     ),
-    _change(
+    change(
         "entry-members-ignored",
         "Unknown members of an entry are ignored",
-        'require(set(fields.members) == {"dtype", "shape", "data_offsets"}, "malformed", '
-        '"members of a stream\'s entry")',
+        'require(set(entry.members) <= {"dtype", "shape", "data_offsets"}, "TD-PCK-009", f"a member of {name!r}")',
         "pass",
         "entry-with-a-member-more",
     ),
-    _change(
+    change(
         "entry-dtype-ignored",
         "A stream may have any dtype",
-        'require(fields.string("dtype") == "U8", "malformed", "a stream is not U8")',
-        'fields.string("dtype")',
+        'require(entry.string("dtype") == "U8", "TD-PCK-008", f"{name!r} is not U8")',
+        'entry.string("dtype")',
         "entry-of-dtype-i8",
     ),
-    _change(
+    change(
         "entry-shape-ignored",
         "The shape of a stream's entry says nothing",
-        'require(shape == [end - begin], "malformed", "a stream\'s shape")',
+        'require(shape == [end - begin], "TD-PCK-008", f"the shape of {name!r}")',
         "pass",
         "entry-of-another-shape",
     ),
-    _change(
+    change(
         "entries-unknown-ignored",
         "Entries that are no streams are passed over",
-        'require(sum(len(chunk.streams) for chunk in chunks) == len(stored), "malformed", '
-        '"an entry that is no stream")',
+        'require(sum(len(each.streams) for each in chunks) == len(file.stored), "TD-PCK-012", "an entry that '
+        'is no stream")',
         "pass",
         "stream-that-is-unknown",
         "stream-of-no-chunk",
     ),
     # -- pack entries and plain packs ---------------------------------------------------------------------------------
-    _change(
+    change(
         "pack-tensors-unchecked",
         "The `tensors` of a pack entry say nothing",
-        "pack.tensors == (min(tensors), max(tensors) + 1)",
-        "True",
+        "require(pack.tensors == span,",
+        "require(True,",
         "pack-tensors-too-wide-at-the-end",
         "pack-tensors-too-narrow-in-front",
     ),
-    _change(
+    change(
         "pack-changed-unchecked",
         "The `changed` of a pack entry says nothing",
-        'require(pack.changed == changed, "malformed", f"`changed` is {pack.changed}, not {changed}")',
+        'require(pack.changed == changed, "TD-MAN-011", f"`changed` is {pack.changed}, not {changed}")',
         "pass",
         "pack-changed-one-more",
     ),
-    _change(
+    change(
         "plain-unwanted-rejected",
         "A plain pack may hold tensors of the layout only",
-        "        if name in index:\n            require(layout",
-        '        require(name in index, "malformed", "a tensor that the layout lacks")\n'
-        "        if name in index:\n            require(layout",
+        "        if name in index:\n            entry =",
+        '        require(name in index, "TD-PCK-017", "a tensor that the layout lacks")\n'
+        "        if name in index:\n"
+        "            entry =",
         "plain-unwanted-names",
     ),
-    _change(
+    change(
         "plain-shape-by-size",
         "A plain tensor need only have the dtype and the bytes of the layout's",
-        "require(layout[index[name]] == (name, dtype, shape),",
-        "require(layout[index[name]][1] == dtype and elements(shape) == elements(layout[index[name]].shape),",
+        "require((tensor.dtype, tensor.shape) == entry[1:],",
+        "tensor = Tensor(tensor.dtype, entry.shape, tensor.words)\n"
+        "            require(tensor.dtype == entry.dtype and len(tensor.words) == entry.words,",
         "plain-tensor-of-another-shape",
     ),
-    _change(
+    change(
         "plain-dtype-by-width",
         "A plain tensor may have another dtype of the same width",
-        "require(layout[index[name]] == (name, dtype, shape),",
-        "require(DTYPES[dtype].w == DTYPES[layout[index[name]].dtype].w and layout[index[name]].shape == shape,",
+        "require((tensor.dtype, tensor.shape) == entry[1:],",
+        "tensor = Tensor(entry.dtype, tensor.shape, tensor.words)\n"
+        "            require(tensor.words.dtype.itemsize * 8 == DTYPES[entry.dtype].w and tensor.shape == entry.shape,",
         "plain-tensor-of-another-dtype",
     ),
-    _change(
+    change(
         "plain-may-hold-nothing",
         "A plain pack may hold no tensor of the layout",
-        '    require(found, "malformed", "no tensor of the layout")\n    _check_entry',
-        "    if not found:\n        return {}\n    _check_entry",
+        '    require(found, "TD-PCK-016", "no tensor of the layout")\n',
+        "",
         "plain-pack-of-unwanted-tensors",
+        also=(
+            (
+                "    span = min(tensors), max(tensors) + 1\n",
+                "    if not tensors:\n        return\n    span = min(tensors), max(tensors) + 1\n",
+            ),
+        ),
     ),
-    _change(
+    change(
         "plain-sizes-wrap",
         "The elements of a plain tensor are counted in 64 bits",
-        "require(elements(shape) * DTYPES[dtype].bits == 8 * (end - begin)",
-        "require(elements(shape) * DTYPES[dtype].bits % 2**64 == 8 * (end - begin)",
+        "require(math.prod(shape) * DTYPES[dtype].bits == 8 * (end - begin)",
+        "require(math.prod(shape) * DTYPES[dtype].bits % 2**64 == 8 * (end - begin)",
         "plain-shape-that-wraps-to-0",
     ),
-    _change(
+    change(
         "plain-shapes-of-53-bits",
         "A dimension of a plain tensor is at most 2^53 - 1",
         "integer(each, 2**64 - 1)",
@@ -209,148 +212,160 @@ PACKS = [
         "plain-unwanted-tensor-with-a-zero-and-2-64-minus-1",
     ),
     # -- the chunk table ----------------------------------------------------------------------------------------------
-    _change(
+    change(
         "table-layout-unchecked",
         "The layout digest of the chunk table says nothing",
-        'require(table.digest("layout") == manifest.layout, "malformed", "the chunk table is for another layout")',
+        'require(table.digest("layout") == digest, "TD-CHK-003", "the chunk table is for another layout")',
         'table.digest("layout")',
         "table-of-another-layout",
     ),
-    _change(
+    change(
         "table-may-be-empty",
         "A pack may have no chunks",
-        '    require(entries, "malformed", "no chunks")\n',
-        "    if not entries:\n        return []\n",
+        '    require(entries, "TD-CHK-001", "no chunks")\n',
+        "",
         "table-of-no-chunks",
+        also=(
+            (
+                "    span = min(tensors), max(tensors) + 1\n",
+                "    if not tensors:\n        return\n    span = min(tensors), max(tensors) + 1\n",
+            ),
+        ),
     ),
-    _change(
+    change(
         "codec-parameters-ignored",
         "Unknown members of a codec object are ignored",
-        'require(set(codec.members) == {"codec", *known[name]}, "malformed"',
-        'require(set(codec.members) >= {"codec", *known[name]}, "malformed"',
+        'require(set(codec.members) <= {"codec", parameter}, "TD-CHK-014", f"codec {name!r} has an unknown member")',
+        "pass",
         "codec-natural-with-limit",
         "codec-step-with-another-member",
     ),
-    _change(
+    change(
         "codec-unknown-is-malformed",
         "An unknown codec is malformed",
-        'require(name in known, "unsupported", f"unknown codec {name!r}")',
-        'require(name in known, "malformed", f"unknown codec {name!r}")',
+        'require(name in known, "TD-CHK-012", f"the codec {name!r}", "unsupported")',
+        'require(name in known, "TD-CHK-012", f"the codec {name!r}")',
         "codec-of-order-unknown",
         "codec-of-values-unknown",
     ),
-    _change(
+    change(
         "shift-of-any-size",
         "`shift` may be any number of bits",
-        'require(all(shift in (0, 4, 8) for shift in shifts), "malformed", "`shift` is not 0, 4 or 8")',
+        'require(shift in (0, 4, 8), "TD-CHK-013", "`shift` is not 0, 4 or 8")',
         "pass",
         "gap-shift-3",
     ),
-    _change(
+    change(
         "slices-unsorted",
         "Slices may stand in any order",
-        'require(before <= (tensor, start), "malformed", "slices that are not sorted, or overlap")',
+        'require((tensor, start) <= (following, begin), "TD-CHK-004", "slices that are not sorted")',
         "pass",
         "slices-not-sorted-by-tensor",
         "slices-not-sorted-by-start",
+        also=(
+            (
+                "require(tensor < following or stop <= begin,",
+                "require(tensor != following or stop <= begin or start > begin,",
+            ),
+        ),
     ),
-    _change(
+    change(
         "slices-may-not-touch",
         "Slices of one tensor may not be adjacent",
-        "before = (tensor, stop)",
-        "before = (tensor, stop + 1)",
+        "require(tensor < following or stop <= begin,",
+        "require(tensor < following or stop < begin,",
         "natural-over-adjacent-slices",
     ),
-    _change(
+    change(
         "slices-beyond-the-tensor",
         "A slice may pass the end of its tensor",
-        'require(stop <= layout[tensor].words, "malformed", "a slice beyond its tensor")',
-        "stop = min(stop, layout[tensor].words)",
+        'require(stop <= layout[tensor].words, "TD-CHK-008", "a slice beyond its tensor")',
+        "chunk.slices[chunk.slices.index((tensor, start, stop))] = (tensor, start, min(stop, layout[tensor].words))",
         "slices-past-their-tensor",
     ),
-    _change(
+    change(
         "slices-of-32-bits",
         "The tensor of a slice is read as 32 bits",
         "tensor, start, stop = (integer(each) for each in entry)",
         "tensor, start, stop = (integer(each) % 2**32 for each in entry)",
         "slices-of-tensor-2-32",
     ),
-    _change(
+    change(
         "slices-may-be-empty",
         "A slice may have no words",
-        'require(start < stop, "malformed", "a slice without words")',
-        'require(start <= stop, "malformed", "a slice without words")',
+        'require(start < stop, "TD-CHK-007"',
+        'require(start <= stop, "TD-CHK-007"',
         "slices-one-empty-between",
     ),
-    _change(
+    change(
         "slices-of-another-dtype",
         "A slice need only be of words of the same width",
-        'require(layout[tensor].dtype == dtype, "malformed", "a slice of another dtype")',
-        'require(DTYPES[layout[tensor].dtype].w == DTYPES[dtype].w, "malformed", "a slice of another dtype")',
+        "require(layout[tensor].dtype == chunk.dtype,",
+        "require(DTYPES[layout[tensor].dtype].w == chunk.w,",
         "chunk-dtype-of-the-same-width",
     ),
-    _change(
+    change(
         "chunk-limit-malformed",
         "A chunk of more than 2^27 words is malformed",
-        'require(n <= CHUNK, "limit", "more than 2^27 words")',
-        'require(n <= CHUNK, "malformed", "more than 2^27 words")',
+        '"more than 2^27 words", "limit"',
+        '"more than 2^27 words"',
         "chunk-of-2-27-words-and-one",
     ),
-    _change(
+    change(
         "chunk-limit-of-the-exponent",
         "A chunk in order exponent may have more than 2^24 words",
         "EXPONENT_CHUNK = 2**24\n",
         "EXPONENT_CHUNK = 2**27\n",
         "exponent-of-2-24-words-and-one",
     ),
-    _change(
+    change(
         "exponents-of-any-dtype",
         "Order exponent is legal for every dtype, and numbers words without exponent as they stand",
-        'require(kind.mask, "malformed", "order `exponent` for a dtype without exponents")',
-        "kind = kind if kind.mask else DTYPES['BF16']",
+        'require(kind.mask, "TD-ORD-003", "a dtype without exponents")',
+        'kind = kind if kind.mask else DTYPES["BF16"]',
         "exponent-of-i16",
         "exponent-of-u8",
     ),
-    _change(
+    change(
         "exponent-limit-of-0",
         "`limit` may be 0",
-        'require(1 <= limit <= 1 << kind.exponent_bits, "malformed", "`limit` is out of range")',
-        'require(limit <= 1 << kind.exponent_bits, "malformed", "`limit` is out of range")',
+        "require(1 <= chunk.limit <= 1 << kind.exponent_bits",
+        "require(chunk.limit <= 1 << kind.exponent_bits",
         "exponent-limit-zero-for-bf16",
     ),
-    _change(
+    change(
         "exponent-limit-below-the-greatest",
         "`limit` has to be less than 2^(exponent bits)",
-        'require(1 <= limit <= 1 << kind.exponent_bits, "malformed", "`limit` is out of range")',
-        'require(1 <= limit < 1 << kind.exponent_bits, "malformed", "`limit` is out of range")',
+        "require(1 <= chunk.limit <= 1 << kind.exponent_bits",
+        "require(1 <= chunk.limit < 1 << kind.exponent_bits",
         "exponent-greatest-limit-of-bf16",
     ),
-    _change(
+    change(
         "feature-need-not-be-listed",
         "Order exponent may be used without its feature",
-        'require("exponent-order" in features, "malformed", "a feature that is not listed")',
+        'require("exponent-order" in features, "TD-MAN-006", "a feature that is not listed")',
         "pass",
         "exponent-without-its-feature",
     ),
-    _change(
+    change(
         "exponent-with-all",
         "Positions `all` are legal in order exponent",
-        'require(order == "natural" or positions != "all", "malformed", "positions `all` in another order")',
+        'require(chunk.positions != "all", "TD-POS-012", "positions `all` in another order")',
         "pass",
         "illegal-exponent-all-step",
     ),
-    _change(
+    change(
         "exponent-with-replace",
         "Values `replace` are legal in order exponent",
-        'require(order == "natural" or values != "replace", "malformed", "values `replace` in another order")',
+        'require(chunk.values != "replace", "TD-VAL-006", "values `replace` in another order")',
         "pass",
         "illegal-exponent-bitmap-replace",
     ),
-    _change(
+    change(
         "all-with-fewer",
         "Positions `all` list the first `changed` words",
-        'require(positions != "all" or m == n, "malformed", "positions `all` without all words")',
-        "n = m if positions == 'all' else n",
+        'require(chunk.changed == chunk.n, "TD-POS-011", "positions `all` without all words")',
+        "pass",
         "all-of-13-with-changed-12",
     ),
 ]

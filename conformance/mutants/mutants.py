@@ -2,14 +2,23 @@
 
 A change is what an author of a reader may well get wrong. Each names cases of the suite that must fail under it: not
 end in an error, but give a wrong answer. The twins of these cases must pass, so that it is the change that is seen.
+
+A mutant is a copy of the small reader's folder, changed and imported under a name of its own: the small reader itself,
+on which the judge is built, stays as it is.
 """
 
 from __future__ import annotations
 
+import importlib
+import itertools
+import shutil
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from tensordelta_conformance import small_reader
 
 from .change import Change
 from .changes_documents import DOCUMENTS
@@ -17,28 +26,30 @@ from .changes_packs import PACKS
 from .changes_reader import READER
 from .changes_streams import STREAMS
 
-_HERE = Path(__file__).parent
-_MODULES = ("documents", "codecs", "reader", "protocol", "adapter")
-
 MUTANTS: dict[str, Change] = {change.name: change for change in (*DOCUMENTS, *PACKS, *STREAMS, *READER)}
+
+_NUMBERS = itertools.count()
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the small reader's modules in a folder."""
+    shutil.copytree(Path(small_reader.__path__[0]), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
 def adapter_of(change: Change) -> Any:
-    """The adapter of the small reader with a change, in modules of its own.
+    """The adapter of a changed copy of the small reader.
 
     Raises:
-        ValueError: the change does not fit the source any more.
+        ValueError: the change does not fit the small reader any more.
     """
-    package = ModuleType(f"mutant_{change.name.replace('-', '_')}")
-    package.__path__ = []
-    sys.modules[package.__name__] = package
-    for name in _MODULES:
-        path = _HERE / f"{name}.py"
-        source = path.read_text(encoding="utf-8")
-        if name == change.module:
-            source = change.applied(source)
-        module = ModuleType(f"{package.__name__}.{name}")
-        module.__package__ = package.__name__
-        sys.modules[module.__name__] = module
-        exec(compile(source, f"{path.name} of {change.name}", "exec"), module.__dict__)
-    return sys.modules[f"{package.__name__}.adapter"].Adapter()
+    name = f"small_reader_copy_{next(_NUMBERS)}"
+    with TemporaryDirectory() as temporary:
+        folder = copied(Path(temporary, name))
+        change.apply(folder)
+        spec = spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+        assert spec is not None and spec.loader is not None
+        package = module_from_spec(spec)
+        sys.modules[name] = package
+        spec.loader.exec_module(package)
+        return importlib.import_module(f"{name}.adapter").Adapter()

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .adapter import Adapter
-from .documents import Rejection
-from .protocol import Answer
-from .reader import Update
+from tensordelta_conformance.small_reader.adapter import Adapter, Answer
+from tensordelta_conformance.small_reader.reader import Update
+from tensordelta_conformance.small_reader.rejection import Rejection
 
 
 class RejectAll(Adapter):
@@ -20,17 +19,18 @@ class RejectAll(Adapter):
 
     name = "reject-all"
 
-    def _prepare(self, request: Mapping[str, Any]) -> Update:
-        super()._prepare(request)
-        raise Rejection("malformed", "as everything is", "chain.json")
+    def prepare_update(self, request: Mapping[str, Any]) -> Update:
+        """Never, whatever the chain is."""
+        super().prepare_update(request)
+        raise Rejection("malformed", "none", "as everything is", "chain.json")
 
     def apply(self, request: Mapping[str, Any]) -> Answer:
         """Never: nothing was prepared."""
-        raise Rejection("wrong-base", "nothing was prepared")
+        raise Rejection("wrong-base", "none", "nothing was prepared")
 
     def undo(self, request: Mapping[str, Any]) -> Answer:
         """Never: nothing was applied."""
-        raise Rejection("wrong-base", "nothing was applied")
+        raise Rejection("wrong-base", "none", "nothing was applied")
 
     def verify(self, request: Mapping[str, Any]) -> list[tuple[str, str]]:
         """At least one fault."""

@@ -6,21 +6,23 @@ import gzip
 import hashlib
 import io
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
+from .case import Case
 from .names import SUITE_VERSION
 
 
-def write_archive(root: Path, path: Path) -> str:
-    """Write the files below `root` as a .tar.gz, and `path`.sha256 beside it; gives the SHA-256 in hex.
+def write_archive(cases: Iterable[Case], path: Path) -> str:
+    """Write the folders of cases as a .tar.gz, and `path`.sha256 beside it; gives the SHA-256 in hex.
 
     Names, order, times, owners and modes do not depend on the machine. The gzip stream is that of the zlib in use.
     """
+    files = {f"{case.path}/{name}": data for case in cases for name, data in case.files.items()}
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for file in sorted((f for f in root.rglob("*") if f.is_file()), key=lambda f: f.relative_to(root).as_posix()):
-            data = file.read_bytes()
-            entry = tarfile.TarInfo(f"tensordelta-vectors-{SUITE_VERSION}/{file.relative_to(root).as_posix()}")
+        for name, data in sorted(files.items()):
+            entry = tarfile.TarInfo(f"tensordelta-vectors-{SUITE_VERSION}/{name}")
             entry.size, entry.mode = len(data), 0o644
             archive.addfile(entry, io.BytesIO(data))
     packed = gzip.compress(raw.getvalue(), compresslevel=9, mtime=0)

@@ -1,4 +1,4 @@
-"""Cases: the folder of one, its case.json, and the check that it keeps the contract (CASES.md)."""
+"""Cases: the case.json of one, its files, and the check that it keeps the contract (CASES.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from .names import CAPABILITIES, ERRORS, FLAGS, KINDS, LEVELS, OPERATIONS, ROLES
@@ -21,7 +20,7 @@ _CHANGES = ("put", "remove", "restart", "link")
 
 
 class CaseError(ValueError):
-    """What is wrong with a case's folder."""
+    """What is wrong with a case."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Case:
-    """One case of the suite. `area` and `valid` come from where its folder lies."""
+    """One case of the suite. `area` and `valid` come from where it lies.
 
-    folder: Path
+    `files`: all its files, `case.json` included, by path relative to its folder. A file is read when it is used.
+    """
+
+    files: Mapping[str, bytes] = field(repr=False, compare=False)
     area: str
     valid: bool
     id: str
@@ -250,22 +252,23 @@ def _check_held(steps: Iterable[Step]) -> None:
             known = True
 
 
-def load_case(folder: Path) -> Case:
-    """The case of a folder `…/<area>/<valid|invalid>/<id>`. Raises CaseError with what is wrong."""
+def load_case(path: str, files: Mapping[str, bytes]) -> Case:
+    """The case `<area>/<valid|invalid>/<id>` with these files. Raises CaseError with what is wrong."""
     try:
-        document = json.loads((folder / "case.json").read_bytes())
-        return _case(folder, document)
+        return _case(path, files)
     except (OSError, ValueError) as error:
-        raise CaseError(f"{folder.parent.parent.name}/{folder.parent.name}/{folder.name}: {error}") from error
+        raise CaseError(f"{path}: {error}") from error
 
 
-def _case(folder: Path, document: object) -> Case:
+def _case(path: str, files: Mapping[str, bytes]) -> Case:
+    area, half, folder = path.split("/")
+    document = json.loads(files["case.json"])
     members = _members(document, "case.json", _MEMBERS)
     missing = sorted(_MEMBERS - set(members))
     if missing:
         raise _fail(f"case.json lacks {', '.join(missing)}")
     name = _string(members["id"], "id")
-    if not _ID.fullmatch(name) or name != folder.name:
+    if not _ID.fullmatch(name) or name != folder:
         raise _fail(f"id {name!r} is not the folder's name in lower case and hyphens")
     requirements = _strings(members["requirements"], "requirements")
     if not requirements or not all(map(_REQUIREMENT.fullmatch, requirements)):
@@ -283,9 +286,9 @@ def _case(folder: Path, document: object) -> Case:
     if not _SINCE.fullmatch(_string(members["since"], "since")):
         raise _fail("since is no version of SPEC.md")
     return Case(
-        folder=folder,
-        area=folder.parent.parent.name,
-        valid=folder.parent.name == "valid",
+        files=files,
+        area=area,
+        valid=half == "valid",
         id=name,
         title=_string(members["title"], "title"),
         requirements=requirements,

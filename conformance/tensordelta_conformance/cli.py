@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .archive import write_archive
+from .case import CaseError
+from .folder import write_files
 from .known import KnownFailure, KnownFailuresError, load_known_failures
 from .names import LEVELS, SPEC_VERSION, SUITE_VERSION
 from .process import LongLived, OneShot, split_command
@@ -42,8 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="as JSON")
     show = commands.add_parser("show", parents=[vectors], help="tell what a case does")
     show.add_argument("case", metavar="CASE", help="the id of a case")
-    show.add_argument("--unpack", type=Path, metavar="DIR", help="copy the case's files to DIR/CASE")
-    archive = commands.add_parser("archive", parents=[vectors], help="write all vectors as one .tar.gz")
+    show.add_argument("--unpack", type=Path, metavar="DIR", help="write the case's files to DIR/CASE")
+    unpacking = commands.add_parser("unpack", parents=[vectors], help="write the cases as folders")
+    unpacking.add_argument("folder", type=Path, metavar="DIR", help="DIR/AREA/valid/CASE and so on are written")
+    _add_choice(unpacking)
+    archive = commands.add_parser("archive", parents=[vectors], help="write the folders of all cases as one .tar.gz")
     archive.add_argument("file", type=Path, metavar="FILE", help="FILE and FILE.sha256 are written")
     return parser
 
@@ -160,25 +165,35 @@ def _show(options: argparse.Namespace, suite: Suite) -> int:
         raise _UsageError(f"there is no case {options.case}; `list` names them all")
     print(describe(case, suite))
     if options.unpack is not None:
-        print(f"\nCopied to {unpack(case, options.unpack)}")
+        print(f"\nWritten to {unpack(case, options.unpack)}")
+    return CONFORMS
+
+
+def _unpack(options: argparse.Namespace, suite: Suite) -> int:
+    cases = suite.select(options.level, options.only)
+    if options.folder.exists() and any(options.folder.iterdir()):
+        raise _UsageError(f"{options.folder} is not empty")
+    for case in cases:
+        write_files(case.files, options.folder / case.path)
+    print(f"{len(cases)} cases in {options.folder}")
     return CONFORMS
 
 
 def _archive(options: argparse.Namespace, suite: Suite) -> int:
-    print(f"{write_archive(suite.root, options.file)}  {options.file}")
+    print(f"{write_archive(suite.cases.values(), options.file)}  {options.file}")
     return CONFORMS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit status."""
     options = _parser().parse_args(arguments)
-    command = {"run": _run, "list": _list, "show": _show, "archive": _archive}[options.command]
+    commands = {"run": _run, "list": _list, "show": _show, "unpack": _unpack, "archive": _archive}
     try:
-        return command(options, Suite.find(options.vectors))
+        return commands[options.command](options, Suite.find(options.vectors))
     except BrokenPipeError:
         # Whoever reads has seen enough; nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FALLS_SHORT
-    except (_UsageError, SuiteError, KnownFailuresError, OSError) as error:
+    except (_UsageError, SuiteError, CaseError, KnownFailuresError, OSError) as error:
         print(f"tensordelta-conformance: {error}", file=sys.stderr)
         return WRONG_USAGE

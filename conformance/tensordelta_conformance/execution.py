@@ -263,7 +263,7 @@ class _Steps:
             else:
                 problems = state_differences(before or {}, found or {}) if expect.errors else []
             if expect.files is not None:
-                problems += file_differences(folder, beside, self._work.case.folder)
+                problems += file_differences(folder, beside, self._work.case.files)
             return problems
 
         self._judge(step, answer, compare)

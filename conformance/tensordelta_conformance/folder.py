@@ -1,4 +1,4 @@
-"""Copies of cases' folders, and what changed in one."""
+"""Folders of cases: how they are written and copied, and what changed in one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 Contents = dict[str, str]
@@ -30,6 +30,14 @@ def temporary_folder(huge: bool = False) -> tempfile.TemporaryDirectory[str]:
     if not huge and "TMPDIR" not in os.environ and os.access(_IN_MEMORY, os.W_OK):
         place = _IN_MEMORY if shutil.disk_usage(_IN_MEMORY).free > _ROOM else None
     return tempfile.TemporaryDirectory(prefix="tensordelta-", dir=place, ignore_cleanup_errors=True)
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files, given by relative path, below a folder."""
+    for parent in {(folder / name).parent for name in files}:
+        parent.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
 
 
 def copy_files(source: Path, target: Path) -> None:

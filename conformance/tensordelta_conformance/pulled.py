@@ -43,14 +43,14 @@ def pulled_state(folder: Path, beside: Mapping[str, str]) -> State | None:
     return state if weights else None
 
 
-def file_differences(folder: Path, beside: Mapping[str, str], case_folder: Path) -> list[str]:
+def file_differences(folder: Path, beside: Mapping[str, str], case_files: Mapping[str, bytes]) -> list[str]:
     """How the files beside the weights differ from those of the version (name -> file of the case)."""
     found = _files(folder)
     problems = []
     for name, file in sorted(beside.items()):
         if name not in found:
             problems.append(f"{name} is missing")
-        elif found[name].read_bytes() != (case_folder / file).read_bytes():
+        elif found[name].read_bytes() != case_files[file]:
             problems.append(f"{name} is not the file of the version")
     for name in sorted(found.keys() - beside.keys()):
         if not name.endswith((_WEIGHTS, _INDEX)):

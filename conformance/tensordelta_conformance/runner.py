@@ -253,9 +253,9 @@ def _bytes(case: Case, ref: StateRef) -> int:
     if ref is None:
         return 0
     if isinstance(ref, HugeState):
-        layout = json.loads((case.folder / ref.layout).read_bytes())
+        layout = json.loads(case.files[ref.layout])
         return sum(byte_count(entry["dtype"], tuple(entry["shape"])) for entry in layout["tensors"])
-    return (case.folder / ref).stat().st_size
+    return len(case.files[ref])
 
 
 def chosen_levels(levels: Iterable[str] | None) -> tuple[str, ...] | None:

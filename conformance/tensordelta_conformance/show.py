@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 from . import wording
 from .case import Case
+from .folder import write_files
 from .suite import Suite
 
 _WIDTH = 110
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _twin_lines(case: Case, twin: Case) -> Iterator[str]:
-    own, other = _files(case.folder), _files(twin.folder)
+    own, other = case.files, twin.files
     yield f"Beside its valid twin {twin.id}:"
     same = True
     for name in sorted(own.keys() | other.keys()):
@@ -34,7 +25,7 @@ def _twin_lines(case: Case, twin: Case) -> Iterator[str]:
             yield f"  {name}: only here"
         elif name not in own:
             yield f"  {name}: only in the twin"
-        elif _digest(own[name]) != _digest(other[name]):
+        elif own[name] != other[name]:
             yield f"  {name}: other bytes"
         else:
             continue
@@ -69,12 +60,13 @@ def describe(case: Case, suite: Suite) -> str:
     if case.twin is not None:
         lines += ["", *_twin_lines(case, suite.cases[case.twin])]
     lines += ["", "Files:"]
-    lines += [f"{path.stat().st_size:>10}  {name}" for name, path in _files(case.folder).items()]
+    lines += [f"{len(data):>10}  {name}" for name, data in case.files.items()]
     return "\n".join(lines)
 
 
 def unpack(case: Case, folder: Path) -> Path:
-    """Copy a case's folder below another; gives where it lies. Raises FileExistsError if it is there already."""
+    """Write a case's folder below another; gives where it lies. Raises FileExistsError if it is there already."""
     target = folder / case.id
-    shutil.copytree(case.folder, target, copy_function=shutil.copyfile)
+    target.mkdir(parents=True)
+    write_files(case.files, target)
     return target

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .case import Case, CaseError, load_case
+from .documents import find_cases
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -39,7 +40,7 @@ def load_requirements() -> dict[str, Requirement]:
 
 
 class Suite:
-    """The cases below a folder `<area>/<valid|invalid>/<id>/`."""
+    """The cases below a folder, in documents `<area>/<valid|invalid>.json` or unpacked (CASES.md)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -61,12 +62,13 @@ class Suite:
         """All cases by id, area by area, valid ones first. Raises SuiteError where one breaks the contract."""
         found: dict[str, Case] = {}
         faults = []
-        for folder in sorted(
-            (path.parent for path in self.root.glob("*/*/*/case.json")),
-            key=lambda path: (path.parent.parent.name, path.parent.name != "valid", path.name),
-        ):
+        try:
+            paths = find_cases(self.root)
+        except CaseError as error:
+            raise SuiteError(str(error)) from error
+        for path in sorted(paths, key=_area_valid_first):
             try:
-                case = load_case(folder)
+                case = load_case(path, paths[path])
             except CaseError as error:
                 faults.append(str(error))
                 continue
@@ -108,6 +110,11 @@ class Suite:
         if unused:
             raise SuiteError(f"no case is named by {', '.join(unused)}")
         return chosen
+
+
+def _area_valid_first(path: str) -> tuple[str, bool, str]:
+    area, half, name = path.split("/")
+    return area, half != "valid", name
 
 
 def parts_of(case: Case, levels: frozenset[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The temporary copy of a case in which its steps are done."""
+"""The temporary folder of a case in which its steps are done."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from .case import Case, HugeState, StateRef, Step
 from .fingerprint import state_fingerprint
-from .folder import Contents, changes, contents, copy_files, temporary_folder
-from .state import State, StateError, read_state, state_differences
+from .folder import Contents, changes, contents, copy_files, temporary_folder, write_files
+from .state import State, StateError, parse_state, read_state, state_differences
 
 _DEPTH = "copy/of/case"
 """The copy lies some folders deep, so that a file written to `../../x` is noticed."""
@@ -20,7 +20,7 @@ _MOST_DIFFERENCES = 3
 
 
 class Work:
-    """A copy of a case's folder, and a folder beside it for what the adapter writes."""
+    """The unpacked folder of a case, and a folder beside it for what the adapter writes."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -29,10 +29,9 @@ class Work:
         self.root = self._top / _DEPTH
         self.outside = self._top / "out"
         self.outside.mkdir()
-        copy_files(case.folder, self.root)
-        (self.root / "case.json").unlink()
-        # Git keeps no empty folders, and a chain that is yet to be written has no objects.
-        (self.root / "chain").mkdir(exist_ok=True)
+        write_files({name: data for name, data in case.files.items() if name != "case.json"}, self.root)
+        # A chain that is yet to be written has no objects.
+        (self.root / "chain").mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Work:
         return self
@@ -92,14 +91,14 @@ class Work:
             return ["a state is held where nothing should be" if expected is None else "nothing is held"]
         if isinstance(expected, HugeState):
             return self._huge_differences(expected, found)
-        found_differences = state_differences(read_state(self.case.folder / expected), found)
+        found_differences = state_differences(parse_state(self.case.files[expected]), found)
         more = len(found_differences) - _MOST_DIFFERENCES
         if more > 0:
             return [*found_differences[:_MOST_DIFFERENCES], f"and {more} more tensors"]
         return found_differences
 
     def _huge_differences(self, expected: HugeState, found: State) -> list[str]:
-        layout = json.loads((self.case.folder / expected.layout).read_bytes())
+        layout = json.loads(self.case.files[expected.layout])
         wanted = [(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in layout["tensors"]]
         if sorted((name, tensor.dtype, tensor.shape) for name, tensor in found.items()) != sorted(wanted):
             return [f"the layout is not that of {expected.layout}"]

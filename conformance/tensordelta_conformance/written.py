@@ -10,6 +10,7 @@ from typing import Any
 from . import judge as judging
 from . import wording
 from .protocol import Adapter, AdapterError, Answer, Declined, Done, Killed, Refused
+from .small_reader.rejection import Rejection
 from .state import State, StateError, Tensor, read_state, state_differences
 
 
@@ -100,9 +101,9 @@ class Written:
         version = _version(answer)
         try:
             state = judging.read_version(self._root, version)
-        except judging.Fault as fault:
+        except Rejection as fault:
             raise StateError(f"version {version} cannot be read: {fault}") from fault
-        return {name: Tensor(tensor.dtype, tensor.shape, tensor.data) for name, tensor in state.items()}
+        return {name: Tensor(tensor.dtype, tensor.shape, tensor.words.tobytes()) for name, tensor in state.items()}
 
     def race(self, adapter: Adapter, inputs: Sequence[Mapping[str, Any]], timeout: float) -> None:
         """Let writers publish at once, each in a process of its own: each has to succeed or to report a conflict."""

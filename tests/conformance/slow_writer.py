@@ -23,12 +23,12 @@ from generate import ed25519
 from generate.builder import Builder, dumps, manifest_name, of_chunks, shortcut_name
 from generate.codecs import chunk_for
 from generate.model import CREATED, DTYPES, Model, Tensor, fit, ordered
-from tensordelta_conformance.judge import Fault, Snapshot
+from tensordelta_conformance.judge import Snapshot
 from tensordelta_conformance.judge.chain import Chain
-from tensordelta_conformance.judge.container import read_tensors
-from tensordelta_conformance.judge.documents import parse_chain, parse_pin
-from tensordelta_conformance.judge.manifest import MANIFEST_NAME
 from tensordelta_conformance.judge.snapshot import Folder
+from tensordelta_conformance.small_reader.documents import MANIFEST_NAME, parse_pin
+from tensordelta_conformance.small_reader.packs import read_tensors
+from tensordelta_conformance.small_reader.rejection import Rejection
 
 LEVELS = ["writer-core", "writer-exponent", "signed"]
 CAPABILITIES = ["shortcut", "collect", "sign"]
@@ -289,19 +289,19 @@ def pinned(chain: Chain, snapshot: Snapshot) -> set[int]:
     for name, data in snapshot.pins.items():
         of, version, seconds = parse_pin(data)
         age = time.time() - snapshot.objects[name].modified / 1e9
-        if of == parse_chain(chain.objects["chain.json"]) and (seconds is None or age < seconds):
+        if of == chain.id() and (seconds is None or age < seconds):
             found |= {version} & set(snapshot.versions())
     return found
 
 
 def route(chain: Chain, version: int) -> set[str]:
     """The edges of a route from nothing to a version."""
-    for name in (manifest_name(version), *chain.shortcuts(version)):
-        base = chain.manifest(name).base
+    for name in (manifest_name(version), *(name for to, name in chain.shortcuts if to == version)):
+        found = chain.manifest(name)
         try:
-            before = set() if base is None else route(chain, base.version)
-            chain.edge(name, chain.base_state(name))
-        except Fault:
+            before = set() if found.base is None else route(chain, found.base.version)
+            chain.follow(found, chain.base_state(found))
+        except Rejection:
             continue
         return before | {name}
     raise Refusal("missing", f"no route to {version}")
@@ -331,7 +331,7 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
         return {"id": request.get("id"), "ok": True, **OPERATIONS[operation](request)}
     except Refusal as refusal:
         return {"id": request.get("id"), "error": refusal.args[0], "message": str(refusal.args[1])}
-    except Fault as fault:
+    except Rejection as fault:
         return {"id": request.get("id"), "error": fault.name, "object": fault.object, "message": str(fault)}
     except (ValueError, KeyError) as error:  # a manifest that is no JSON
         return {"id": request.get("id"), "error": "malformed", "message": repr(error)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 import pytest
 
 from generate import blocks, cases
-from generate.areas.frames_faults import ZEROS_OF_2_27
+from generate.areas.frames import ZEROS_OF_2_27
 from generate.builder import Builder
 from generate.frames import frame, xxh64, zstd
 
@@ -17,7 +16,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd as library
 
-importlib.import_module("generate.areas.frames")
 VALID = [each for each in cases.CASES.values() if each.area == "frames" and each.valid]
 KINDS = {0: "raw", 1: "rle", 2: "huffman", 3: "treeless"}
 MODES = ("predefined", "rle", "compressed", "repeat")

@@ -17,6 +17,8 @@ from generate.codecs import encode_bitmap, encode_gap, encode_replace, encode_st
 from generate.frames import frame, raw_blocks, run_blocks, xxh64, zstd
 from generate.model import Model, Random, fit, ordered, tensor, weights
 from generate.standard import replaced, standard
+from tensordelta_conformance.documents import find_cases
+from tensordelta_conformance.folder import write_files
 
 
 @pytest.fixture
@@ -37,6 +39,14 @@ def two() -> Builder:
 
 def spoiled() -> Builder:
     return standard(last=False, text=replaced(b"{", b'{"x":01,'))
+
+
+def unpacked(folder: Path) -> Path:
+    """The folders of the cases that are registered."""
+    cases.write(folder / "out")
+    for path, files in find_cases(folder / "out").items():
+        write_files(files, folder / "unpacked" / path)
+    return folder / "unpacked"
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
@@ -116,8 +126,8 @@ def test_a_verifier_is_told_to_find_what_is_there(registry: dict[str, cases.Case
 def test_what_a_read_and_a_rejection_look_like(registry: dict[str, cases.Case], tmp_path: Path) -> None:
     read("good", **MORE, chain=two)
     reject("bad", **MORE, chain=spoiled, error="malformed", twin="good")
-    cases.write(tmp_path / "out")
-    good, bad = tmp_path / "out" / "a" / "valid" / "good", tmp_path / "out" / "a" / "invalid" / "bad"
+    out = unpacked(tmp_path)
+    good, bad = out / "a" / "valid" / "good", out / "a" / "invalid" / "bad"
     objects = {str(path.relative_to(good / "chain")) for path in (good / "chain").rglob("*") if path.is_file()}
     assert objects == set(two().objects)
     assert (bad / "held.safetensors").read_bytes() == (good / "held.safetensors").read_bytes()
@@ -145,8 +155,7 @@ def test_a_state_is_written_in_the_order_of_its_layout(registry: dict[str, cases
 
 def test_huge_states_are_described(registry: dict[str, cases.Case], tmp_path: Path) -> None:
     read("good", **MORE, chain=two, held=None, flags=["huge"])
-    cases.write(tmp_path / "out")
-    folder = tmp_path / "out" / "a" / "valid" / "good"
+    folder = unpacked(tmp_path) / "a" / "valid" / "good"
     state = json.loads((folder / "case.json").read_text())["steps"][0]["expect"]["state"]
     assert state["fingerprint"] == two().manifests[1]["fingerprint"]
     assert (folder / state["layout"]).is_file() and not (folder / "expected.safetensors").exists()
@@ -154,8 +163,7 @@ def test_huge_states_are_described(registry: dict[str, cases.Case], tmp_path: Pa
 
 def test_files_may_be_made_when_they_are_written(registry: dict[str, cases.Case], tmp_path: Path) -> None:
     case("good", **MORE, valid=True, steps=[{"restart": True}], files=lambda: {"stage/x": b"1"}, kind="scenario")
-    cases.write(tmp_path / "out")
-    assert (tmp_path / "out" / "a" / "valid" / "good" / "stage" / "x").read_bytes() == b"1"
+    assert (unpacked(tmp_path) / "a" / "valid" / "good" / "stage" / "x").read_bytes() == b"1"
 
 
 # -- numbers, codecs, frames -------------------------------------------------------------------------------------------

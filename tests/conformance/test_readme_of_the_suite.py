@@ -15,6 +15,7 @@ import pytest
 
 from tensordelta_conformance import LEVELS, Suite
 from tensordelta_conformance.cli import main
+from tensordelta_conformance.folder import write_files
 from tensordelta_conformance.state import read_state
 
 ROOT = Path(__file__).parent.parent.parent
@@ -95,8 +96,8 @@ def test_nothing_is_left_out() -> None:
 @pytest.fixture
 def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
     """A few cases in place of all."""
-    for path in Suite.find().root.glob(f"chains/*/{FEW}"):
-        shutil.copytree(path, tmp_path.joinpath("vectors", *path.parts[-3:]))
+    for case in Suite.find().select(only=[f"chains/*/{FEW}"]):
+        write_files(case.files, tmp_path / "vectors" / case.path)
     suite = Suite(tmp_path / "vectors")
     monkeypatch.setattr(Suite, "find", lambda root=None: suite)
     return suite
@@ -166,8 +167,17 @@ def test_levels_and_numbers() -> None:
 
 def test_the_case_of_the_text() -> None:
     text = (CONFORMANCE / "CASES.md").read_text(encoding="utf-8")
-    shown = json.loads("".join(re.findall(r"^    (.*\n)", text, re.M)))
-    assert shown == json.loads((Suite.find().cases[shown["id"]].folder / "case.json").read_text())
+    shown = json.loads("".join(re.findall(r"^    (.*\n)", text[: text.index("## Steps")], re.M)))
+    assert shown == json.loads(Suite.find().cases[shown["id"]].files["case.json"])
+
+
+def test_the_document_of_the_text() -> None:
+    text = (CONFORMANCE / "CASES.md").read_text(encoding="utf-8")
+    (shown,) = blocks(text, "")
+    first = json.loads((CONFORMANCE / "vectors" / "positions" / "invalid.json").read_bytes())["cases"][0]
+    for value in (first["case"]["id"], first["case"]["title"], first["like"]):
+        assert f'": "{value}"' in shown
+    assert '"expected.safetensors": null' in shown and first["files"]["expected.safetensors"] is None
 
 
 # -- the skeletons of ADAPTER.md ---------------------------------------------------------------------------------------

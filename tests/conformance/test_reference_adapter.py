@@ -13,6 +13,7 @@ import pytest
 
 import tensordelta as td
 from tensordelta_conformance import Suite, run
+from tensordelta_conformance.folder import write_files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ADAPTER = [sys.executable, str(ROOT / "conformance" / "adapters" / "reference.py")]
@@ -48,7 +49,8 @@ def one_shot(operation: str, request: Mapping[str, Any]) -> tuple[int, dict[str,
 
 
 def test_the_one_shot_form(tmp_path: Path) -> None:
-    chain, out = SUITE.cases["standard"].folder / "chain", tmp_path / "out.safetensors"
+    write_files(SUITE.cases["standard"].files, tmp_path)
+    chain, out = tmp_path / "chain", tmp_path / "out.safetensors"
     code, answer = one_shot("read", {"chain": str(chain), "held": None, "to": 1, "out": str(out)})
     assert (code, answer) == (0, {"ok": True, "version": 1})
     assert td.read_state(out).equals(td.open(chain).load(1))

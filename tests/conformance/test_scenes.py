@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from generate.builder import Builder
+import pytest
+
+from generate.builder import Builder, manifest_name, shortcut_name
+from generate.graph import graph
 from generate.scenes import UNSEEN, move, twins, walk
 
 MASK = (1 << 64) - 1
@@ -38,3 +41,29 @@ def test_a_pack_has_the_size_that_was_asked_for() -> None:
     document = move(builder, 1, states[1], 0, size=2345)
     assert [entry["size"] for entry in document["packs"]] == [2345]
     assert len(builder.get(document["packs"][0]["path"])) == 2345
+
+
+def test_a_text_makes_the_edges_that_it_says() -> None:
+    states = walk(3)
+    expected = Builder()
+    expected.full(0, states[0])
+    move(expected, 1, states[1], 0, size=2345)
+    expected.delta(2, states[2], 1)
+    lost = expected.delta(2, states[2], 0, shortcut="tag", features=["strided-slices"])
+    expected.full(2, states[2], shortcut="")
+    expected.remove(lost["packs"][0]["path"])
+    expected.remove(manifest_name(1))
+    builder = graph("0 -> 1: 2345 deleted -> 2, 0 => 2.tag strided gone, => 2")
+    assert builder.objects == expected.objects
+    assert {shortcut_name(2, 0, "tag"), shortcut_name(2, None)} < set(builder.objects)
+
+
+@pytest.mark.parametrize("text", ["0 -> 1 lost", "0 - 1", "0 -> 1;2", "0 -> 1: many"])
+def test_a_text_with_a_mistake_is_refused(text: str) -> None:
+    with pytest.raises(AssertionError):
+        graph(text)
+
+
+def test_options_of_an_edge_that_is_not_there_are_refused() -> None:
+    with pytest.raises(AssertionError, match="no edge 1 -> 2"):
+        graph("0 -> 1", at={"1 -> 2": {"features": []}})

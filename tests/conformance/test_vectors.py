@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from referencing import Registry, Resource
 from requirements import extract
+
+from generate import areas, cases
+from tensordelta_conformance import Suite
 
 CONFORMANCE = Path(__file__).resolve().parents[2] / "conformance"
 VECTORS = CONFORMANCE / "vectors"
+MOST_FILES = 300
 
 
 def _load(name: str) -> Any:
@@ -29,23 +37,39 @@ def _load(name: str) -> Any:
 
 coverage = _load("coverage")
 SCHEMA = json.loads((CONFORMANCE / "case.schema.json").read_text())
-CASES: dict[Path, dict[str, Any]] = {
-    path.parent: json.loads(path.read_text()) for path in sorted(VECTORS.glob("*/*/*/case.json"))
+DOCUMENT_SCHEMA = json.loads((CONFORMANCE / "vectors.schema.json").read_text())
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    path.relative_to(VECTORS).with_suffix("").as_posix(): json.loads(path.read_text())
+    for path in sorted(VECTORS.glob("*/*.json"))
 }
-BY_ID = {case["id"]: folder for folder, case in CASES.items()}
+CASES: dict[str, dict[str, Any]] = {
+    f"{half}/{entry['case']['id']}": entry["case"]
+    for half, document in DOCUMENTS.items()
+    for entry in document["cases"]
+}
+BY_ID = {case["id"]: path for path, case in CASES.items()}
+SUITE = Suite(VECTORS)
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+DOCUMENT_VALIDATOR = jsonschema.Draft202012Validator(
+    DOCUMENT_SCHEMA, registry=Registry().with_resource("case.schema.json", Resource.from_contents(SCHEMA))
+)
 
 
-def valid(folder: Path) -> bool:
-    return folder.parent.name == "valid"
+def valid(path: str) -> bool:
+    return path.split("/")[1] == "valid"
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schemas_are_valid() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(DOCUMENT_SCHEMA)
 
 
-def test_every_case_has_the_form_of_the_schema() -> None:
-    wrong = {folder.name: error.message for folder, case in CASES.items() for error in VALIDATOR.iter_errors(case)}
+def test_every_document_has_the_form_of_the_schema() -> None:
+    wrong = {
+        half: error.message
+        for half, document in DOCUMENTS.items()
+        for error in DOCUMENT_VALIDATOR.iter_errors(document)
+    }
     assert wrong == {}
 
 
@@ -74,39 +98,85 @@ def test_the_schema_refuses(change: dict[str, Any]) -> None:
     assert not VALIDATOR.is_valid(case | change)
 
 
-def test_ids_are_unique_and_name_the_folders() -> None:
-    assert len(BY_ID) == len(CASES)
-    assert all(folder.name == case["id"] for folder, case in CASES.items())
-    assert {folder.parent.name for folder in CASES} == {"valid", "invalid"}
-    everything = {path for path in VECTORS.glob("*/*/*") if path.is_dir()}
-    assert everything == set(CASES), "a folder without a case"
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"like": "all-of-4"},
+        {"files": {"/absolute": [""]}},
+        {"files": {"case.json": [""]}},
+        {"files": {"chain/x": "text"}},
+        {"files": {"chain/x": None}},
+        {"files": {"chain/x": [{"base64": "AB="}]}},
+        {"files": {"chain/x": {"sha256": "AB"}}},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_the_schema_of_documents_refuses(change: dict[str, Any]) -> None:
+    (entry,) = [entry for entry in DOCUMENTS["chains/valid"]["cases"] if entry["case"]["id"] == "standard"]
+    assert DOCUMENT_VALIDATOR.is_valid({"cases": [entry], "contents": {}})
+    assert not DOCUMENT_VALIDATOR.is_valid({"cases": [entry | change], "contents": {}})
+
+
+def test_ids_are_unique_and_every_file_is_a_document_or_in_the_pool() -> None:
+    assert len(BY_ID) == len(CASES) == sum(len(document["cases"]) for document in DOCUMENTS.values())
+    assert {half.split("/")[1] for half in DOCUMENTS} == {"valid", "invalid"}
+    others = {path.relative_to(VECTORS).as_posix() for path in VECTORS.rglob("*") if path.is_file()}
+    others -= {f"{half}.json" for half in DOCUMENTS}
+    assert others and all(name.startswith("pool/") for name in others)
+
+
+def test_no_content_is_stored_twice_and_none_for_nothing() -> None:
+    stored, used = Counter(path.name for path in (VECTORS / "pool").iterdir()), set()
+    for half, document in DOCUMENTS.items():
+        stored.update(document["contents"].keys())
+        own = set(document["contents"])
+        for entry in document["cases"]:
+            for name, content in entry["files"].items():
+                if isinstance(content, dict):
+                    used.add(content["sha256"])
+                    own.discard(content["sha256"])
+                elif content is not None:
+                    path = f"{half}/{entry['case']['id']}"
+                    stored[hashlib.sha256(SUITE.cases[entry["case"]["id"]].files[name]).hexdigest()] += 1
+                    assert SUITE.cases[entry["case"]["id"]].path == path
+        assert own == set(), f"{half}: contents that no case of it uses"
+    assert [digest for digest, times in stored.items() if times > 1] == []
+    assert {path.name for path in (VECTORS / "pool").iterdir()} <= used
+    contents = {hashlib.sha256(data).hexdigest() for case in SUITE.cases.values() for data in _others(case.files)}
+    assert contents == set(stored)
+
+
+def _others(files: Any) -> Iterator[bytes]:
+    return (data for name, data in files.items() if name != "case.json")
 
 
 def test_an_invalid_case_has_a_valid_twin_that_is_read_in_the_same_way() -> None:
-    for folder, case in CASES.items():
-        if valid(folder):
-            assert case["twin"] is None, folder.name
+    for path, case in CASES.items():
+        if valid(path):
+            assert case["twin"] is None, path
         elif case["kind"] != "scenario" or case["twin"] is not None:
-            assert valid(BY_ID[case["twin"]]), folder.name
+            assert valid(BY_ID[case["twin"]]), path
 
 
 def test_valid_cases_expect_no_error_and_invalid_ones_do() -> None:
-    for folder, case in CASES.items():
+    for path, case in CASES.items():
         expected = [step.get("expect", {}) for step in case["steps"]]
-        if valid(folder):
+        if valid(path):
             if case["kind"] == "scenario":
                 continue  # which may have a fault on its way
-            assert not any("error" in expect for expect in expected), folder.name
+            assert not any("error" in expect for expect in expected), path
         else:
             choices = [each for expect in expected for each in [expect, *expect.get("any", [])]]
             faults = (case["verify"] or {"faults": []})["faults"]
-            assert faults or any("error" in each or each.get("faults") for each in choices), folder.name
+            assert faults or any("error" in each or each.get("faults") for each in choices), path
 
 
 def test_files_that_a_case_names_exist() -> None:
-    for folder, case in CASES.items():
+    for path, case in CASES.items():
+        files = SUITE.cases[case["id"]].files
         for name in _paths(case["steps"]):
-            assert (folder / name).exists(), f"{folder.name}: {name}"
+            assert name in files or any(each.startswith(f"{name}/") for each in files), f"{path}: {name}"
 
 
 def _paths(steps: list[dict[str, Any]]) -> list[str]:
@@ -127,10 +197,14 @@ def _paths(steps: list[dict[str, Any]]) -> list[str]:
 
 
 def test_there_are_enough_and_most_are_invalid() -> None:
-    invalid = sum(not valid(folder) for folder in CASES)
+    invalid = sum(not valid(path) for path in CASES)
     assert len(CASES) >= 400 and invalid > len(CASES) / 2
-    size = sum(path.stat().st_size for path in VECTORS.rglob("*") if path.is_file())
-    assert size < 25_000_000
+
+
+def test_the_files_are_few_and_small() -> None:
+    sizes = [path.stat().st_size for path in VECTORS.rglob("*") if path.is_file()]
+    assert len(sizes) < MOST_FILES
+    assert sum(sizes) < 15_000_000 and max(sizes) < 1_500_000
 
 
 def test_every_must_is_tested_or_listed() -> None:
@@ -166,6 +240,16 @@ def test_the_generator_makes_the_committed_bytes(tmp_path: Path) -> None:
     made, committed = _content(tmp_path / "out"), _content(VECTORS)
     assert made.keys() == committed.keys()
     assert [name for name, data in made.items() if committed[name] != data] == []
+
+
+@pytest.mark.slow
+def test_the_cases_have_the_files_of_the_generator() -> None:
+    made = areas.load()
+    assert made.keys() == SUITE.cases.keys()
+    for each in made.values():
+        files = dict(SUITE.cases[each.id].files)
+        assert json.loads(files.pop("case.json")) == CASES[each.folder]
+        assert files == cases.files_of(each), each.folder
 
 
 def test_the_generator_does_not_know_the_reference() -> None:

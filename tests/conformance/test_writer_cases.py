@@ -448,7 +448,7 @@ ALTERED = [
         (
             "        of, version, seconds = parse_pin(data)\n",
             "        try:\n            of, version, seconds = parse_pin(data)\n"
-            "        except Fault:\n            continue\n",
+            "        except Rejection:\n            continue\n",
         ),
     ),
     altered(

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from generate.cases import read
+from functools import partial
+
+from generate.area import area
 from generate.standard import exponent, standard
 
-read(
-    "standard",
-    area="chains",
-    title="A delta of two slices, shift 4, a bitmap with replaced words and a tensor changed all over",
-    requirements=["TD-TRM-001", "TD-RDR-001"],
-    chain=standard,
-)
-read(
-    "standard-zstd",
-    area="chains",
-    title="The same delta, compressed with zstd",
-    requirements=["TD-TRM-001"],
-    chain=lambda: standard(compression="zstd"),
-)
-read(
-    "standard-exponent",
-    area="chains",
-    title="The same delta, with one chunk in order exponent",
-    requirements=["TD-TRM-001"],
-    chain=lambda: standard(**exponent()),
-    level="reader-exponent",
-)
-read(
-    "standard-of-two",
-    area="chains",
-    title="The same delta, without a version after it",
-    requirements=["TD-TRM-001"],
-    chain=lambda: standard(last=False),
-)
+chains = area("chains")
+
+# fmt: off
+chains.read("standard", "A delta of two slices, shift 4, a bitmap with replaced words and a tensor changed all over",
+    "TRM-001 RDR-001", standard)
+chains.read("standard-zstd", "The same delta, compressed with zstd", "TRM-001", partial(standard, compression="zstd"))
+chains.read("standard-exponent", "The same delta, with one chunk in order exponent",
+    "TRM-001", partial(standard, **exponent()), level="reader-exponent")
+chains.read("standard-of-two", "The same delta, without a version after it", "TRM-001", partial(standard, last=False))
+# fmt: on

@@ -8,384 +8,266 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from generate.builder import Builder, manifest_name
-from generate.cases import read, reject
-from generate.chains.contents import empty_deltas_and_gaps, shared_objects
+from generate.builder import Builder, digest, dumps, manifest_name
+from generate.chains.contents import empty_deltas_and_gaps, no_tensor_fingerprints, shared_objects
+from generate.edits import Area, members_of, two_versions
 from generate.model import CHAIN, FOREIGN
-from generate.spoiled import bad, good
-from generate.standard import flipped, replaced, setting, standard, without
+from generate.standard import flipped, replaced, setting
 
-AREA = "objects"
-
-
-_bad = partial(bad, AREA)
-_good = partial(good, AREA)
+case = Area("objects")
 
 
-def _first(builder: Builder) -> str:
-    return builder.pack_names(1)[0]
+def put(name: str, data: bytes) -> Callable[[Builder], None]:
+    return lambda builder: builder.put(name, data)
 
 
 # -- packs that are not what was published -----------------------------------------------------------------------------
 
-_bad(
-    "pack-truncated",
-    "TD-MAN-013",
-    "A pack without its last byte",
-    "integrity",
-    lambda b: b.change(_first(b), lambda d: d[:-1]),
+
+def pack(builder: Builder, version: int = 1) -> str:
+    return builder.pack_names(version)[0]
+
+
+def altered(how: Callable[[bytes], bytes]) -> Callable[[Builder], None]:
+    return lambda builder: builder.change(pack(builder), how)
+
+
+for slug, title, after in (
+    ("pack-truncated", "A pack without its last byte", altered(lambda data: data[:-1])),
+    ("pack-longer", "A pack with a byte more", altered(lambda data: data + b"\0")),
+    ("pack-altered", "A pack with one bit of its last byte changed", altered(flipped(-1))),
+    ("pack-empty", "A pack of no bytes", altered(lambda data: b"")),
+):
+    case(slug, "MAN-013", title).bad("integrity", after=after)
+case("pack-header-altered", "MAN-013", "A pack with another number in its chunk table").bad(
+    "integrity", after=altered(replaced(b'changed\\":5', b'changed\\":6'))
 )
-_bad(
-    "pack-longer",
-    "TD-MAN-013",
-    "A pack with a byte more",
-    "integrity",
-    lambda b: b.change(_first(b), lambda d: d + b"\0"),
+case("pack-of-another-version", "MAN-013", "A pack's object holds the pack of version 0").bad(
+    "integrity", after=lambda builder: builder.put(pack(builder), builder.get(pack(builder, 0)))
 )
-_bad(
-    "pack-altered",
-    "TD-MAN-013",
-    "A pack with one bit of its last byte changed",
-    "integrity",
-    lambda b: b.change(_first(b), flipped(-1)),
+case("pack-size-wrong", "MAN-013", "A pack entry whose size is one more than the pack's").bad(
+    "integrity", entry=lambda entry: entry.update(size=entry["size"] + 1)
 )
-_bad(
-    "pack-header-altered",
-    "TD-MAN-013",
-    "A pack with another number in its chunk table",
-    "integrity",
-    lambda b: b.change(_first(b), replaced(b'changed\\":5', b'changed\\":6')),
+case("pack-size-one-less", "MAN-013", "A pack entry whose size is one less than the pack's").bad(
+    "integrity", entry=lambda entry: entry.update(size=entry["size"] - 1)
 )
-_bad("pack-empty", "TD-MAN-013", "A pack of no bytes", "integrity", lambda b: b.put(_first(b), b""))
-_bad(
-    "pack-of-another-version",
-    "TD-MAN-013",
-    "A pack's object holds the pack of version 0",
-    "integrity",
-    lambda b: b.put(_first(b), b.get(b.pack_names(0)[0])),
+case(
+    "pack-digest-wrong", "MAN-013", "A pack entry whose digest is not the pack's, with the path where the pack lies"
+).bad("integrity", entry=setting(sha256="0" * 64))
+case("pack-missing", "MAN-014", "A pack that does not exist").bad("missing", after=lambda b: b.remove(pack(b)))
+case("pack-of-a-full-version-missing", "MAN-014", "A full version whose only pack does not exist").bad(
+    "missing", twin="standard-from-nothing", after=lambda b: b.remove(pack(b, 0)), to=0, held=None
 )
-_bad(
-    "pack-size-wrong",
-    "TD-MAN-013",
-    "A pack entry whose size is one more than the pack's",
-    "integrity",
-    how={"entry": lambda e: e.update(size=e["size"] + 1)},
-)
-_bad(
-    "pack-size-one-less",
-    "TD-MAN-013",
-    "A pack entry whose size is one less than the pack's",
-    "integrity",
-    how={"entry": lambda e: e.update(size=e["size"] - 1)},
-)
-_bad(
-    "pack-digest-wrong",
-    "TD-MAN-013",
-    "A pack entry whose digest is not the pack's, with the path where the pack lies",
-    "integrity",
-    how={"entry": lambda e: e.update(sha256="0" * 64)},
-)
-_bad("pack-missing", "TD-MAN-014", "A pack that does not exist", "missing", lambda b: b.remove(_first(b)))
-_bad(
-    "pack-of-a-full-version-missing",
-    "TD-MAN-014",
-    "A full version whose only pack does not exist",
-    "missing",
-    lambda b: b.remove(b.pack_names(0)[0]),
-    to=0,
-    held=None,
-    twin="standard-from-nothing",
-)
-_bad(
-    "pack-of-the-base-missing",
-    "TD-MAN-014",
-    "A reader that holds nothing needs the base's pack, which does not exist",
-    "missing",
-    lambda b: b.remove(b.pack_names(0)[0]),
-    to=1,
-    held=None,
-    twin="standard-from-nothing-over-two-edges",
-)
-read(
-    "standard-from-nothing",
-    area=AREA,
-    title="A full version read from nothing",
-    requirements=["TD-FIT-003", "TD-RDR-001"],
-    chain=lambda: standard(last=False),
-    to=0,
-    held=None,
-)
-read(
+case(
+    "pack-of-the-base-missing", "MAN-014", "A reader that holds nothing needs the base's pack, which does not exist"
+).bad("missing", twin="standard-from-nothing-over-two-edges", after=lambda b: b.remove(pack(b, 0)), held=None)
+case("standard-from-nothing", "FIT-003 RDR-001", "A full version read from nothing").good(to=0, held=None)
+case(
     "standard-from-nothing-over-two-edges",
-    area=AREA,
-    title="A delta read from nothing, over the full version before it",
-    requirements=["TD-TRM-001", "TD-RTE-001"],
-    chain=lambda: standard(last=False),
-    held=None,
-)
-read(
-    "pack-under-any-path",
-    area=AREA,
-    title="Packs and files whose paths have nothing to do with their digests, one of 200 characters",
-    requirements=["TD-PTH-005", "TD-LIM-005"],
-    chain=lambda: _paths(),
-)
+    "TRM-001 RTE-001",
+    "A delta read from nothing, over the full version before it",
+).good(held=None)
 
 
-def _paths() -> Builder:
+def other_paths(builder: Builder) -> None:
     long = "packs/" + "-" * 97 + "/" + "_." * 48
     assert len(long) == 200
-
-    def after(builder: Builder) -> None:
-        for name, path in ((_first(builder), "packs/x/y.z"), (builder.pack_names(0)[0], long)):
-            builder.put(path, builder.get(name))
-            builder.remove(name)
-            for version in (0, 1):
-                builder.change(manifest_name(version), replaced(name.encode(), path.encode(), required=False))
-        config = builder.manifests[1]["files"][0]["path"]
-        builder.put("files/any/path-at.all", builder.get(config))
-        builder.remove(config)
-        builder.change(manifest_name(1), replaced(config.encode(), b"files/any/path-at.all"))
-
-    return standard(last=False, after=after)
+    config = builder.manifests[1]["files"][0]["path"]
+    for name, path in ((pack(builder), "packs/x/y.z"), (pack(builder, 0), long), (config, "files/any/path-at.all")):
+        builder.put(path, builder.get(name))
+        builder.remove(name)
+        for version in (0, 1):
+            builder.change(manifest_name(version), replaced(name.encode(), path.encode(), required=False))
 
 
-read(
+case(
+    "pack-under-any-path",
+    "PTH-005 LIM-005",
+    "Packs and files whose paths have nothing to do with their digests, one of 200 characters",
+).good(after=other_paths)
+case(
     "pack-named-by-two-manifests",
-    area=AREA,
-    title="Two deltas, from one state to another and again after going back, share one pack",
-    requirements=["TD-TRM-001"],
-    chain=shared_objects,
-    to=3,
-    held=2,
-)
+    "TRM-001",
+    "Two deltas, from one state to another and again after going back, share one pack",
+).good(chain=shared_objects, to=3, held=2)
 
 # -- which versions there are ------------------------------------------------------------------------------------------
 
-read(
-    "newest-version",
-    area=AREA,
-    title="The newest version is the highest whose manifest exists",
-    requirements=["TD-OBJ-006", "TD-OBJ-007"],
-    chain=standard,
-    to=None,
+case("newest-version", "OBJ-006 OBJ-007", "The newest version is the highest whose manifest exists").good(
+    last=True, to=None
 )
-_bad(
-    "newest-manifest-unreadable",
-    "TD-JSN-003",
-    "The newest manifest is no JSON, and no older version stands in for it",
-    "malformed",
-    lambda b: b.put(manifest_name(3), b"{"),
-    how={"last": True},
-    to=None,
-    twin="newest-version",
-)
-_bad(
-    "version-that-never-was",
-    "TD-OBJ-008",
-    "A version beyond the newest is asked for",
-    "missing",
-    to=2,
-    verify=None,
-)
-_bad(
-    "version-10-12",
-    "TD-OBJ-008",
-    "10^12 is asked for, which is no version number",
-    "missing",
-    to=10**12,
-    verify=None,
-)
-_bad(
-    "version-minus-one",
-    "TD-OBJ-008",
-    "-1 is asked for, which is no version number",
-    "missing",
-    to=-1,
-    verify=None,
-)
-_bad(
-    "manifest-missing",
-    "TD-OBJ-006",
-    "All that a version needs is there but its manifest",
-    "missing",
-    lambda b: b.remove(manifest_name(1)),
-    verify=[],
-)
-_bad(
-    "no-versions",
-    "TD-OBJ-008",
-    "The newest version of a chain without versions is asked for",
-    "missing",
-    lambda b: [b.objects.pop(manifest_name(version)) for version in (0, 1)],
-    to=None,
-    verify=[],
-)
-for _slug, _rule, _to, _held, _title in (
-    ("gap-before-a-version", "TD-OBJ-013", 1000, 4, "Version 1000 is a delta from version 4, with nothing between"),
-    ("greatest-version", "TD-OBJ-013", 999_999_999_999, 1001, "Version 10^12 - 1, which goes back to an older state"),
-    ("empty-delta", "TD-MAN-007", 4, 3, "A delta without packs, the base fitted and nothing else"),
+case(
+    "newest-manifest-unreadable", "JSN-003", "The newest manifest is no JSON, and no older version stands in for it"
+).bad(twin="newest-version", last=True, after=put(manifest_name(3), b"{"), to=None)
+for slug, title, version in (
+    ("version-that-never-was", "A version beyond the newest is asked for", 2),
+    ("version-10-12", "10^12 is asked for, which is no version number", 10**12),
+    ("version-minus-one", "-1 is asked for, which is no version number", -1),
 ):
-    read(
-        _slug,
-        area=AREA,
-        title=_title,
-        requirements=[_rule],
-        chain=empty_deltas_and_gaps,
-        to=_to,
-        held=_held,
-    )
-reject(
-    "version-in-a-gap",
-    area=AREA,
-    title="A version between two that exist is asked for",
-    requirements=["TD-OBJ-008"],
-    chain=empty_deltas_and_gaps,
-    error="missing",
-    twin="gap-before-a-version",
-    to=500,
-    held=4,
-    verify=None,
+    case(slug, "OBJ-008", title).bad("missing", to=version, verify=None)
+case("manifest-missing", "OBJ-006", "All that a version needs is there but its manifest").bad(
+    "missing", after=lambda builder: builder.remove(manifest_name(1)), verify=[]
 )
-_bad(
-    "chain-missing",
-    "TD-OBJ-009",
-    "A root without `chain.json`",
-    "missing",
-    lambda b: b.remove("chain.json"),
+case("no-versions", "OBJ-008", "The newest version of a chain without versions is asked for").bad(
+    "missing", after=lambda b: [b.remove(manifest_name(version)) for version in (0, 1)], to=None, verify=[]
 )
-_bad(
-    "chain-id-replaced",
-    "TD-OBJ-011",
-    "Manifests of another chain than that of `chain.json`",
+gaps = Area("objects", empty_deltas_and_gaps, "gap-before-a-version", {"held": 4})
+gaps("gap-before-a-version", "OBJ-013", "Version 1000 is a delta from version 4, with nothing between").good(to=1000)
+gaps("greatest-version", "OBJ-013", "Version 10^12 - 1, which goes back to an older state").good(
+    to=999_999_999_999, held=1001
+)
+gaps("empty-delta", "MAN-007", "A delta without packs, the base fitted and nothing else").good(to=4, held=3)
+gaps("version-in-a-gap", "OBJ-008", "A version between two that exist is asked for").bad("missing", to=500, verify=None)
+case("chain-missing", "OBJ-009", "A root without `chain.json`").bad("missing", after=lambda b: b.remove("chain.json"))
+case("chain-id-replaced", "OBJ-011", "Manifests of another chain than that of `chain.json`").bad(
     "conflict",
-    lambda b: b.change("chain.json", replaced(CHAIN.encode(), FOREIGN.encode())),
-    held=None,
     twin="standard-from-nothing-over-two-edges",
-    verify=[
-        {"error": ["conflict"], "object": [manifest_name(0)]},
-        {"error": ["conflict"], "object": [manifest_name(1)]},
-    ],
+    after=lambda builder: builder.change("chain.json", replaced(CHAIN.encode(), FOREIGN.encode())),
+    held=None,
+    verify=[{"error": ["conflict"], "object": [manifest_name(version)]} for version in (0, 1)],
 )
-_bad(
-    "manifest-of-a-foreign-chain",
-    "TD-OBJ-011",
-    "A manifest that names another chain than `chain.json`",
-    "conflict",
-    how={"manifest": setting(chain=FOREIGN)},
+case("manifest-of-a-foreign-chain", "OBJ-011", "A manifest that names another chain than `chain.json`").bad(
+    "conflict", manifest=setting(chain=FOREIGN)
 )
-_bad(
-    "manifest-under-another-number",
-    "TD-OBJ-004",
-    "A copy of version 1's manifest under the name of version 7",
-    "malformed",
-    lambda b: b.put(manifest_name(7), b.get(manifest_name(1))),
-    to=7,
+case("manifest-under-another-number", "OBJ-004", "A copy of version 1's manifest under the name of version 7").bad(
+    after=lambda builder: builder.put(manifest_name(7), builder.get(manifest_name(1))), to=7
 )
 
 # -- names in a listing ------------------------------------------------------------------------------------------------
 
+EDGE = "shortcuts/000000000001-000000000000"
 
-def _strange_manifests(builder: Builder) -> None:
-    for name in (
-        "1.json",
-        "2.json",
-        "000000000002.json.sig",
-        "000000000002.json.tmp",
-        "0000000000002.json",
-        ".000000000002.json",
-        "00000000000A.json",
-        "000000000002.JSON",
-        "000000000002.json~",
-        "x/000000000002.json",
-        "000000000002",
-        "latest",
-    ):
+
+def strange_manifests(builder: Builder) -> None:
+    strange = "1.json 2.json 000000000002.json.sig 000000000002.json.tmp 0000000000002.json .000000000002.json"
+    strange += " 00000000000A.json 000000000002.JSON 000000000002.json~ x/000000000002.json 000000000002 latest"
+    for name in strange.split():
         builder.put(f"manifests/{name}", b"not JSON")
     builder.put("000000000002.json", b"not JSON")
 
 
-_good(
+def strange_shortcuts(builder: Builder) -> None:
+    for end in (".TAG.json", "..json", ".0123456789abcdefg.json", ".a.b.json", ".a-b.json", ".json.sig"):
+        builder.put(f"shortcuts/000000000001-000000000000{end}", b"not JSON")
+    for name in "1-.json 1-0.json 1-FULL.json 1.json".split():
+        builder.put(f"shortcuts/00000000000{name}", b"not JSON")
+    builder.put("shortcuts/x/000000000001-000000000000.json", b"not JSON")
+    for name in ("layouts/readme", "packs/.tmp-1", "README.md"):
+        builder.put(name, b"")
+
+
+case(
     "listing-with-names-like-manifests",
-    ["TD-OBJ-001"],
+    "OBJ-001",
     "Names under manifests/ that do not match the pattern are no versions",
-    _strange_manifests,
-    to=None,
-)
-
-
-def _strange_shortcuts(builder: Builder) -> None:
-    edge = "000000000001-000000000000"
-    for name in (
-        f"{edge}.TAG.json",
-        f"{edge}..json",
-        f"{edge}.0123456789abcdefg.json",
-        f"{edge}.a.b.json",
-        f"{edge}.a-b.json",
-        "000000000001-.json",
-        "000000000001-0.json",
-        "000000000001-FULL.json",
-        "000000000001.json",
-        f"x/{edge}.json",
-        f"{edge}.json.sig",
-    ):
-        builder.put(f"shortcuts/{name}", b"not JSON")
-    builder.put("layouts/readme", b"")
-    builder.put("packs/.tmp-1", b"")
-    builder.put("README.md", b"")
-
-
-_good(
+).good(after=strange_manifests, to=None)
+case(
     "listing-with-names-like-shortcuts",
-    ["TD-OBJ-001"],
+    "OBJ-001",
     "Names under shortcuts/ that do not match the pattern are no shortcuts, and other names are nothing at all",
-    _strange_shortcuts,
-)
+).good(after=strange_shortcuts)
 
 # -- the chain object --------------------------------------------------------------------------------------------------
 
-
-def _bad_chain(slug: str, title: str, how: Callable[[dict[str, Any]], Any], error: str = "malformed") -> None:
-    _bad(slug, "TD-OBJ-015", title, error, how={"chain": how})
-
-
-for _member in ("tensordelta", "chain", "created"):
-    _bad_chain(f"chain-without-{_member}", f"`chain.json` without `{_member}`", without(_member))
-_bad_chain("chain-upper-case", "A chain id in upper case", setting(chain=CHAIN.upper()))
-_bad_chain("chain-id-without-hyphens", "A chain id without hyphens", setting(chain=CHAIN.replace("-", "")))
-_bad_chain("chain-id-null", "A chain id that is null", setting(chain=None))
-_bad_chain("chain-id-with-a-newline", "A chain id followed by a line feed", setting(chain=CHAIN + "\n"))
-_bad_chain("chain-created-a-number", "A time that is a number", setting(created=1795176000))
-_bad_chain("chain-annotation-a-number", "An annotation that is a number", setting(annotations={"step": 1}))
-_bad_chain("chain-annotations-null", "Annotations that are null", setting(annotations=None))
-_bad_chain(
-    "chain-annotations-65",
-    "65 annotations of `chain.json`",
-    setting(annotations={f"{i:02d}": "" for i in range(65)}),
-    "limit",
+root = Area("objects", members_of("chain"))
+for member in ("tensordelta", "chain", "created"):
+    root(f"chain-without-{member}", "OBJ-015", f"`chain.json` without `{member}`").bad(drop=member)
+ROOTS: tuple[tuple[str, str, str, Any], ...] = (
+    ("chain-upper-case", "A chain id in upper case", "chain", CHAIN.upper()),
+    ("chain-id-without-hyphens", "A chain id without hyphens", "chain", CHAIN.replace("-", "")),
+    ("chain-id-null", "A chain id that is null", "chain", None),
+    ("chain-id-with-a-newline", "A chain id followed by a line feed", "chain", CHAIN + "\n"),
+    ("chain-created-a-number", "A time that is a number", "created", 1795176000),
+    ("chain-annotation-a-number", "An annotation that is a number", "annotations", {"step": 1}),
+    ("chain-annotations-null", "Annotations that are null", "annotations", None),
 )
-_bad(
-    "chain-format-2",
-    "TD-VER-002",
-    "`chain.json` of format 2.0",
-    "unsupported",
-    how={"chain": setting(tensordelta="2.0")},
+for slug, title, member, value in ROOTS:
+    root(slug, "OBJ-015", title).bad(members={member: value})
+root("chain-annotations-65", "OBJ-015", "65 annotations of `chain.json`").bad(
+    "limit", annotations={f"{i:02d}": "" for i in range(65)}
 )
-_bad(
-    "chain-not-json",
-    "TD-JSN-003",
-    "`chain.json` is no JSON",
-    "malformed",
-    lambda b: b.put("chain.json", b"tensordelta"),
+root("chain-format-2", "VER-002", "`chain.json` of format 2.0").bad("unsupported", tensordelta="2.0")
+case("chain-not-json", "JSN-003", "`chain.json` is no JSON").bad(after=put("chain.json", b"tensordelta"))
+case("chain-empty", "JSN-003", "`chain.json` of no bytes").bad(after=put("chain.json", b""))
+
+
+def padded(builder: Builder, size: int) -> None:
+    builder.change("chain.json", lambda data: data.ljust(size))
+
+
+case("chain-65537-bytes", "LIM-004", "`chain.json` of 65,537 bytes").bad(
+    "limit", twin="chain-65536-bytes", after=partial(padded, size=65537)
 )
-_bad("chain-empty", "TD-JSN-003", "`chain.json` of no bytes", "malformed", lambda b: b.put("chain.json", b""))
+case("chain-65536-bytes", "LIM-005", "`chain.json` of 65,536 bytes").good(after=partial(padded, size=65536))
+
+# -- the hint ----------------------------------------------------------------------------------------------------------
 
 
-def _padded(size: int) -> Callable[[Builder], Any]:
-    return lambda builder: builder.change("chain.json", lambda data: data + b" " * (size - len(data)))
+def hint(**members: Any) -> bytes:
+    return dumps({"tensordelta": "1.0", "chain": CHAIN, "version": 1} | members)
 
 
-_bad(
-    "chain-65537-bytes", "TD-LIM-004", "`chain.json` of 65,537 bytes", "limit", _padded(65537), twin="chain-65536-bytes"
+def with_hint(data: bytes) -> Builder:
+    return two_versions(after=put("latest.json", data))
+
+
+hinted = Area("objects", with_hint, common={"to": None, "verify": None})
+hinted("hint-that-is-right", "OBJ-007", "`latest.json` names the newest version").good(data=hint(), verify=True)
+for slug, rule, title, data in (
+    ("hint-too-low", "OBJ-007", "`latest.json` names version 0, where version 1 exists", hint(version=0)),
+    ("hint-too-high", "OBJ-019", "`latest.json` names version 7, which has no manifest", hint(version=7)),
+    ("hint-of-another-chain", "OBJ-018", "`latest.json` names another chain", hint(chain=FOREIGN, version=0)),
+    ("hint-of-format-2", "OBJ-018", "`latest.json` has format 2.0", hint(tensordelta="2.0", version=0)),
+    ("hint-with-a-string", "OBJ-018", "`latest.json` has its version as a string", hint(version="0")),
+    ("hint-that-is-garbage", "OBJ-018", "`latest.json` is no JSON, and no UTF-8 either", b"\xff\xfe not JSON"),
+    ("hint-of-65537-bytes", "OBJ-018", "`latest.json` is too long", hint(version=0) + b" " * 65500),
+):
+    hinted(slug, rule, title).good(data=data)
+
+# -- fingerprints objects: only a verifier has to read them ------------------------------------------------------------
+
+
+def fingerprints(builder: Builder) -> str:
+    return f"fingerprints/{builder.manifests[1]['tensor_fingerprints']}.bin"
+
+
+def renamed(how: Callable[[bytes], bytes]) -> Callable[[Builder], None]:
+    """Changes version 1's fingerprints object and gives it the name of its new digest."""
+
+    def change(builder: Builder) -> None:
+        old = builder.manifests[1]["tensor_fingerprints"]
+        data = how(builder.get(fingerprints(builder)))
+        builder.remove(fingerprints(builder))
+        builder.put(f"fingerprints/{digest(data)}.bin", data)
+        builder.change(manifest_name(1), replaced(old.encode(), digest(data).encode()))
+
+    return change
+
+
+def folded(data: bytes) -> bytes:
+    """Puts the sum of the last two numbers in their place."""
+    last = sum(int.from_bytes(data[at : at + 8], "little") for at in (len(data) - 16, len(data) - 8))
+    return data[:-16] + (last % 2**64).to_bytes(8, "little")
+
+
+unseen = Area("objects", common={"role": "verifier"})
+unseen("fingerprints-altered", "FPR-001", "A fingerprints object whose digest is not the one that names it").bad(
+    "integrity", after=lambda builder: builder.change(fingerprints(builder), flipped(0))
 )
-_good("chain-65536-bytes", ["TD-LIM-005"], "`chain.json` of 65,536 bytes", _padded(65536))
+unseen(
+    "fingerprints-of-too-few",
+    "FPR-002",
+    "A fingerprints object with a number less than the layout has tensors, the sum made right",
+).bad(after=renamed(folded))
+unseen("fingerprints-of-too-many", "FPR-002", "A fingerprints object with a zero more than the layout has tensors").bad(
+    after=renamed(lambda data: data + bytes(8))
+)
+unseen(
+    "fingerprints-sum-wrong", "FPR-005 FPR-003", "A fingerprints object whose sum is not the manifest's fingerprint"
+).bad("integrity", after=renamed(flipped(9)))
+unseen("fingerprints-missing", "ERR-002", "A fingerprints object that a manifest names and that does not exist").bad(
+    "missing", after=lambda builder: builder.remove(fingerprints(builder))
+)
+case("fingerprints-absent", "MAN-001", "Manifests without `tensor_fingerprints`").good(
+    chain=no_tensor_fingerprints, to=2, held=1
+)

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, partial
 
-from generate.builder import Builder, manifest_name
-from generate.cases import read, reject
-from generate.model import Model, Random, random_tensor, stepped
-from generate.scenes import line, walk
+from generate.area import area
+from generate.builder import Builder, shortcut_name
+from generate.graph import graph
+from generate.model import Random, random_tensor, stepped
+from generate.scenes import walk
 
-AREA = "retention"
-
-
-def _states() -> list[Model]:
-    """Five states; from the third on in another layout."""
-    states = walk(5)
-    added = {"0.first": random_tensor(Random("retention"), "I64", (2,))}
-    return [state | (added if version > 2 else {}) for version, state in enumerate(states)]
+retention = area("retention", level="chain")
 
 
-def _named(builder: Builder) -> set[str]:
+def named(builder: Builder) -> set[str]:
     """What the chain's manifests and shortcuts name."""
     names = {"chain.json"}
     for name, data in builder.objects.items():
@@ -33,135 +27,51 @@ def _named(builder: Builder) -> set[str]:
 
 
 @cache
-def _collected(*, delta: bool) -> Builder:
-    """Versions 3 and 4, and a full shortcut to 3; all that only 0 to 2 needed is gone, the layout of 2 included.
+def collected(*, delta: bool, shortcut: bool = True) -> Builder:
+    """Versions 3 and 4, in another layout than those before, and a full shortcut to 3.
+
+    All that only 0, 1 and 2 needed is gone, the layout of 2 included.
 
     Args:
         delta: whether the pack of manifest 3, which starts from 2, is still there.
+        shortcut: whether the shortcut is still there.
     """
-    builder = line(_states())
-    builder.full(3, builder.models[3], shortcut="")
-    for version in (0, 1, 2):
-        builder.remove(manifest_name(version))
-    named = _named(builder)
-    builder.objects = {name: data for name, data in builder.objects.items() if name in named}
-    if not delta:
-        builder.remove(builder.pack_names(3)[0])
+    added = {"0.first": random_tensor(Random("retention"), "I64", (2,))}
+    states = [state | (added if version > 2 else {}) for version, state in enumerate(walk(5))]
+    pack = "" if delta else " gone"
+    builder = graph(f"0 deleted -> 1 deleted -> 2 deleted -> 3{pack} -> 4, => 3", states)
+    kept = named(builder)
+    builder.objects = {name: data for name, data in builder.objects.items() if name in kept}
+    if not shortcut:
+        builder.remove(shortcut_name(3, None))
     return builder
 
 
-def _same_layout() -> Builder:
-    """1 and 0 have lost their manifests; 2 starts from 1, and a full shortcut costs more."""
-    builder = line(walk(3))
-    builder.full(2, builder.models[2], shortcut="")
-    for version in (0, 1):
-        builder.remove(manifest_name(version))
-        for name in builder.pack_names(version):
-            builder.remove(name)
-    return builder
+# A full shortcut costs more than the edge from the version held, which has lost its manifest.
+EDGE_FROM_HELD = "0 gone deleted -> 1 gone deleted -> 2, => 2"
 
-
-def _unreachable() -> Builder:
-    builder = _collected(delta=True)
-    made = Builder()
-    made.objects = {name: data for name, data in builder.objects.items() if not name.startswith("shortcuts/")}
-    made.models, made.manifests = builder.models, builder.manifests
-    return made
-
-
-def _altered_after(builder: Builder) -> Model:
-    return stepped(Random("altered"), builder.models[1], 0.1)
-
-
-def _only_delta() -> Builder:
-    builder = _same_layout()
-    for name in [name for name in builder.objects if name.startswith("shortcuts/")]:
-        builder.remove(name)
-    return builder
-
-
-read(
-    "retained-from-nothing",
-    area=AREA,
-    level="chain",
-    title="The chain's start and the own pack of the first version that stays are gone; a full shortcut leads there",
-    requirements=["TD-RET-006", "TD-RTE-004"],
-    chain=lambda: _collected(delta=False),
-    held=None,
-    to=4,
-)
-read(
-    "retained-from-a-version-that-is-gone",
-    area=AREA,
-    level="chain",
-    title="The version held has lost its manifest, and the edge that starts from it is still there",
-    requirements=["TD-RTE-003"],
-    chain=_same_layout,
-    held=1,
-    to=2,
-)
-read(
-    "retained-from-a-version-that-is-gone-and-not-remembered",
-    area=AREA,
-    level="chain",
-    title="The state held is known by the base of an edge alone: its manifest is gone, and no version is remembered",
-    requirements=["TD-RTE-003", "TD-RDR-005"],
-    chain=_same_layout,
-    held=1,
-    remembered=None,
-    to=2,
-    verify=None,
-)
-
-
-read(
-    "retained-from-a-version-whose-layout-is-gone",
-    area=AREA,
-    level="chain",
-    title="The version held has lost its manifest and its layout object; whichever edge the reader can use leads on",
-    requirements=["TD-RTE-004", "TD-RET-006"],
-    chain=lambda: _collected(delta=True),
-    held=2,
-    to=4,
-    verify=None,
-)
-read(
-    "retained-from-a-version-without-edges",
-    area=AREA,
-    level="chain",
-    title="No edge starts from the version held any more, and a route from nothing takes its place",
-    requirements=["TD-RTE-001", "TD-RET-006"],
-    chain=lambda: _collected(delta=False),
-    held=1,
-    to=3,
-    verify=None,
-)
-reject(
-    "retained-too-little",
-    area=AREA,
-    level="chain",
-    title="No edge starts from the version held any more, and no route from nothing is left",
-    requirements=["TD-RTE-006"],
-    chain=_unreachable,
-    error="missing",
-    twin="retained-from-a-version-without-edges",
-    held=1,
-    to=3,
-    verify=None,
-)
-
-
-reject(
-    "held-version-that-is-gone-was-altered",
-    area=AREA,
-    level="chain",
-    title="The version held has lost its manifest, its words are others by now, and only an edge from it is left",
-    requirements=["TD-RDR-003"],
-    chain=_only_delta,
-    error="wrong-base",
-    twin="retained-from-a-version-that-is-gone",
-    held=1,
-    to=2,
-    before=_altered_after(line(walk(2))),
-    verify=None,
-)
+# fmt: off
+retention.read("retained-from-nothing",
+    "The chain's start and the own pack of the first version that stays are gone; a full shortcut leads there",
+    "RET-006 RTE-004", partial(collected, delta=False), held=None, to=4)
+retention.read("retained-from-a-version-that-is-gone",
+    "The version held has lost its manifest, and the edge that starts from it is still there",
+    "RTE-003", EDGE_FROM_HELD, held=1, to=2)
+retention.read("retained-from-a-version-that-is-gone-and-not-remembered",
+    "The state held is known by the base of an edge alone: its manifest is gone, and no version is remembered",
+    "RTE-003 RDR-005", EDGE_FROM_HELD, held=1, remembered=None, to=2, verify=None)
+retention.read("retained-from-a-version-whose-layout-is-gone",
+    "The version held has lost its manifest and its layout object; whichever edge the reader can use leads on",
+    "RTE-004 RET-006", partial(collected, delta=True), held=2, to=4, verify=None)
+retention.read("retained-from-a-version-without-edges",
+    "No edge starts from the version held any more, and a route from nothing takes its place",
+    "RTE-001 RET-006", partial(collected, delta=False), held=1, to=3, verify=None)
+retention.reject("retained-too-little",
+    "No edge starts from the version held any more, and no route from nothing is left",
+    "RTE-006", "missing", "retained-from-a-version-without-edges",
+    partial(collected, delta=True, shortcut=False), held=1, to=3, verify=None)
+retention.reject("held-version-that-is-gone-was-altered",
+    "The version held has lost its manifest, its words are others by now, and only an edge from it is left",
+    "RDR-003", "wrong-base", "retained-from-a-version-that-is-gone", f"{EDGE_FROM_HELD} deleted",
+    held=1, to=2, before=stepped(Random("altered"), walk(2)[1], 0.1), verify=None)
+# fmt: on

@@ -1,288 +1,159 @@
-"""Which error comes when no route is left (SPEC.md section 10)."""
+"""Which error is reported when every route fails, or there is none (SPEC.md section 10)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from generate.area import blamed
+from generate.areas.routes import routes
 from generate.builder import Builder, manifest_name, shortcut_name
-from generate.cases import read
-from generate.routing import rejected
-from generate.scenes import line, little, move, walk
-from generate.standard import flipped
-
-AREA = "routes"
-Spoil = Callable[[Builder, dict[str, Any]], Any]
+from generate.graph import Chain, graph
+from generate.scenes import line, little, walk
 
 
-def _ways(size: int, spoil: Spoil | None = None, *, base: int | None = 0, **how: Any) -> Callable[[], Builder]:
-    """Version 1 by its manifest, in 2000 bytes, and by a shortcut."""
-
-    def chain() -> Builder:
-        states = walk(2)
-        builder = Builder()
-        builder.full(0, states[0])
-        move(builder, 1, states[1], 0, size=2000, **how)
-        shortcut = move(builder, 1, states[1], base, size=size, shortcut="")
-        if spoil:
-            spoil(builder, shortcut)
-        return builder
-
-    return chain
+def rejected(slug: str, title: str, error: str, twin: str, chain: Chain | str, rules: str, **how: Any) -> None:
+    """A version that no route reaches; there is no statement about a verifier unless a row has one."""
+    routes.reject(slug, title, rules, error, twin, chain, **{"verify": None, **how})
 
 
-def _gone(builder: Builder, _: object = None) -> None:
-    """The pack of manifest 1 is gone."""
-    builder.remove(builder.pack_names(1)[0])
+def first_error(slug: str, title: str, error: str, twin: str, chain: Chain | str, **how: Any) -> None:
+    """More than one edge fails; the error is that of the cheapest."""
+    rejected(f"first-error-is-{slug}", title, error, twin, chain, **{"rules": "RTE-005 RTE-001", **how})
 
 
-def _altered(builder: Builder, _: object = None) -> None:
-    """The pack of manifest 1 is altered."""
-    builder.change(builder.pack_names(1)[0], flipped(-1))
+def uncounted(edges: str, **members: Any) -> Chain:
+    """A full shortcut that does not count, and costs nothing."""
+    return partial(graph, edges, at={"=> 1": members})
 
 
-def _other_gone(builder: Builder, shortcut: dict[str, Any]) -> None:
-    """The pack of the shortcut is gone."""
-    builder.remove(shortcut["packs"][0]["path"])
-
-
-def _other_altered(builder: Builder, shortcut: dict[str, Any]) -> None:
-    """The pack of the shortcut is altered."""
-    builder.change(shortcut["packs"][0]["path"], flipped(-1))
-
-
-def _all(*spoils: Spoil) -> Spoil:
-    def spoil(builder: Builder, shortcut: dict[str, Any]) -> None:
-        for each in spoils:
-            each(builder, shortcut)
-
-    return spoil
-
-
-for slug, title, size in (
-    ("route-two-ways", "Two ways from version 0 to 1, of which the manifest's has fewer bytes", 2500),
-    ("route-two-ways-shortcut-first", "Two ways from version 0 to 1, of which the shortcut's has fewer bytes", 1900),
-):
-    read(slug, area=AREA, level="chain", title=title, requirements=["TD-RTE-001"], chain=_ways(size))
-read(
-    "route-full-shortcut-after-the-delta",
-    area=AREA,
-    level="chain",
-    title="A full shortcut to version 1 that has more bytes than the delta",
-    requirements=["TD-RTE-001"],
-    chain=_ways(2500, base=None),
-)
-
-# -- the cheapest fails first ------------------------------------------------------------------------------------------
-
-rejected(
-    "first-error-is-missing",
-    "The pack of the cheapest edge is gone, that of the other is altered",
-    "missing",
-    _ways(2500, _all(_gone, _other_altered)),
-    "route-two-ways",
-)
-rejected(
-    "first-error-is-integrity",
-    "The pack of the cheapest edge is altered, that of the other is gone",
-    "integrity",
-    _ways(2500, _all(_altered, _other_gone)),
-    "route-two-ways",
-)
-rejected(
-    "first-error-is-the-shortcuts",
-    "The pack of the shortcut, which is the cheapest edge, is altered, and that of the manifest is gone",
-    "integrity",
-    _ways(1900, _all(_gone, _other_altered)),
-    "route-two-ways-shortcut-first",
-)
-rejected(
-    "first-error-is-of-the-edge-from-held",
-    "The delta from the state held lost its pack, the full shortcut, which costs more, has an altered one",
-    "missing",
-    _ways(2500, _all(_gone, _other_altered), base=None),
-    "route-full-shortcut-after-the-delta",
-)
-rejected(
-    "first-error-is-of-the-full-shortcut",
-    "With nothing held the full shortcut is the cheapest, and is altered; the delta lost its pack",
-    "integrity",
-    _ways(2100, _all(_gone, _other_altered), base=None),
-    "route-full-shortcut-after-the-delta",
-    held=None,
-)
-rejected(
-    "first-error-is-a-feature",
-    "The cheapest edge lists an unknown feature, the pack of the other is gone",
-    "unsupported",
-    _ways(2500, _other_gone, features=["strided-slices"]),
-    "route-two-ways",
-)
-rejected(
-    "first-error-is-not-a-feature",
-    "The pack of the cheapest edge is gone, the other, which costs more, lists an unknown feature",
-    "missing",
-    _ways(1900, _other_gone, features=["strided-slices"]),
-    "route-two-ways-shortcut-first",
-)
-rejected(
-    "first-error-is-wrong-base",
-    "The cheapest edge starts from another fingerprint than its base has, the pack of the other is gone",
-    "wrong-base",
-    _ways(2500, _other_gone, hook=lambda document: document["base"].update(fingerprint="0123456789abcdef")),
-    "route-two-ways",
-)
-
-
-def _uncounted(**members: Any) -> Callable[[], Builder]:
-    """A full shortcut that does not count, and costs nothing; the pack of manifest 1 is altered."""
-
-    def chain() -> Builder:
-        builder = line(walk(2))
-        builder.edge(1, builder.models[1], [], shortcut="", **members)
-        _altered(builder)
-        return builder
-
-    return chain
-
-
-rejected(
-    "first-error-is-not-of-a-shortcut-that-disagrees",
-    "A shortcut to another fingerprint than the version's does not count, and its error is not reported",
-    "integrity",
-    _uncounted(fingerprint="0123456789abcdef"),
-    "route-of-two",
-    ["TD-RTE-005", "TD-MAN-025"],
-    verify=[{"error": ["conflict"], "object": [shortcut_name(1, None)]}],
-)
-rejected(
-    "first-error-is-not-of-a-shortcut-that-cannot-be-read",
-    "A shortcut that is no JSON was part of no route, and its error is not reported",
-    "integrity",
-    _uncounted(text=lambda data: data[1:]),
-    "route-of-two",
-    ["TD-RTE-005"],
-)
-read(
-    "route-of-two",
-    area=AREA,
-    title="A full version and a delta",
-    requirements=["TD-RTE-001"],
-    chain=lambda: line(walk(2)),
-)
-
-
-def _on_the_way(spoil: Callable[[Builder], Any] | None = None) -> Callable[[], Builder]:
-    """0, 1 and 2, one after the other, and a skip delta to 2 with more bytes."""
-
-    def chain() -> Builder:
-        states = walk(3)
-        builder = Builder()
-        builder.full(0, states[0])
-        move(builder, 1, states[1], 0, size=1800)
-        move(builder, 2, states[2], 1, size=1800)
-        skip = move(builder, 2, states[2], 0, size=4000, shortcut="")
-        if spoil:
-            spoil(builder)
-            builder.change(skip["packs"][0]["path"], flipped(-1))
-        return builder
-
-    return chain
-
-
-read(
-    "route-of-two-edges-and-a-skip-delta",
-    area=AREA,
-    level="chain",
-    title="Two deltas, and a skip delta that has more bytes",
-    requirements=["TD-RTE-001"],
-    chain=_on_the_way(),
-    to=2,
-)
-rejected(
-    "first-error-is-of-the-edge-in-the-middle",
-    "The first of two edges lost its pack, and the skip delta has an altered one",
-    "missing",
-    _on_the_way(_gone),
-    "route-of-two-edges-and-a-skip-delta",
-    to=2,
-)
-
-
-# -- bases that disagree -----------------------------------------------------------------------------------------------
-
-
-def _base(**members: Any) -> Callable[[], Builder]:
-    """Manifest 1 with another `base`."""
-
-    def chain() -> Builder:
-        builder = Builder()
-        states = walk(2)
-        builder.full(0, states[0])
-        builder.delta(1, states[1], 0, hook=lambda document: document["base"].update(members))
-        return builder
-
-    return chain
-
-
-for held, what in ((None, "with nothing held"), (0, "with the true base held")):
-    rejected(
-        f"base-of-another-fingerprint-{'held' if held == 0 else 'rebuilt'}",
-        f"The base has another fingerprint than its own manifest, {what}",
-        "wrong-base",
-        _base(fingerprint="0123456789abcdef"),
-        "route-of-two" if held == 0 else "route-of-two-from-nothing",
-        ["TD-RTE-002"],
-        held=held,
-        verify=True,
-    )
-read(
-    "route-of-two-from-nothing",
-    area=AREA,
-    title="A full version and a delta, with nothing held",
-    requirements=["TD-RTE-001"],
-    chain=lambda: line(walk(2)),
-    held=None,
-)
-
-
-def _spaced_base() -> Builder:
+def spaced_base() -> Builder:
     """The base names a layout object of the same list, but not the one that its own manifest names."""
-    builder = Builder()
+    builder = graph("0")
     states = walk(2)
-    builder.full(0, states[0])
     other = builder.layout(states[0], text=lambda data: data + b" ")
     builder.delta(1, states[1], 0, hook=lambda document: document["base"].update(layout=other))
     return builder
 
 
-rejected(
-    "base-of-another-layout-digest",
-    "The base names a layout of the same list under another digest than its own manifest",
-    "wrong-base",
-    _spaced_base,
-    "route-of-two-from-nothing",
-    ["TD-RTE-002"],
-    held=None,
-)
-
-
-def _replaced_base() -> Builder:
+def replaced_base() -> Builder:
     """Manifest 0 is another state's by now, and the state held is the one that 1 starts from."""
     builder = line(walk(2))
-    other = Builder()
-    other.full(0, little(5))
-    for name, data in other.objects.items():
-        builder.put(name, data)
+    builder.objects |= line([little(5)]).objects
     return builder
 
 
-rejected(
-    "base-that-is-held-but-not-its-manifests",
+def no_route(slug: str, title: str, error: str, edges: str, rules: str = "RTE-006") -> None:
+    """The manifest of version 1 cannot be used, and 2 is wanted."""
+    rejected(f"no-route-past-{slug}", f"The manifest on the way {title}", error, "route-of-three", edges, rules, to=2)
+
+
+def by_no_shortcut(slug: str, title: str, word: str) -> None:
+    """The only edge from nothing is a shortcut that does not count."""
+    title = f"The only edge from nothing is a shortcut that {title}"
+    chain = f"0 deleted -> 1, => 1 {word}"
+    rejected(slug, title, "missing", "route-by-a-full-shortcut-alone", chain, "RTE-006", held=None)
+
+
+def target(slug: str, title: str, error: str, word: str) -> None:
+    """A full shortcut leads to version 1, whose manifest cannot be used."""
+    title = f"The target's own manifest {title}, so that no shortcut to it counts, and its error is reported"
+    chain = f"0 -> 1 {word}, => 1"
+    twin = "route-by-manifest-or-full-shortcut"
+    rejected(f"target-whose-manifest-{slug}", title, error, twin, chain, "RTE-005", verify=True)
+
+
+# fmt: off
+# -- the cheapest fails first ------------------------------------------------------------------------------------------
+routes.read("route-two-ways", "Two ways from version 0 to 1, of which the manifest's has fewer bytes",
+    "RTE-001", "0 -> 1: 2000, 0 => 1: 2500")
+routes.read("route-two-ways-shortcut-first", "Two ways from version 0 to 1, of which the shortcut's has fewer bytes",
+    "RTE-001", "0 -> 1: 2000, 0 => 1: 1900")
+routes.read("route-full-shortcut-after-the-delta", "A full shortcut to version 1 that has more bytes than the delta",
+    "RTE-001", "0 -> 1: 2000, => 1: 2500")
+routes.read("route-of-two-edges-and-a-skip-delta", "Two deltas, and a skip delta that has more bytes",
+    "RTE-001", "0 -> 1: 1800 -> 2: 1800, 0 => 2: 4000", to=2)
+routes.read("route-of-two", "A full version and a delta", "RTE-001", "0 -> 1", level="reader-core")
+routes.read("route-of-two-from-nothing", "A full version and a delta, with nothing held",
+    "RTE-001", "0 -> 1", held=None, level="reader-core")
+
+first_error("missing", "The pack of the cheapest edge is gone, that of the other is altered",
+    "missing", "route-two-ways", "0 -> 1: 2000 gone, 0 => 1: 2500 altered")
+first_error("integrity", "The pack of the cheapest edge is altered, that of the other is gone",
+    "integrity", "route-two-ways", "0 -> 1: 2000 altered, 0 => 1: 2500 gone")
+first_error("the-shortcuts",
+    "The pack of the shortcut, which is the cheapest edge, is altered, and that of the manifest is gone",
+    "integrity", "route-two-ways-shortcut-first", "0 -> 1: 2000 gone, 0 => 1: 1900 altered")
+first_error("of-the-edge-from-held",
+    "The delta from the state held lost its pack, the full shortcut, which costs more, has an altered one",
+    "missing", "route-full-shortcut-after-the-delta", "0 -> 1: 2000 gone, => 1: 2500 altered")
+first_error("of-the-full-shortcut",
+    "With nothing held the full shortcut is the cheapest, and is altered; the delta lost its pack",
+    "integrity", "route-full-shortcut-after-the-delta", "0 -> 1: 2000 gone, => 1: 2100 altered", held=None)
+first_error("a-feature", "The cheapest edge lists an unknown feature, the pack of the other is gone",
+    "unsupported", "route-two-ways", "0 -> 1: 2000 strided, 0 => 1: 2500 gone")
+first_error("not-a-feature",
+    "The pack of the cheapest edge is gone, the other, which costs more, lists an unknown feature",
+    "missing", "route-two-ways-shortcut-first", "0 -> 1: 2000 strided, 0 => 1: 1900 gone")
+first_error("wrong-base",
+    "The cheapest edge starts from another fingerprint than its base has, the pack of the other is gone",
+    "wrong-base", "route-two-ways", "0 -> 1: 2000 wrong-base, 0 => 1: 2500 gone")
+first_error("not-of-a-shortcut-that-disagrees",
+    "A shortcut to another fingerprint than the version's does not count, and its error is not reported",
+    "integrity", "route-of-two", "0 -> 1 altered, => 1 empty elsewhere",
+    rules="RTE-005 MAN-025", verify=blamed("conflict", shortcut_name(1, None)))
+first_error("not-of-a-shortcut-that-cannot-be-read",
+    "A shortcut that is no JSON was part of no route, and its error is not reported", "integrity",
+    "route-of-two", uncounted("0 -> 1 altered, => 1 empty", text=lambda data: data[1:]), rules="RTE-005")
+first_error("of-the-edge-in-the-middle",
+    "The first of two edges lost its pack, and the skip delta has an altered one", "missing",
+    "route-of-two-edges-and-a-skip-delta", "0 -> 1: 1800 gone -> 2: 1800, 0 => 2: 4000 altered", to=2)
+
+# -- bases that disagree -----------------------------------------------------------------------------------------------
+rejected("base-of-another-fingerprint-rebuilt",
+    "The base has another fingerprint than its own manifest, with nothing held",
+    "wrong-base", "route-of-two-from-nothing", "0 -> 1 wrong-base", "RTE-002", held=None, verify=True)
+rejected("base-of-another-fingerprint-held",
+    "The base has another fingerprint than its own manifest, with the true base held",
+    "wrong-base", "route-of-two", "0 -> 1 wrong-base", "RTE-002", verify=True)
+rejected("base-of-another-layout-digest",
+    "The base names a layout of the same list under another digest than its own manifest",
+    "wrong-base", "route-of-two-from-nothing", spaced_base, "RTE-002", held=None)
+rejected("base-that-is-held-but-not-its-manifests",
     "The delta starts from the state held, and the base's own manifest has another fingerprint",
-    "wrong-base",
-    _replaced_base,
-    "route-of-two",
-    ["TD-RTE-002"],
-    verify=[{"error": ["wrong-base"], "object": [manifest_name(1)]}],
-)
+    "wrong-base", "route-of-two", replaced_base, "RTE-002", verify=blamed("wrong-base", manifest_name(1)))
+
+# -- no route ----------------------------------------------------------------------------------------------------------
+routes.read("route-of-three", "A full version and two deltas", "RTE-001", "0 -> 1 -> 2", to=2, level="reader-core")
+no_route("a-manifest-that-is-no-json", "is no JSON, so that no route reaches the target",
+    "missing", "0 -> 1 torn -> 2")
+no_route("a-manifest-of-a-later-format", "is of a later format, so that no route reaches the target",
+    "missing", "0 -> 1 later -> 2")
+no_route("a-manifest-of-another-chain", "names another chain, so that no route reaches the target",
+    "missing", "0 -> 1 foreign -> 2")
+no_route("a-manifest-that-is-gone", "is gone, so that no route reaches the target",
+    "missing", "0 -> 1 deleted -> 2", "RTE-006 RTE-003")
+no_route("an-unknown-feature", "lists an unknown feature, which counts as the error of a route that was chosen",
+    "unsupported", "0 -> 1 strided -> 2", "RTE-005 MAN-004")
+
+routes.read("route-by-a-full-shortcut-alone", "The base's manifest is gone, and a full shortcut is the only way",
+    "RTE-001", "0 deleted -> 1, => 1", held=None)
+by_no_shortcut("no-route-by-a-shortcut-that-disagrees", "disagrees with the version's fingerprint", "elsewhere")
+by_no_shortcut("no-route-by-a-shortcut-that-cannot-be-read", "is no JSON", "torn")
+by_no_shortcut("no-route-by-a-shortcut-that-is-of-another-chain", "names another chain", "foreign")
+
+routes.read("route-by-manifest-or-full-shortcut", "A version with a full shortcut beside its manifest",
+    "RTE-001", "0 -> 1, => 1")
+target("is-no-json", "is no JSON", "malformed", "torn")
+target("is-of-a-later-format", "is of a later format", "unsupported", "later")
+target("is-of-another-chain", "names another chain", "conflict", "foreign")
+
+# -- shortcuts make no version -----------------------------------------------------------------------------------------
+rejected("shortcut-to-a-version-that-is-gone", "The target's manifest is gone, and a shortcut to it is still there",
+    "missing", "route-by-manifest-or-full-shortcut", "0 -> 1 deleted, => 1", "MAN-024 OBJ-008")
+routes.read("route-around-a-version-that-is-gone",
+    "A version on the way has lost its manifest, and a skip delta does without it",
+    "RTE-003", "0 -> 1 deleted -> 2, 0 => 1, 0 => 2", to=2, verify=None)
+rejected("route-through-a-version-that-is-gone",
+    "A version on the way has lost its manifest, and a shortcut to it makes no version of it",
+    "missing", "route-around-a-version-that-is-gone", "0 -> 1 deleted -> 2, 0 => 1", "RTE-003 MAN-024", to=2)

@@ -1,127 +1,62 @@
-"""Shortcuts: their names against their contents, and against their versions (SPEC.md section 4.10)."""
+"""Shortcuts that disagree with their names or with their versions (SPEC.md section 4.10)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from generate.builder import Builder, nothing
+from generate.builder import Builder, identity, nothing
+from generate.edits import Area, members_of, two_versions
 from generate.model import FOREIGN
-from generate.spoiled import bad, good
-from generate.standard import flipped, setting, without
-
-AREA = "shortcuts"
+from generate.standard import flipped
 
 
-_bad = partial(bad, AREA)
-_good = partial(good, AREA)
+def tagged(how: Callable[[dict[str, Any]], Any] = nothing) -> Builder:
+    """A second encoding of version 1's own edge, under a tag."""
+    builder = two_versions()
+    builder.delta(1, builder.models[1], 0, shortcut="a", coding={"positions": "bitmap"}, hook=how)
+    return builder
 
 
-def _unseen(slug: str, rule: str, title: str, error: str, after: Callable[[Builder], Any], **more: Any) -> None:
-    _bad(slug, rule, title, error, after, role="verifier", **more)
+def full(
+    how: Callable[[dict[str, Any]], Any] = nothing, layout_end: bytes = b"", pack: Callable[[bytes], bytes] = identity
+) -> Builder:
+    """A shortcut from nothing to version 1; with `layout_end` its layout has other bytes than the version's."""
+    builder = two_versions()
+    layout = builder.layout(builder.models[1], text=lambda data: data + layout_end)
+    document = builder.full(1, builder.models[1], shortcut="", layout=layout, hook=how)
+    builder.change(document["packs"][0]["path"], pack)
+    return builder
 
 
-def _shortcut(how: Callable[[dict[str, Any]], Any], base: int | None = 0) -> Callable[[Builder], None]:
-    """A shortcut from version 0 or from nothing to version 1, spoiled."""
+edge = Area("shortcuts", members_of("how", build=tagged), "shortcut-with-a-tag", {"role": "verifier"})
+whole = Area("shortcuts", full, "shortcut-full", {"role": "verifier"})
+edge("shortcut-with-a-tag", "OBJ-005", "Another encoding of a version's own edge, with a tag").good(role="reader")
+whole("shortcut-full", "OBJ-005", "A shortcut from nothing to a version").good(role="reader")
 
-    def after(builder: Builder) -> None:
-        if base is None:
-            builder.full(1, builder.models[1], shortcut="", hook=how)
-        else:
-            builder.delta(1, builder.models[1], base, shortcut="a", coding={"positions": "bitmap"}, hook=how)
+# -- faults that only a verifier has to find: a reader needs no shortcut -----------------------------------------------
 
-    return after
-
-
-for _slug, _base, _title in (
-    ("shortcut-with-a-tag", 0, "Another encoding of a version's own edge, with a tag"),
-    ("shortcut-full", None, "A shortcut from nothing to a version"),
-):
-    _good(_slug, ["TD-OBJ-005"], _title, _shortcut(nothing, _base))
-for _slug, _rule, _error, _title, _how, _base in (
-    (
-        "shortcut-of-another-version",
-        "TD-OBJ-005",
-        "malformed",
-        "A shortcut whose version is not that of its name",
-        setting(version=2),
-        0,
-    ),
-    (
-        "shortcut-of-another-base",
-        "TD-OBJ-005",
-        "malformed",
-        "A shortcut with a base under a name that says `full`",
-        lambda d: d.update(base={"version": 0, "layout": d["layout"], "fingerprint": d["fingerprint"]}),
-        None,
-    ),
-    (
-        "shortcut-without-the-base-of-its-name",
-        "TD-OBJ-005",
-        "malformed",
-        "A shortcut whose base is null under a name that says 0",
-        setting(base=None),
-        0,
-    ),
-    (
-        "shortcut-of-a-foreign-chain",
-        "TD-OBJ-011",
-        "conflict",
-        "A shortcut that names another chain than `chain.json`",
-        setting(chain=FOREIGN),
-        0,
-    ),
-    (
-        "shortcut-with-another-fingerprint",
-        "TD-MAN-025",
-        "conflict",
-        "A shortcut whose fingerprint is not that of its version's manifest",
-        setting(fingerprint="0123456789abcdef"),
-        0,
-    ),
-    (
-        "shortcut-with-another-layout",
-        "TD-MAN-025",
-        "conflict",
-        "A shortcut whose layout is not that of its version's manifest, although the lists are equal",
-        None,
-        None,
-    ),
-    ("shortcut-without-packs", "TD-JSN-011", "malformed", "A shortcut without `packs`", without("packs"), 0),
-    ("shortcut-of-format-2", "TD-VER-002", "unsupported", "A shortcut of format 2.0", setting(tensordelta="2.0"), 0),
-):
-    _unseen(
-        _slug,
-        _rule,
-        _title,
-        _error,
-        _shortcut(_how, _base) if _how else lambda b: _same_layout(b),
-        twin="shortcut-full" if _base is None else "shortcut-with-a-tag",
-    )
-
-
-def _same_layout(builder: Builder) -> None:
-    """The shortcut's layout has other bytes; all else is right for it."""
-    layout = builder.layout(builder.models[1], text=lambda data: data + b" ")
-    builder.full(1, builder.models[1], shortcut="", layout=layout)
-
-
-_unseen(
-    "shortcut-with-an-altered-pack",
-    "TD-ERR-003",
-    "A shortcut that no cheap route uses names a pack that was altered",
-    "integrity",
-    lambda b: _altered_shortcut(b),
-    twin="shortcut-full",
+edge("shortcut-of-another-version", "OBJ-005", "A shortcut whose version is not that of its name").bad(version=2)
+edge("shortcut-without-the-base-of-its-name", "OBJ-005", "A shortcut whose base is null under a name that says 0").bad(
+    base=None
 )
+edge("shortcut-of-a-foreign-chain", "OBJ-011", "A shortcut that names another chain than `chain.json`").bad(
+    "conflict", members={"chain": FOREIGN}
+)
+edge(
+    "shortcut-with-another-fingerprint", "MAN-025", "A shortcut whose fingerprint is not that of its version's manifest"
+).bad("conflict", fingerprint="0123456789abcdef")
+edge("shortcut-without-packs", "JSN-011", "A shortcut without `packs`").bad(drop="packs")
+edge("shortcut-of-format-2", "VER-002", "A shortcut of format 2.0").bad("unsupported", tensordelta="2.0")
 
-
-def _altered_shortcut(builder: Builder) -> None:
-    _shortcut(nothing, None)(builder)
-    pack = next(name for name in builder.objects if name.startswith("packs/") and name not in _packs(builder))
-    builder.change(pack, flipped(-1))
-
-
-def _packs(builder: Builder) -> list[str]:
-    return [name for version in builder.manifests for name in builder.pack_names(version)]
+whole("shortcut-of-another-base", "OBJ-005", "A shortcut with a base under a name that says `full`").bad(
+    how=lambda d: d.update(base={"version": 0, "layout": d["layout"], "fingerprint": d["fingerprint"]})
+)
+whole(
+    "shortcut-with-another-layout",
+    "MAN-025",
+    "A shortcut whose layout is not that of its version's manifest, although the lists are equal",
+).bad("conflict", layout_end=b" ")
+whole(
+    "shortcut-with-an-altered-pack", "ERR-003", "A shortcut that no cheap route uses names a pack that was altered"
+).bad("integrity", pack=flipped(-1))

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from generate.builder import Builder, of_chunks
-from generate.codecs import delta_chunks
+from generate.builder import Builder
+from generate.graph import graph
 from generate.model import Model, Random, stepped, tensor, weights
 from generate.pair import moved, one
 from generate.scenes import line, move, walk
-from generate.writing import ERRORS, Desk, base, large, share, write
+from generate.writing import ERRORS, Desk, Script, base, large, share, write
 
 CONFIG = b'{"model_type": "tiny"}'
-
-# -- shortcuts ---------------------------------------------------------------------------------------------------------
 
 SHORTCUT = "MAN-026 MAN-027 MAN-008 WRT-004"
 
 
-def shortcuts(desk: Desk, states: list[Model], *edges: tuple[int | None, int], **members: Any) -> None:
-    desk.line(*states)
-    for start, to in edges:
-        desk.shortcut(start, to, **members)
+def shortcut(slug: str, title: str, rules: str, script: Script, **how: Any) -> None:
+    write(f"shortcut-{slug}", title, rules, script, needs=("shortcut",), **how)
+
+
+def edges(states: list[Model], *asked: tuple[int | None, int], **members: Any) -> Script:
+    """These states, and a shortcut for each of these edges."""
+    return lambda desk: [desk.line(*states), *(desk.shortcut(start, to, **members) for start, to in asked)]
 
 
 def there_and_back() -> list[Model]:
@@ -38,103 +40,11 @@ def retyped() -> list[Model]:
     return [first, second, {**first, "b": tensor("I16", (2,), [5, 7])}, second]
 
 
-write(
-    "shortcut-over-two-versions",
-    "A shortcut leads over two versions",
-    SHORTCUT,
-    lambda desk: shortcuts(desk, walk(4, 51), (0, 2), (1, 3)),
-    needs=("shortcut",),
-)
-write(
-    "shortcut-from-nothing",
-    "A shortcut leads from nothing to the newest version, and one to an older version",
-    SHORTCUT,
-    lambda desk: shortcuts(desk, walk(3, 52), (None, 2), (None, 1)),
-    needs=("shortcut",),
-)
-write(
-    "shortcut-of-a-delta-s-own-edge",
-    "A shortcut with a tag repeats the edge of a version's own manifest",
-    f"{SHORTCUT} OBJ-002",
-    lambda desk: shortcuts(desk, walk(2, 53), (0, 1), tag="again"),
-    needs=("shortcut",),
-)
-write(
-    "shortcut-over-words-that-return",
-    "Of the words that changed between the ends of a shortcut some are again what they were",
-    f"{SHORTCUT} WRT-007 VAL-004",
-    lambda desk: shortcuts(desk, there_and_back(), (0, 2)),
-    needs=("shortcut",),
-)
-write(
-    "shortcut-between-equal-states",
-    "A shortcut leads between two versions of one state",
-    f"{SHORTCUT} WRT-007",
-    lambda desk: shortcuts(desk, [base(), share(0.05), base()], (0, 2)),
-    needs=("shortcut",),
-)
-write(
-    "shortcut-over-other-layouts",
-    "Shortcuts between layouts that differ, and between equal ones with another between them",
-    f"{SHORTCUT} CHK-018",
-    lambda desk: shortcuts(desk, retyped(), (0, 2), (1, 3), (0, 3), (None, 3)),
-    needs=("shortcut",),
-)
-write(
-    "shortcut-in-exponent-order",
-    "A shortcut in order exponent, beside one of the same edge in order natural",
-    f"{SHORTCUT} VER-004",
-    lambda desk: [
-        desk.line(*(weights_after(step) for step in range(3))),
-        desk.shortcut(0, 2, order="exponent", tag="exp"),
-        desk.shortcut(0, 2, tag="nat"),
-    ],
-    needs=("shortcut",),
-    level="writer-exponent",
-)
-
-
-def weights_after(step: int) -> Model:
-    state: Model = {"w": weights(Random("weights"), (20, 30))}
-    for number in range(step):
-        state = stepped(Random(f"weights/{number}"), state, 0.2)
-    return state
-
-
-write(
-    "shortcut-of-another-writer-s-chain",
-    "Shortcuts are added to a chain of another writer",
-    SHORTCUT,
-    lambda desk: [desk.shortcut(0, 3), desk.shortcut(None, 3, tag="full")],
-    chain=lambda: line(walk(4, 54)),
-    needs=("shortcut",),
-)
-write(
-    "shortcut-again",
-    "A shortcut is asked for twice: the first one stays as it is",
-    "WRT-005 OBJ-003 MAN-028",
-    lambda desk: shortcuts(desk, walk(3, 55), (0, 2), (0, 2)),
-    needs=("shortcut",),
-)
-for slug, title, edge, errors in (
-    ("to-no-version", "A shortcut is to lead to a version that does not exist", (0, 7), ["missing"]),
-    ("from-no-version", "A shortcut is to lead from a version that does not exist", (1, 4), ["missing"]),
-    ("backwards", "A shortcut is to lead to an older version", (2, 0), list(ERRORS)),
-    ("to-itself", "A shortcut is to lead from a version to itself", (2, 2), list(ERRORS)),
-):
-    write(
-        f"shortcut-{slug}",
-        title,
-        "MAN-026 ERR-004" if "no-version" in slug else "WRT-004 ERR-004",
-        lambda desk, edge=edge, errors=errors: [
-            desk.publish(walk(3, 56)[0], 0),
-            desk.publish(walk(3, 56)[1], 2),
-            desk.publish(walk(3, 56)[2], 4),
-            desk.shortcut(*edge, error=errors),
-        ],
-        twin="shortcut-over-two-versions",
-        needs=("shortcut",),
-    )
+def three_weights() -> list[Model]:
+    states: list[Model] = [{"w": weights(Random("weights"), (20, 30))}]
+    for number in range(2):
+        states.append(stepped(Random(f"weights/{number}"), states[-1], 0.2))
+    return states
 
 
 def other_layout_text() -> Builder:
@@ -146,46 +56,24 @@ def other_layout_text() -> Builder:
     return builder
 
 
-write(
-    "shortcut-after-another-layout-text",
-    "A shortcut leads to a version whose layout another writer has written with other bytes",
-    SHORTCUT,
-    lambda desk: [desk.shortcut(0, 2), desk.shortcut(None, 2)],
-    chain=other_layout_text,
-    needs=("shortcut",),
-)
+def refused(slug: str, title: str, rules: str, start: int, to: int, *errors: str) -> None:
+    """A shortcut between versions of a chain that has 0, 2 and 4."""
 
+    def script(desk: Desk) -> None:
+        for version, state in zip((0, 2, 4), walk(3, 56), strict=True):
+            desk.publish(state, version)
+        desk.shortcut(start, to, error=errors or ERRORS)
 
-def disagreeing() -> Builder:
-    """A shortcut of another writer, between the same versions and with another fingerprint."""
-    builder = line(walk(3, 57))
-    states = walk(4, 57)
-    chunks = delta_chunks(states[0], states[3])
-    builder.edge(2, states[3], [of_chunks(chunks, builder.layout(states[3]))], base=0, shortcut="")
-    return builder
+    shortcut(slug, title, rules, script, twin="shortcut-over-two-versions")
 
-
-write(
-    "shortcut-where-another-stands",
-    "A shortcut of another fingerprint stands under the name",
-    "WRT-006 OBJ-003 MAN-028",
-    lambda desk: desk.shortcut(0, 2, error="conflict"),
-    chain=disagreeing,
-    twin="shortcut-of-another-writer-s-chain",
-    needs=("shortcut",),
-)
-write(
-    "shortcut-killed",
-    "The writer is killed while it makes a shortcut: it is there as a whole or not at all",
-    "MAN-026 OBJ-012 STO-005",
-    lambda desk: [desk.line(large(0), large(1), large(2)), desk.shortcut(0, 2, kill=6)],
-    needs=("shortcut",),
-    flags=("slow",),
-)
-
-# -- retention ---------------------------------------------------------------------------------------------------------
 
 COLLECT = "RET-001 RET-004 OBJ-003"
+
+
+def collect(
+    slug: str, title: str, rules: str, script: Script, needs: tuple[str, ...] = ("collect",), **how: Any
+) -> None:
+    write(f"collect-{slug}", title, rules, script, needs=needs, **how)
 
 
 def four_versions(desk: Desk) -> Desk:
@@ -195,124 +83,86 @@ def four_versions(desk: Desk) -> Desk:
     return desk
 
 
-write(
-    "collect-all-but-the-newest",
-    "The newest version is kept, and with it what its delta starts from",
-    COLLECT,
-    lambda desk: [four_versions(desk), desk.collect([3])],
-    needs=("collect",),
-)
-write(
-    "collect-around-one-in-the-middle",
-    "A version in the middle of the chain is kept, and a later one",
-    COLLECT,
-    lambda desk: [four_versions(desk), desk.collect([1, 3])],
-    needs=("collect",),
-)
-write(
-    "collect-nothing",
-    "All versions are kept",
-    COLLECT,
-    lambda desk: [four_versions(desk), desk.collect([0, 1, 2, 3])],
-    needs=("collect",),
-)
-write(
-    "collect-within-the-grace-period",
-    "All objects are young: no pack, layout, fingerprints object or file is deleted yet",
-    "RET-003 RET-001",
-    lambda desk: [four_versions(desk), desk.collect([3], grace=86400)],
-    needs=("collect",),
-)
-write(
-    "collect-another-writer-s-chain",
-    "A chain of another writer is collected, of which the newest version is reached over a shortcut as well",
-    COLLECT,
-    lambda desk: desk.collect([3]),
-    chain=lambda: squashed(),
-    needs=("collect",),
-)
-
-
 def squashed() -> Builder:
-    builder = line(walk(4, 62))
-    builder.full(3, builder.models[3], shortcut="squash")
-    builder.delta(3, builder.models[3], 1, shortcut="")
+    builder = graph("0 -> 1 -> 2 -> 3, => 3.squash, 1 => 3", seed=62)
     builder.put("notes.txt", b"mine\n")
     return builder
 
 
-write(
-    "collect-and-go-on",
-    "After a collection the chain goes on from the newest version",
-    f"{COLLECT} OBJ-014 RET-005 WRT-001",
-    lambda desk: [
-        four_versions(desk),
-        desk.collect([3]),
-        desk.publish(walk(5, 61)[4], 4, files={"config.json": b"0"}),
-        desk.publish(walk(1, 61)[0], 5),
-    ],
-    needs=("collect",),
-)
-write(
-    "collect-the-newest-and-go-on",
-    "The newest versions are not kept; their numbers are not given again",
-    "OBJ-014 RET-001",
-    lambda desk: [four_versions(desk), desk.collect([1]), desk.restart(), desk.publish(walk(5, 61)[4])],
-    needs=("collect",),
-)
-write(
-    "collect-after-a-shortcut",
-    "A full shortcut to the newest version is made, and everything before it collected",
-    COLLECT,
-    lambda desk: [desk.line(*walk(4, 63)), desk.shortcut(None, 3), desk.collect([3])],
-    needs=("collect", "shortcut"),
-)
-write(
-    "collect-killed",
-    "The collector is killed: manifests and shortcuts of dropped versions go before what they name",
-    "RET-002 RET-001 RET-004",
-    lambda desk: [
-        *(desk.publish(large(step), step, full=step == 3) for step in range(5)),
-        desk.collect([4], kill=8),
-    ],
-    needs=("collect",),
-    flags=("slow",),
-)
-
-# -- signatures --------------------------------------------------------------------------------------------------------
-
 #: The first secret key of RFC 8032, section 7.1.
 KEY = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
 
-write(
-    "sign-versions",
-    "A chain is signed from its first version on",
-    "SIG-009 WRT-004 VER-005",
-    lambda desk: desk.line(*walk(3, 71), key=KEY),
-    level="signed",
-    needs=("sign",),
-)
-write(
-    "sign-the-same-again",
-    "A version is published again, and its signature still fits",
-    "SIG-009 WRT-005",
-    lambda desk: [
-        desk.line(*walk(2, 72), key=KEY),
-        desk.restart(),
-        desk.publish(walk(2, 72)[1], 1, key=KEY),
-    ],
-    level="signed",
-    needs=("sign",),
-)
-write(
-    "sign-killed",
-    "The writer is killed while it publishes and signs: no signature stands there without its object",
+
+# fmt: off
+# -- shortcuts ---------------------------------------------------------------------------------------------------------
+shortcut("over-two-versions", "A shortcut leads over two versions", SHORTCUT, edges(walk(4, 51), (0, 2), (1, 3)))
+shortcut("from-nothing", "A shortcut leads from nothing to the newest version, and one to an older version",
+    SHORTCUT, edges(walk(3, 52), (None, 2), (None, 1)))
+shortcut("of-a-delta-s-own-edge", "A shortcut with a tag repeats the edge of a version's own manifest",
+    f"{SHORTCUT} OBJ-002", edges(walk(2, 53), (0, 1), tag="again"))
+shortcut("over-words-that-return",
+    "Of the words that changed between the ends of a shortcut some are again what they were",
+    f"{SHORTCUT} WRT-007 VAL-004", edges(there_and_back(), (0, 2)))
+shortcut("between-equal-states", "A shortcut leads between two versions of one state",
+    f"{SHORTCUT} WRT-007", edges([base(), share(0.05), base()], (0, 2)))
+shortcut("over-other-layouts",
+    "Shortcuts between layouts that differ, and between equal ones with another between them",
+    f"{SHORTCUT} CHK-018", edges(retyped(), (0, 2), (1, 3), (0, 3), (None, 3)))
+shortcut("in-exponent-order", "A shortcut in order exponent, beside one of the same edge in order natural",
+    f"{SHORTCUT} VER-004", lambda desk: desk.line(*three_weights())
+    .shortcut(0, 2, order="exponent", tag="exp").shortcut(0, 2, tag="nat"), level="writer-exponent")
+shortcut("of-another-writer-s-chain", "Shortcuts are added to a chain of another writer",
+    SHORTCUT, lambda desk: desk.shortcut(0, 3).shortcut(None, 3, tag="full"),
+    chain=partial(graph, "0 -> 1 -> 2 -> 3", seed=54))
+shortcut("again", "A shortcut is asked for twice: the first one stays as it is",
+    "WRT-005 OBJ-003 MAN-028", edges(walk(3, 55), (0, 2), (0, 2)))
+refused("to-no-version", "A shortcut is to lead to a version that does not exist", "MAN-026 ERR-004", 0, 7, "missing")
+refused("from-no-version", "A shortcut is to lead from a version that does not exist",
+    "MAN-026 ERR-004", 1, 4, "missing")
+refused("backwards", "A shortcut is to lead to an older version", "WRT-004 ERR-004", 2, 0)
+refused("to-itself", "A shortcut is to lead from a version to itself", "WRT-004 ERR-004", 2, 2)
+shortcut("after-another-layout-text",
+    "A shortcut leads to a version whose layout another writer has written with other bytes",
+    SHORTCUT, lambda desk: desk.shortcut(0, 2).shortcut(None, 2), chain=other_layout_text)
+shortcut("where-another-stands", "A shortcut of another fingerprint stands under the name",
+    "WRT-006 OBJ-003 MAN-028", lambda desk: desk.shortcut(0, 2, error="conflict"),
+    chain=partial(graph, "0 -> 1 -> 2, 0 => 2", seed=57, others={2: walk(4, 57)[3]}),
+    twin="shortcut-of-another-writer-s-chain")
+shortcut("killed", "The writer is killed while it makes a shortcut: it is there as a whole or not at all",
+    "MAN-026 OBJ-012 STO-005", lambda desk: desk.line(large(0), large(1), large(2)).shortcut(0, 2, kill=6),
+    flags=("slow",))
+
+# -- retention ---------------------------------------------------------------------------------------------------------
+collect("all-but-the-newest", "The newest version is kept, and with it what its delta starts from",
+    COLLECT, lambda desk: four_versions(desk).collect([3]))
+collect("around-one-in-the-middle", "A version in the middle of the chain is kept, and a later one",
+    COLLECT, lambda desk: four_versions(desk).collect([1, 3]))
+collect("nothing", "All versions are kept", COLLECT, lambda desk: four_versions(desk).collect([0, 1, 2, 3]))
+collect("within-the-grace-period",
+    "All objects are young: no pack, layout, fingerprints object or file is deleted yet",
+    "RET-003 RET-001", lambda desk: four_versions(desk).collect([3], grace=86400))
+collect("another-writer-s-chain",
+    "A chain of another writer is collected, of which the newest version is reached over a shortcut as well",
+    COLLECT, lambda desk: desk.collect([3]), chain=squashed)
+collect("and-go-on", "After a collection the chain goes on from the newest version",
+    f"{COLLECT} OBJ-014 RET-005 WRT-001", lambda desk: four_versions(desk).collect([3])
+    .publish(walk(5, 61)[4], 4, files={"config.json": b"0"}).publish(walk(1, 61)[0], 5))
+collect("the-newest-and-go-on", "The newest versions are not kept; their numbers are not given again",
+    "OBJ-014 RET-001", lambda desk: four_versions(desk).collect([1]).restart().publish(walk(5, 61)[4]))
+collect("after-a-shortcut", "A full shortcut to the newest version is made, and everything before it collected",
+    COLLECT, lambda desk: desk.line(*walk(4, 63)).shortcut(None, 3).collect([3]), needs=("collect", "shortcut"))
+collect("killed", "The collector is killed: manifests and shortcuts of dropped versions go before what they name",
+    "RET-002 RET-001 RET-004",
+    lambda desk: [*(desk.publish(large(step), step, full=step == 3) for step in range(5)), desk.collect([4], kill=8)],
+    flags=("slow",))
+
+# -- signatures --------------------------------------------------------------------------------------------------------
+write("sign-versions", "A chain is signed from its first version on",
+    "SIG-009 WRT-004 VER-005", lambda desk: desk.line(*walk(3, 71), key=KEY), level="signed", needs=("sign",))
+write("sign-the-same-again", "A version is published again, and its signature still fits", "SIG-009 WRT-005",
+    lambda desk: desk.line(*walk(2, 72), key=KEY).restart().publish(walk(2, 72)[1], 1, key=KEY),
+    level="signed", needs=("sign",))
+write("sign-killed", "The writer is killed while it publishes and signs: no signature stands there without its object",
     "SIG-009 OBJ-012 WRT-005",
-    lambda desk: [
-        desk.publish(large(0), 0, key=KEY),
-        desk.publish(large(1), 1, key=KEY, kill=8),
-    ],
-    level="signed",
-    needs=("sign",),
-    flags=("slow",),
-)
+    lambda desk: desk.publish(large(0), 0, key=KEY).publish(large(1), 1, key=KEY, kill=8),
+    level="signed", needs=("sign",), flags=("slow",))

@@ -1,4 +1,4 @@
-"""What chains may hold beside chunks: plain packs, files, unknown fields, what is at a limit."""
+"""What chains may hold besides chunks: plain packs, files, unknown fields, what is at a limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 from generate.builder import Builder, dumps, of_chunks, of_plain
 from generate.codecs import chunk_for, delta_chunks, full_chunks
 from generate.good import good, unclean
+from generate.graph import graph
 from generate.model import CHAIN, Model, Random, fit, ordered, random_tensor, small, stepped, tensor, weights
+from generate.scenes import small_walk
 
 
 @good
@@ -18,106 +20,77 @@ def plain() -> Builder:
     model = small(rng) | {"e.none": tensor("F32", (0, 4)), "f.none": tensor("U8", (0,)), "g": tensor("F64", (), 7)}
     one = {name: model[name] for name in ("b.bias", "a.weight")} | {"unwanted": random_tensor(rng, "I64", (3,))}
     two = {name: model[name] for name in ("f.none", "d.mask", "e.none", "c.ids", "g")}
-    names = {"one": "model-00001-of-00002.safetensors", "two": "model-00002-of-00002.safetensors"}
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    metadata = {"format": "pt", "tensordelta": "means nothing here"}
     packs = [
-        of_plain(
-            one, model, metadata={"format": "pt", "tensordelta": "means nothing here"}, fields={"name": names["one"]}
-        ),
-        of_plain(two, model, pad=b"", fields={"name": names["two"], "sources": ["ftp://nowhere/two", "no scheme"]}),
+        of_plain(one, model, metadata=metadata, fields={"name": names[0]}),
+        of_plain(two, model, pad=b"", fields={"name": names[1], "sources": ["ftp://nowhere/two", "no scheme"]}),
     ]
-    index = {name: names["one" if name in one else "two"] for name in model}
-    files = [builder.file("model.safetensors.index.json", dumps({"metadata": {}, "weight_map": index}))]
-    builder.edge(0, model, packs, files=files)
+    index = dumps({"metadata": {}, "weight_map": {name: names[name not in one] for name in model}})
+    builder.edge(0, model, packs, files=[builder.file("model.safetensors.index.json", index)])
     after = stepped(rng, model, 0.2, ["c.ids", "a.weight"]) | {"b.bias": weights(rng, (24,), "F32")}
-    plain_part = of_plain(
-        {"x": tensor("U8", (1,), 9), "b.bias": after["b.bias"]}, after, fields={"name": "sub/b.safetensors"}
-    )
+    shard = {"x": tensor("U8", (1,), 9), "b.bias": after["b.bias"]}
+    part = of_plain(shard, after, fields={"name": "sub/b.safetensors"})
     chunks = [chunk_for(model, after, name) for name in ("a.weight", "c.ids")]
-    builder.edge(1, after, [plain_part, of_chunks(chunks, builder.layout(after))], base=0)
-    nothing = of_plain({"e.none": model["e.none"]}, after)  # a pack with not one word
+    builder.edge(1, after, [part, of_chunks(chunks, builder.layout(after))], base=0)
+    nothing = of_plain({"e.none": model["e.none"]}, after)  # a pack without words
     builder.edge(2, after, [nothing], base=1)
     reshaped = {**after, "a.weight": weights(rng, (4, 4)), "h": weights(rng, (6,))}
-    held = of_plain({"h": reshaped["h"], "a.weight": reshaped["a.weight"]}, reshaped)
-    builder.edge(3, reshaped, [held], base=2)
+    builder.edge(3, reshaped, [of_plain({name: reshaped[name] for name in ("h", "a.weight")}, reshaped)], base=2)
     return builder
 
 
 @unclean
 def plain_with_sources() -> Builder:
     """The own manifest's pack lies only at a source; a shortcut has the bytes."""
-    rng = Random(8)
     builder = Builder()
-    model = small(rng)
+    model, after = small_walk(2, 8)
     source = {"path": None, "sources": ["hf://org/model@0123abcd/model.safetensors"], "name": "model.safetensors"}
     builder.edge(0, model, [of_plain(model, model, stored=False, fields=source)])
     builder.full(0, model, shortcut="")
-    builder.delta(1, stepped(rng, model), 0)
+    builder.delta(1, after, 0)
     return builder
 
 
 @good
 def files() -> Builder:
-    rng = Random(9)
     builder = Builder()
-    model = small(rng)
+    states = small_walk(3, 9)
     config = builder.file("config.json", b'{"model_type": "tiny"}')
-    deep = builder.file("onnx/sub.d/tokenizer_config.json", b"{}")
-    builder.full(0, model, files=[config, deep])
-    after = stepped(rng, model)
-    empty = builder.file("empty.txt", b"")
+    builder.full(0, states[0], files=[config, builder.file("onnx/sub.d/tokenizer_config.json", b"{}")])
     other = {**builder.file("Config.json", b"[]"), "path": "files/any/path-at.all"}
     builder.put(other["path"], b"[]")
-    builder.delta(1, after, 0, files=[empty, other])
-    builder.delta(2, stepped(rng, after), 1)
+    builder.delta(1, states[1], 0, files=[builder.file("empty.txt", b""), other])
+    builder.delta(2, states[2], 1)
     return builder
 
 
 @good
 def no_tensor_fingerprints() -> Builder:
-    rng = Random(10)
-    builder = Builder()
-    model = small(rng)
-    builder.full(0, model, fingerprints=False)
-    for version in range(1, 4):
-        model = stepped(rng, model)
-        builder.delta(version, model, version - 1, fingerprints=version == 3)
-    return builder
+    without = {edge: {"fingerprints": False} for edge in ("0", "0 -> 1", "1 -> 2")}
+    return graph("0 -> 1 -> 2 -> 3", small_walk(4, 10), at=without)
 
 
 @good
 def empty_deltas_and_gaps() -> Builder:
     """Versions 3, 4, 1000, 999999999999; deltas that change nothing; a version that goes back."""
-    rng = Random(11)
-    builder = Builder()
-    model = small(rng)
-    builder.full(3, model)
-    builder.delta(4, model, 3)
-    after = stepped(rng, model)
-    builder.delta(1000, after, 4)
-    builder.delta(1001, after, 1000)
-    builder.delta(999_999_999_999, model, 1001)
-    return builder
+    model, after = small_walk(2, 11)
+    states = {3: model, 4: model, 1000: after, 1001: after, 999_999_999_999: model}
+    return graph("3 -> 4 -> 1000 -> 1001 -> 999999999999", states)
 
 
 @good
 def empty_state() -> Builder:
     """No tensors; then some; then none."""
-    rng = Random(12)
-    builder = Builder()
-    builder.full(0, {})
-    model = small(rng)
-    builder.delta(1, model, 0)
-    builder.delta(2, {}, 1)
-    builder.full(3, {name: tensor(each.dtype, each.shape) for name, each in model.items()})
-    return builder
+    model = small(Random(12))
+    return graph("0 -> 1 -> 2, 3", [{}, model, {}, fit({}, model)])
 
 
 @good
 def later_minor() -> Builder:
     """Format 1.7, unknown fields with any number, white space, escapes, other orders of members, noncharacters."""
-    rng = Random(13)
     builder = Builder(minor="1.7", chain=lambda each: each.update({"ﬀ": [1.5e3, None, {"x": -0.0}]}))
-    model = small(rng)
+    model, after, last = small_walk(3, 13)
     odd = b'"unknown":[-0,1.0,1e999,123456789012345678901234567890,"\\ud83d\\ude00\\uffff",{"a":{"a":1}}],'
     layout = builder.layout(
         model,
@@ -137,9 +110,8 @@ def later_minor() -> Builder:
         document["annotations"] = {"": "", "\ufdd0": "\uffff é", "step": "420"}
 
     base = fit({}, model)
-    chunks = [chunk_for(base, model, name, positions="all", values="replace") for name in ordered(model)]
     full = of_chunks(
-        chunks,
+        [chunk_for(base, model, name, positions="all", values="replace") for name in ordered(model)],
         layout,
         table=table,
         header=lambda head: head["__metadata__"].update({"format": "pt"}),
@@ -147,22 +119,16 @@ def later_minor() -> Builder:
         pad=b"\n \t\r" * 3,
         fields={"name": "../any string at all", "sources": [], "future": {"a": 1.5}},
     )
-    deep = b'"deep":' + b"[" * 15 + b"]" * 15 + b","
+
+    def text(data: bytes) -> bytes:
+        deep = b'"deep":' + b"[" * 15 + b"]" * 15 + b","
+        return data.replace(b"{", b"{" + odd + deep, 1).replace(b'"version"', b'"\\u0076ersion"')
+
     features = ["exponent-order", "exponent-order"]
-    builder.edge(
-        0,
-        model,
-        [full],
-        layout=layout,
-        features=features,
-        hook=turn,
-        text=lambda data: data.replace(b"{", b"{" + odd + deep, 1).replace(b'"version"', b'"\\u0076ersion"'),
-    )
-    after = stepped(rng, model)
+    builder.edge(0, model, [full], layout=layout, features=features, hook=turn, text=text)
     again = builder.layout(after)  # the same list in other bytes
     assert again != layout
     builder.edge(1, after, [of_chunks(delta_chunks(model, after), again)], base=0, layout=again)
-    last = stepped(rng, after)
     builder.edge(2, last, [of_chunks(delta_chunks(after, last), layout)], base=1, layout=layout)
     builder.put("latest.json", b'{"tensordelta":"1.1","chain":"' + CHAIN.encode() + b'","version":2,"x":1e9}')
     return builder
@@ -187,7 +153,7 @@ def at_the_limits() -> Builder:
     after = stepped(rng, model)
     tail = of_chunks(delta_chunks(model, after), layout, fields={"path": "packs/x/y.z", "name": ""})
     builder.edge(1, after, [tail], base=0, annotations={"k" * 4096: ""})
-    builder.edge(2, model, [of_chunks(delta_chunks(after, model), layout)], base=1)
+    builder.delta(2, model, 1)
     return builder
 
 
@@ -195,13 +161,8 @@ def at_the_limits() -> Builder:
 def shared_objects() -> Builder:
     """One pack named by two manifests; a state that comes back; `replace` on other bases."""
     rng = Random(19)
-    builder = Builder()
     model = small(rng)
-    builder.full(0, model)
     after = stepped(rng, model, 0.2, ["a.weight"])
-    builder.delta(1, after, 0)
-    builder.delta(2, model, 1)
-    builder.delta(3, after, 2)
+    builder = graph("0 -> 1 -> 2 -> 3, 4", [model, after, model, after, model])
     assert builder.pack_names(1) == builder.pack_names(3)
-    builder.full(4, model)
     return builder

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from generate.builder import Builder, of_chunks
-from generate.codecs import chunk, chunk_for, full_chunks
+from generate.codecs import Chunk, chunk, chunk_for, full_chunks
 from generate.frames import frame, zstd
 from generate.good import GOOD, Good, good
-from generate.model import (
-    DTYPES,
-    Model,
-    Random,
-    Tensor,
-    changed,
-    fit,
-    ordered,
-    random_tensor,
-    small,
-    stepped,
-    tensor,
-    weights,
-    word_bits,
-)
+from generate.model import DTYPES, Model, Random, changed, fit, ordered, random_tensor, small, stepped, tensor, weights
 
 COMBINATIONS: list[dict[str, Any]] = [
     {"order": order, "positions": positions, "shift": shift, "values": values}
@@ -34,6 +21,7 @@ COMBINATIONS: list[dict[str, Any]] = [
     for values in ("step", "replace")
     if order == "natural" or (positions != "all" and values == "step")
 ]
+EXPONENT = ["exponent-order"]
 
 
 def combination_name(coding: Mapping[str, Any]) -> str:
@@ -41,58 +29,55 @@ def combination_name(coding: Mapping[str, Any]) -> str:
     return f"combination-{coding['order']}-{coding['positions']}{shift}-{coding['values']}"
 
 
-def _combination(coding: Mapping[str, Any]) -> Callable[[], Builder]:
+def combination(coding: Mapping[str, Any]) -> Builder:
     """Every word width, uncompressed and compressed; then a full version of the same coding where it can be one."""
-
-    def build() -> Builder:
-        rng = Random(1)
-        model: Model = {
-            "f8": random_tensor(rng, "F8_E4M3", (11, 30)),
-            "bf16": weights(rng, (3, 300)),
-            "f32": weights(rng, (301,), "F32"),
-            "f64": random_tensor(rng, "F64", (43,)),
+    rng = Random(1)
+    model: Model = {
+        "f8": random_tensor(rng, "F8_E4M3", (11, 30)),
+        "bf16": weights(rng, (3, 300)),
+        "f32": weights(rng, (301,), "F32"),
+        "f64": random_tensor(rng, "F64", (43,)),
+    }
+    builder = Builder()
+    builder.full(0, model)
+    features = EXPONENT if coding["order"] == "exponent" else []
+    everywhere = coding["positions"] == "all" and coding["values"] == "step"
+    for version, compression in ((1, "none"), (2, "zstd")):
+        model = {
+            name: each._replace(words=each.words + each.words.dtype.type(version * 77 + 1))
+            if everywhere
+            else changed(rng, each, 0.2)
+            for name, each in model.items()
         }
-        builder = Builder()
-        builder.full(0, model)
-        features = ["exponent-order"] if coding["order"] == "exponent" else []
-        for version, compression in ((1, "none"), (2, "zstd")):
-            everywhere = coding["positions"] == "all" and coding["values"] == "step"
-            model = {
-                name: Tensor(each.dtype, each.shape, each.words + each.words.dtype.type(version * 77 + 1))
-                if everywhere
-                else changed(rng, each, 0.2)
-                for name, each in model.items()
-            }
-            builder.delta(version, model, version - 1, coding={**coding, "compression": compression}, features=features)
-        nonzero = {name: tensor(each.dtype, each.shape, each.words | 1) for name, each in model.items()}
-        chunks = [chunk_for(fit({}, nonzero), nonzero, name, **coding, compression="zstd") for name in ordered(nonzero)]
-        builder.edge(3, nonzero, [of_chunks(chunks, builder.layout(nonzero))], features=features)
-        return builder
-
-    return build
+        builder.delta(version, model, version - 1, coding={**coding, "compression": compression}, features=features)
+    nonzero = {name: tensor(each.dtype, each.shape, each.words | 1) for name, each in model.items()}
+    chunks = [chunk_for(fit({}, nonzero), nonzero, name, **coding, compression="zstd") for name in ordered(nonzero)]
+    builder.edge(3, nonzero, [of_chunks(chunks, builder.layout(nonzero))], features=features)
+    return builder
 
 
-GOOD += [Good(combination_name(coding), _combination(coding)) for coding in COMBINATIONS]
+GOOD += [Good(combination_name(coding), partial(combination, coding)) for coding in COMBINATIONS]
+
+
+def add(builder: Builder, version: int, model: Model, chunks: list[Chunk], base: int | None, **how: Any) -> None:
+    """A version of these chunks, in one pack."""
+    builder.edge(version, model, [of_chunks(chunks, builder.layout(model))], base=base, **how)
 
 
 @good
 def dtypes() -> Builder:
     """Every dtype: full, natural steps, exponent steps where there is an exponent, replaced words."""
     rng = Random(2)
-    model = {f"t.{dtype.lower()}": random_tensor(rng, dtype, (3, 8)) for dtype in DTYPES}
+    states = [{f"t.{dtype.lower()}": random_tensor(rng, dtype, (3, 8)) for dtype in DTYPES}]
+    for share in (0.3, 0.3, 0.5):
+        states.append(stepped(rng, states[-1], share))
     builder = Builder()
-    builder.full(0, model)
-    after = stepped(rng, model, 0.3)
-    builder.delta(1, after, 0, coding={"shift": 4})
-    model, after = after, stepped(rng, after, 0.3)
-    layout = builder.layout(after)
-    chunks = [
-        chunk_for(model, after, name, order="exponent" if DTYPES[after[name].dtype][1] else "natural")
-        for name in ordered(after)
-    ]
-    builder.edge(2, after, [of_chunks(chunks, layout)], base=1, features=["exponent-order"])
-    model, after = after, stepped(rng, after, 0.5)
-    builder.delta(3, after, 2, coding={"positions": "bitmap", "values": "replace", "compression": "zstd"})
+    builder.full(0, states[0])
+    builder.delta(1, states[1], 0, coding={"shift": 4})
+    orders = {name: "exponent" if DTYPES[each.dtype][1] else "natural" for name, each in states[2].items()}
+    chunks = [chunk_for(states[1], states[2], name, order=orders[name]) for name in ordered(states[2])]
+    add(builder, 2, states[2], chunks, 1, features=EXPONENT)
+    builder.delta(3, states[3], 2, coding={"positions": "bitmap", "values": "replace", "compression": "zstd"})
     return builder
 
 
@@ -108,22 +93,16 @@ def packs() -> Builder:
     builder.edge(0, model, [of_chunks(chunks[i::3], layout) for i in range(3)])
     after = stepped(rng, model, 0.05)
     w = [f"layers.{i}.w" for i in range(6)]
-    b = [f"layers.{i}.b" for i in range(6)]
     first = [
         chunk(model, after, [(w[3], 100, 430), (w[4], 0, 200), (w[4], 200, 300)], shift=4),
         chunk(model, after, [(w[0], 0, 400), (w[1], 0, 410), (w[2], 0, 420), (w[3], 0, 100)], order="exponent"),
     ]
     second = [
-        chunk(model, after, [(name, 0, 17) for name in b], positions="bitmap"),
+        chunk(model, after, [(f"layers.{i}.b", 0, 17) for i in range(6)], positions="bitmap"),
         chunk(model, after, [(w[4], 300, 440), (w[5], 0, 450)], values="replace", compression="zstd"),
     ]
-    builder.edge(
-        1,
-        after,
-        [of_chunks(first, layout, reverse=True), of_chunks(second, layout)],
-        base=0,
-        features=["exponent-order"],
-    )
+    packs = [of_chunks(first, layout, reverse=True), of_chunks(second, layout)]
+    builder.edge(1, after, packs, base=0, features=EXPONENT)
     return builder
 
 
@@ -135,21 +114,16 @@ def fitted_tensors_in_exponent_order() -> Builder:
     model: Model = {"a": weights(rng, (60,)), "b": weights(rng, (50,))}
     builder.full(0, model)
     after = {**stepped(rng, model, 0.3), "c": changed(rng, tensor("BF16", (40,)), 0.4)}
-    chunks = [
-        chunk(fit(model, after), after, [("a", 5, 55), ("b", 0, 50), ("c", 0, 40)], order="exponent", limit=limit)
-        for limit in (1, 100, 121, 255, 256)
-    ]
-    layout = builder.layout(after)
-    rest = chunk(fit(model, after), after, [("a", 0, 5), ("a", 55, 60)], restate=[0], values="replace")
-    for version, each in enumerate(chunks, start=1):
-        builder.edge(version, after, [of_chunks([each, rest], layout)], base=0, features=["exponent-order"])
-    special = tensor(
-        "BF16", (12,), [0, 0x8000, 1, 0x807F, 0x7F80, 0xFF80, 0x7FC1, 0xFFFF, 0x3F80, 0xBF80, 0x80, 0x7F7F]
-    )
-    both = {"s": special}
-    builder.full(9, both)
-    moved = {"s": Tensor("BF16", (12,), special.words + np.uint16(1))}
-    builder.delta(10, moved, 9, coding={"order": "exponent", "limit": 255}, features=["exponent-order"])
+    base = fit(model, after)
+    rest = chunk(base, after, [("a", 0, 5), ("a", 55, 60)], restate=[0], values="replace")
+    for version, limit in enumerate((1, 100, 121, 255, 256), start=1):
+        mixed = chunk(base, after, [("a", 5, 55), ("b", 0, 50), ("c", 0, 40)], order="exponent", limit=limit)
+        add(builder, version, after, [mixed, rest], 0, features=EXPONENT)
+    words = [0, 0x8000, 1, 0x807F, 0x7F80, 0xFF80, 0x7FC1, 0xFFFF, 0x3F80, 0xBF80, 0x80, 0x7F7F]
+    special = tensor("BF16", (12,), words)
+    builder.full(9, {"s": special})
+    moved = {"s": special._replace(words=special.words + np.uint16(1))}
+    builder.delta(10, moved, 9, coding={"order": "exponent", "limit": 255}, features=EXPONENT)
     return builder
 
 
@@ -167,19 +141,10 @@ def scalars_and_zero_sizes() -> Builder:
     }
     builder.full(0, model)
     builder.delta(1, stepped(rng, model), 0)
-    builder.delta(2, stepped(rng, builder.models[1]), 1, coding={"positions": "bitmap"})
-    both = of_chunks(
-        [
-            chunk(
-                builder.models[2],
-                (after := stepped(rng, builder.models[2], 1, ["one"])),
-                [("one", 0, 1)],
-                order="exponent",
-            )
-        ],
-        builder.layout(after),
-    )
-    builder.edge(3, after, [both], base=2, features=["exponent-order"])
+    second = stepped(rng, builder.models[1])
+    builder.delta(2, second, 1, coding={"positions": "bitmap"})
+    third = stepped(rng, second, 1, ["one"])
+    add(builder, 3, third, [chunk(second, third, [("one", 0, 1)], order="exponent")], 2, features=EXPONENT)
     return builder
 
 
@@ -191,18 +156,16 @@ def restated_words() -> Builder:
     model = small(rng)
     builder.full(0, model)
     after = stepped(rng, model)
-    layout = builder.layout(after)
     chunks = [
         chunk_for(model, after, "a.weight", values="replace", restate=range(0, 320, 3)),
         chunk_for(model, after, "b.bias", values="replace", positions="all"),
         chunk_for(model, after, "c.ids", values="replace", positions="bitmap", restate=range(5)),
         chunk_for(model, after, "d.mask", values="replace", shift=8, restate=range(13)),
     ]
-    builder.edge(1, after, [of_chunks(chunks, layout)], base=0)
-    same = [chunk_for(after, after, "a.weight", values="replace", positions="all")]
-    builder.edge(2, after, [of_chunks(same, layout)], base=1)
-    zeros = [chunk_for(fit({}, model), fit({}, model), "b.bias", values="replace", restate=[3])]
-    builder.edge(3, fit({}, model), [of_chunks(zeros, layout)])
+    add(builder, 1, after, chunks, 0)
+    add(builder, 2, after, [chunk_for(after, after, "a.weight", values="replace", positions="all")], 1)
+    zero = fit({}, model)
+    add(builder, 3, zero, [chunk_for(zero, zero, "b.bias", values="replace", restate=[3])], None)
     return builder
 
 
@@ -210,15 +173,15 @@ def restated_words() -> Builder:
 def extreme_steps() -> Builder:
     """Steps at the ends of their range, over every boundary of words and lanes."""
     builder = Builder()
-    edges = {}
-    after = {}
+    edges: Model = {}
+    after: Model = {}
     for dtype in ("U8", "U16", "U32", "U64", "BF16", "F32", "F64", "F8_E5M2"):
-        w = word_bits(dtype)
+        w = DTYPES[dtype][0]
         starts = [0, 1, (1 << w) - 1, 1 << (w - 1), (1 << (w - 1)) - 1, 0xFF % (1 << w), (1 << w) - 2]
         steps = [1, -1, 2, -2, 3, -3, 1 << (w - 1), (1 << (w - 1)) - 1, (1 << (w - 1)) + 1, 0x80, -0x80]
-        pairs = [(a, (a + d) % (1 << w)) for a in starts for d in steps]
-        edges[f"x.{dtype}"] = tensor(dtype, (len(pairs),), [a for a, _ in pairs])
-        after[f"x.{dtype}"] = tensor(dtype, (len(pairs),), [b for _, b in pairs])
+        pairs = [(start, (start + step) % (1 << w)) for start in starts for step in steps]
+        edges[f"x.{dtype}"] = tensor(dtype, (len(pairs),), [old for old, _ in pairs])
+        after[f"x.{dtype}"] = tensor(dtype, (len(pairs),), [new for _, new in pairs])
     builder.full(0, edges)
     builder.delta(1, after, 0, coding={"positions": "all"})
     builder.delta(2, edges, 1, coding={"compression": "zstd"})
@@ -226,7 +189,7 @@ def extreme_steps() -> Builder:
     names = [name for name in ordered(after) if DTYPES[after[name].dtype][1]]
     mixed = {name: edges[name] if name in names else after[name] for name in after}
     chunks = [chunk_for(after, mixed, name, order="exponent", shift=4) for name in names]
-    builder.edge(4, mixed, [of_chunks(chunks, builder.layout(mixed))], base=3, features=["exponent-order"])
+    add(builder, 4, mixed, chunks, 3, features=EXPONENT)
     return builder
 
 
@@ -236,38 +199,22 @@ def sparse_and_long() -> Builder:
     rng = Random(16)
     builder = Builder()
     count = 270_000
-    words = rng.words(16, count)
-    model: Model = {"long": tensor("BF16", (count,), words), "u64": random_tensor(rng, "U64", (17_000,))}
+    model: Model = {"long": random_tensor(rng, "BF16", (count,)), "u64": random_tensor(rng, "U64", (17_000,))}
     model["u8"] = random_tensor(rng, "U8", (66_000,))
     builder.full(0, model)
     for version, shift in ((1, 0), (2, 4), (3, 8)):
+        base, model = model, {name: each._replace(words=each.words.copy()) for name, each in model.items()}
         gaps = [g * (1 << shift) + low for g in (0, 254, 255, 256, 509, 510, 511) for low in {0, (1 << shift) - 1}]
         places = [at for at in np.cumsum([gap + 1 for gap in gaps]) - 1 if at < count - 1]
-        moved = words.copy()
-        moved[[*places, count - 1]] += np.uint16(version)
-        words = moved
-        u64 = model["u64"].words.copy()
-        u64[[0, 16_383, 16_384, 16_999]] += np.uint64(1 << 48)
-        u8 = model["u8"].words.copy()
-        u8[[65_535, 65_536, 65_999]] += np.uint8(1)
-        model = {
-            "long": tensor("BF16", (count,), words),
-            "u64": tensor("U64", (17_000,), u64),
-            "u8": tensor("U8", (66_000,), u8),
-        }
+        model["long"].words[[*places, count - 1]] += np.uint16(version)
+        model["u64"].words[[0, 16_383, 16_384, 16_999]] += np.uint64(1 << 48)
+        model["u8"].words[[65_535, 65_536, 65_999]] += np.uint8(1)
         if version < 3:
-            builder.delta(
-                version, model, version - 1, coding={"shift": shift, "compression": "zstd" if shift else "none"}
-            )
-            continue
-        base, n = builder.models[2], count
-        parts = [
-            chunk(base, model, [("long", 0, 70_000), ("long", 70_001, n)], shift=8),
-            chunk(base, model, [("u64", 16_384, 17_000)], shift=8),
-            chunk(base, model, [("u64", 0, 16_384)], shift=8),
-            chunk(base, model, [("u8", 65_000, 66_000)], shift=8),
-        ]
-        builder.edge(3, model, [of_chunks(parts, builder.layout(model))], base=2)
+            coding = {"shift": shift, "compression": "zstd" if shift else "none"}
+            builder.delta(version, model, version - 1, coding=coding)
+    slices = [[("long", 0, 70_000), ("long", 70_001, count)], [("u64", 16_384, 17_000)], [("u64", 0, 16_384)]]
+    slices.append([("u8", 65_000, 66_000)])
+    add(builder, 3, model, [chunk(base, model, each, shift=8) for each in slices], 2)
     return builder
 
 
@@ -285,22 +232,20 @@ def frames() -> Builder:
         return frame(content, blocks=parts)
 
     def runs(content: bytes) -> bytes:
-        runs = [(1, content[i : i + 1], 1) for i in range(len(content))]
-        return frame(content, blocks=[*runs, (0, b"", 0)])
+        return frame(content, blocks=[*((1, content[i : i + 1], 1) for i in range(len(content))), (0, b"", 0)])
 
     kinds: list[Callable[[bytes], bytes]] = [
         zstd,
         frame,
         blocks,
         runs,
-        lambda content: frame(content, size_bytes=8),
-        lambda content: frame(content, size_bytes=4),
-        lambda content: frame(content, unused=1),
-        lambda content: frame(content, window=0, size_bytes=4),
-        lambda content: frame(content, window=17 << 3, size_bytes=8),  # 2^27 bytes, the widest window
+        partial(frame, size_bytes=8),
+        partial(frame, size_bytes=4),
+        partial(frame, unused=1),
+        partial(frame, window=0, size_bytes=4),
+        partial(frame, window=17 << 3, size_bytes=8),  # 2^27 bytes, the widest window
     ]
     for version, kind in enumerate(kinds, start=1):
-        after = stepped(rng, model, 0.5)
+        after = stepped(rng, builder.models[version - 1], 0.5)
         builder.delta(version, after, version - 1, coding={"compression": "zstd", "frames": kind})
-        model = after
     return builder

@@ -1,7 +1,7 @@
 """The judge of writers: reads every object of a chain as it lies there, and says which rules its writer broke.
 
-Written from SPEC.md alone: a slow, obvious reader (modules `faults` to `chain`), and the requirements of Writers on top
-of it (`violations` to `step`).
+The objects are read by the small reader (`tensordelta_conformance.small_reader`); here stand the requirements of
+Writers.
 
     violations = judge(root, before=snapshot, published={0: state}, request=request, answer=answer)
 """
@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .case import Case, as_state, requested_state
+from ..small_reader.documents import manifest_name
+from ..small_reader.fingerprint import state_fingerprint
+from ..small_reader.rejection import Rejection
+from ..small_reader.state import State, Tensor
+from .case import Case, TensorLike, as_state, requested_state
 from .chain import Chain
 from .edges import check_edges
-from .faults import Fault
-from .fingerprint import state_fingerprint
-from .manifest import manifest_name
-from .model import State, Tensor, TensorLike
 from .pins import check_pins
 from .retention import check_retention
 from .snapshot import Folder, Snapshot
@@ -26,7 +26,7 @@ from .step import check_step
 from .stored import check_stored
 from .violations import PROTOCOL, Violation
 
-__all__ = ["PROTOCOL", "Fault", "Snapshot", "State", "Tensor", "TensorLike", "Violation", "judge", "read_version"]
+__all__ = ["PROTOCOL", "Snapshot", "State", "Tensor", "TensorLike", "Violation", "judge", "read_version"]
 
 
 def read_version(root: Path, version: int) -> State:
@@ -35,7 +35,7 @@ def read_version(root: Path, version: int) -> State:
     It is read over the version's own manifest; over a shortcut where that cannot be.
 
     Raises:
-        Fault: why a Reader has to reject the version's own manifest.
+        Rejection: why a Reader has to reject the version's own manifest.
     """
     return Chain(Folder(root)).version(version)
 
@@ -44,7 +44,7 @@ def judge(
     root: Path,
     *,
     before: Snapshot | None = None,
-    published: Mapping[int, Mapping[str, TensorLike]] | None = None,
+    published: Mapping[int, Mapping[str, Tensor | TensorLike]] | None = None,
     request: Mapping[str, Any] | None = None,
     answer: Mapping[str, Any] | None = None,
     between: Sequence[Snapshot] = (),
@@ -86,7 +86,7 @@ def _forget_others(case: Case) -> None:
             continue
         try:
             fingerprint = case.chain.manifest(name).fingerprint
-        except Fault:
+        except Rejection:
             continue  # it is gone, or was never any good
         if fingerprint != state_fingerprint(case.published[version]):
             del case.published[version]

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from ..small_reader.packs import read_tensors
+from ..small_reader.rejection import Rejection
+from ..small_reader.state import State, Tensor
 from .chain import Chain
-from .container import read_tensors
-from .faults import Fault
-from .model import State, Tensor, TensorLike
 from .snapshot import KINDS, Folder, Snapshot, kind_of
 from .violations import Findings
+
+
+class TensorLike(Protocol):
+    """A tensor as other programs hold it: its bytes as safetensors stores them."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def data(self) -> bytes: ...
 
 
 @dataclass
@@ -73,7 +84,7 @@ class Case:
         return sorted(set(self.now.versions()) - set(self.before.versions()))
 
 
-def as_state(state: Mapping[str, TensorLike]) -> State:
+def as_state(state: Mapping[str, Tensor | TensorLike]) -> State:
     """A state as this package holds it."""
     return {
         name: tensor if isinstance(tensor, Tensor) else Tensor.of(tensor.dtype, tensor.shape, tensor.data)
@@ -88,5 +99,5 @@ def requested_state(request: Mapping[str, Any]) -> State | None:
         return None
     try:
         return read_tensors(Path(path).read_bytes())
-    except Fault:
+    except Rejection:
         return None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
+from ..small_reader.documents import manifest_name, parse_pin
+from ..small_reader.rejection import Rejection
 from .case import Case
-from .documents import parse_chain, parse_pin
-from .faults import Fault
-from .manifest import manifest_name
 
 
 def check_pins(case: Case) -> None:
@@ -29,14 +28,14 @@ def pinned(case: Case) -> dict[int, str]:
     A pin that has not expired by now had not when the step was done.
     """
     try:
-        own = parse_chain(case.chain.get("chain.json", "TD-OBJ-009"))
-    except Fault:
+        own = case.chain.id()
+    except Rejection:
         return {}  # pins of which chain are meant cannot be told; that chain.json is gone is told elsewhere
     found = {}
     for name, data in case.before.pins.items():
         try:
             chain, version, seconds = parse_pin(data)
-        except Fault:
+        except Rejection:
             continue
         age = time.time() - case.before.objects[name].modified / 1e9
         if chain == own and (seconds is None or age < seconds):
@@ -44,12 +43,12 @@ def pinned(case: Case) -> dict[int, str]:
     return found
 
 
-def _broken(case: Case) -> dict[str, Fault]:
+def _broken(case: Case) -> dict[str, Rejection]:
     """The pins that break a rule, by name."""
     found = {}
     for name, data in sorted(case.before.pins.items()):
         try:
             parse_pin(data)
-        except Fault as fault:
+        except Rejection as fault:
             found[name] = fault
     return found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from ..small_reader.documents import Manifest, manifest_name
+from ..small_reader.rejection import Rejection
 from .case import Case
-from .faults import Fault
-from .manifest import Manifest, manifest_name
 from .pins import pinned
 from .snapshot import BY_DIGEST, CHANGEABLE, Snapshot, is_temporary, kind_of
 from .violations import PROTOCOL
@@ -50,7 +50,7 @@ def _manifests(case: Case, names: list[str]) -> dict[str, Manifest]:
     for name in names:
         try:
             found[name] = case.chain.manifest(name)
-        except Fault:
+        except Rejection:
             continue  # it names nothing that can be told
     return found
 
@@ -89,7 +89,7 @@ def _check_routes(case: Case) -> None:
             continue
         try:
             state = case.chain.version(version)
-        except Fault as fault:
+        except Rejection as fault:
             case.findings.add("TD-RET-001", name, f"no route leads to it any more: {fault} ({fault.object})")
             continue
         published = case.published.get(version)

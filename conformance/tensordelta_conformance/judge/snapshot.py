@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .manifest import MANIFEST_NAME, SHORTCUT_NAME
+from ..small_reader.documents import MANIFEST_NAME, SHORTCUT_NAME
 
 _EDGE = rf"{MANIFEST_NAME.pattern}|{SHORTCUT_NAME.pattern}"
 KINDS = {
@@ -61,6 +61,18 @@ class Folder(Mapping[str, bytes]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._files
+
+    def names(self, prefix: str) -> list[str]:
+        """The names of the objects whose names begin with a prefix."""
+        return [name for name in self._files if name.startswith(prefix)]
+
+    def size(self, name: str) -> int | None:
+        """The size of an object; None if it does not exist."""
+        return self._files[name].stat().st_size if name in self._files else None
+
+    def read(self, name: str) -> bytes:
+        """The bytes of an object."""
+        return self[name]
 
     def stamp(self, name: str) -> Stamp:
         """What an object is now."""

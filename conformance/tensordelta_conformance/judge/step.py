@@ -6,13 +6,12 @@ import base64
 import hashlib
 from pathlib import Path
 
+from ..small_reader.documents import Manifest, manifest_name, parse_signature
+from ..small_reader.fingerprint import state_fingerprint
+from ..small_reader.rejection import Rejection
+from ..small_reader.state import DTYPES, layout_of
 from . import ed25519
 from .case import Case, requested_state
-from .documents import parse_signature
-from .faults import Fault
-from .fingerprint import state_fingerprint
-from .manifest import Manifest, manifest_name
-from .model import DTYPES, layout_of
 from .retention import check_kept
 from .violations import PROTOCOL
 
@@ -53,8 +52,8 @@ def _check_publish(case: Case) -> None:
         case.findings.add(PROTOCOL, manifest_name(other), "nobody asked for this version")
     try:
         manifest = case.chain.manifest(name)
-    except Fault:
-        return  # told where edges are read
+    except Rejection:
+        return  # reported where edges are read
     if version in new or case.between:
         _check_request(case, name, manifest)
     else:
@@ -70,7 +69,7 @@ def _check_own_success(case: Case, name: str, manifest: Manifest) -> None:
     mine = (layout_of(state), state_fingerprint(state), _files_asked(case))
     try:
         layout = case.chain.layout(manifest.layout)
-    except Fault:
+    except Rejection:
         return  # it was there before
     if mine != (layout, manifest.fingerprint, _files_of(manifest)):
         case.findings.add("TD-WRT-006", name, "another state or other files were there, and the answer is ok")
@@ -88,7 +87,7 @@ def _check_request(case: Case, name: str, manifest: Manifest) -> None:
         case.findings.add(PROTOCOL, name, f"its annotations are {manifest.annotations}")
     if _files_of(manifest) != _files_asked(case):
         case.findings.add(PROTOCOL, name, f"its files are {sorted(_files_of(manifest))}")
-    _check_order(case, name)
+    _check_order(case, manifest)
     if "key" in case.request:
         for signed in (name, "chain.json"):
             if signed == name or signed not in case.before.objects:
@@ -102,29 +101,29 @@ def _check_race(case: Case, name: str, manifest: Manifest) -> None:
         return
     try:
         found = (case.chain.layout(manifest.layout), manifest.fingerprint)
-    except Fault:
-        return  # told where edges are read
+    except Rejection:
+        return  # reported where edges are read
     if found != (layout_of(state), state_fingerprint(state)):
         case.findings.add("TD-WRT-006", name, "another writer published another state, and the answer is ok")
 
 
-def _check_order(case: Case, name: str) -> None:
+def _check_order(case: Case, manifest: Manifest) -> None:
     """Order `natural` and `exponent` are asked for so that readers of a level are not surprised."""
     try:
-        found = case.chain.apply(name, case.chain.base_state(name))
-    except Fault:
-        return  # told where edges are read
-    orders = {chunk.order for chunk in found.chunks}
+        chunks = case.chain.decode(manifest, case.chain.base_state(manifest)).parts.chunks
+    except Rejection:
+        return  # reported where edges are read
+    orders = {chunk.order for chunk in chunks}
     asked = case.request.get("order", "natural")
     if asked == "natural" and "exponent" in orders:
-        case.findings.add(PROTOCOL, name, "order `exponent` was not asked for")
+        case.findings.add(PROTOCOL, manifest.name, "order `exponent` was not asked for")
     candidates = [
         chunk
-        for chunk in found.chunks
+        for chunk in chunks
         if DTYPES[chunk.dtype].mask and chunk.values == "step" and chunk.positions != "all" and chunk.changed >= 64
     ]
     if asked == "exponent" and candidates and "exponent" not in orders:
-        case.findings.add(PROTOCOL, name, "order `exponent` was asked for, and no chunk has it")
+        case.findings.add(PROTOCOL, manifest.name, "order `exponent` was asked for, and no chunk has it")
 
 
 def _check_signature(case: Case, name: str) -> None:
@@ -134,11 +133,11 @@ def _check_signature(case: Case, name: str) -> None:
         return
     try:
         _, signature = parse_signature(case.folder[object])
-    except Fault:
-        return  # told where objects are read
+    except Rejection:
+        return  # reported where objects are read
     public = ed25519.public_key(bytes.fromhex(case.request["key"]))
     if not ed25519.verify(public, case.folder[name], base64.b64decode(signature)):
-        case.findings.fault(Fault("untrusted", "TD-SIG-003", "the signature does not verify"), object)
+        case.findings.fault(Rejection("untrusted", "TD-SIG-003", "the signature does not verify"), object)
 
 
 def _check_shortcut(case: Case) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..small_reader.documents import manifest_name, parse_chain, parse_latest, parse_layout, parse_signature
+from ..small_reader.fields import parse_json
+from ..small_reader.packs import open_chunk_file, split_file
+from ..small_reader.rejection import Rejection
 from .case import Case
-from .container import padding, read_chunk_file
-from .documents import parse_chain, parse_latest, parse_layout, parse_signature
-from .faults import Fault
-from .ijson import parse_json
-from .manifest import manifest_name
 from .snapshot import BY_DIGEST, CHANGEABLE, is_temporary, kind_of
 
 
@@ -75,7 +74,7 @@ def _wrong_digest(case: Case, name: str) -> None:
 def _check_document(case: Case, name: str, parse: Callable[[str, bytes], object]) -> None:
     try:
         parse(name, case.folder[name])
-    except Fault as fault:
+    except Rejection as fault:
         if fault.rule != "TD-LAY-008":  # a digest that differs is a wrong name, not a wrong layout
             case.findings.fault(fault, name)
 
@@ -84,8 +83,8 @@ def _check_format(case: Case, name: str, data: bytes) -> None:
     """TD-VER-005, of a document or a chunk table."""
     try:
         found = parse_json(data).get("tensordelta")
-    except Fault:
-        return  # told where the object is read
+    except Rejection:
+        return  # reported where the object is read
     if found != "1.0":
         case.findings.add("TD-VER-005", name, f'`tensordelta` is {found!r}, not "1.0"')
 
@@ -93,14 +92,15 @@ def _check_format(case: Case, name: str, data: bytes) -> None:
 def _check_pack(case: Case, name: str) -> None:
     data = case.folder[name]
     try:
-        spare = padding(data)
-    except Fault:
-        return  # told when the pack is read for a manifest
+        header, _ = split_file(data)
+    except Rejection:
+        return  # reported when the pack is read for a manifest
+    spare = header[header.rfind(b"}") + 1 :]
     if spare.strip(b" "):
         case.findings.add("TD-PCK-007", name, f"its header is padded with {sorted(set(spare))}")
     try:
-        table = read_chunk_file(data).table
-    except Fault:
+        table = open_chunk_file(data).table
+    except Rejection:
         return  # no chunk pack
     _check_format(case, name, table.encode())
 
@@ -112,10 +112,10 @@ def _check_hint(case: Case) -> None:
         try:
             chain, named = parse_latest(case.folder["latest.json"])
             own = parse_chain(case.folder["chain.json"])
-        except Fault:
-            return  # told above
+        except Rejection:
+            return  # reported above
         if chain != own and case.written("latest"):
-            case.findings.fault(Fault("conflict", "TD-OBJ-018", f"it names the chain {chain}"), "latest.json")
+            case.findings.fault(Rejection("conflict", "TD-OBJ-018", f"it names the chain {chain}"), "latest.json")
     versions = case.now.versions()
     if case.operation == "publish" and case.succeeded and versions and named != versions[-1]:
         message = f"it names {'nothing' if named is None else manifest_name(named)}, not version {versions[-1]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .faults import Fault
+from ..small_reader.rejection import Rejection
 
 PROTOCOL = "ADAPTER.md"
 """Stands in place of a requirement's id where an adapter does not do what the protocol asks."""
@@ -78,7 +78,7 @@ class Findings:
         if found not in self.violations:
             self.violations.append(found)
 
-    def fault(self, fault: Fault, object: str) -> None:
+    def fault(self, fault: Rejection, object: str) -> None:
         """Adds what a Reader rejects.
 
         Args:

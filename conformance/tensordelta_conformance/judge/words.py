@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .model import DTYPES, Words
+from ..small_reader.state import DTYPES, Words
 
 _MANTISSA_WITHOUT_INFINITY = ("F8_E4M3",)
 """Dtypes whose only NaN has all bits of exponent and mantissa set."""

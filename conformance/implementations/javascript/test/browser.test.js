@@ -3,15 +3,15 @@ import { test } from "node:test";
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { createServer } from "node:http";
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { verify } from "../src/index.js";
 import { FolderStore, nodeDigest } from "../src/node.js";
+import { casesOf } from "./vectors.js";
 
 const HERE = fileURLToPath(new URL("..", import.meta.url));
-const VECTORS = fileURLToPath(new URL("../../../vectors/", import.meta.url));
 const AREAS = ["chains", "frames", "order", "packs", "positions", "shortcuts", "values"];
 const TYPES = { html: "text/html", js: "text/javascript", json: "application/json" };
 
@@ -26,21 +26,22 @@ function browser() {
   return null;
 }
 
-/** Cases whose chain a verifier can judge without anything beside it. */
-function cases() {
+/** Cases whose chain a verifier can judge without anything beside it; their chains are written below a folder. */
+function cases(folder) {
   const found = [];
   for (const area of AREAS) {
-    for (const side of ["valid", "invalid"]) {
-      const slugs = existsSync(join(VECTORS, area, side)) ? readdirSync(join(VECTORS, area, side)) : [];
-      for (const slug of slugs) {
-        const folder = join(area, side, slug);
-        const { id, verify, needs, flags } = JSON.parse(readFileSync(join(VECTORS, folder, "case.json"), "utf8"));
+    for (const half of [`${area}/valid`, `${area}/invalid`]) {
+      for (const { id, verify, needs, flags, files } of casesOf(half)) {
         if (!verify || needs.length > 0 || flags.length > 0) continue;
-        const files = readdirSync(join(VECTORS, folder, "chain"), { recursive: true, withFileTypes: true });
-        const base = join(VECTORS, folder, "chain");
-        const names = files.filter((file) => file.isFile()).map((file) => join(file.parentPath ?? file.path, file.name).slice(base.length + 1));
+        const root = `/vectors/${half}/${id}/chain/`;
+        const names = [...files.keys()].filter((name) => name.startsWith("chain/")).map((name) => name.slice(6));
         if (names.length > 0 && names.every((name) => /^[\w./-]+$/.test(name))) {
-          found.push({ id, root: `/vectors/${folder}/chain/`, names, faults: verify.faults });
+          for (const name of names) {
+            const path = join(folder, root, name);
+            mkdirSync(dirname(path), { recursive: true });
+            writeFileSync(path, files.get(`chain/${name}`));
+          }
+          found.push({ id, root, names, faults: verify.faults });
         }
       }
     }
@@ -48,7 +49,7 @@ function cases() {
   return found;
 }
 
-function serve(work, done) {
+function serve(folder, work, done) {
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
     if (request.method === "POST") {
@@ -62,7 +63,7 @@ function serve(work, done) {
     }
     try {
       const body = pathname === "/work.json" ? JSON.stringify(work)
-        : readFileSync(pathname.startsWith("/vectors/") ? join(VECTORS, pathname.slice(9)) : join(HERE, pathname));
+        : readFileSync(join(pathname.startsWith("/vectors/") ? folder : HERE, pathname));
       response.setHeader("content-type", TYPES[pathname.split(".").pop()] ?? "application/octet-stream");
       response.end(body);
     } catch {
@@ -73,13 +74,13 @@ function serve(work, done) {
   return new Promise((ready) => server.listen(0, "127.0.0.1", () => ready(server)));
 }
 
-async function run(command, work) {
+async function run(command, folder, work) {
   const profile = mkdtempSync(join(tmpdir(), "tensordelta-browser-"));
   let child;
   let server;
   try {
     return await new Promise((resolve, reject) => {
-      serve(work, resolve).then((listening) => {
+      serve(folder, work, resolve).then((listening) => {
         server = listening;
         const address = `http://127.0.0.1:${server.address().port}/test/browser.html`;
         const options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", `--user-data-dir=${profile}`];
@@ -103,16 +104,18 @@ async function run(command, work) {
 }
 
 const command = browser();
-test("a browser verifies chains, and shows them on the page", { skip: command === null && "no Chromium here" }, async () => {
-  const all = cases();
+test("a browser verifies chains, and shows them on the page", { skip: command === null && "no Chromium here" }, async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), "tensordelta-vectors-"));
+  context.after(() => rmSync(folder, { recursive: true }));
+  const all = cases(folder);
   const good = all.find(({ id }) => id === "standard");
   const bad = all.find(({ root, faults }) => root.startsWith("/vectors/frames/invalid/") && faults.length === 1 && faults[0].error.length === 1);
   assert.ok(all.length > 300);
-  const result = await run(command, { chains: all, pages: [good, bad] });
+  const result = await run(command, folder, { chains: all, pages: [good, bad] });
   assert.equal(result.error, undefined);
   // What Node says is judged by the suite.
   for (const { id, root, faults } of all) {
-    const here = await verify(new FolderStore(join(VECTORS, root.slice(9))), { digest: nodeDigest });
+    const here = await verify(new FolderStore(join(folder, root)), { digest: nodeDigest });
     assert.deepEqual(result.faults[id], here.map(({ error, object }) => ({ error, object })), id);
     assert.equal(here.length === 0, faults.length === 0, id);
   }

@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"39f713d0a644253f04529421b9f51b9b08979d08295959c4f3990ee617f5139f","sig":"WNkVoU9Tvtw7p0NYMX4zKZhoKnxnLiKAlEMMUQM4rZF2l/PfEg0anjCcLqtw0hGdkbMElX8/Dp7p15gSWHvhDw=="}

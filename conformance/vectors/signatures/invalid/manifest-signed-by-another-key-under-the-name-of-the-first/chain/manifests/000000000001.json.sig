@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"I7C6vDsHzqN6d0IumsxnLpYnUFZd9eHWPCoRXAnkBBpxyDWp/JOp9wgXl0tINg5wIiOtK46lqFM+rz8UpmprAA=="}

@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"39f713d0a644253f04529421b9f51b9b08979d08295959c4f3990ee617f5139f","sig":"wX1BVjXs9IK8zJquq3j+vcqBZTdWljB+cnQPHKInnTwyQGQ/YbMpj//Cpp0u0EXdN5JMBvWShDJRIwiVyzA1Dw=="}

@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"EOhpdul5PIxEqsSeeCXlM5mF/4581Q5+GvB6H/fL+gkAyqCRzEwlrmLvXx4Zuq4er81g3F/CaIFQxYn79k4iDg=="}

@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"XFXYwiMa6lD5hdGeNg8y9oHW2f6OYHbDqt1RAaCqyWGOMjM/Uiwb+CDCKf6U2a58ZX76RH0VN6fMOdXaxFNqCA=="}

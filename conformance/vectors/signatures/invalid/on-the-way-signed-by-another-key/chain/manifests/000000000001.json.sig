@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"39f713d0a644253f04529421b9f51b9b08979d08295959c4f3990ee617f5139f","sig":"I7C6vDsHzqN6d0IumsxnLpYnUFZd9eHWPCoRXAnkBBpxyDWp/JOp9wgXl0tINg5wIiOtK46lqFM+rz8UpmprAA=="}

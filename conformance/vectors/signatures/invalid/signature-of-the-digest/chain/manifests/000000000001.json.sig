@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"a+dI8Qnt9UyE5cU9JsyoCz1K52t8o5+lgw2QpPfN6ADJZ9KZUkh5VDZIhiNls8mbQ3DExm022fAHgFCuwb/EAQ=="}

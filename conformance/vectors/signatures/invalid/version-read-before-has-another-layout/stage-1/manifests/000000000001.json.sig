@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"B2u4ZIY2ZnSGQsXfIk6X/hZk2qWbLRLwvcvHD/7GRvo5ltKSxezyA2fzb83z6VrYKXnUvPvg5gK2PxlfhLAYBQ=="}

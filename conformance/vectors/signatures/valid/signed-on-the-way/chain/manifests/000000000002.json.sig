@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"xSv03d74h5rBd3b+hGzd+hxFCAu+W2k9ITQ5W+510bvsidF2JrD7Lz6xbikpkHX3R6GpVdgCXndfuNEUHd4DDw=="}

@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"FRpkNq+6keCBzRW0vhKywoX4nw8eA5Ibfb5nbmntKX0k2OtqRo7cSq4nXZcoPxVDRk6ZI8rKJwbMqc76UqHtAg=="}

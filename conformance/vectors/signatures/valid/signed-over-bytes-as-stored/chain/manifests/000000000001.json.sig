@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"YjCOXQi9lzK4uXLrz+W8LKNi0EStEUhGYjrppa8VqVQ3F2sOSPkSg3+VS2B94aHqgGn+nIzxI1zx169d5shuDw=="}

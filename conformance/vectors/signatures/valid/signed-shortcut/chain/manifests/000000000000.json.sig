@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"bVQiKozc2UkXB3+YjB++cStC5jgpW6E5Li2dwmjdjyCAgyWzcNVtQDqZwJliYdmTjy6cmy2d/XaBnQ2lZAF6Dg=="}

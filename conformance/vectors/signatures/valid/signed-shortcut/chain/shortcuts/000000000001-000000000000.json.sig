@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"vkA4cgX/4t22ZlCHJE86Ffv19ahzVW5dGuHF6a0U/kqaN9r0F3LzrA1uw6SutdTw57U+hksLIwBGtyjDkI/IDQ=="}

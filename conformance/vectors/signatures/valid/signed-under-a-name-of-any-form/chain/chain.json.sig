@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"trainer é 1","sig":"264fnSNSVAgNct4ongDSJ+c4bVkWz22+fjzE+65mBntbl2oRg9KUEzHqq2LqkDVNhdWU13gsGRGqflxWpYCNCA==","colour":[1000.0]}

@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"trainer é 1","sig":"EOhpdul5PIxEqsSeeCXlM5mF/4581Q5+GvB6H/fL+gkAyqCRzEwlrmLvXx4Zuq4er81g3F/CaIFQxYn79k4iDg==","colour":[1000.0]}

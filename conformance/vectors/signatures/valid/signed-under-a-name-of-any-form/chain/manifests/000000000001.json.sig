@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"trainer é 1","sig":"XFXYwiMa6lD5hdGeNg8y9oHW2f6OYHbDqt1RAaCqyWGOMjM/Uiwb+CDCKf6U2a58ZX76RH0VN6fMOdXaxFNqCA==","colour":[1000.0]}

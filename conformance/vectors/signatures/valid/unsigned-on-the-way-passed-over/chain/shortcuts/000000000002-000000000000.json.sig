@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"taSkVxkIQk2h3qX/xLYyII+98aiF9kmhsXJ0viIQB3LktmuuhopBwdc9apsW57Cam5lPbOJ6RBJ3tu0M42UZBg=="}

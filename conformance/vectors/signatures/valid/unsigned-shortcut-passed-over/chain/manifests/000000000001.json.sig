@@ -1,1 +1,0 @@
-{"tensordelta":"1.0","keyid":"21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9","sig":"kt9axARxm1jHllHUGjVw2OEKuBsgb55UHbvhOgNmEyflfGna5RmcBMYCp40KvvSXbyvEJqzzNmEMsYSDTacBDA=="}
