@@ -1,0 +1,109 @@
+"""Arrays as users hold them: numpy's, or tensors of a framework, which are seen as arrays over the same memory.
+
+A framework's own module of this package translates its tensors; it is imported when the first of them comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Modules that translate, by the package that a tensor's class belongs to.
+_ADAPTERS = {"torch": "tensordelta.torch"}
+
+
+class Adapter(Protocol):
+    """What a framework's module offers."""
+
+    def as_array(self, tensor: Any, /) -> NDArray[Any]:
+        """A tensor as an array, over the same memory where that is possible, else a copy."""
+
+    def from_array(self, array: NDArray[Any], /) -> Any:
+        """An array as a tensor over the same memory."""
+
+    def packed(self, tensor: Any, /) -> str | None:
+        """The name of a tensor's packed dtype, of which the array has bytes."""
+
+    def mirror(self, tensor: Any, /) -> Mirror | None:
+        """How to read and write a tensor whose array is a copy; None where the array is its memory."""
+
+
+class Mirror(Protocol):
+    """A tensor whose words are held as a copy: on another device, or not contiguous. Words are unsigned integers."""
+
+    def read(self, where: slice | NDArray[np.int64], /) -> NDArray[Any]:
+        """Words of the tensor, flat."""
+
+    def write(self, where: slice | NDArray[np.int64], words: NDArray[Any], /) -> None:
+        """Write words of the tensor, flat."""
+
+
+def adapter_of(value: object) -> Adapter | None:
+    """The adapter of a framework's tensor; None for all else.
+
+    Raises:
+        ImportError: the framework's tensor is here, and the extra that handles it is not.
+    """
+    for kind in type(value).__mro__:
+        module = _ADAPTERS.get(kind.__module__.partition(".")[0])
+        if module is not None:
+            return cast(Adapter, import_module(module))
+    return None
+
+
+def as_array(name: str, value: Any) -> NDArray[Any]:
+    """An array or tensor as an array.
+
+    Raises:
+        ValueError: a tensor that cannot be one, or no array at all; the message names it.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        adapter = adapter_of(value)
+        array = np.asarray(value) if adapter is None else adapter.as_array(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"tensor {name!r}: {error}") from None
+    if array.dtype.hasobject:
+        raise ValueError(f"tensor {name!r} is a {type(value).__name__}, no array")
+    return array
+
+
+class Arrays(MutableMapping[str, NDArray[Any]]):
+    """A user's mapping of tensors, as a mapping of arrays; what is put comes into it as tensors.
+
+    Args:
+        tensors: the user's mapping.
+        adapter: of its tensors.
+    """
+
+    def __init__(self, tensors: MutableMapping[str, Any], adapter: Adapter) -> None:
+        self.tensors = tensors
+        self._adapter = adapter
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return as_array(name, self.tensors[name])
+
+    def __setitem__(self, name: str, array: NDArray[Any]) -> None:
+        self.tensors[name] = self._adapter.from_array(array)
+
+    def __delitem__(self, name: str) -> None:
+        del self.tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+def over(arrays: Mapping[str, Any]) -> MutableMapping[str, NDArray[Any]] | None:
+    """A mapping of arrays that updates may write to: the user's own, or a view of it; None where it is read-only."""
+    if not isinstance(arrays, MutableMapping):
+        return None
+    adapters = {id(each): each for value in arrays.values() if (each := adapter_of(value)) is not None}
+    return Arrays(arrays, next(iter(adapters.values()))) if adapters else arrays

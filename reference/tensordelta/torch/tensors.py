@@ -1,0 +1,130 @@
+"""Tensors and arrays: the same memory, seen by torch and by numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..chain import Chain
+from ..codecs.words import DTYPES, DType
+
+#: Torch's dtypes by the format's names. A torch that lacks one cannot hold such tensors.
+_TORCH: dict[str, torch.dtype] = {
+    name: getattr(torch, torch_name)
+    for name, torch_name in {
+        "F64": "float64",
+        "C64": "complex64",
+        "I64": "int64",
+        "U64": "uint64",
+        "F32": "float32",
+        "I32": "int32",
+        "U32": "uint32",
+        "BF16": "bfloat16",
+        "F16": "float16",
+        "I16": "int16",
+        "U16": "uint16",
+        "F8_E4M3": "float8_e4m3fn",
+        "F8_E4M3FNUZ": "float8_e4m3fnuz",
+        "F8_E5M2": "float8_e5m2",
+        "F8_E5M2FNUZ": "float8_e5m2fnuz",
+        "F8_E8M0": "float8_e8m0fnu",
+        "I8": "int8",
+        "U8": "uint8",
+        "BOOL": "bool",
+        "F4": "float4_e2m1fn_x2",
+    }.items()
+    if hasattr(torch, torch_name)
+}
+_FORMAT = {dtype: DTYPES[name] for name, dtype in _TORCH.items()}
+#: Torch's integers by the size of a word in bytes.
+_WORDS = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32, 8: torch.uint64}
+
+
+def dtype_of(dtype: torch.dtype) -> DType:
+    """The format's dtype of torch's.
+
+    Raises:
+        ValueError: the format has none.
+    """
+    try:
+        return _FORMAT[dtype]
+    except KeyError:
+        raise ValueError(f"{dtype} has no counterpart in the format") from None
+
+
+def as_array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor as an array: over the same memory where that is contiguous and on the CPU, else a copy.
+
+    Args:
+        tensor: of any shape and dtype of the format; a `DTensor` is gathered, on all its ranks at once.
+
+    Returns:
+        An array of the same shape and dtype; bfloat16 and the 8-bit floats by their ml_dtypes dtypes, and of
+        float4_e2m1fn_x2 the bytes, which hold two elements each.
+
+    Raises:
+        ValueError: a dtype that the format lacks, or a tensor without memory (on the device "meta").
+    """
+    kind = dtype_of(tensor.dtype)
+    tensor = tensor.detach()
+    if hasattr(tensor, "full_tensor"):
+        tensor = tensor.full_tensor()
+    if tensor.is_meta:
+        raise ValueError("the tensor has no memory: its model was made on the device `meta`")
+    tensor = tensor.resolve_conj().resolve_neg().cpu().contiguous()
+    # Numpy knows neither bfloat16 nor the small floats: the words cross, and are seen as what they are.
+    words = tensor.view(_WORDS[kind.word.itemsize]) if kind.name != "BOOL" else tensor
+    return words.numpy().view(kind.array)
+
+
+def from_array(array: NDArray[Any], dtype: str | None = None) -> Tensor:
+    """An array as a tensor over the same memory, which the tensor may write to.
+
+    Args:
+        array: of any shape; bfloat16 and the 8-bit floats by their ml_dtypes dtypes.
+        dtype: the dtype's name in the format where the array's own does not tell: "F4" over bytes.
+
+    Raises:
+        ValueError: a dtype that this torch lacks.
+    """
+    kind = (
+        DTYPES[dtype]
+        if dtype is not None
+        else next((each for each in DTYPES.values() if not each.packed and each.array == array.dtype), None)
+    )
+    if kind is None or kind.name not in _TORCH:
+        raise ValueError(f"torch has no dtype for {dtype or array.dtype}")
+    array = np.ascontiguousarray(array)
+    words = torch.from_numpy(array.reshape(array.shape).view(kind.word))
+    return words.view(_TORCH[kind.name])
+
+
+def load(chain: Chain, version: int | None = None, *, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """A version's tensors, by name in the layout's order.
+
+    Args:
+        chain: the chain.
+        version: which; by default the newest.
+        device: where the tensors are to lie.
+
+    Returns:
+        Tensors of their own memory, without gradients.
+
+    Raises:
+        MissingError: no such version, or no route to it.
+        TensorDeltaError: the error of the route first chosen, when no other is left.
+        ValueError: a dtype that this torch lacks.
+    """
+    state = chain.load(version)
+    found: dict[str, Tensor] = {}
+    for index, info in enumerate(state.layout.tensors):
+        if info.dtype not in _TORCH:
+            raise ValueError(f"tensor {info.name!r} is {info.dtype}, which this torch lacks")
+        shape = (*info.shape[:-1], info.shape[-1] // 2) if info.kind.packed else info.shape
+        words = torch.from_numpy(state.words(index)).view(_TORCH[info.dtype])
+        found[info.name] = words.reshape(shape).to(device)
+    return found
