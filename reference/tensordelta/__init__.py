@@ -24,6 +24,7 @@ from .errors import (
     WrongBaseError,
 )
 from .events import Event
+from .format.chunk_codec import Piece
 from .format.layout import Layout, Tensor
 from .format.manifest import Manifest
 from .keep.collect import Collected
@@ -40,6 +41,7 @@ from .state.update import Patch, Update
 from .stores import FolderStore, Store
 from .write.diff import Diff, TensorDiff, diff
 from .write.draft import Draft
+from .write.publish import Tip
 from .write.shards import Slice
 
 __version__ = "1.0.0.dev0"
@@ -65,6 +67,7 @@ __all__ = [
     "Manifest",
     "MissingError",
     "Patch",
+    "Piece",
     "Pin",
     "Plan",
     "Published",
@@ -77,6 +80,7 @@ __all__ = [
     "TensorDeltaError",
     "TensorDiff",
     "Ticket",
+    "Tip",
     "UnsupportedError",
     "UntrustedError",
     "Update",

@@ -53,7 +53,7 @@ def named_weights(
 
 
 def _is_cast(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.element_size() > 1
+    return bool(tensor.is_floating_point() and tensor.element_size() > 1)
 
 
 def _identity(tensor: Tensor) -> tuple[object, ...]:
@@ -132,7 +132,7 @@ def _merged(module: nn.Module) -> nn.Module:
     if hasattr(module, "modules_to_save"):  # a module that is trained as a whole, next to the original
         active = module.active_adapter if isinstance(module.active_adapter, str) else module.active_adapter[0]
         saved = module.modules_to_save
-        return saved[active] if active in saved else module.original_module
+        return saved[active] if active in saved else module.original_module  # noqa: SIM401 - a ModuleDict has no `get`
     if _is_adapted(module):
         if not hasattr(module, "merge"):
             raise ValueError(f"{kind.__name__} of PEFT cannot be merged")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from ..errors import ConflictError, TensorDeltaError, UntrustedError
 from ..format.manifest import Manifest
 from ..format.names import MAX_VERSION, manifest_name
@@ -105,6 +107,22 @@ class Writer:
             return None
         return manifest
 
+    def adopt_same(self, mine: Manifest) -> Manifest:
+        """As `adopt`, for one who does not hold the words: an unsigned manifest is signed if it is `mine`.
+
+        The time of creation may differ.
+
+        Raises:
+            UntrustedError: it names other packs or annotations.
+            ConflictError, StoreError: see `adopt`.
+        """
+
+        def vouch(found: Manifest) -> None:
+            if structs.replace(found, created=mine.created) != mine:
+                raise unvouched(found.version, "and names other packs or annotations")
+
+        return self.adopt(mine, vouch)
+
     def adopt(self, mine: Manifest, vouch: Callable[[Manifest], None]) -> Manifest:
         """The manifest that has the version's name already, if this writer made it (SPEC.md section 11.2).
 
@@ -147,6 +165,17 @@ def conflict(version: int) -> ConflictError:
         object=manifest_name(version),
         rule="TD-WRT-006",
         advice="One writer owns a chain: stop the other one, then publish again.",
+    )
+
+
+def overtaken(base: int, newest: Manifest | None) -> ConflictError:
+    """The error for a delta to a version that is no longer the newest one."""
+    found = "there is no version" if newest is None else f"the newest version is {newest.version}"
+    return ConflictError(
+        f"is not the base of the next version any more: {found}",
+        object=manifest_name(base),
+        rule="TD-WRT-001",
+        advice="One writer owns a chain: stop the other one, then start from the newest version.",
     )
 
 
