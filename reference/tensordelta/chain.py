@@ -185,6 +185,11 @@ class Chain:
         return self._reader.store.address
 
     @property
+    def threads(self) -> int:
+        """How many chunks are coded at once."""
+        return self._reader.threads
+
+    @property
     def allow_rollback(self) -> bool:
         """Whether a version may be older than one that was held before (TD-SIG-005); without trusted keys it may.
 

@@ -303,6 +303,21 @@ def test_a_writer_without_the_weights_cannot_go_on(chain: td.Chain, tmp_path: Pa
     assert td.open(chain.address, pack_folders=[folder]).publish({"w": ONE["w"]}).version == 1
 
 
+def test_the_folder_of_a_checkpoint_is_no_source_of_later_reads(
+    chain: td.Chain, tmp_path: Path, _own_cache: Path
+) -> None:
+    """Only the snapshot that follows a publish may take the packs from the folder that was published."""
+    folder = save(tmp_path / "checkpoint", PAIR)
+    for version in range(2):
+        assert chain.publish(folder, plain=True, source="hf://org/model@0123abc").version == version
+    with pytest.raises(td.UntrustedError):
+        chain.load()
+    shutil.rmtree(_own_cache)
+    with pytest.raises(td.UntrustedError):
+        chain.publish({"w": ONE["w"]})
+    assert chain.versions() == [0, 1]
+
+
 @pytest.mark.parametrize("source", ["org/model@0123abc", "hf://org/model", "", "model"])
 def test_sources_without_a_commit(chain: td.Chain, tmp_path: Path, source: str) -> None:
     with pytest.raises(ValueError, match="commit"):
