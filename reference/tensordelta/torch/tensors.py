@@ -99,8 +99,7 @@ def from_array(array: NDArray[Any], dtype: str | None = None) -> Tensor:
     )
     if kind is None or kind.name not in _TORCH:
         raise ValueError(f"torch has no dtype for {dtype or array.dtype}")
-    array = np.ascontiguousarray(array)
-    words = torch.from_numpy(array.reshape(array.shape).view(kind.word))
+    words = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape).view(kind.word))
     return words.view(_TORCH[kind.name])
 
 
