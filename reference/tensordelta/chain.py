@@ -152,9 +152,9 @@ def _trust(
 class Chain:
     """A chain of versions: publish to it, load from it, follow it. Made by `open`.
 
-    Several threads may use one object: they read at once, and publish one after another. A state is for one thread at a
-    time, but for `prepare`, which only reads it. Processes open chains of their own; one writer owns a chain, and a
-    second one that publishes at the same moment gets a `ConflictError`.
+    Several threads may use one object: they read, make shortcuts and commit drafts at once, and publish one after
+    another. A state is for one thread at a time, but for `prepare`, which only reads it. Processes open chains of their
+    own; one writer owns a chain, and a second one that publishes at the same moment gets a `ConflictError`.
     """
 
     def __init__(self, reader: Reader, signer: Signer | None = None, *, made: bytes | None = None) -> None:

@@ -95,9 +95,7 @@ def train(model: nn.Module, step: int) -> None:
 
 def weights(model: nn.Module) -> dict[str, np.ndarray]:
     """Bits of all weights; all ranks gather them."""
-    return {
-        name: tdt.as_array(tensor).view(np.uint16) for name, tensor in tdt.named_weights(model)
-    }
+    return {name: tdt.as_array(tensor).view(np.uint16) for name, tensor in tdt.named_weights(model)}
 
 
 def main() -> None:

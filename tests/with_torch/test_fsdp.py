@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-import tensordelta as td  # noqa: E402
+import tensordelta as td
 
 pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("fsdp_ranks.py")

@@ -490,16 +490,23 @@ def test_the_host_reads_the_changed_words_alone(chain: td.Chain, monkeypatch: py
     model = torch.nn.Linear(200, 200)
     with tdt.Publisher(chain, model, **QUIET) as publisher:
         publisher.submit().result()
-        counted: list[int] = []
+        read: list[int] = []
         real_change, real_scan = fingerprint.change, fingerprint.scan
-        monkeypatch.setattr(
-            fingerprint, "change", lambda name, at, old, new: counted.append(len(at)) or real_change(name, at, old, new)
-        )
-        monkeypatch.setattr(fingerprint, "scan", lambda *given, **more: counted.append(10**9) or real_scan(*given, **more))
+
+        def change(name: str, at: Any, old: Any, new: Any) -> int:
+            read.append(len(new))
+            return real_change(name, at, old, new)
+
+        def scan(name: str, words: Any, **more: Any) -> int:
+            read.append(len(words))
+            return real_scan(name, words, **more)
+
+        monkeypatch.setattr(fingerprint, "change", change)
+        monkeypatch.setattr(fingerprint, "scan", scan)
         with torch.no_grad():
             model.weight[5, :10] += 1
         changed = publisher.submit().result().changed
-    assert sum(counted) == changed == 10
+    assert sum(read) == changed == 10
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -524,11 +531,8 @@ def test_random_runs(tmp_path: Path, seed: int) -> None:
                 continue
             by_step[str(step)] = served(model)
             if rng.random() < 0.4:
-                with pytest.MonkeyPatch.context():
-                    try:
-                        publisher.flush()
-                    except td.StoreError:
-                        pass
+                with suppress(td.StoreError):
+                    publisher.flush()
         store.before = store.after = lambda name: None
         train(model, 99)
         while True:

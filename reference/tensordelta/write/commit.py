@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..codecs.fingerprint import U64, combine, text
@@ -33,7 +33,6 @@ from ..read.published import Published, describe
 from ..read.reader import Reader
 from ..state.checkpoint import INDEX_SUFFIX
 from ..stores import Batch, Parts
-from .encoder import Encoder
 from .writer import Writer
 
 _LOG = logging.getLogger("tensordelta")
@@ -44,6 +43,13 @@ Files = Mapping[str, bytes | Path]
 
 class Commit:
     """The commit of one version or shortcut, made by `begin`. It belongs to one publish and one thread.
+
+    Args:
+        writer: of the chain.
+        batch: takes the objects.
+        member: the version, or the shortcut's name.
+        before: a manifest whose layout, fingerprints and files are in the store, and are not put again.
+        started: when the publish began, by `time.perf_counter`.
 
     Attributes:
         packs: entries of the packs that the manifest will name.
@@ -64,12 +70,6 @@ class Commit:
     def begin(cls, writer: Writer, member: Member, before: Manifest | None, started: float) -> Iterator[Commit]:
         """A commit. What is put in the block is durable at its end; `create` comes after it (TD-OBJ-012, TD-STO-007).
 
-        Args:
-            writer: of the chain.
-            member: the version, or the shortcut's name.
-            before: a manifest whose layout, fingerprints and files are in the store, and are not put again.
-            started: when the publish began, by `time.perf_counter`.
-
         Raises:
             StoreError: at the end of the block, if an object could not be put.
         """
@@ -85,11 +85,6 @@ class Commit:
             self.size += entry.size
         self.packs.append(entry)
 
-    def put_packs(self, encoder: Encoder) -> None:
-        """Put an encoder's packs."""
-        for built in encoder.packs():
-            self.put_pack(built.entry, built.parts)
-
     def add_stored(self, packs: Sequence[PackEntry]) -> None:
         """Add packs that other writers of the version have put."""
         self.size += sum(entry.size for entry in packs)
@@ -97,7 +92,7 @@ class Commit:
 
     def put_layout(self, layout: Layout) -> str:
         """Put the layout; gives its digest."""
-        digest = layout_digest(self._writer.reader, layout, self._before)
+        digest = digest_layout(self._writer.reader, layout, self._before)
         if self._before is None or self._before.layout != digest:
             self._put(layout_name(digest), layout.encode())
         return digest
@@ -164,7 +159,7 @@ class Contents:
     """What the manifest of a version or shortcut says, apart from its packs.
 
     Attributes:
-        version, layout_digest, base, features, annotations: as the manifest has them.
+        version, layout_digest, base, annotations, features: as the manifest has them.
         sums: fingerprint of each tensor of the new state, uint64 in layout order.
         files: of `file_entries`.
     """
@@ -173,9 +168,9 @@ class Contents:
     layout_digest: str
     sums: U64
     base: Base | None
-    features: Sequence[str] = ()
     files: Sequence[tuple[FileEntry, bytes | None]] = ()
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] | None = None
+    features: Sequence[str] = ()
 
     @property
     def sums_bytes(self) -> bytes:
@@ -199,7 +194,7 @@ class Contents:
             packs=list(packs),
             features=list(self.features),
             created=now(),
-            annotations=dict(self.annotations),
+            annotations=dict(self.annotations or {}),
             tensor_fingerprints=self.sums_digest,
             files=[entry for entry, _ in self.files],
         )
@@ -210,7 +205,7 @@ def base_of(manifest: Manifest | None) -> Base | None:
     return None if manifest is None else Base(manifest.version, manifest.layout, manifest.fingerprint)
 
 
-def layout_digest(reader: Reader, layout: Layout, before: Manifest | None) -> str:
+def digest_layout(reader: Reader, layout: Layout, before: Manifest | None) -> str:
     """The digest of a layout: that of the version before if it has the same tensors, however its object writes them."""
     if before is not None and reader.layout(before.layout) == layout:
         return before.layout

@@ -22,7 +22,7 @@ from ..format.names import ChainId, Fingerprint, FormatVersion, Integer, Sha256,
 DRAFT = "the draft"
 
 
-class Document(msgspec.Struct, frozen=True, omit_defaults=True):
+class Document(msgspec.Struct, frozen=True, omit_defaults=True, rename={"layout_digest": "layout"}):
     """A draft, as ranks get it.
 
     Attributes:
@@ -34,12 +34,12 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True):
     chain: ChainId
     version: Version
     base: Base | None
-    layout: Sha256
+    layout_digest: Sha256
     before: Version | None
     tensors: list[Tensor] | UnsetType = UNSET
 
 
-class Descriptor(msgspec.Struct, frozen=True):
+class Descriptor(msgspec.Struct, frozen=True, rename={"layout_digest": "layout"}):
     """What one rank has put.
 
     Attributes:
@@ -51,7 +51,7 @@ class Descriptor(msgspec.Struct, frozen=True):
     chain: ChainId
     version: Version
     base: Base | None
-    layout: Sha256
+    layout_digest: Sha256
     packs: list[PackEntry]
     features: list[Feature]
     slices: list[tuple[Integer, Integer, Integer, Fingerprint]]
@@ -87,11 +87,11 @@ def read_descriptors(descriptors: Iterable[Mapping[str, Any] | str | bytes], dra
         descriptor = strict_json.convert(value, Descriptor, object=label, rule="TD-JSN-012")
         if descriptor in found.values():
             continue
-        if (descriptor.chain, descriptor.version, descriptor.base, descriptor.layout) != (
+        if (descriptor.chain, descriptor.version, descriptor.base, descriptor.layout_digest) != (
             draft.chain,
             draft.version,
             draft.base,
-            draft.layout,
+            draft.layout_digest,
         ):
             raise ConflictError(
                 f"belongs to another draft (version {descriptor.version} of chain {descriptor.chain})",
@@ -148,7 +148,7 @@ def _unclaimed(tensor: Tensor, start: int, stop: int) -> MissingError:
 
 
 def check_packs(descriptor: Descriptor, layout: Layout, label: str) -> None:
-    """Check that what a descriptor says of its packs agrees with what it claims.
+    """Check a descriptor's packs against the changes that it lists and the words that it claims.
 
     Raises:
         MalformedError, UnsupportedError: they do not.

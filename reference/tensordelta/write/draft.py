@@ -37,7 +37,7 @@ from ..format.names import fingerprints_name, manifest_name, pack_name
 from ..read.published import Published
 from ..stores.download import PARALLEL
 from ..threads import ordered_map
-from .commit import Commit, Contents, Files, base_of, file_entries, layout_digest
+from .commit import Commit, Contents, Files, base_of, digest_layout, file_entries
 from .descriptors import (
     DRAFT,
     Claim,
@@ -89,13 +89,13 @@ class Draft:
             tensors = writer.reader.layout(before.layout)
         else:
             raise ValueError("there is no version before whose layout could be taken: name one")
-        digest = layout_digest(writer.reader, tensors, before)
+        digest = digest_layout(writer.reader, tensors, before)
         document = Document(
             tensordelta=strict_json.VERSION,
             chain=writer.reader.chain,
             version=place.version,
             base=None if full else base_of(before),
-            layout=digest,
+            layout_digest=digest,
             before=None if before is None else before.version,
             tensors=UNSET if before is not None and before.layout == digest else list(tensors.tensors),
         )
@@ -114,7 +114,7 @@ class Draft:
         if document.chain != reader.chain:
             raise ConflictError(f"is for chain {document.chain}, not {reader.chain}", object=DRAFT, rule="TD-OBJ-011")
         if isinstance(document.tensors, UnsetType):
-            layout = reader.layout(document.layout)
+            layout = reader.layout(document.layout_digest)
         else:
             layout = Layout(document.tensors)
             layout.check(object=DRAFT)
@@ -165,7 +165,7 @@ class Draft:
         new = stretches_of(self.layout, shard, shard)
         old = self._old(new, base_shard or {})
         zeros = np.zeros(len(self.layout), np.uint64)
-        compared = Comparison(self.layout, self._document.layout, old, new, zeros)
+        compared = Comparison(self.layout, self._document.layout_digest, old, new, zeros)
         return self._put(Encoder(compared, codecs, threads=self._reader.threads), lambda: self._scan(new))
 
     def encode_pieces(
@@ -190,7 +190,7 @@ class Draft:
             StoreError: the store failed.
         """
         fresh = frozenset(range(len(self.layout))) - self._carried.keys()
-        listed = Listed(self.layout, self._document.layout, pieces, np.zeros(len(self.layout), np.uint64), fresh)
+        listed = Listed(self.layout, self._document.layout_digest, pieces, np.zeros(len(self.layout), np.uint64), fresh)
         encoder = Encoder(listed, Codecs(values), threads=self._reader.threads)
         slices = [(tensor, start, stop, text(each)) for tensor, start, stop, each in sorted(claims) if start < stop]
         return self._put(encoder, lambda: slices)
@@ -207,7 +207,7 @@ class Draft:
             chain=self._document.chain,
             version=self._document.version,
             base=self._document.base,
-            layout=self._document.layout,
+            layout_digest=self._document.layout_digest,
             packs=entries,
             features=encoder.features,
             slices=slices(),
@@ -280,7 +280,7 @@ class Draft:
             WrongBaseError: a rank compared its words with others than the base's, or the base was replaced.
             IntegrityError: packs that do not lead to the words that were scanned.
             ConflictError: a descriptor of another draft, or another writer was faster.
-            UntrustedError: the version was published before, unsigned, and names other packs or annotations.
+            UntrustedError: the version was published before, unsigned and with other packs or annotations.
             StoreError: the store failed. Nothing is committed then, unless the version exists.
         """
         found = read_descriptors(descriptors, self._document)
@@ -296,7 +296,7 @@ class Draft:
         sums = self._prove(claims, found, before)
         self._check_stored(found)
         with Commit.begin(self._writer, self.version, before, self._started) as commit:
-            if commit.put_layout(self.layout) != self._document.layout:
+            if commit.put_layout(self.layout) != self._document.layout_digest:
                 raise MalformedError(
                     "its layout has another digest than its ranks use",
                     object=DRAFT,
@@ -308,15 +308,15 @@ class Draft:
             commit.add_stored(sorted(packs, key=lambda entry: (entry.tensors, entry.sha256)))
             contents = Contents(
                 self.version,
-                self._document.layout,
+                self._document.layout_digest,
                 sums,
                 self._document.base,
-                sorted({feature for descriptor in found.values() for feature in descriptor.features}),
-                file_entries(before, self._document.layout, files),
+                file_entries(before, self._document.layout_digest, files),
                 {str(key): str(value) for key, value in (annotations or {}).items()},
+                sorted({feature for descriptor in found.values() for feature in descriptor.features}),
             )
             manifest = commit.complete(contents)
-        committed = commit.create(manifest, lambda: self._writer.adopt_same(manifest))
+        committed = commit.create(manifest, lambda: self._writer.adopt_exactly(manifest))
         return commit.finish(committed, self.layout)
 
     def _before(self) -> Manifest | None:

@@ -36,12 +36,9 @@ def plain_entry(shard: Shard, checkpoint: Checkpoint, source: str | None) -> Pac
         checkpoint: whose shard it is.
         source: where the checkpoint's files lie publicly; the pack then has no path in the store.
     """
-    digest = hashlib.sha256()
-    with FileBlob(shard.path) as blob:
-        size = blob.size
-        for part in _parts(blob):
-            digest.update(part)
-    sha256 = digest.hexdigest()
+    with shard.path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
     held = [checkpoint.layout.index[name] for name in shard.header.entries]
     return PackEntry(
         sha256=sha256,
@@ -87,13 +84,9 @@ def same_parts(blob: FileBlob, sha256: str) -> Iterator[memoryview]:
         ValueError: after the last part, if their SHA-256 is another one.
     """
     digest = hashlib.sha256()
-    for part in _parts(blob):
+    for offset in range(0, blob.size, _READ):
+        part = blob.read(offset, min(_READ, blob.size - offset))
         digest.update(part)
         yield part
     if digest.hexdigest() != sha256:
         raise ValueError(CHANGED)
-
-
-def _parts(blob: FileBlob) -> Iterator[memoryview]:
-    for offset in range(0, blob.size, _READ):
-        yield blob.read(offset, min(_READ, blob.size - offset))

@@ -26,11 +26,11 @@ from ..state.checkpoint import Checkpoint
 from ..state.state import State
 from ..state.update import Update
 from ..stores import FileBlob
-from .commit import Commit, Contents, Files, base_of, file_entries, layout_digest
+from .commit import Commit, Contents, Files, base_of, digest_layout, file_entries
 from .encoder import Codecs, Comparison, Encoder, Listed, Order, Values
 from .plain_packs import CHANGED, check_source, checkpoint_files, file_stamps, plain_entry, same_parts
 from .snapshot import Snapshot
-from .writer import Place, Writer, conflict, overtaken, unvouched
+from .writer import Place, Writer, conflict, overtaken
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +126,7 @@ class Publisher:
                     commit.put_pack(built.entry, built.parts)
                     self._snapshot.expect(built)
                 entries = file_entries(before, digest, files)
-                contents = Contents(
-                    place.version, digest, encoder.sums, base, encoder.features, entries, annotations or {}
-                )
+                contents = Contents(place.version, digest, encoder.sums, base, entries, annotations, encoder.features)
                 manifest = commit.complete(contents)
             go_on(True)
             return self._commit(commit, manifest, state, before, encoder)
@@ -179,10 +177,10 @@ class Publisher:
                     commit.put_pack(built.entry, built.parts)
                 start = None if base is None else base_of(base.manifest)
                 entries = file_entries(place.before, digest, files)
-                contents = Contents(place.version, digest, encoder.sums, start, (), entries, annotations or {})
+                contents = Contents(place.version, digest, encoder.sums, start, entries, annotations)
                 manifest = commit.complete(contents)
             go_on(True)
-            committed = commit.create(manifest, lambda: self._writer.adopt_same(manifest))
+            committed = commit.create(manifest, lambda: self._writer.adopt_exactly(manifest))
             return commit.finish(committed, tensors), Tip(committed, tensors, encoder.sums)
 
     def publish_plain(
@@ -225,7 +223,7 @@ class Publisher:
                         with FileBlob(shard.path) as blob:
                             commit.put_pack(entry, same_parts(blob, entry.sha256))
                 entries = file_entries(place.before, digest, files)
-                contents = Contents(place.version, digest, sums, None, (), entries, annotations or {})
+                contents = Contents(place.version, digest, sums, None, entries, annotations)
                 manifest = commit.complete(contents)
                 if file_stamps(checkpoint) != stamps:
                     raise ValueError(CHANGED)
@@ -251,27 +249,27 @@ class Publisher:
         started: float,
     ) -> Published:
         """The success of an earlier call for a version whose number is taken, if it published this very version."""
-        sums, digest = state.sums(threads=self._reader.threads), layout_digest(self._reader, state.layout, place.before)
+        digest = digest_layout(self._reader, state.layout, place.before)
+        sums = state.sums(threads=self._reader.threads)
         entries = file_entries(place.before, digest, files)
-        mine = Contents(place.version, digest, sums, base, (), entries, annotations or {}).manifest(self._reader.chain)
+        mine = Contents(place.version, digest, sums, base, entries, annotations).manifest(self._reader.chain)
         found = self._adopt(mine, state, place.before)
         return describe(found, state.layout, size=0, seconds=time.perf_counter() - started)
 
     def _adopt(self, mine: Manifest, state: State, before: Manifest | None) -> Manifest:
-        return self._writer.adopt(mine, lambda found: self._vouch(mine, found, state, before))
+        return self._writer.adopt(mine, lambda found: self._is_own(mine, found, state, before))
 
-    def _vouch(self, mine: Manifest, found: Manifest, state: State, before: Manifest | None) -> None:
-        """Check that an unsigned manifest of the same version says what this writer would, and makes the same words.
+    def _is_own(self, mine: Manifest, found: Manifest, state: State, before: Manifest | None) -> bool:
+        """True if a manifest of the same version says what this writer would, and makes the same words.
 
         Raises:
-            UntrustedError: it says something else.
             ConflictError: it makes other words.
             TensorDeltaError: it cannot be rebuilt.
         """
         name = manifest_name(found.version)
         check_features(found, object=name)
         if (mine.annotations, mine.tensor_fingerprints) != (found.annotations, found.tensor_fingerprints):
-            raise unvouched(found.version, "with other annotations")
+            return False
         with ExitStack() as stack:
             base = State.empty()
             if found.base is not None:
@@ -279,6 +277,7 @@ class Publisher:
                 base = stack.enter_context(self._snapshot.at(before))
             if not _makes(self._reader.prepare_edge(base, Edge(name, found)), state):
                 raise conflict(found.version)
+        return True
 
 
 def _makes(update: Update, state: State) -> bool:

@@ -77,7 +77,8 @@ def make_shortcut(
     with _states(reader, base, version, work) as (old, new), Commit.begin(writer, name, own, started) as commit:
         sums = None if old is None else old.sums(threads=reader.threads)
         encoder = Encoder(Comparison.of_states(old, new, own.layout, sums), codecs, threads=reader.threads)
-        commit.put_packs(encoder)
+        for built in encoder.packs():
+            commit.put_pack(built.entry, built.parts)
         if text(combine(encoder.sums)) != own.fingerprint:
             raise IntegrityError(
                 "the difference does not lead to its fingerprint",
@@ -85,7 +86,7 @@ def make_shortcut(
                 rule="TD-MAN-027",
                 advice="The states on this machine's disk were changed: try again.",
             )
-        contents = Contents(version, own.layout, encoder.sums, base_of(start), encoder.features)
+        contents = Contents(version, own.layout, encoder.sums, base_of(start), features=encoder.features)
         manifest = commit.complete(contents)
     if reader.store.size(manifest_name(version)) is None:
         raise MissingError("was dropped meanwhile", object=manifest_name(version), rule="TD-MAN-026")

@@ -1,4 +1,4 @@
-"""The writer of a chain: which version comes next, what is its own already, and who signs (SPEC.md sections 11, 14)."""
+"""The writer of a chain: which version comes next, which it made already, and who signs (SPEC.md sections 11, 14)."""
 
 from __future__ import annotations
 
@@ -74,21 +74,20 @@ class Writer:
             full: it is a full version, for which a version before it that cannot be read is no obstacle.
 
         Raises:
-            ValueError: a number that is not greater than the newest one, and of no version; see also `versions`.
+            ValueError: a number that no version has, and that is not greater than the newest; see also `versions`.
             TensorDeltaError: the version before it cannot be read.
             StoreError: the store failed.
         """
         versions = self.versions()
         newest = versions[-1] if versions else -1
         number = newest + 1 if version is None else version
-        if number in versions:
-            earlier = versions[: versions.index(number)]
-            return Place(number, self._before(earlier, full=full), taken=True)
-        if versions and number <= newest:
+        taken = number in versions
+        if versions and number <= newest and not taken:
             raise ValueError(f"version {number} is not greater than the newest, {newest}")
         if not 0 <= number <= MAX_VERSION:
             raise ValueError(f"version {number} is out of range")
-        return Place(number, self._before(versions, full=full), taken=False)
+        earlier = [each for each in versions if each < number]
+        return Place(number, self._before(earlier, full=full), taken)
 
     def _before(self, versions: list[int], *, full: bool) -> Manifest | None:
         """The manifest of the last of these versions."""
@@ -107,34 +106,23 @@ class Writer:
             return None
         return manifest
 
-    def adopt_same(self, mine: Manifest) -> Manifest:
-        """As `adopt`, for one who does not hold the words: an unsigned manifest is signed if it is `mine`.
+    def adopt_exactly(self, mine: Manifest) -> Manifest:
+        """As `adopt`, without the words: this writer's own is a manifest that says the same, whenever it was made."""
+        return self.adopt(mine, lambda found: structs.replace(found, created=mine.created) == mine)
 
-        The time of creation may differ.
+    def adopt(self, mine: Manifest, is_own: Callable[[Manifest], bool]) -> Manifest:
+        """The manifest that has the version's name already, if it makes the same version (SPEC.md section 11.2).
 
-        Raises:
-            UntrustedError: it names other packs or annotations.
-            ConflictError, StoreError: see `adopt`.
-        """
-
-        def vouch(found: Manifest) -> None:
-            if structs.replace(found, created=mine.created) != mine:
-                raise unvouched(found.version, "and names other packs or annotations")
-
-        return self.adopt(mine, vouch)
-
-    def adopt(self, mine: Manifest, vouch: Callable[[Manifest], None]) -> Manifest:
-        """The manifest that has the version's name already, if this writer made it (SPEC.md section 11.2).
-
-        One without a trusted signature is signed: its writer may have died before it could.
+        One without a trusted signature is signed, if it is this writer's own: the writer may have died before it could.
 
         Args:
             mine: what this writer would create.
-            vouch: raises unless the manifest found, which makes the same version, may be signed. Others may write to
-                the store, and equal fingerprints do not prove that its packs make the same words (TD-SEC-001).
+            is_own: True for a manifest that this writer would sign. Others may write to the store, and equal
+                fingerprints do not prove that its packs make the same words (TD-SEC-001).
 
         Raises:
             ConflictError: it makes another version.
+            UntrustedError: it is not signed, and not this writer's own.
             StoreError: the store failed.
         """
         name, signer = manifest_name(mine.version), self.signer
@@ -146,7 +134,13 @@ class Writer:
         if not mine.same_version(found):
             raise conflict(mine.version)
         if signer is not None and not self._is_signed(name, data):
-            vouch(found)
+            if not is_own(found):
+                raise UntrustedError(
+                    "was published already, unsigned, and with other annotations or packs",
+                    object=name,
+                    rule="TD-SIG-002",
+                    advice="Look at it, then have it signed if you trust it (`tensordelta sign`).",
+                )
             signer.sign(name, data)
         return found
 
@@ -176,14 +170,4 @@ def overtaken(base: int, newest: Manifest | None) -> ConflictError:
         object=manifest_name(base),
         rule="TD-WRT-001",
         advice="One writer owns a chain: stop the other one, then start from the newest version.",
-    )
-
-
-def unvouched(version: int, difference: str) -> UntrustedError:
-    """The error for a version that was published without a signature, and that this writer does not sign."""
-    return UntrustedError(
-        f"was published already, unsigned, {difference}",
-        object=manifest_name(version),
-        rule="TD-SIG-002",
-        advice="Look at it, then have it signed if you trust it (`tensordelta sign`).",
     )
