@@ -28,6 +28,7 @@ from .errors import (
     WrongBaseError,
 )
 from .events import Event
+from .format.chunk_codec import Piece
 from .format.layout import Layout, Tensor
 from .format.manifest import Manifest
 from .keep.collect import Collected
@@ -44,6 +45,7 @@ from .state.update import Patch, Update
 from .stores import FolderStore, Store
 from .write.diff import Diff, TensorDiff, diff
 from .write.draft import Draft
+from .write.publish import Tip
 from .write.shards import Slice
 
 
@@ -77,6 +79,7 @@ __all__ = [
     "Manifest",
     "MissingError",
     "Patch",
+    "Piece",
     "Pin",
     "Plan",
     "Published",
@@ -89,6 +92,7 @@ __all__ = [
     "TensorDeltaError",
     "TensorDiff",
     "Ticket",
+    "Tip",
     "UnsupportedError",
     "UntrustedError",
     "Update",

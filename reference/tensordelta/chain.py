@@ -12,8 +12,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .checkout.checkout import Checkout, Pulled
+from .codecs.fingerprint import U64
 from .codecs.words import to_array
 from .errors import MissingError
+from .format.chunk_codec import Piece
 from .format.keys import SecretKey
 from .format.layout import Layout
 from .format.manifest import Manifest
@@ -41,7 +43,7 @@ from .write.draft import Draft
 from .write.encoder import Codecs, Order, Values
 from .write.keys import SecretKeyLike, secret_key
 from .write.plain_packs import checkpoint_files
-from .write.publish import Publisher
+from .write.publish import Publisher, Tip, tensor_fingerprints
 from .write.shards import LayoutLike
 from .write.shortcut import make_shortcut
 from .write.signing import Signer, sign_chain
@@ -85,6 +87,11 @@ class Chain:
         return self._reader.store.address
 
     @property
+    def threads(self) -> int:
+        """How many chunks are coded at once."""
+        return self._reader.threads
+
+    @property
     def allow_rollback(self) -> bool:
         """Whether a version may be older than one held before (TD-SIG-005); always True without trusted keys.
 
@@ -115,6 +122,17 @@ class Chain:
     def layout(self, version: int | None = None) -> Layout:
         """A version's tensors, by default the newest's. Raises MissingError if there is no such version."""
         return self._reader.documents.layout(self.manifest(version).layout)
+
+    def tensor_fingerprints(self, version: int | None = None) -> U64:
+        """Fingerprint of each tensor of a version, by default the newest: uint64, in the order of its layout.
+
+        A version whose manifest does not name them is loaded and scanned.
+
+        Raises:
+            MissingError: no such version.
+            TensorDeltaError: its fingerprints object is missing or damaged; or it cannot be loaded.
+        """
+        return tensor_fingerprints(self._reader, self.manifest(version))
 
     def log(self) -> History:
         """All versions, with their sizes."""
@@ -376,6 +394,53 @@ class Chain:
             state = State.from_arrays(state)
         return publisher.publish(
             state, version=version, annotations=annotations, full=full, values=values, order=order, files=files
+        )
+
+    def tip(self) -> Tip | None:
+        """The newest version, to which `publish_pieces` makes a delta; None if there is none.
+
+        Raises:
+            TensorDeltaError: its manifest, layout or fingerprints cannot be read.
+            ValueError: the chain was opened with trusted keys and no key to sign with.
+        """
+        return self._publisher.tip()
+
+    def publish_pieces(
+        self,
+        pieces: Iterable[Piece],
+        base: Tip | None,
+        layout: Layout | None = None,
+        *,
+        annotations: Mapping[str, str] | None = None,
+        values: Values = "step",
+        files: Mapping[str, bytes | Path] | None = None,
+        go_on: Callable[[bool], None] = lambda committing: None,
+    ) -> tuple[Published, Tip]:
+        """Publish the next version from its changed words, for trainers that find these by themselves.
+
+        Nothing but the changed words is read, and the caller vouches for them: old words that are not the base's make a
+        version that no reader accepts. The copy of the newest version in the cache folder is not used, and stays as it
+        is until the next `publish`.
+
+        Args:
+            pieces: the changed words, taken lazily: sorted by dtype, tensor (its index in the layout) and start,
+                without overlap, each of at most 8 MiB of its tensor.
+            base: the newest version, of `tip` or of the call before; None for a full version.
+            layout: of a full version, whose pieces have no old words.
+            annotations, values, files: see `publish`.
+            go_on: called with False before each pack is put, and with True when only the manifest is left to create.
+                What it raises ends publishing, and nothing of the version becomes visible.
+
+        Returns:
+            The version, and the base of the next one.
+
+        Raises:
+            ConflictError: `base` is not the newest version, or another writer was faster.
+            ValueError: pieces that the layout cannot have, or out of order; or neither a base nor a layout.
+            StoreError: the store failed. Whether the version exists is not known then: `tip` tells.
+        """
+        return self._publisher.publish_pieces(
+            pieces, base, layout, annotations=annotations, values=values, files=files, go_on=go_on
         )
 
     def publisher(

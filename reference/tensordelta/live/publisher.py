@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,9 @@ _COPY = 1 << 24
 
 Progress = Literal["waiting", "publishing", "committing", "published", "superseded", "cancelled", "failed"]
 _DONE = frozenset({"published", "superseded", "cancelled", "failed"})
+
+#: What is kept of a step until it is published.
+W = TypeVar("W")
 
 
 class Publish(Protocol):
@@ -61,7 +64,7 @@ class Ticket:
     of use only in the process of its publisher.
     """
 
-    def __init__(self, owner: BackgroundPublisher, annotations: Mapping[str, str]) -> None:
+    def __init__(self, owner: StepQueue[Any], annotations: Mapping[str, str]) -> None:
         self._owner = owner
         self._changed = owner._changed
         self._progress: Progress = "waiting"
@@ -130,55 +133,32 @@ class Ticket:
         return f"Ticket({self._progress}{version})"
 
 
-class _Buffer:
-    """Memory for one state, reused for the next one of the same layout."""
-
-    def __init__(self) -> None:
-        self.layout = Layout(())
-        self.words: list[Words] = []
-
-    def take(self, state: State, *, threads: int) -> None:
-        """Copy a state, in parts, with several threads."""
-        if self.layout != state.layout:
-            self.words, self.layout = [], Layout(())  # free the old memory before allocating
-            words = [np.empty(tensor.words, tensor.kind.word) for tensor in state.layout.tensors]
-            self.words, self.layout = words, state.layout
-
-        def parts() -> Iterable[tuple[Words, Words]]:
-            for index, target in enumerate(self.words):
-                source, step = state.words(index), max(1, _COPY // target.itemsize)
-                for start in range(0, len(target), step):
-                    yield target[start : start + step], source[start : start + step]
-
-        for _ in ordered_map(lambda part: np.copyto(*part), parts(), threads=threads):
-            pass
-
-
 @dataclass(frozen=True)
-class _Step:
+class _Step(Generic[W]):
     ticket: Ticket
-    buffer: _Buffer
+    work: W
 
 
-class BackgroundPublisher:
-    """Publishes states while their trainer continues. Made by `Chain.publisher`; a context manager.
+class StepQueue(Generic[W]):
+    """Steps that wait to be published, and the thread that publishes one after another; a context manager.
 
     When the queue is full, a newer step replaces the one that has waited longest: a store that is slower than the
     trainer gets versions as often as it can take them, each a delta to the one before it.
 
-    Threads may share a publisher: all methods may be called at the same time, and steps are published in the order in
-    which `submit` copied them. Listeners of the chain may call its methods, but one that is called for a published
-    version must not wait for steps, since publishing waits for it. A publisher belongs to one process: its threads do
-    not survive a fork.
+    Threads may share a queue: all methods may be called at the same time, and steps are published in the order in which
+    they were submitted. Listeners of the chain may call its methods, but one that is called for a published version must
+    not wait for steps, since publishing waits for it. A queue belongs to one process: its threads do not survive a fork.
 
     Args:
         chain: for shortcuts and collection.
-        publish: publishes a state as the next version.
+        publish: publishes what is kept of a step, with annotations, as the next version; calls its last argument as
+            `Chain.publish_pieces` does.
         upkeep: which shortcuts are made, and which versions are kept.
-        queue: steps that may wait; memory for one more state than this is held.
-        values, order: how changed words are encoded, in versions and shortcuts.
-        files: the files next to the weights; None for those of the version before.
-        threads: number of threads that copy.
+        queue: steps that may wait.
+        values, order: how changed words are encoded in shortcuts.
+        every: every step is published, or fails: none is superseded or cancelled, `_room` waits instead, and an error
+            is raised by `result`, `flush` and `close` only.
+        release: called with what was kept of a step that is done, or cancelled.
 
     Raises:
         ValueError: `queue` is not positive, or the codecs do not go together.
@@ -187,29 +167,26 @@ class BackgroundPublisher:
     def __init__(
         self,
         chain: Maintained,
-        publish: Publish,
+        publish: Callable[[W, Mapping[str, str], Callable[[bool], None]], Published],
         upkeep: Upkeep,
         *,
-        queue: int = 1,
-        values: Values = "step",
-        order: Order = "natural",
-        files: Mapping[str, bytes | Path] | None = None,
-        threads: int | None = None,
+        queue: int,
+        values: Values,
+        order: Order,
+        every: bool = False,
+        release: Callable[[W], None] = lambda work: None,
     ) -> None:
         if queue < 1:
             raise ValueError(f"queue is {queue}, not a positive number")
         Codecs(values, order)  # refused here, and not by each step
-        self._publish_state = publish
+        self._publish_work = publish
+        self._release = release
         self._queue = queue
-        self._values: Values = values
-        self._order: Order = order
-        self._files = files
-        self._threads = thread_count(threads)
+        self._every = every
         self._changed = threading.Condition()
         self._submitting = threading.Lock()
-        self._waiting: deque[_Step] = deque()
-        self._free: list[_Buffer] = []
-        self._current: _Step | None = None
+        self._waiting: deque[_Step[W]] = deque()
+        self._current: _Step[W] | None = None
         self._copying = False
         self._closing = False
         self._errors: deque[Exception] = deque()  # not yet raised to a caller
@@ -224,41 +201,6 @@ class BackgroundPublisher:
             worker.start()
 
     # -- the trainer's side ---------------------------------------------------------------------------------------
-
-    def submit(self, state: State | ArraysLike, *, annotations: Mapping[str, object] | None = None) -> Ticket:
-        """Copy a state and publish it later; returns when it is copied.
-
-        Args:
-            state: a state, or a mapping of names to arrays, which may be written to after this returns.
-            annotations: facts about the version, such as {"step": 420}.
-
-        Raises:
-            TensorDeltaError, OSError: an earlier step could not be published; raised once, and this state is not
-                copied. Submit it again: it becomes a delta to the version published last.
-            MalformedError, LimitError, ValueError: the format cannot hold the state.
-            RuntimeError: the publisher is closed.
-        """
-        with self._submitting:
-            self._check_open()
-            taken = state if isinstance(state, State) else State.from_arrays(state)
-            ticket = Ticket(self, {str(key): str(value) for key, value in (annotations or {}).items()})
-            buffer, overtaken = self._room(ticket)
-            try:
-                buffer.take(taken, threads=self._threads)
-            except BaseException as error:
-                with self._changed:
-                    self._copying = False
-                    self._free.append(buffer)
-                    if overtaken is not None:
-                        overtaken._superseded_by = None
-                        self._fail(overtaken, RuntimeError(f"the copy of the step after it failed: {error}"))
-                    self._changed.notify_all()
-                raise
-            with self._changed:
-                self._copying = False
-                self._waiting.append(_Step(ticket, buffer))
-                self._changed.notify_all()
-            return ticket
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until all submitted steps are published; shortcuts may still be in progress.
@@ -295,12 +237,11 @@ class BackgroundPublisher:
         for worker in self._workers:
             worker.join()
         with self._changed:
-            self._free.clear()
             self._raise()
 
     @property
     def trouble(self) -> Exception | None:
-        """Why the last shortcut or collection failed; None if it succeeded. Versions are not affected."""
+        """Why the last shortcut or collection failed; None if it did not. Versions are not affected."""
         return self._caretaker.trouble
 
     def __enter__(self) -> Self:
@@ -312,12 +253,13 @@ class BackgroundPublisher:
             return
         try:
             self.close(upkeep=False)
-        except Exception as own:  # the block's own error is the one to raise
+        except Exception as own:  # the error of the block is the one to see
             _LOG.warning("the last steps could not be published: %s", own)
 
     def _check_open(self) -> None:
         with self._changed:
-            self._raise()
+            if not self._every:
+                self._raise()
             if self._closing:
                 raise RuntimeError("the publisher is closed")
 
@@ -333,24 +275,35 @@ class BackgroundPublisher:
     def _is_idle(self) -> bool:
         return not self._waiting and self._current is None and not self._copying
 
-    def _room(self, ticket: Ticket) -> tuple[_Buffer, Ticket | None]:
-        """A buffer to copy into, and the ticket of the step that is replaced, if one is."""
+    def _room(self, ticket: Ticket) -> _Step[W] | None:
+        """Make room for a step; gives the step whose place that is, if the queue is full."""
         with self._changed:
             self._copying = True
+            if self._every:
+                self._changed.wait_for(lambda: len(self._waiting) < self._queue)
             if len(self._waiting) < self._queue:
-                return self._free.pop() if self._free else _Buffer(), None
+                return None
             overtaken = self._waiting.popleft()
             overtaken.ticket._superseded_by = ticket
             overtaken.ticket._progress = "superseded"
             self._changed.notify_all()
-            return overtaken.buffer, overtaken.ticket
+            return overtaken
+
+    def _append(self, ticket: Ticket, work: W) -> None:
+        """Have a step wait, in the room made for it."""
+        with self._changed:
+            self._copying = False
+            self._waiting.append(_Step(ticket, work))
+            self._changed.notify_all()
 
     def _cancel(self, ticket: Ticket) -> bool:
         with self._changed:
+            if self._every:
+                return False
             step = next((each for each in self._waiting if each.ticket is ticket), None)
             if step is not None:
                 self._waiting.remove(step)
-                self._free.append(step.buffer)
+                self._release(step.work)
             elif ticket._progress != "publishing":
                 return ticket._progress == "cancelled"
             ticket._progress = "cancelled"
@@ -372,10 +325,10 @@ class BackgroundPublisher:
             finally:
                 with self._changed:
                     self._current = None
-                    self._free.append(step.buffer)
+                    self._release(step.work)
                     self._changed.notify_all()
 
-    def _publish(self, step: _Step) -> None:
+    def _publish(self, step: _Step[W]) -> None:
         ticket = step.ticket
 
         def go_on(committing: bool) -> None:
@@ -387,14 +340,7 @@ class BackgroundPublisher:
 
         try:
             with self._caretaker.turns:
-                published = self._publish_state(
-                    State(step.buffer.layout, step.buffer.words),
-                    annotations=ticket.annotations,
-                    values=self._values,
-                    order=self._order,
-                    files=self._files,
-                    go_on=go_on,
-                )
+                published = self._publish_work(step.work, ticket.annotations, go_on)
         except _AbandonedError:
             return
         except Exception as error:
@@ -412,3 +358,108 @@ class BackgroundPublisher:
         ticket._error = error
         ticket._progress = "failed"
         self._errors.append(error)
+
+
+class _Buffer:
+    """Memory for one state, reused for the next one of the same layout."""
+
+    def __init__(self) -> None:
+        self.layout = Layout(())
+        self.words: list[Words] = []
+
+    def take(self, state: State, *, threads: int) -> None:
+        """Copy a state, in parts, with several threads."""
+        if self.layout != state.layout:
+            self.words, self.layout = [], Layout(())  # free the old memory before allocating
+            words = [np.empty(tensor.words, tensor.kind.word) for tensor in state.layout.tensors]
+            self.words, self.layout = words, state.layout
+
+        def parts() -> Iterable[tuple[Words, Words]]:
+            for index, target in enumerate(self.words):
+                source, step = state.words(index), max(1, _COPY // target.itemsize)
+                for start in range(0, len(target), step):
+                    yield target[start : start + step], source[start : start + step]
+
+        for _ in ordered_map(lambda part: np.copyto(*part), parts(), threads=threads):
+            pass
+
+
+class BackgroundPublisher(StepQueue[_Buffer]):
+    """Publishes states while their trainer continues; see `StepQueue`. Made by `Chain.publisher`.
+
+    Args:
+        chain: for shortcuts and collection.
+        publish: publishes a state as the next version.
+        upkeep: which shortcuts are made, and which versions are kept.
+        queue: steps that may wait; memory for one more state than this is held.
+        values, order: how changed words are encoded, in versions and shortcuts.
+        files: the files next to the weights; None for those of the version before.
+        threads: number of threads that copy.
+
+    Raises:
+        ValueError: `queue` is not positive, or the codecs do not go together.
+    """
+
+    def __init__(
+        self,
+        chain: Maintained,
+        publish: Publish,
+        upkeep: Upkeep,
+        *,
+        queue: int = 1,
+        values: Values = "step",
+        order: Order = "natural",
+        files: Mapping[str, bytes | Path] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._threads = thread_count(threads)
+        self._free: list[_Buffer] = []
+
+        def publish_buffer(buffer: _Buffer, annotations: Mapping[str, str], go_on: Callable[[bool], None]) -> Published:
+            state = State(buffer.layout, buffer.words)
+            return publish(state, annotations=annotations, values=values, order=order, files=files, go_on=go_on)
+
+        super().__init__(
+            chain, publish_buffer, upkeep, queue=queue, values=values, order=order, release=self._free.append
+        )
+
+    def submit(self, state: State | ArraysLike, *, annotations: Mapping[str, object] | None = None) -> Ticket:
+        """Copy a state and publish it later; returns when it is copied.
+
+        Args:
+            state: a state; or arrays or torch tensors by name, as a mapping or in pairs, which may be written to after
+                this returns.
+            annotations: facts about the version, such as {"step": 420}.
+
+        Raises:
+            TensorDeltaError, OSError: an earlier step could not be published; raised once, and this state is not
+                copied. Submit it again: it becomes a delta to the version published last.
+            MalformedError, LimitError, ValueError: the format cannot hold the state.
+            RuntimeError: the publisher is closed.
+        """
+        with self._submitting:
+            self._check_open()
+            taken = state if isinstance(state, State) else State.from_arrays(state)
+            ticket = Ticket(self, {str(key): str(value) for key, value in (annotations or {}).items()})
+            overtaken = self._room(ticket)
+            buffer = overtaken.work if overtaken else self._free.pop() if self._free else _Buffer()
+            try:
+                buffer.take(taken, threads=self._threads)
+            except BaseException as error:
+                with self._changed:
+                    self._copying = False
+                    self._free.append(buffer)
+                    if overtaken is not None:
+                        overtaken.ticket._superseded_by = None
+                        self._fail(overtaken.ticket, RuntimeError(f"the copy of the step after it failed: {error}"))
+                    self._changed.notify_all()
+                raise
+            self._append(ticket, buffer)
+            return ticket
+
+    def close(self, *, upkeep: bool = True) -> None:
+        """Publish what was submitted, make the shortcuts that are due, collect, and end; see `StepQueue.close`."""
+        try:
+            super().close(upkeep=upkeep)
+        finally:
+            self._free.clear()

@@ -79,7 +79,8 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
     tensor = tensor.resolve_conj().resolve_neg().cpu().contiguous()
     # Numpy knows neither bfloat16 nor the small floats: the words cross, and are seen as what they are.
     words = tensor.view(_WORDS[kind.word.itemsize]) if kind.name != "BOOL" else tensor
-    return words.numpy().view(kind.array)
+    array: NDArray[Any] = words.numpy().view(kind.array)
+    return array
 
 
 def from_array(array: NDArray[Any], dtype: str | None = None) -> Tensor:

@@ -53,7 +53,7 @@ def named_weights(
 
 
 def _is_cast(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.element_size() > 1
+    return bool(tensor.is_floating_point() and tensor.element_size() > 1)
 
 
 def _identity(tensor: Tensor) -> tuple[object, ...]:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
-from msgspec import UNSET, UnsetType, structs
+from msgspec import UNSET, UnsetType
 
 from ..codecs.fingerprint import U64, combine, scan, text
 from ..errors import (
@@ -30,6 +30,7 @@ from ..errors import (
     WrongBaseError,
 )
 from ..format import strict_json
+from ..format.chunk_codec import Piece
 from ..format.layout import MAX_LAYOUT, Layout
 from ..format.manifest import Manifest, PackEntry
 from ..format.names import fingerprints_name, manifest_name, pack_name
@@ -48,7 +49,7 @@ from .descriptors import (
     owners,
     read_descriptors,
 )
-from .encoder import Codecs, Comparison, Encoder, Order, Stretches, Values, carried
+from .encoder import Codecs, Comparison, Encoder, Listed, Order, Stretches, Values, carried
 from .shards import LayoutLike, Shard, layout_of, stretches_of
 from .writer import Writer
 
@@ -165,7 +166,37 @@ class Draft:
         old = self._old(new, base_shard or {})
         zeros = np.zeros(len(self.layout), np.uint64)
         compared = Comparison(self.layout, self._document.layout_digest, old, new, zeros)
-        encoder = Encoder(compared, codecs, threads=self._reader.threads)
+        return self._put(Encoder(compared, codecs, threads=self._reader.threads), lambda: self._scan(new))
+
+    def encode_pieces(
+        self, pieces: Iterable[Piece], claims: Iterable[tuple[int, int, int, int]], *, values: Values = "step"
+    ) -> dict[str, Any]:
+        """As `encode`, for a rank that knows which of its words changed, so that none but these are read.
+
+        Args:
+            pieces: the changed words among those that this rank owns; see `Listed`. Tensors that the base lacks, or has
+                with another dtype or shape, start as zero words.
+            claims: the words that this rank owns, changed or not, in slices: tensor, start, stop, and the sum of their
+                lanes as they are now, which is that of the base (`Chain.tensor_fingerprints`, for whole tensors) and
+                `Piece.sum` of what changed.
+            values: see `encode`.
+
+        Returns:
+            The descriptor, of JSON's types, for `commit`.
+
+        Raises:
+            ValueError: pieces that the layout cannot have, or out of order; or unknown values.
+            MissingError: the base's layout is gone.
+            StoreError: the store failed.
+        """
+        fresh = frozenset(range(len(self.layout))) - self._carried.keys()
+        listed = Listed(self.layout, self._document.layout_digest, pieces, np.zeros(len(self.layout), np.uint64), fresh)
+        encoder = Encoder(listed, Codecs(values), threads=self._reader.threads)
+        slices = [(tensor, start, stop, text(each)) for tensor, start, stop, each in sorted(claims) if start < stop]
+        return self._put(encoder, lambda: slices)
+
+    def _put(self, encoder: Encoder, slices: Callable[[], list[tuple[int, int, int, str]]]) -> dict[str, Any]:
+        """Put an encoder's packs; gives the descriptor."""
         entries: list[PackEntry] = []
         with self._reader.store.batch() as batch:
             for built in encoder.packs(_PACK):
@@ -179,7 +210,7 @@ class Draft:
             layout_digest=self._document.layout_digest,
             packs=entries,
             features=encoder.features,
-            slices=self._scan(new),
+            slices=slices(),
             changes=[
                 (tensor, listed, text(int(encoder.sums[tensor])))
                 for tensor, listed in enumerate(encoder.changed_of)
@@ -285,11 +316,7 @@ class Draft:
                 sorted({feature for descriptor in found.values() for feature in descriptor.features}),
             )
             manifest = commit.complete(contents)
-
-        def is_own(found: Manifest) -> bool:
-            return structs.replace(found, created=manifest.created) == manifest
-
-        committed = commit.create(manifest, lambda: self._writer.adopt(manifest, is_own))
+        committed = commit.create(manifest, lambda: self._writer.adopt_exactly(manifest))
         return commit.finish(committed, self.layout)
 
     def _before(self) -> Manifest | None:

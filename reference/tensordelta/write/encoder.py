@@ -10,13 +10,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, Self, get_args
 
 import numpy as np
 
-from ..codecs.compare import Indices, changed_words
+from ..codecs.compare import changed_words
 from ..codecs.fingerprint import U64, add_to
 from ..codecs.words import Words
 from ..format.chunk import MAX_WORDS_EXPONENT, Exponent, Span
@@ -147,6 +147,155 @@ class Comparison:
         rows = [Stretches.whole(new.words(index)) for index in range(len(new.layout))]
         return cls(new.layout, layout_digest, old, rows, found)
 
+    def is_fresh(self, tensor: int) -> bool:
+        """True if a tensor starts as zero words."""
+        return self.old[tensor] is None
+
+    def base(self, part: Span) -> Words:
+        """Words before, of a tensor that is not fresh."""
+        words = self.old[part.tensor]
+        assert words is not None
+        return words.part(part.start, part.stop)
+
+    def found(self, *, threads: int, pool: ThreadPoolExecutor | None) -> Iterator[list[Piece]]:
+        """The changed words, compared on so many threads of a pool."""
+        return ordered_map(self._compare, self._jobs(), threads=threads, pool=pool)
+
+    def _jobs(self) -> Iterator[list[Span]]:
+        """Parts of about `_JOB` words or `_JOB_BYTES`; tensors of one dtype follow one another."""
+        job: list[Span] = []
+        left = 1.0
+        for part in cut(self.layout, self.new):
+            job.append(part)
+            left -= (part.stop - part.start) / _job_words(self.layout, part.tensor)
+            if left <= 0:
+                yield job
+                job, left = [], 1.0
+        if job:
+            yield job
+
+    def _compare(self, job: list[Span]) -> list[Piece]:
+        """The changed words of a job's parts; parts without any are left out."""
+        pieces: list[Piece] = []
+        for part in job:
+            before = None if self.is_fresh(part.tensor) else self.base(part)
+            piece = compare(part, before, self.new[part.tensor].part(part.start, part.stop))
+            if piece is not None:
+                pieces.append(piece)
+        return pieces
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """Changed words that were found elsewhere: what an encoder takes in place of a comparison. For natural order.
+
+    An encoder makes the packs of a comparison if the pieces are those that it would find: of each part that `cut`
+    gives, one piece, unless nothing changed there (`compare`).
+
+    Attributes:
+        layout, layout_digest: of the new state.
+        pieces: the changed words, taken lazily; sorted by dtype, tensor and start, without overlap, each of at most 8
+            MiB of its tensor.
+        sums: fingerprints of the tensors before, uint64 in layout order; zeros if they do not matter.
+        fresh: the tensors that start as zero words; their pieces have no old words.
+    """
+
+    layout: Layout
+    layout_digest: str
+    pieces: Iterable[Piece]
+    sums: U64
+    fresh: frozenset[int] = frozenset()
+
+    @classmethod
+    def full(cls, layout: Layout, layout_digest: str, pieces: Iterable[Piece]) -> Self:
+        """The words of a full version."""
+        return cls(layout, layout_digest, pieces, np.zeros(len(layout), np.uint64), frozenset(range(len(layout))))
+
+    def is_fresh(self, tensor: int) -> bool:
+        """True if a tensor starts as zero words."""
+        return tensor in self.fresh
+
+    def base(self, part: Span) -> Words:
+        """No words: only exponent order needs them.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("pieces are encoded in natural order")
+
+    def found(self, *, threads: int, pool: ThreadPoolExecutor | None) -> Iterator[list[Piece]]:
+        """The pieces, checked.
+
+        Raises:
+            ValueError: a piece that the layout cannot have, or out of order.
+        """
+        after = ("", 0, 0)
+        for piece in self.pieces:
+            if not 0 <= piece.tensor < len(self.layout):
+                raise ValueError(f"a piece is of tensor {piece.tensor}, which the layout lacks")
+            tensor = self.layout.tensors[piece.tensor]
+            if (tensor.dtype, piece.tensor, piece.start) < after:
+                raise ValueError(f"the piece of tensor {tensor.name!r} at word {piece.start} is out of order")
+            self._check(piece)
+            after = (tensor.dtype, piece.tensor, piece.stop)
+            if len(piece.new) == piece.stop - piece.start:
+                piece = replace(piece, indices=None)
+            if len(piece.new):
+                yield [piece]
+
+    def _check(self, piece: Piece) -> None:
+        tensor = self.layout.tensors[piece.tensor]
+        listed = len(piece.new)
+        what = f"the piece of tensor {tensor.name!r} at word {piece.start}"
+        end = min(tensor.words, piece.start + _job_words(self.layout, piece.tensor))
+        if not 0 <= piece.start <= piece.stop <= end:
+            raise ValueError(f"{what} ends at word {piece.stop}: it is too long")
+        if (piece.old is None) != self.is_fresh(piece.tensor):
+            raise ValueError(f"{what} has {'no ' if piece.old is None else ''}old words")
+        places = piece.places
+        fits = len(places) == listed and not (
+            listed and (places[0] < piece.start or places[-1] >= piece.stop or np.any(places[1:] <= places[:-1]))
+        )
+        rows = [piece.new] if piece.old is None else [piece.new, piece.old]
+        if not fits or any(len(row) != listed or row.dtype != tensor.kind.word for row in rows):
+            raise ValueError(f"{what} has other words or indices than its tensor has there")
+
+
+def cut(layout: Layout, parts: Sequence[Iterable[tuple[int, int]]]) -> Iterator[Span]:
+    """Words of a layout in the parts that an encoder compares, each of at most 8 MiB: by dtype, tensor and place.
+
+    Args:
+        layout: the layout.
+        parts: for each tensor the beginnings and ends of the words that a writer has.
+    """
+    for _, index in sorted((tensor.dtype, index) for index, tensor in enumerate(layout.tensors)):
+        most = _job_words(layout, index)
+        for begin, end in parts[index]:
+            for start in range(begin, end, most):
+                yield Span(index, start, min(start + most, end))
+
+
+def compare(part: Span, before: Words | None, new: Words) -> Piece | None:
+    """The words of a part that changed; None if none did.
+
+    Args:
+        part: of `cut`.
+        before, new: its words; `before` is None where the tensor starts as zero words.
+    """
+    if before is None and 2 * np.count_nonzero(new) >= len(new):
+        return Piece(*part, None, None, new)
+    indices, old, listed = changed_words(before, new)
+    if len(listed) == 0:
+        return None
+    if len(listed) == len(new):
+        return Piece(*part, None, old, listed)
+    indices += part.start
+    return Piece(*part, indices, old, listed)
+
+
+def _job_words(layout: Layout, tensor: int) -> int:
+    return min(_JOB, _JOB_BYTES // layout.tensors[tensor].kind.word.itemsize)
+
 
 def carried(base: Layout, new: Layout) -> dict[int, int]:
     """The tensors that fitting carries over from a base (SPEC.md section 5): index in `new` -> index in `base`."""
@@ -158,7 +307,7 @@ class Encoder:
     """Encodes the words that changed as packs. It serves one thread, once; its jobs run on threads of its own.
 
     Args:
-        compared: the words before and after.
+        compared: the words before and after, or those that changed.
         codecs: how changed words are written.
         threads: how many jobs run at once.
 
@@ -170,7 +319,7 @@ class Encoder:
         features: the features that the packs use.
     """
 
-    def __init__(self, compared: Comparison, codecs: Codecs | None = None, *, threads: int = 1) -> None:
+    def __init__(self, compared: Comparison | Listed, codecs: Codecs | None = None, *, threads: int = 1) -> None:
         self.compared = compared
         self._codecs = codecs or Codecs()
         self._threads = threads
@@ -200,7 +349,7 @@ class Encoder:
         """The chunks, made lazily."""
         workers = nullcontext() if self._threads == 1 else ThreadPoolExecutor(self._threads)
         with workers as pool:
-            found = ordered_map(self._compare, self._jobs(), threads=self._threads, pool=pool)
+            found = self.compared.found(threads=self._threads, pool=pool)
             for encoded in ordered_map(self._encode, self._gather(found), threads=self._threads, pool=pool):
                 for tensor, listed, each in encoded.sums:
                     self.changed_of[tensor] += listed
@@ -210,44 +359,6 @@ class Encoder:
                     self.features = [EXPONENT_ORDER]
                 yield encoded
 
-    def _jobs(self) -> Iterator[list[Span]]:
-        """Stretches of about `_JOB` words or `_JOB_BYTES`; tensors of one dtype follow one another."""
-        tensors = self.compared.layout.tensors
-        job: list[Span] = []
-        left = 1.0
-        for _, index in sorted((tensor.dtype, index) for index, tensor in enumerate(tensors)):
-            most = min(_JOB, _JOB_BYTES // tensors[index].kind.word.itemsize)
-            for begin, end in self.compared.new[index]:
-                for start in range(begin, end, most):
-                    part = Span(index, start, min(start + most, end))
-                    job.append(part)
-                    left -= (part.stop - part.start) / most
-                    if left <= 0:
-                        yield job
-                        job, left = [], 1.0
-        if job:
-            yield job
-
-    def _compare(self, job: list[Span]) -> list[Piece]:
-        """The changed words of a job's stretches; stretches without any are left out."""
-        pieces: list[Piece] = []
-        for tensor, start, stop in job:
-            base, new = self.compared.old[tensor], self.compared.new[tensor].part(start, stop)
-            indices: Indices | None = None
-            old_words: Words | None = None
-            if base is not None or 2 * np.count_nonzero(new) < len(new):
-                before = None if base is None else base.part(start, stop)
-                indices, old_words, listed = changed_words(before, new)
-                if len(listed) == 0:
-                    continue
-                if len(listed) == len(new):
-                    indices = None
-                else:
-                    indices += start
-                new = listed
-            pieces.append(Piece(tensor, start, stop, indices, old_words, new))
-        return pieces
-
     def _gather(self, found: Iterable[list[Piece]]) -> Iterator[list[Piece]]:
         """Pieces of one kind, as many as make a chunk."""
         space = _SPACE_EXPONENT if self._codecs.order == "exponent" else _SPACE
@@ -255,7 +366,7 @@ class Encoder:
         kind: tuple[str, bool, bool] | None = None
         listed = words = 0
         for piece in (part for pieces in found for each in pieces for part in _split(each)):
-            dtype, fresh = self.compared.layout.tensors[piece.tensor].dtype, self.compared.old[piece.tensor] is None
+            dtype, fresh = self.compared.layout.tensors[piece.tensor].dtype, self.compared.is_fresh(piece.tensor)
             mine = dtype, fresh, piece.indices is None
             size, count = piece.stop - piece.start, len(piece.new)
             full = _LISTED_DENSE if mine[2] else _LISTED
@@ -273,20 +384,15 @@ class Encoder:
             yield waiting
 
     def _encode(self, pieces: list[Piece]) -> EncodedChunk:
-        fresh = self.compared.old[pieces[0].tensor] is None
+        fresh = self.compared.is_fresh(pieces[0].tensor)
         kind = self.compared.layout.tensors[pieces[0].tensor].kind
         return encode(
             pieces,
             self.compared.layout,
             order="natural" if fresh or kind.exponent is None else self._codecs.order,
             values_codec="replace" if fresh else self._codecs.values,
-            base=self._base,
+            base=self.compared.base,
         )
-
-    def _base(self, part: Span) -> Words:
-        words = self.compared.old[part.tensor]
-        assert words is not None
-        return words.part(part.start, part.stop)
 
 
 def _split(piece: Piece) -> Iterator[Piece]:

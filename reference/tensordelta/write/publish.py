@@ -7,25 +7,51 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
+from ..codecs.fingerprint import U64
+from ..format.chunk_codec import Piece
+from ..format.layout import Layout
 from ..format.manifest import Base, Manifest, check_features
 from ..format.names import manifest_name
 from ..read.history import Published, describe
+from ..read.reader import Reader
 from ..read.routes import Edge
 from ..state.checkpoint import Checkpoint
 from ..state.state import State
 from ..state.update import Update
 from ..stores import FileBlob
 from .commit import Commit, Contents, Files, base_of, digest_layout, file_entries
-from .encoder import Codecs, Comparison, Encoder, Order, Values
+from .encoder import Codecs, Comparison, Encoder, Listed, Order, Values
 from .plain_packs import CHANGED, check_source, checkpoint_files, file_stamps, plain_entry, same_parts
 from .snapshot import Snapshot
-from .writer import Place, Writer, conflict
+from .writer import Place, Writer, conflict, overtaken
+
+
+@dataclass(frozen=True, eq=False)
+class Tip:
+    """The newest version of a chain, as one who publishes pieces has to know it.
+
+    Attributes:
+        manifest: its manifest.
+        layout: its tensors.
+        sums: their fingerprints, uint64 in layout order.
+    """
+
+    manifest: Manifest
+    layout: Layout
+    sums: U64
+
+
+def tensor_fingerprints(reader: Reader, manifest: Manifest) -> U64:
+    """The fingerprints of a version's tensors: those that it tells, else by a scan of its words; see `Chain`."""
+    sums = reader.documents.tensor_fingerprints(manifest)
+    return reader.load(manifest.version).sums(threads=reader.threads) if sums is None else sums
 
 
 class Publisher:
@@ -104,6 +130,60 @@ class Publisher:
                 manifest = commit.complete(contents)
             go_on(True)
             return self._commit(commit, manifest, state, before, encoder)
+
+    def tip(self) -> Tip | None:
+        """The newest version, for `publish_pieces`; None if there is none. See `Chain.tip`."""
+        manifest = self._writer.place(None, full=False).before
+        if manifest is None:
+            return None
+        return Tip(
+            manifest, self._reader.documents.layout(manifest.layout), tensor_fingerprints(self._reader, manifest)
+        )
+
+    def publish_pieces(
+        self,
+        pieces: Iterable[Piece],
+        base: Tip | None,
+        layout: Layout | None = None,
+        *,
+        annotations: Mapping[str, str] | None = None,
+        values: Values = "step",
+        files: Files | None = None,
+        go_on: Callable[[bool], None] = lambda committing: None,
+    ) -> tuple[Published, Tip]:
+        """Publish the next version from its changed words; see `Chain.publish_pieces`.
+
+        The snapshot stays as it is: the next `publish` brings it to the newest version.
+
+        Args:
+            go_on: see `publish`.
+        """
+        started = time.perf_counter()
+        if (layout is None) == (base is None):
+            raise ValueError("a delta has the layout of its base; a full version needs one, and no base")
+        tensors = base.layout if base is not None else layout
+        assert tensors is not None
+        with self._turns:
+            place = self._writer.place(None, full=base is None)
+            if base is not None and base_of(place.before) != base_of(base.manifest):
+                raise overtaken(base.manifest.version, place.before)
+            with Commit.begin(self._writer, place.version, place.before, started) as commit:
+                digest = commit.put_layout(tensors)
+                if base is None:
+                    listed = Listed.full(tensors, digest, pieces)
+                else:
+                    listed = Listed(tensors, digest, pieces, base.sums)
+                encoder = Encoder(listed, Codecs(values), threads=self._reader.threads)
+                for built in encoder.packs():
+                    go_on(False)
+                    commit.put_pack(built.entry, built.parts)
+                start = None if base is None else base_of(base.manifest)
+                entries = file_entries(place.before, digest, files)
+                contents = Contents(place.version, digest, encoder.sums, start, entries, annotations)
+                manifest = commit.complete(contents)
+            go_on(True)
+            committed = commit.create(manifest, lambda: self._writer.adopt_exactly(manifest))
+            return commit.finish(committed, tensors), Tip(committed, tensors, encoder.sums)
 
     def publish_plain(
         self,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from ..errors import ConflictError, TensorDeltaError, UntrustedError
 from ..format.manifest import Manifest
 from ..format.names import MAX_VERSION, manifest_name
@@ -104,6 +106,10 @@ class Writer:
             return None
         return manifest
 
+    def adopt_exactly(self, mine: Manifest) -> Manifest:
+        """As `adopt`, without the words: this writer's own is a manifest that says the same, whenever it was made."""
+        return self.adopt(mine, lambda found: structs.replace(found, created=mine.created) == mine)
+
     def adopt(self, mine: Manifest, is_own: Callable[[Manifest], bool]) -> Manifest:
         """The manifest that has the version's name already, if it makes the same version (SPEC.md section 11.2).
 
@@ -153,4 +159,15 @@ def conflict(version: int) -> ConflictError:
         object=manifest_name(version),
         rule="TD-WRT-006",
         advice="One writer owns a chain: stop the other one, then publish again.",
+    )
+
+
+def overtaken(base: int, newest: Manifest | None) -> ConflictError:
+    """The error for a delta to a version that is no longer the newest one."""
+    found = "there is no version" if newest is None else f"the newest version is {newest.version}"
+    return ConflictError(
+        f"is not the base of the next version any more: {found}",
+        object=manifest_name(base),
+        rule="TD-WRT-001",
+        advice="One writer owns a chain: stop the other one, then start from the newest version.",
     )
