@@ -70,6 +70,12 @@ class Ranks:
             return None
         return cls(timeout) if any(_is_sharded(parameter) for parameter in model.parameters()) else None
 
+    def close(self) -> None:
+        """Give the process group back; closing again does nothing."""
+        group, self._group = self._group, None
+        if group is not None and dist.is_initialized():
+            dist.destroy_process_group(group)
+
     def lead(self, make: Callable[[], T]) -> T:
         """What the leader makes, on all ranks. Raises on all ranks what it raises."""
         message = [Outcome.of(make) if self.is_leader else None]

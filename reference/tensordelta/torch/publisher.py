@@ -86,8 +86,8 @@ class Publisher(StepQueue[_Submitted]):
     takes only the changed words to the host. A thread publishes them; a step that fails, or that a newer one
     supersedes, loses nothing, because its changes go into the next version. Each version is the model's weights at
     some `submit`, cast, bit for bit. The first version of a chain is full. A chain that has versions is continued:
-    its newest one is loaded and proven once, then only changes go. Where the layout changes (names, dtypes, shapes),
-    the next version is full, which is logged.
+    the first `submit` loads and proves the newest one (whole, on each rank), then only changes go. Where the layout
+    changes (names, dtypes, shapes), the next version is full, which is logged.
 
     At the end of the block what was submitted is published, also when the block raises.
 
@@ -194,6 +194,8 @@ class Publisher(StepQueue[_Submitted]):
             super().close(upkeep=upkeep)
         finally:
             self._ledger = None
+            if self._ranks is not None:
+                self._ranks.close()
 
     # -- finding what changed -------------------------------------------------------------------------------------
 
