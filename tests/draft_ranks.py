@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import tensordelta as td
-from tensordelta.stores import DirectBatch, FolderStore
+from tensordelta.stores import FolderStore
 from tensordelta.write import draft, encoder
 
 Arrays = dict[str, np.ndarray]
@@ -54,13 +54,8 @@ def model(version: int) -> Arrays:
 
 
 class Dying(FolderStore):
-    """A store whose process is killed when the second object of a batch was put."""
+    """A store whose process is killed when the second object was put."""
 
-    def batch(self) -> DirectBatch:
-        return _DyingBatch(self)
-
-
-class _DyingBatch(DirectBatch):
     put_before = False
 
     def put(self, name: str, parts: Any) -> None:

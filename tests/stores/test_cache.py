@@ -224,7 +224,7 @@ wanted = [chain.manifest(version).fingerprint for version in chain.versions()]
 for round in range(4):
     for version in chain.versions():
         state = td.open(sys.argv[1]).load(version)
-        from tensordelta.fingerprint import combine, text
+        from tensordelta.codecs.fingerprint import combine, text
         assert text(combine(state.sums(threads=1))) == wanted[version]
 print("read")
 """

@@ -146,8 +146,9 @@ class StepQueue(Generic[W]):
     trainer gets versions as often as it can take them, each a delta to the one before it.
 
     Threads may share a queue: all methods may be called at the same time, and steps are published in the order in which
-    they were submitted. Listeners of the chain may call its methods, but one that is called for a published version must
-    not wait for steps, since publishing waits for it. A queue belongs to one process: its threads do not survive a fork.
+    they were submitted. Listeners of the chain may call its methods, but one that is called for a published version
+    must not wait for steps, since publishing waits for it. A queue belongs to one process: its threads do not survive a
+    fork.
 
     Args:
         chain: for shortcuts and collection.

@@ -24,13 +24,13 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .chain import Chain
-from .format.names import now
-from .live.publisher import Ticket
-from .opening import open
-from .read.history import Published
-from .state.state import State
-from .torch import named_weights
+from ..chain import Chain
+from ..format.names import now
+from ..live.publisher import Ticket
+from ..opening import open
+from ..read.history import Published
+from ..state.state import State
+from ..torch import named_weights
 
 __all__ = ["PublishCallback", "WeightTransfer"]
 
