@@ -17,8 +17,10 @@ import pytest
 from folders import PRIVATE, contents
 
 import tensordelta as td
+from tensordelta.checkout.anchored import Folder
 from tensordelta.checkout.checkout import Checkout
 from tensordelta.state.update import Update
+from tensordelta.stores.cache import PackCache
 
 SHARD = "model.safetensors"
 SECRET = b"ssh-ed25519 AAAA the owner's key\n"
@@ -319,3 +321,75 @@ def test_a_snapshot_that_another_user_prepared(chain: td.Chain, victim: Path, tm
     assert td.open(chain.address).publish({"w": np.ones(64, np.uint16)}).version == 4
     assert seen(victim) == before
     assert chain.verify(deep=True).ok
+
+
+def test_a_cache_folder_that_is_a_link_is_not_used(chain: td.Chain, victim: Path, tmp_path: Path) -> None:
+    """Neither the snapshot nor the packs are looked for, or removed, in a folder that is no cache."""
+    other = td.open(tmp_path / "other", create=True)
+    other.publish({"w": np.zeros(4, np.uint16)})
+    other.pull(tmp_path / "mine")
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    cache = Path(os.environ["TENSORDELTA_CACHE"])
+    shutil.rmtree(cache / chain.id)
+    (cache / chain.id).symlink_to(tmp_path / "mine")
+    (cache / "packs").symlink_to(victim)
+    before = seen(tmp_path / "mine"), seen(victim)
+    with pytest.raises(td.UntrustedError, match="in the place of a cache folder"):
+        td.open(chain.address).publish({"w": np.ones(64, np.uint16)})
+    with pytest.raises(td.UntrustedError, match="in the place of a cache folder"):
+        PackCache()
+    assert (seen(tmp_path / "mine"), seen(victim)) == before
+
+
+def test_an_undo_record_full_of_holes_is_refused_unread(chain: td.Chain, tmp_path: Path) -> None:
+    folder = patching(chain, tmp_path / "out")
+    os.truncate(folder / PRIVATE / "undo", 1 << 43)  # hashing that would take hours
+    assert [type(each) for each in Checkout(folder).verify(threads=1)[1]] == [td.IntegrityError]
+    with pytest.raises(td.IntegrityError):
+        chain.pull(folder)
+
+
+def test_a_deep_tree_in_the_way(chain: td.Chain, tmp_path: Path) -> None:
+    """Deeper than Python recurses: the folder of files under way is removed, another one refused."""
+
+    def deep(place: Path) -> None:
+        place.mkdir(parents=True, exist_ok=True)
+        held = os.open(place, os.O_RDONLY)
+        for _ in range(1500):
+            os.mkdir("d", dir_fd=held)
+            held, before = os.open("d", os.O_RDONLY, dir_fd=held), held
+            os.close(before)
+        os.close(held)
+
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    deep(folder / PRIVATE / "next")
+    deep(folder / PRIVATE / "state.json.tmp")
+    assert chain.pull(folder, 1).version == 1
+    assert sorted(path.name for path in (folder / PRIVATE).iterdir()) == ["lock", "state.json"]
+    deep(folder / "out" / "authorized_keys")
+    with pytest.raises(OSError, match="deeper than any"):
+        chain.pull(folder, 2)
+    assert Checkout(folder).verify(threads=1) == (1, [])
+    with Folder(folder) as opened:
+        opened.remove("out")  # which pytest cannot
+    assert not (folder / "out").exists()
+
+
+def test_a_patch_of_a_sparse_file_takes_its_room_first(chain: td.Chain, tmp_path: Path) -> None:
+    big = td.open(tmp_path / "big", create=True, threads=1)
+    words = np.zeros(1 << 20, np.uint16)
+    big.publish({"w": words})
+    words[::1000] += 1
+    big.publish({"w": words})
+    big.pull(tmp_path / "out", 0)
+    data = (tmp_path / "out" / SHARD).read_bytes()
+    with (tmp_path / "out" / SHARD).open("r+b") as file:  # as `cp --sparse=always` makes it
+        file.truncate(0)
+        file.write(data[:512])
+        file.truncate(len(data))
+    assert (tmp_path / "out" / SHARD).stat().st_blocks * 512 < len(data)
+    big.pull(tmp_path / "out", 1)
+    status = (tmp_path / "out" / SHARD).stat()
+    assert status.st_blocks * 512 >= status.st_size
+    assert big.load(1).equals(td.read_state(tmp_path / "out"))

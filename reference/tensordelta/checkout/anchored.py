@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedIOBase
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Opening a pipe must not wait for its other end.
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+#: Parts of a name: paths of the format have at most 200 characters.
+_MAX_DEPTH = 200
 
 
 class IrregularError(OSError):
@@ -140,7 +144,7 @@ class Folder:
         with self._parent(name, make=True) as (parent, last):
             with suppress(FileNotFoundError):
                 os.unlink(last, dir_fd=parent)
-            descriptor = os.open(last, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=parent)
+            descriptor = os.open(last, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o644, dir_fd=parent)
         return os.fdopen(descriptor, "w+b")
 
     def read(self, name: str, *, limit: int) -> bytes:
@@ -175,13 +179,34 @@ class Folder:
             self.unlink(name)
             return
         with self._parent(name) as (parent, last):
-            shutil.rmtree(last, ignore_errors=True, dir_fd=parent)
+            waiting = [last]
+            for number in count():  # a folder in it moves up first, so that a deep tree takes no deep recursion
+                if not waiting:
+                    return
+                descriptor = _opened_folder(waiting[-1], parent)
+                try:
+                    with os.scandir(descriptor) as scan:
+                        found = [(each.name, each.is_dir(follow_symlinks=False)) for each in scan]
+                    for each, is_folder in found:
+                        if is_folder:
+                            waiting.insert(0, f".removed-{os.getpid()}-{number}-{len(waiting)}")
+                            os.rename(each, waiting[0], src_dir_fd=descriptor, dst_dir_fd=parent)
+                        else:
+                            os.unlink(each, dir_fd=descriptor)
+                finally:
+                    os.close(descriptor)
+                os.rmdir(waiting.pop(), dir_fd=parent)
 
     def walk(self, name: str) -> Iterator[tuple[str, bool]]:
         """The names of everything below a folder, and whether each is a folder; a folder follows its contents.
 
         A link is no folder.
+
+        Raises:
+            OSError: the tree is deeper than any name of the format.
         """
+        if name.count("/") > _MAX_DEPTH:
+            raise OSError(errno.ENAMETOOLONG, "is a tree deeper than any that a pull makes", str(self.path / name))
         with self.folder(name) as held, os.scandir(held._descriptor) as scan:
             found = [(each.name, each.is_dir(follow_symlinks=False)) for each in scan]
         for each, is_folder in sorted(found):
@@ -214,7 +239,7 @@ def _opened_folder(name: str, parent: int) -> int:
 
 def _opened_file(name: str, flags: int, parent: int) -> BufferedIOBase:
     try:
-        descriptor = os.open(name, flags | _FILE, 0o666, dir_fd=parent)
+        descriptor = os.open(name, flags | _FILE, 0o644, dir_fd=parent)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV):
             raise

@@ -45,7 +45,7 @@ from ..state.update import Update
 from ..stores import sync_folder
 from .anchored import Folder, IrregularError
 from .record import NEXT, STATE, Holding, garbled
-from .staging import METADATA, STAGED, FileLayout, Staging, settle
+from .staging import METADATA, STAGED, FileLayout, Staging, fill_holes, settle
 from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
 
 PRIVATE = ".tensordelta"
@@ -192,7 +192,7 @@ class Checkout:
             self._private.sync()
         self._private.remove(STAGED)
         for name in (NEXT, STATE, UNDO):
-            self._private.unlink(f"{name}.tmp")
+            self._private.remove(f"{name}.tmp")
         return held
 
     def _check_owner(self) -> None:
@@ -434,6 +434,9 @@ class Checkout:
     def _patch(self, held: Holding, update: Update, manifest: Manifest) -> None:
         """Patch the words in place: write the undo record, then the words, then state.json."""
         head = UndoHead.of(update, held, self._tree)
+        for name in sorted(head.files):
+            with self._tree.open(name, writable=True) as file:
+                fill_holes(file)
         self._write_private(UNDO, undo_record(head, update))
         update.apply()
         files = dict(held.files)

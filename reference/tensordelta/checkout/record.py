@@ -64,7 +64,10 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("not one sum for each tensor")
         for name in self.files:
             if not is_path(name):
-                raise ValueError(f"{name!r} is no name of a file")
+                raise ValueError(f"{name[:200]!r} is no name of a file")
+        folders = {name[:at] for name in self.files for at, letter in enumerate(name) if letter == "/"}
+        if folders & self.files.keys():
+            raise ValueError("one name is that of a file and of a folder")
 
     @classmethod
     def read(cls, private: Folder, name: str) -> Holding | None:

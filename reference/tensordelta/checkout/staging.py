@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedIOBase
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,6 +217,17 @@ def settle(folder: Folder, name: str) -> tuple[int, int]:
         os.utime(file.fileno(), ns=(now, now))
         status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
+
+
+def fill_holes(file: BufferedIOBase) -> None:
+    """Give a sparse file its room on the disk.
+
+    Raises:
+        OSError: the disk is full; without the room, a write through a map would end the process.
+    """
+    status = os.fstat(file.fileno())
+    if status.st_blocks * 512 < status.st_size:
+        os.posix_fallocate(file.fileno(), 0, status.st_size)
 
 
 def sync_file(folder: Folder, name: str) -> None:

@@ -26,7 +26,7 @@ from ..state.checkpoint import map_words
 from ..state.update import Update
 from .anchored import Folder, IrregularError
 from .record import Holding, garbled
-from .staging import sync_file
+from .staging import fill_holes, sync_file
 
 UNDO = "undo"
 _MAGIC = b"tensordelta undo 2\n"
@@ -153,23 +153,27 @@ class _Record:
     def _prove(self) -> tuple[UndoHead, int]:
         """The head, and the offset of the first run."""
         digest, file = hashlib.sha256(), self._file
-        left = os.fstat(file.fileno()).st_size - _DIGEST
+        size = os.fstat(file.fileno()).st_size
         if file.readline(len(_MAGIC)) != _MAGIC:
             raise garbled(self._path, "is no undo record")
         line = file.readline(_MAX_HEAD)
         start = file.tell()
-        file.seek(0)
-        while left > 0 and (part := file.read(min(left, _READ))):
-            digest.update(part)
-            left -= len(part)
-        if left or file.read(_DIGEST + 1) != digest.digest():
-            raise garbled(self._path, "is no whole undo record")
         try:
             head = msgspec.json.decode(line, type=UndoHead)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             raise garbled(self._path, f"does not say what to undo: {fault}") from None
         if msgspec.json.encode(head) + b"\n" != line:
             raise garbled(self._path, "is not as a pull writes it")
+        # Before the words are hashed: a file full of holes costs no disk, and may be of any size.
+        if start + sum(run.size for run in head.runs) + _DIGEST != size or any(r.count > r.words for r in head.runs):
+            raise garbled(self._path, "has other words than its head says")
+        file.seek(0)
+        left = size - _DIGEST
+        while left > 0 and (part := file.read(min(left, _READ))):
+            digest.update(part)
+            left -= len(part)
+        if left or file.read(_DIGEST + 1) != digest.digest():
+            raise garbled(self._path, "is no whole undo record")
         return head, start
 
     def runs(self) -> Iterator[tuple[_Run, slice | NDArray[np.int64], Words]]:
@@ -195,8 +199,6 @@ class _Record:
             for tensor in header.entries
             if tensor in tensors
         }
-        if self._start + sum(run.size for run in self.head.runs) + _DIGEST != os.fstat(self._file.fileno()).st_size:
-            raise garbled(self._path, "has other words than its head says")
         for run in self.head.runs:
             if run.place not in places:
                 raise garbled(self._path, f"names words of {run.file!r} that are no tensor's")
@@ -241,6 +243,7 @@ def write_back(held: Holding, folder: Folder, private: Folder) -> None:
         try:
             for name in sorted(record.head.files):
                 files[name] = held.open(folder, name, writable=True)
+                fill_holes(files[name])
             for run, where, old in record.runs():
                 mapped = map_words(files[run.file], writable=True)
                 words = mapped[run.offset : run.offset + old.itemsize * run.words].view(run.word)

@@ -22,7 +22,7 @@ from ..keep.collect import Collected
 from ..keep.policy import GRACE
 from ..read.history import Published
 from ..read.routes import Plan
-from ..stores import cache_root
+from ..stores import cache_folder
 from ..write.encoder import Order, Values
 
 _LOG = logging.getLogger("tensordelta")
@@ -219,7 +219,7 @@ class Caretaker:
         if base is None and len(self._chain.plan(version).edges) == 1:
             return None
         kind = "full" if base is None else str(version - base)
-        work = cache_root(make=True) / "shortcuts" / self._chain.id / kind
+        work = cache_folder("shortcuts", self._chain.id, kind)
         return self._chain.shortcut(base, version, order=self._order, values=self._values, work=work)
 
     def _shorten(self, version: int) -> None:

@@ -11,7 +11,7 @@ from ..format.names import FOLDERS
 from .base import Batch, DirectBatch, NoSuchObject, Parts, Store, StoredBlob, StoredObject
 from .folder import FileBlob, FolderStore, sync_folder
 from .retries import Retries
-from .spool import cache_root
+from .spool import cache_folder, cache_root
 
 __all__ = [
     "Batch",
@@ -24,6 +24,7 @@ __all__ = [
     "Store",
     "StoredBlob",
     "StoredObject",
+    "cache_folder",
     "cache_root",
     "has_strangers",
     "open_store",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .base import Parts
 from .folder import FileBlob
-from .spool import PRIVATE, STALE, cache_root, sweep
+from .spool import PRIVATE, STALE, cache_folder, cache_root, sweep
 
 _LOG = logging.getLogger("tensordelta")
 
@@ -70,7 +70,7 @@ class PackCache:
     """
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
-        self.folder = cache_root(make=True) / "packs" if folder is None else folder
+        self.folder = cache_folder("packs") if folder is None else folder
         self.limit = cache_limit() if limit is None else limit
 
     def open(self, sha256: str, size: int) -> CachedBlob | None:
@@ -123,7 +123,7 @@ class PackCache:
     def trim(self) -> None:
         """Remove the least recently used files, until the rest is within the limit."""
         try:
-            descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
             return
         try:

@@ -38,18 +38,42 @@ def cache_root(*, make: bool = False) -> Path:
     if make:
         with suppress(OSError):
             root.mkdir(0o700, parents=True, exist_ok=True)
-    try:
-        status = root.stat()
-    except OSError:
-        return root
-    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UntrustedError(
-            "is a cache folder that other users can write to",
-            object=str(root),
-            rule="TD-SEC-001",
-            advice=f"Set ${_CACHE} to a folder of your own, or, if you trust what is in it, `chmod go-w {root}`.",
-        )
+    if root.is_dir():  # else whatever needs it fails
+        _check_own(root, root.resolve())
     return root
+
+
+def cache_folder(*names: str) -> Path:
+    """A folder in the cache folder, made for this user alone; its parents, too.
+
+    Raises:
+        UntrustedError: one of them is a link, which could lead to folders that are no cache; or other users can write
+            to it.
+    """
+    path = cache_root(make=True)
+    for name in names:
+        path /= name
+        with suppress(OSError):
+            path.mkdir(0o700)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            _check_own(path, path)
+    return path
+
+
+def _check_own(path: Path, place: Path) -> None:
+    status = place.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        reason, mend = "is no folder of its own, but in the place of a cache folder", f"remove {path}"
+    elif status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        reason, mend = "is a cache folder that other users can write to", f"`chmod go-w {path}`"
+    else:
+        return
+    raise UntrustedError(
+        reason,
+        object=str(path),
+        rule="TD-SEC-001",
+        advice=f"Set ${_CACHE} to a folder of your own, or, if you trust what is in it, {mend}.",
+    )
 
 
 class Waiting:

@@ -19,7 +19,7 @@ from ..format.names import CHAIN, SIGNATURE, ShortcutName, signature_name
 from ..format.signature import sign
 from ..read.listing import Member, check_shortcut, member_name
 from ..read.reader import Reader
-from ..stores import FolderStore, Store, cache_root
+from ..stores import FolderStore, Store, cache_folder
 from ..threads import ordered_map
 
 
@@ -41,7 +41,7 @@ class Signer:
         self._store = store
         self.key = key
         # By the digest of the signed bytes: under an object's name there may be another writer's bytes.
-        self._owed = FolderStore(cache_root(make=True) / "signatures" / hashlib.sha256(key.public.raw).hexdigest())
+        self._owed = FolderStore(cache_folder("signatures", hashlib.sha256(key.public.raw).hexdigest()))
 
     def create(self, name: str, data: bytes) -> bool:
         """Create an object if there is none of its name, and sign it; if there is one, `settle` its signature.

@@ -19,7 +19,7 @@ from ..read.packs import Sources
 from ..read.reader import Reader
 from ..state.checkpoint import Checkpoint
 from ..state.state import State
-from ..stores import cache_root
+from ..stores import cache_folder, cache_root
 from .encoder import Encoder
 
 _LOG = logging.getLogger("tensordelta")
@@ -44,7 +44,7 @@ class Snapshot:
     @cached_property
     def checkout(self) -> Checkout:
         """The folder that it lies in."""
-        return Checkout(cache_root(make=True) / self._reader.chain)
+        return Checkout(cache_folder(self._reader.chain))
 
     @contextmanager
     def at(self, manifest: Manifest) -> Iterator[State]:
