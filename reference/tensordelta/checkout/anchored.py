@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedIOBase
-from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -21,6 +22,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+#: How names begin that folders have while they are removed.
+REMOVED = ".removed-"
 #: Parts of a name: paths of the format have at most 200 characters.
 _MAX_DEPTH = 200
 
@@ -179,23 +182,10 @@ class Folder:
             self.unlink(name)
             return
         with self._parent(name) as (parent, last):
-            waiting = [last]
-            for number in count():  # a folder in it moves up first, so that a deep tree takes no deep recursion
-                if not waiting:
-                    return
-                descriptor = _opened_folder(waiting[-1], parent)
-                try:
-                    with os.scandir(descriptor) as scan:
-                        found = [(each.name, each.is_dir(follow_symlinks=False)) for each in scan]
-                    for each, is_folder in found:
-                        if is_folder:
-                            waiting.insert(0, f".removed-{os.getpid()}-{number}-{len(waiting)}")
-                            os.rename(each, waiting[0], src_dir_fd=descriptor, dst_dir_fd=parent)
-                        else:
-                            os.unlink(each, dir_fd=descriptor)
-                finally:
-                    os.close(descriptor)
-                os.rmdir(waiting.pop(), dir_fd=parent)
+            with suppress(RecursionError):
+                shutil.rmtree(last, ignore_errors=True, dir_fd=parent)
+            if self.has(name):
+                _remove_deep(last, parent)
 
     def walk(self, name: str) -> Iterator[tuple[str, bool]]:
         """The names of everything below a folder, and whether each is a folder; a folder follows its contents.
@@ -248,3 +238,22 @@ def _opened_file(name: str, flags: int, parent: int) -> BufferedIOBase:
         os.close(descriptor)
         raise IrregularError(errno.EINVAL, "is no regular file", name)
     return os.fdopen(descriptor, "r+b") if flags & os.O_RDWR else os.fdopen(descriptor, "rb")
+
+
+def _remove_deep(name: str, parent: int) -> None:
+    """Remove a tree that is deeper than Python recurses: a folder in it moves up before it is emptied."""
+    waiting = [name]
+    while waiting:
+        descriptor = _opened_folder(waiting[-1], parent)
+        try:
+            with os.scandir(descriptor) as scan:
+                found = [(each.name, each.is_dir(follow_symlinks=False)) for each in scan]
+            for each, is_folder in found:
+                if is_folder:
+                    waiting.insert(0, f"{REMOVED}{secrets.token_hex(8)}")
+                    os.rename(each, waiting[0], src_dir_fd=descriptor, dst_dir_fd=parent)
+                else:
+                    os.unlink(each, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        os.rmdir(waiting.pop(), dir_fd=parent)

@@ -43,7 +43,7 @@ from ..state import checkpoint
 from ..state.state import State
 from ..state.update import Update
 from ..stores import sync_folder
-from .anchored import Folder, IrregularError
+from .anchored import REMOVED, Folder, IrregularError
 from .record import NEXT, STATE, Holding, garbled
 from .staging import METADATA, STAGED, FileLayout, Staging, fill_holes, settle
 from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
@@ -190,7 +190,9 @@ class Checkout:
                 write_back(held, self._tree, self._private)
             self._private.unlink(UNDO)
             self._private.sync()
-        self._private.remove(STAGED)
+        for name in self._private.names():
+            if name == STAGED or name.startswith(REMOVED):
+                self._private.remove(name)
         for name in (NEXT, STATE, UNDO):
             self._private.remove(f"{name}.tmp")
         return held
