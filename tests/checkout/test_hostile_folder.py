@@ -334,9 +334,9 @@ def test_a_cache_folder_that_is_a_link_is_not_used(chain: td.Chain, victim: Path
     (cache / chain.id).symlink_to(tmp_path / "mine")
     (cache / "packs").symlink_to(victim)
     before = seen(tmp_path / "mine"), seen(victim)
-    with pytest.raises(td.UntrustedError, match="in the place of a cache folder"):
+    with pytest.raises(td.UntrustedError, match="is a link in the place of a cache folder"):
         td.open(chain.address).publish({"w": np.ones(64, np.uint16)})
-    with pytest.raises(td.UntrustedError, match="in the place of a cache folder"):
+    with pytest.raises(td.UntrustedError, match="is a link in the place of a cache folder"):
         PackCache()
     assert (seen(tmp_path / "mine"), seen(victim)) == before
 

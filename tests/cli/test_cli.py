@@ -382,6 +382,7 @@ def test_interrupted_quietly(tmp_path: Path) -> None:
     script = """
 import os, signal, time
 from tensordelta import cli, opening
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have been started without it
 def interrupted(*arguments, **options):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)

@@ -62,8 +62,8 @@ def cache_folder(*names: str) -> Path:
 
 def _check_own(path: Path, place: Path) -> None:
     status = place.lstat()
-    if not stat.S_ISDIR(status.st_mode):
-        reason, mend = "is no folder of its own, but in the place of a cache folder", f"remove {path}"
+    if stat.S_ISLNK(status.st_mode):
+        reason, mend = "is a link in the place of a cache folder", f"remove {path}"
     elif status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         reason, mend = "is a cache folder that other users can write to", f"`chmod go-w {path}`"
     else:
