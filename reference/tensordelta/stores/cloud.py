@@ -380,7 +380,7 @@ class CloudBatch:
         first = self._failed[0][1]
         if not isinstance(first, StoreError) or len(self._failed) == 1:
             raise first
-        names = ", ".join(name for name, _ in self._failed)
+        names = ", ".join(sorted(name for name, _ in self._failed))  # they fail in any order
         raise StoreError(self._store.address, "put", names, first.cause, first.advice)
 
 
