@@ -110,7 +110,6 @@ class Chain:
         """The versions that exist, ascending; with trusted keys, only signed ones."""
         return self._reader.documents.versions()
 
-    @property
     def newest(self) -> int | None:
         """The newest version, or None if there is none; with trusted keys, the newest signed one."""
         return self._reader.documents.newest()
@@ -171,13 +170,13 @@ class Chain:
             StoreError: the store kept failing until the time was up.
             ConflictError, MissingError: the chain was replaced by another one, or removed.
         """
-        known = self.newest if version is None else version - 1 if version > 0 else None
+        known = self.newest() if version is None else version - 1 if version > 0 else None
         try:
             watch = Watch(self._reader)
             newest = next(pursue(watch, int, known=lambda: known, poll=poll, timeout=timeout, until=None, stop=None))
         except TimeoutError:
             least = 0 if known is None else known + 1
-            reason = f"did not appear within {timeout:g} seconds; the newest is {self.newest}"
+            reason = f"did not appear within {timeout:g} seconds; the newest is {self.newest()}"
             raise TimeoutError(f"version {least} {reason}") from None
         return newest if version is None else version
 

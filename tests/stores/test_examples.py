@@ -48,7 +48,7 @@ def test_a_trainer_and_an_engine(kind: str, tmp_path: Path, request: pytest.Fixt
     assert "step 12: loss" in trained and "step=12" in trained
     assert re.search(r"^version \d+, step 12", served, re.MULTILINE) and "batches were served" in served
     chain = td.open(address, store_options=options)
-    assert chain.at(step=12) == chain.newest
+    assert chain.at(step=12) == chain.newest()
     assert chain.verify(deep=True).ok
 
 

@@ -226,7 +226,7 @@ def test_listings_that_lag_and_come_in_any_order(hub: Hub, chain: td.Chain) -> N
     assert reader.versions() == [0, 1, 2]
     state = reader.load(1)
     hub.faults.add("tree/run/manifests", times=2, hide="000000000002")
-    assert reader.newest == 1
+    assert reader.newest() == 1
     assert reader.prepare(state).route == ()
     update = reader.prepare(state)
     assert update.version == 2

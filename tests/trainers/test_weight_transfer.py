@@ -64,7 +64,7 @@ def test_frozen_and_tied_parameters(tied: bool, tmp_path: Path) -> None:
             sync(transfer, model)
             expected.append(served(model))
             # The trainer waits for the version: it is there when `resume` returns.
-            assert td.open(tmp_path / "chain").newest == len(expected) - 1 == published[-1].version
+            assert td.open(tmp_path / "chain").newest() == len(expected) - 1 == published[-1].version
             step(model, optimizer)
     finally:
         transfer.destroy()

@@ -148,7 +148,7 @@ def test_tensors_that_were_written_to_meanwhile(tmp_path: Path) -> None:
         with pytest.raises(td.WrongBaseError, match="written to"):
             update.apply()
         assert float(weights["w"][3, 5]) == 7
-        assert base < chain.newest
+        assert base < chain.newest()
 
 
 def test_tied_tensors_that_part(tmp_path: Path) -> None:

@@ -433,7 +433,7 @@ def test_what_was_submitted_is_published_when_the_block_raises(chain: td.Chain) 
             train(model, step)
             publisher.submit(step)
         raise ZeroDivisionError
-    assert chain.newest == 2
+    assert chain.newest() == 2
     assert version(chain) == served(model)
 
 

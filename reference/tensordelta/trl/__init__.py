@@ -240,7 +240,7 @@ class _Output:
 
     def is_newest(self, weights: Mapping[str, torch.Tensor]) -> bool:
         """True where the chain's newest version is these weights."""
-        newest = self._chain.newest
+        newest = self._chain.newest()
         state = State.from_arrays(weights)
         return (
             newest is not None
