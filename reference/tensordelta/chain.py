@@ -267,12 +267,13 @@ class Chain:
         timeout: float | None = None,
         until: int | None = None,
         stop: threading.Event | None = None,
+        one_by_one: bool = False,
     ) -> Iterator[Update]:
         """Updates to newer versions as they are published (SPEC.md sections 4.11 and 9.3).
 
-        Each leads from the present state to the newest version, so versions between two looks are skipped. Apply it
-        before asking for the next one. A look costs one small request. Requests are repeated while the store fails;
-        if a collector removed the route, another one is planned.
+        Each leads from the present state to the newest version, so versions between two looks are skipped unless
+        `one_by_one` is set. Apply it before asking for the next one. A look costs one small request. Requests are
+        repeated while the store fails; if a collector removed the route, another one is planned.
 
             for update in chain.follow(state):
                 update.apply()
@@ -284,6 +285,7 @@ class Chain:
             timeout: seconds without a newer version before `TimeoutError`; None waits for ever.
             until: the version at which the iteration ends.
             stop: ends the iteration when set, by another thread or a signal handler.
+            one_by_one: see `Follower`.
 
         Raises:
             TimeoutError: no newer version was published in time.
@@ -295,7 +297,7 @@ class Chain:
             ValueError: as for `prepare`; or a negative time.
         """
         own = state if isinstance(state, State) else self._arrays.over(state)
-        return follow(self._reader, own, poll=poll, timeout=timeout, until=until, stop=stop)
+        return follow(self._reader, own, poll=poll, timeout=timeout, until=until, stop=stop, one_by_one=one_by_one)
 
     def follow_folder(
         self,

@@ -222,6 +222,12 @@ class State(Mapping[str, NDArray[Any]]):
         with self._lock:
             return self._generation
 
+    @property
+    def changes(self) -> int:
+        """How many updates have been applied or undone."""
+        with self._lock:
+            return self._generations
+
     def sums(self, *, threads: int | None = None, scan: bool = False) -> U64:
         """Fingerprint of each tensor, uint64 in layout order.
 
