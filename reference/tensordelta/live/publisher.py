@@ -20,7 +20,7 @@ import numpy as np
 from ..codecs.words import Words
 from ..format.layout import Layout, Tensor
 from ..read.history import Published
-from ..state.frameworks import ArraysLike
+from ..state.frameworks import ArraysLike, check_no_model
 from ..state.state import State
 from ..threads import ordered_map, thread_count
 from ..write.encoder import Codecs, Order, Values
@@ -487,6 +487,7 @@ class BackgroundPublisher(StepQueue[_Buffer]):
         """
         with self._submitting:
             self._check_open()
+            check_no_model(state)
             taken = State.from_arrays(state) if isinstance(state, Mapping) and not isinstance(state, State) else state
             ticket = Ticket(self, {str(key): str(value) for key, value in (annotations or {}).items()})
             overtaken = self._room(ticket)

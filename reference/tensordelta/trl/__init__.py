@@ -22,9 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+try:
+    import torch
+    import torch.distributed as dist
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as error:
+    raise ImportError("trainers need torch and transformers: pip install 'tensordelta[trl]'") from error
 
 from ..chain import Chain
 from ..codecs import fingerprint
