@@ -221,7 +221,7 @@ def test_what_is_no_tensor_of_the_format(tmp_path: Path, value: object, message:
 @pytest.mark.parametrize("model", [torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(2, 3))], ids=str)
 def test_a_model_instead_of_its_weights(tmp_path: Path, model: torch.nn.Module) -> None:
     chain = td.open(tmp_path / "chain", create=True)
-    with pytest.raises(TypeError, match=r"is a model: .* tensordelta\.torch\.named_weights\(model\)"):
+    with pytest.raises(TypeError, match=r"is a model: .*, tensordelta\.torch\.named_weights\(model\)"):
         chain.publish(model)
     with chain.publisher() as publisher, pytest.raises(TypeError, match=r"named_weights\(model\)"):
         publisher.submit(model)

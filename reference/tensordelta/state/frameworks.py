@@ -77,8 +77,8 @@ def check_no_model(arrays: object) -> None:
     is_module = any(kind.__module__.startswith("torch.nn.modules.") for kind in type(arrays).__mro__)
     if is_module and not hasattr(arrays, "keys"):  # a ParameterDict is a mapping of weights
         raise TypeError(
-            f"{type(arrays).__name__} is a model: give its weights, as tensordelta.torch.named_weights(model) to publish "
-            "them, as model.state_dict() to update them"
+            f"{type(arrays).__name__} is a model: give its weights, tensordelta.torch.named_weights(model) to publish "
+            "them, model.state_dict() to update them"
         )
 
 
