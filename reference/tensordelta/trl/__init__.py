@@ -56,19 +56,22 @@ class PublishCallback(TrainerCallback):
     Each version is annotated with `step`; with `time`, in UTC; and with `loss`, where the trainer logged one with this
     step. The model's configuration and tokenizer lie beside the weights, so that an engine can load a pulled folder.
 
-    Steps are published in the background (see `Chain.publisher`). What was submitted is published also when training
-    fails: before the interpreter exits, or by `close` where it goes on. Only a process that is killed loses steps that
-    wait; the chain is whole then, too.
+    Steps are published in the background (see `Chain.publisher`). If the store is slower than the trainer, `queue`
+    steps wait, one by default, each in memory for a copy of the weights; a newer step replaces the one that has waited
+    longest, which then becomes no version. So the chain may lack some of the `every`-th steps, but never the last one.
+
+    What was submitted is published also when training fails: before the interpreter exits, or by `close` where it goes
+    on. Only a process that is killed loses steps that wait; the chain is whole then, too.
 
     Every rank has a callback of its own, and takes part where the weights have to be gathered; only the rank that
     `state.is_world_process_zero` names opens the chain and publishes.
 
     Args:
         address: the chain's address, where a new chain is made if there is none; or a chain.
-        every: steps from one version to the next.
+        every: steps from one version to the next, unless the store is too slow for that.
         dtype: the dtype that engines serve; floating-point weights are cast to it.
         opening: keywords for `tensordelta.open`, such as {"key": "run.key"}.
-        publishing: keywords for `Chain.publisher`, such as `keep` or `queue`.
+        publishing: keywords for `Chain.publisher`, such as `keep=100` or `queue=4`.
 
     Raises:
         ValueError: `every` is not positive.
@@ -163,6 +166,8 @@ class PublishCallback(TrainerCallback):
 
 class WeightTransfer:
     """Carries weights from TRL's `AsyncGRPOTrainer` to its engines through a chain: its `weight_transfer`.
+
+    Each sync becomes a version: the trainer waits until it is published.
 
     Args:
         address: the chain's address, where a new chain is made if there is none; or a chain.
