@@ -104,7 +104,7 @@ def test_other_versions_of_a_broken_chain_still_load() -> None:
         builder = gallery.broken_chain(name)
         assert open_chain(builder).load(0).equals(as_state(builder.models[0]))
     chain = open_chain(gallery.broken_chain("newest-manifest-unreadable"))
-    assert chain.newest == 3
+    assert chain.newest() == 3
     assert chain.load(2).equals(as_state(gallery.standard().models[2]))
 
 

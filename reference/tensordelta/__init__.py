@@ -27,7 +27,7 @@ from .errors import (
     UntrustedError,
     WrongBaseError,
 )
-from .events import Event
+from .events import Event, Timings
 from .format.chunk_codec import Piece
 from .format.layout import Layout, Tensor
 from .format.manifest import Manifest
@@ -92,6 +92,7 @@ __all__ = [
     "TensorDeltaError",
     "TensorDiff",
     "Ticket",
+    "Timings",
     "Tip",
     "UnsupportedError",
     "UntrustedError",

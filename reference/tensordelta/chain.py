@@ -110,7 +110,6 @@ class Chain:
         """The versions that exist, ascending; with trusted keys, only signed ones."""
         return self._reader.documents.versions()
 
-    @property
     def newest(self) -> int | None:
         """The newest version, or None if there is none; with trusted keys, the newest signed one."""
         return self._reader.documents.newest()
@@ -171,13 +170,13 @@ class Chain:
             StoreError: the store kept failing until the time was up.
             ConflictError, MissingError: the chain was replaced by another one, or removed.
         """
-        known = self.newest if version is None else version - 1 if version > 0 else None
+        known = self.newest() if version is None else version - 1 if version > 0 else None
         try:
             watch = Watch(self._reader)
             newest = next(pursue(watch, int, known=lambda: known, poll=poll, timeout=timeout, until=None, stop=None))
         except TimeoutError:
             least = 0 if known is None else known + 1
-            reason = f"did not appear within {timeout:g} seconds; the newest is {self.newest}"
+            reason = f"did not appear within {timeout:g} seconds; the newest is {self.newest()}"
             raise TimeoutError(f"version {least} {reason}") from None
         return newest if version is None else version
 
@@ -268,12 +267,13 @@ class Chain:
         timeout: float | None = None,
         until: int | None = None,
         stop: threading.Event | None = None,
+        one_by_one: bool = False,
     ) -> Iterator[Update]:
         """Updates to newer versions as they are published (SPEC.md sections 4.11 and 9.3).
 
-        Each leads from the present state to the newest version, so versions between two looks are skipped. Apply it
-        before asking for the next one. A look costs one small request. Requests are repeated while the store fails;
-        if a collector removed the route, another one is planned.
+        Each leads from the present state to the newest version, so versions between two looks are skipped unless
+        `one_by_one` is set. Apply it before asking for the next one. A look costs one small request. Requests are
+        repeated while the store fails; if a collector removed the route, another one is planned.
 
             for update in chain.follow(state):
                 update.apply()
@@ -285,6 +285,7 @@ class Chain:
             timeout: seconds without a newer version before `TimeoutError`; None waits for ever.
             until: the version at which the iteration ends.
             stop: ends the iteration when set, by another thread or a signal handler.
+            one_by_one: see `Follower`.
 
         Raises:
             TimeoutError: no newer version was published in time.
@@ -296,7 +297,7 @@ class Chain:
             ValueError: as for `prepare`; or a negative time.
         """
         own = state if isinstance(state, State) else self._arrays.over(state)
-        return follow(self._reader, own, poll=poll, timeout=timeout, until=until, stop=stop)
+        return follow(self._reader, own, poll=poll, timeout=timeout, until=until, stop=stop, one_by_one=one_by_one)
 
     def follow_folder(
         self,

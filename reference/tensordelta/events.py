@@ -11,6 +11,29 @@ _LOG = logging.getLogger("tensordelta")
 
 
 @dataclass(frozen=True)
+class Timings:
+    """Where the time of a publish went, in seconds. The rest was spent on finding the newest version and on waiting.
+
+    Attributes:
+        compare: finding the words that changed; of `tensordelta.torch.Publisher` most of it in `submit`, before the
+            publish begins.
+        encode: making packs of them.
+        put: storing packs, layout, fingerprints and files.
+        commit: creating the manifest.
+        snapshot: moving the writer's own copy of the last version.
+    """
+
+    compare: float = 0.0
+    encode: float = 0.0
+    put: float = 0.0
+    commit: float = 0.0
+    snapshot: float = 0.0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {seconds:.3f}" for name, seconds in vars(self).items())
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that was done for a version.
 
@@ -21,6 +44,7 @@ class Event:
         size: bytes of packs downloaded so far, fetched, or put.
         seconds: duration so far.
         total: with "downloading", bytes of all packs to download.
+        timings: with "published", where the time went.
     """
 
     kind: Literal["downloading", "fetched", "prepared", "applied", "published"]
@@ -28,6 +52,7 @@ class Event:
     size: int
     seconds: float
     total: int | None = None
+    timings: Timings | None = None
 
 
 Listener = Callable[[Event], None]
@@ -36,7 +61,7 @@ Listener = Callable[[Event], None]
 def emit(event: Event, listener: Listener | None) -> None:
     """Log an event, and call the listener if there is one."""
     level = logging.DEBUG if event.kind == "downloading" else logging.INFO
-    text = "%s version %d: %d bytes in %.3f s"
-    _LOG.log(level, text, event.kind, event.version, event.size, event.seconds)
+    text, more = "%s version %d: %d bytes in %.3f s", () if event.timings is None else (event.timings,)
+    _LOG.log(level, text + " (%s)" * len(more), event.kind, event.version, event.size, event.seconds, *more)
     if listener is not None:
         listener(event)

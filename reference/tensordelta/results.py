@@ -6,6 +6,7 @@ The classes ask `tables.as_table` and `tables.as_facts`, so that no layer below 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 from .checkout.checkout import Pulled
 from .errors import TensorDeltaError
@@ -139,7 +140,8 @@ def _(published: Published) -> Table:
 @as_facts.register
 def _(published: Published) -> dict[str, object]:
     names = "version base size changed words density ratio seconds fingerprint packs created"
-    return _fields(published, names) | {"annotations": dict(published.annotations)}
+    timings = None if published.timings is None else asdict(published.timings)
+    return _fields(published, names) | {"annotations": dict(published.annotations), "timings": timings}
 
 
 @as_table.register

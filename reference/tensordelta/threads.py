@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,6 +32,25 @@ def thread_count(threads: int | None) -> int:
     if threads < 1:
         raise ValueError(f"threads is {threads}, not a positive number")
     return threads
+
+
+class BusyTime:
+    """How long threads were busy with one kind of work; any of them may call `running`."""
+
+    def __init__(self) -> None:
+        self._spans: list[float] = []  # appending takes no lock
+
+    @property
+    def seconds(self) -> float:
+        """The sum over all threads."""
+        return sum(self._spans)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time of the block."""
+        began = time.perf_counter()
+        yield
+        self._spans.append(time.perf_counter() - began)
 
 
 def ordered_map(

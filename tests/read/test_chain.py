@@ -51,12 +51,12 @@ def test_waiting_for_a_version() -> None:
     assert chain.wait(timeout=20, poll=0.005) >= 4
     assert chain.wait(6, timeout=20, poll=0.005) == 6
     thread.join()
-    assert chain.newest == 6
+    assert chain.newest() == 6
 
 
 def test_waiting_for_the_first_version() -> None:
     chain = open_chain(Builder())
-    assert chain.newest is None
+    assert chain.newest() is None
     with pytest.raises(TimeoutError):
         chain.wait(timeout=0)
 

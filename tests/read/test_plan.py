@@ -29,7 +29,7 @@ def test_a_plan_is_what_a_reader_takes(base: int | None) -> None:
 def test_the_newest_from_nothing_is_what_is_planned() -> None:
     chain = open_chain(good_chain("shortcuts"))
     assert chain.plan().route == chain.prepare(td.State.empty()).route
-    assert (chain.plan().version, chain.plan().base) == (chain.newest, None)
+    assert (chain.plan().version, chain.plan().base) == (chain.newest(), None)
 
 
 def test_a_version_that_is_held_costs_nothing() -> None:

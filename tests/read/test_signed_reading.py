@@ -37,7 +37,7 @@ from generate.scenes import line, little, walk
 
 def test_a_signed_chain_reads(tmp_path: Path) -> None:
     chain = trusting(store_of())
-    assert chain.versions() == [0, 1, 2] and chain.newest == 2
+    assert chain.versions() == [0, 1, 2] and chain.newest() == 2
     assert chain.load().equals(state(2))
     held = state(0)
     held.version, held.chain = 0, CHAIN
@@ -145,7 +145,7 @@ def test_what_is_unsigned_is_passed_over() -> None:
     store = store_of()
     del store.objects[sig(SECOND)]
     chain = trusting(store)
-    assert (chain.versions(), chain.newest) == ([0, 1], 1)
+    assert (chain.versions(), chain.newest()) == ([0, 1], 1)
     assert chain.load().equals(state(1))
     assert [row.version for row in chain.log()] == [0, 1]
     with pytest.raises(TimeoutError):
@@ -159,7 +159,7 @@ def test_a_newest_version_of_another_key_is_not_passed_over() -> None:
     store = store_of()
     store.objects[sig(SECOND)] = signature_of(store.objects[SECOND], OTHER_SECRET)
     chain = trusting(store)
-    assert chain.newest == 2
+    assert chain.newest() == 2
     with pytest.raises(td.UntrustedError):
         chain.load()
 

@@ -89,7 +89,7 @@ def test_python(place: Place, steps: list[Path], tmp_path: Path, remember: Calla
 
     remember("another machine")
     reader = place.open(chain=chain.id)
-    assert reader.versions() == [0, 1] and reader.newest == 1
+    assert reader.versions() == [0, 1] and reader.newest() == 1
     state = reader.load(0)
     assert state.equals(td.read_state(steps[0]))
     update = reader.prepare(state, 1)

@@ -48,7 +48,7 @@ def test_a_trainer_and_an_engine(kind: str, tmp_path: Path, request: pytest.Fixt
     assert "step 12: loss" in trained and "step=12" in trained
     assert re.search(r"^version \d+, step 12", served, re.MULTILINE) and "batches were served" in served
     chain = td.open(address, store_options=options)
-    assert chain.at(step=12) == chain.newest
+    assert chain.at(step=12) == chain.newest()
     assert chain.verify(deep=True).ok
 
 
@@ -85,3 +85,8 @@ def test_it_says_how_to_run_it(name: str) -> None:
     text = (EXAMPLES / f"{name}.py").read_text()
     assert f"    python {name}.py " in text.split('"""')[1]
     assert text.count("\n# %% ") >= 3
+
+
+@pytest.mark.parametrize("name", ["publish_from_training", "follow_in_engine", "read_from_hub"])
+def test_it_has_help(name: str, tmp_path: Path) -> None:
+    assert end(start(f"{name}.py", "--help", cache=tmp_path)).startswith(f"usage: {name}.py")

@@ -40,7 +40,7 @@ def test_a_signed_chain(place: tuple[str, dict[str, Any]]) -> None:
         td.open(address, trusted_keys=[OTHER.public], store_options=options)
 
     td.open(address, store_options=options).publish({"w": words + 1})
-    assert (reader.newest, td.open(address, store_options=options).newest) == (1, 2)
+    assert (reader.newest(), td.open(address, store_options=options).newest()) == (1, 2)
     signed = td.open(address, store_options=options).sign(OTHER)
     assert signed == ["chain.json", *(f"manifests/{version:012d}.json" for version in range(3))]
     assert td.open(address, trusted_keys=[OTHER.public], store_options=options).verify(deep=True).ok

@@ -429,7 +429,7 @@ def test_a_chain_is_replaced(anywhere: Store, written: dict[str, bytes], machine
     writer, reader = td.open(anywhere, threads=1), td.open(anywhere, threads=1)
     writer.publish(STATES[3])
     held = reader.load(2)
-    assert reader.newest == 3
+    assert reader.newest() == 3
     for name in list(anywhere.names("")):
         anywhere.delete(name)
 
@@ -473,7 +473,7 @@ def test_a_clock_that_is_wrong(
     machine("skewed")
     chain = td.open(anywhere, threads=1)
     chain.publish(STATES[3], full=True)
-    assert chain.newest == 3 and chain.versions() == [0, 1, 2, 3]
+    assert chain.newest() == 3 and chain.versions() == [0, 1, 2, 3]
     monkeypatch.setattr(time, "time", real)
     if isinstance(anywhere, FolderStore):
         monkeypatch.setattr(time, "time", lambda: real() + skew)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -64,7 +66,7 @@ def test_frozen_and_tied_parameters(tied: bool, tmp_path: Path) -> None:
             sync(transfer, model)
             expected.append(served(model))
             # The trainer waits for the version: it is there when `resume` returns.
-            assert td.open(tmp_path / "chain").newest == len(expected) - 1 == published[-1].version
+            assert td.open(tmp_path / "chain").newest() == len(expected) - 1 == published[-1].version
             step(model, optimizer)
     finally:
         transfer.destroy()
@@ -99,6 +101,54 @@ def test_a_version_that_cannot_be_published(tmp_path: Path) -> None:
     sync(transfer, model)
     transfer.destroy()
     assert same(td.open(tmp_path / "chain").load(), served(model))
+
+
+def test_an_iterator_that_fails(tmp_path: Path) -> None:
+    """As where a rank dies while it gathers: nothing of it is published, and the next weights are whole."""
+    model = llama()
+    before = served(model)
+    transfer = WeightTransfer(tmp_path / "chain", model=model)
+    transfer.init_weight_transfer()
+    sync(transfer, model)
+
+    def failing() -> Iterator[tuple[str, torch.Tensor]]:
+        name, tensor = next(_iter_vllm_named_params(model))
+        yield name, tensor.detach() + 1
+        raise RuntimeError("a rank has died")
+
+    with pytest.raises(RuntimeError, match="a rank has died"):
+        transfer.send_weights(failing())
+    transfer.resume()
+    step(model, trained(model))
+    sync(transfer, model)
+    transfer.destroy()
+    chain = td.open(tmp_path / "chain")
+    assert chain.versions() == [0, 1] and same(chain.load(0), before) and same(chain.load(1), served(model))
+
+
+def test_no_second_copy_of_all_weights(tmp_path: Path) -> None:
+    """What TRL gathers is given up, tensor by tensor."""
+    model = llama()
+    transfer = WeightTransfer(tmp_path / "chain", model=model, opening={"threads": 1})
+    transfer.init_weight_transfer()
+    gathered: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def gathering() -> Iterator[tuple[str, torch.Tensor]]:
+        nonlocal most
+        for name, tensor in _iter_vllm_named_params(model):
+            array = tensor.detach().bfloat16().view(torch.int16).numpy().copy()
+            gathered.append(weakref.ref(array))
+            whole = torch.from_numpy(array).view(torch.bfloat16)
+            most = max(most, sum(each() is not None for each in gathered))
+            del array
+            yield name, whole
+            del whole
+
+    transfer.send_weights(gathering())
+    transfer.resume()
+    transfer.destroy()
+    assert most <= 3 < len(gathered) and same(td.open(tmp_path / "chain").load(), served(model))
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def test_tensors_that_were_written_to_meanwhile(tmp_path: Path) -> None:
         with pytest.raises(td.WrongBaseError, match="written to"):
             update.apply()
         assert float(weights["w"][3, 5]) == 7
-        assert base < chain.newest
+        assert base < chain.newest()
 
 
 def test_tied_tensors_that_part(tmp_path: Path) -> None:
@@ -216,3 +216,22 @@ def test_packed_tensors(tmp_path: Path) -> None:
 def test_what_is_no_tensor_of_the_format(tmp_path: Path, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         td.State.from_arrays({"w": value})
+
+
+@pytest.mark.parametrize("model", [torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(2, 3))], ids=str)
+def test_a_model_instead_of_its_weights(tmp_path: Path, model: torch.nn.Module) -> None:
+    chain = td.open(tmp_path / "chain", create=True)
+    with pytest.raises(TypeError, match=r"is a model: .*, tensordelta\.torch\.named_weights\(model\)"):
+        chain.publish(model)
+    with chain.publisher() as publisher, pytest.raises(TypeError, match=r"named_weights\(model\)"):
+        publisher.submit(model)
+    assert chain.versions() == []
+    chain.publish(model.state_dict())
+    with pytest.raises(TypeError, match=r"model\.state_dict\(\)"):
+        chain.prepare(model)
+
+
+def test_a_dictionary_of_parameters(tmp_path: Path) -> None:
+    chain = td.open(tmp_path / "chain", create=True)
+    chain.publish(torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.ones(3))}))
+    assert chain.load()["w"].tolist() == [1, 1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -433,7 +434,7 @@ def test_what_was_submitted_is_published_when_the_block_raises(chain: td.Chain) 
             train(model, step)
             publisher.submit(step)
         raise ZeroDivisionError
-    assert chain.newest == 2
+    assert chain.newest() == 2
     assert version(chain) == served(model)
 
 
@@ -545,3 +546,16 @@ def test_random_runs(tmp_path: Path, seed: int) -> None:
                 continue
     check(chain, {number: by_step[chain.manifest(number).annotations["step"]] for number in chain.versions()})
     assert version(chain) == served(model)
+
+
+def test_comparing_counts_where_submit_does_it(chain: td.Chain) -> None:
+    def slow(name: str, tensor: torch.Tensor) -> torch.dtype:
+        time.sleep(0.02)
+        return torch.bfloat16
+
+    model = Model()
+    with tdt.Publisher(chain, model, dtype=slow, **QUIET) as publisher:
+        for step in range(2):
+            timings = publisher.submit().result(60).timings
+            assert timings is not None and timings.compare >= 0.02 * len(list(tdt.named_weights(model)))
+            train(model, step)

@@ -163,7 +163,7 @@ def test_a_chain_that_was_replaced_is_not_written_to(chain: td.Chain) -> None:
 def test_what_is_no_file_is_no_object(chain: td.Chain, make: Callable[[Path], None]) -> None:
     chain.publish(ONE)
     make(Path(chain.address, "manifests", "000000000009.json"))
-    assert td.open(chain.address).newest == 0
+    assert td.open(chain.address).newest() == 0
     with pytest.raises(td.MissingError):
         td.open(chain.address).load(9)
 

@@ -110,7 +110,7 @@ def test_a_key_for_one_version() -> None:
     assert trusting(store).load().equals(state(1))
     chain.publish(state(2))
     assert unsigned(store) == [SECOND]
-    assert trusting(store).newest == 1
+    assert trusting(store).newest() == 1
 
 
 def test_a_writer_does_not_build_on_what_nobody_signed() -> None:
@@ -154,7 +154,7 @@ def test_one_key_gives_way_to_another() -> None:
         td.open(store, threads=1, key=OTHER_SECRET)
     td.open(store, threads=1, key=OTHER_SECRET, trusted_keys=[PUBLIC]).publish(state(2))
     assert trusting(store, PUBLIC, OTHER_PUBLIC).load().equals(state(2))
-    assert trusting(store).newest == 2
+    assert trusting(store).newest() == 2
     with pytest.raises(td.UntrustedError):
         trusting(store).load()
     signed = trusting(store).sign(OTHER_SECRET)
@@ -218,7 +218,7 @@ def test_a_writer_that_died_before_it_signed(again: str) -> None:
     with pytest.raises(Died):
         publish(td.open(store, threads=1, key=SECRET), 1)
     store.dies_at = lambda name: False
-    assert unsigned(store) == [FIRST] and trusting(store).newest == 0
+    assert unsigned(store) == [FIRST] and trusting(store).newest() == 0
     chain = td.open(store, threads=1, key=SECRET)
     if again == "shortcut":
         publish(chain, 2)

@@ -162,7 +162,7 @@ def test_a_draft_beside_a_publish(tmp_path: Path) -> None:
         except td.ConflictError as error:
             assert error.rule == "TD-WRT-006"
             expected = draft.version
-        assert chain.newest == expected
+        assert chain.newest() == expected
     assert td.open(chain.address).verify(deep=True).ok
 
 

@@ -132,7 +132,7 @@ def shortcut(
         ("object", name),
         ("changed", f"{made.changed:,} of {made.words:,} words"),
         ("size", bytes_text(made.size) if made.size else "none: it was there already"),
-        ("took", f"{made.seconds or 0:.2f} s"),
+        ("took", _took(made)),
     )
     print_result(as_json, {"object": name} | made.facts(), table)
 
@@ -152,6 +152,11 @@ def _annotations(pairs: Iterable[str], step: int | None) -> dict[str, str]:
     return annotations
 
 
+def _took(published: Published) -> str:
+    spent = "" if published.timings is None else f" ({published.timings})"
+    return f"{published.seconds or 0:.2f} s{spent}"
+
+
 def _published_table(published: Published) -> Table:
     made = "the whole state" if published.base is None else f"a delta to version {published.base}"
     return fields_table(
@@ -163,5 +168,5 @@ def _published_table(published: Published) -> Table:
         ("packs", f"{published.packs:,}"),
         ("fingerprint", published.fingerprint),
         ("annotations", annotations_text(published.annotations) or "-"),
-        ("took", f"{published.seconds or 0:.2f} s"),
+        ("took", _took(published)),
     )

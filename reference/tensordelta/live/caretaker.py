@@ -42,10 +42,6 @@ class Maintained(Protocol):
     def id(self) -> str:
         """The chain id."""
 
-    @property
-    def newest(self) -> int | None:
-        """The newest version."""
-
     def plan(self, version: int | None = None, base: int | None = None) -> Plan:
         """The cheapest route."""
 

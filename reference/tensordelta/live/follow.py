@@ -17,6 +17,9 @@ from .watch import Watch, pursue
 
 _LOG = logging.getLogger("tensordelta")
 
+#: Seconds between two looks whether an update was applied.
+_LOOK = 0.1
+
 
 def follow(
     reader: Reader,
@@ -26,6 +29,7 @@ def follow(
     timeout: float | None = None,
     until: int | None = None,
     stop: threading.Event | None = None,
+    one_by_one: bool = False,
 ) -> Iterator[Update]:
     """The updates that take a state to each newer version; see `Chain.follow`.
 
@@ -42,22 +46,22 @@ def follow(
     def go(version: int) -> Update | None:
         nonlocal offered
         while True:
-            generation, own = state.generation, known()
+            changes, generation, own = state.changes, state.generation, known()
             if own is not None and own >= version:
                 return None
             try:
                 update = reader.prepare(state, version)
             except WrongBaseError:
-                if state.generation == generation:
+                if state.changes == changes:
                     raise
                 continue
-            if state.generation == generation:
+            if state.changes == changes:  # an update that was applied and undone meanwhile counts as well
                 offered = generation, version
                 return update
             del update
 
-    watch = Watch(reader)
-    return pursue(watch, go, known=known, poll=poll, timeout=timeout, until=until, stop=stop)
+    watch = Watch(reader, complete=one_by_one)
+    return pursue(watch, go, known=known, poll=poll, timeout=timeout, until=until, stop=stop, one_by_one=one_by_one)
 
 
 def follow_folder(
@@ -85,7 +89,7 @@ def follow_folder(
 class Followed(Protocol):
     """What a `Follower` needs of a chain."""
 
-    def follow(self, state: Any, *, poll: float, stop: threading.Event | None) -> Iterator[Update]:
+    def follow(self, state: Any, *, poll: float, stop: threading.Event | None, one_by_one: bool) -> Iterator[Update]:
         """Updates to newer versions, one after another."""
 
 
@@ -93,7 +97,8 @@ class Follower:
     """Follows a chain next to an engine: prepares in a thread while the engine serves, applies in the engine's pause.
 
     The thread starts at once. If a newer version appears before the engine has paused, the update to it replaces the
-    one that waits. The state may be read at any time except during `apply`, and only the follower may write to it.
+    one that waits; with `one_by_one` it is prepared when that one has been applied. The state may be read at any time
+    except during `apply`, and only the follower may write to it.
 
     Threads may share a follower: all methods may be called at the same time, and each update is applied once.
     Callbacks and listeners of the chain are called without a lock, so they may call any method. A follower belongs to
@@ -105,6 +110,9 @@ class Follower:
         poll: seconds between two looks for a newer version, approximately; up to four times that while none appears.
         on_prepared: called with each update that is ready, in the follower's thread; it may ask the engine to pause.
         apply_when: called by `apply` with the update that is ready; if it returns False, the update keeps waiting.
+        one_by_one: go to each version that is published after the state's, one after another, instead of the newest. A
+            state that is no version of the chain goes to the newest first. Versions that a collector deletes meanwhile
+            are passed over.
 
     Example:
         >>> with td.Follower(chain, state) as follower:     # doctest: +SKIP
@@ -121,16 +129,20 @@ class Follower:
         poll: float = 1.0,
         on_prepared: Callable[[Update], object] | None = None,
         apply_when: Callable[[Update], bool] | None = None,
+        one_by_one: bool = False,
     ) -> None:
         self._chain = chain
         self._state = state
         self._poll = poll
         self._on_prepared = on_prepared
         self._apply_when = apply_when
+        self._one_by_one = one_by_one
         self._stop = threading.Event()
         self._again = threading.Event()  # start over, from the state as it is
         self._changed = threading.Condition()
         self._ready: Update | None = None
+        self._unwritten: Update | None = None  # the update whose `write` failed
+        self._writer: int | None = None  # the thread that calls `write`
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="tensordelta-follower", daemon=True)
         self._thread.start()
@@ -154,11 +166,17 @@ class Follower:
             self._changed.wait_for(lambda: self.ready or self._error or self._stop.is_set(), timeout)
             return self.ready
 
-    def apply(self, *, threads: int | None = None) -> Update | None:
+    def apply(self, *, threads: int | None = None, write: Callable[[Update], object] | None = None) -> Update | None:
         """Apply the update that is ready: only the scatter. Does nothing if none is ready.
 
         Args:
             threads: see `Update.apply`.
+            write: writes the update elsewhere as well, such as into an engine's own parameters, so that these and the
+                state have the same version: its `patches`, and what is `dropped`. It is called when the state has the
+                update, and not at all if the state cannot take it. If it raises, the state is taken back, and the
+                update stays ready: the next `apply` writes the same one again, whole, before any newer one, so that it
+                is completed where it was written in part. Other threads that call `apply` wait meanwhile; called by
+                `write` itself, `apply` does nothing.
 
         Returns:
             The update that was applied, or None.
@@ -167,7 +185,34 @@ class Follower:
             TensorDeltaError, StoreError: following has failed since the last call. The follower starts over after this,
                 and an update that was ready stays ready.
             WrongBaseError: arrays of the state were written to, or replaced, by others.
+            Exception: raised by `write`.
+
+        Example:
+            >>> def write(update):
+            ...     for patch in update.patches():
+            ...         parameters[patch.name].view(-1)[patch.indices] = patch.values
+            >>> follower.apply(write=write)                     # doctest: +SKIP
         """
+        caller = threading.get_ident()
+        with self._changed:
+            if self._writer == caller:
+                return None
+            self._changed.wait_for(lambda: self._writer is None)
+            if write is not None:
+                self._writer = caller
+        try:
+            update = self._take()
+            if update is not None:
+                self._apply(update, threads, write)
+            return update
+        finally:
+            with self._changed:
+                if write is not None:
+                    self._writer = None
+                self._changed.notify_all()
+
+    def _take(self) -> Update | None:
+        """Take the update that is ready, if it is to be applied now."""
         update: Update | None = None
         while update is None:
             with self._changed:
@@ -181,12 +226,30 @@ class Follower:
             with self._changed:
                 if self._ready is candidate:  # no newer one has replaced it, and no other thread applies it
                     update, self._ready = candidate, None
-        try:
-            update.apply(threads=threads)
-        except BaseException:
-            self._again.set()  # the version is still to come
-            raise
         return update
+
+    def _apply(self, update: Update, threads: int | None, write: Callable[[Update], object] | None) -> None:
+        writing = False
+
+        def written(update: Update) -> None:
+            nonlocal writing
+            writing = True
+            assert write is not None
+            write(update)
+
+        try:
+            if write is None:
+                update.apply(threads=threads)
+            else:
+                update.apply(threads=threads, write=written)
+        except BaseException:
+            with self._changed:
+                if writing and not update.stale:
+                    self._ready = self._unwritten = update
+                else:
+                    self._again.set()  # the version is still to come
+            raise
+        self._unwritten = None
 
     def close(self) -> None:
         """Stop following; waits for what is being prepared. An update that is ready can still be applied."""
@@ -210,8 +273,11 @@ class Follower:
                     return
                 self._again.clear()
             try:
-                for update in self._chain.follow(self._state, poll=self._poll, stop=self._again):
-                    self._take(update)
+                updates = self._chain.follow(
+                    self._state, poll=self._poll, stop=self._again, one_by_one=self._one_by_one
+                )
+                for update in updates:
+                    self._offer(update)
                     del update
             except Exception as error:
                 _LOG.warning("following failed: %s", error)
@@ -221,9 +287,15 @@ class Follower:
                     # The caller that gets the error may remove its cause.
                     self._changed.wait_for(lambda: self._error is None or self._stop.is_set())
 
-    def _take(self, update: Update) -> None:
+    def _offer(self, update: Update) -> None:
         with self._changed:
+            if self._unwritten is not None and not self._unwritten.stale:
+                return  # it comes first, and the versions after it are prepared again then
             self._ready = update
             self._changed.notify_all()
         if self._on_prepared is not None:
             self._on_prepared(update)
+        if self._one_by_one:
+            with self._changed:
+                while not (update.stale or self._again.is_set()):
+                    self._changed.wait(_LOOK)  # `stale` changes without a notice where others apply the update

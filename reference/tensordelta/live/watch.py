@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from time import monotonic
 from typing import TypeVar
 
@@ -43,14 +44,19 @@ class Watch:
         reader: of the chain.
         floor: the known version; None if no version is known, so that every version is new.
         list_every: one look in so many lists, beginning with the first.
+        complete: find the versions between the listed ones and the one that latest.json names, too, at the cost of
+            reading manifests.
 
     Attributes:
         floor: the known version. The caller updates it when it has gone to another one.
     """
 
-    def __init__(self, reader: Reader, floor: int | None = None, *, list_every: int = LIST_EVERY) -> None:
+    def __init__(
+        self, reader: Reader, floor: int | None = None, *, list_every: int = LIST_EVERY, complete: bool = False
+    ) -> None:
         self._reader = reader
         self._list_every = list_every
+        self._complete = complete
         self._looks = 0
         self.floor = floor
 
@@ -77,7 +83,7 @@ class Watch:
             newest = found[-1] if found else self.floor
             # A listing may lag behind.
             if hint is not None and (newest is None or newest < hint) and self._exists(hint):
-                found.append(hint)
+                found += self._between(newest, hint) if self._complete else [hint]
         self._check_age(found[-1] if found else self.floor)
         return found
 
@@ -101,6 +107,16 @@ class Watch:
         if latest.chain != self._reader.chain:
             raise ConflictError(f"names chain {latest.chain}", object=LATEST, rule="TD-OBJ-018")
         return latest.version
+
+    def _between(self, listed: int | None, hint: int) -> list[int]:
+        """The versions after the last listed one, up to another, of which each is the base of the next."""
+        found = [hint]
+        with suppress(TensorDeltaError):
+            while (base := self._reader.documents.manifest(found[0]).base) is not None:
+                if listed is not None and base.version <= listed:
+                    break
+                found.insert(0, base.version)
+        return found
 
     def _exists(self, version: int) -> bool:
         try:
@@ -156,6 +172,7 @@ def pursue(
     timeout: float | None,
     until: int | None,
     stop: threading.Event | None,
+    one_by_one: bool = False,
 ) -> Iterator[T]:
     """Go to the newest version again and again.
 
@@ -168,6 +185,7 @@ def pursue(
             the next request does not count.
         until: the last version of interest; iteration ends there, and goes to none after it.
         stop: ends the iteration when set.
+        one_by_one: go to each version after the known one; to the newest where none is known.
 
     Raises:
         TimeoutError: no new version appeared in time.
@@ -196,7 +214,7 @@ def pursue(
             if found and not wanted:  # no version up to `until` exists, and none can appear any more
                 return
             if wanted:
-                target = wanted[-1]
+                target = wanted[0 if one_by_one and watch.floor is not None else -1]
                 came = go(target)
         except StoreError as error:
             _LOG.warning("following the chain: %s", error)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
+from ..events import Timings
 from ..format.layout import Layout
 from ..format.manifest import Manifest
 from ..format.names import fingerprints_name, layout_name, manifest_name
@@ -28,6 +29,7 @@ class Published(Shown):
         packs: number of packs.
         created: when, as the manifest says.
         annotations: as given.
+        timings: where `seconds` went; None where nothing was written for it.
     """
 
     version: int
@@ -41,6 +43,7 @@ class Published(Shown):
     packs: int
     created: str
     annotations: Mapping[str, str] = field(default_factory=dict)
+    timings: Timings | None = None
 
     @property
     def density(self) -> float:
@@ -58,7 +61,9 @@ class Published(Shown):
         return self.size * 8 / self.changed if self.changed else 0.0
 
 
-def describe(manifest: Manifest, layout: Layout, *, size: int, seconds: float | None) -> Published:
+def describe(
+    manifest: Manifest, layout: Layout, *, size: int, seconds: float | None, timings: Timings | None = None
+) -> Published:
     """What a manifest says of its version."""
     return Published(
         version=manifest.version,
@@ -72,6 +77,7 @@ def describe(manifest: Manifest, layout: Layout, *, size: int, seconds: float | 
         packs=len(manifest.packs),
         created=manifest.created,
         annotations=dict(manifest.annotations),
+        timings=timings,
     )
 
 

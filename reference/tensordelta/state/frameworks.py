@@ -68,6 +68,20 @@ def adapter_of(value: object) -> Adapter | None:
     return None
 
 
+def check_no_model(arrays: object) -> None:
+    """Refuse a model where its weights are meant.
+
+    Raises:
+        TypeError: a module of a framework.
+    """
+    is_module = any(kind.__module__.startswith("torch.nn.modules.") for kind in type(arrays).__mro__)
+    if is_module and not hasattr(arrays, "keys"):  # a ParameterDict is a mapping of weights
+        raise TypeError(
+            f"{type(arrays).__name__} is a model: give its weights, tensordelta.torch.named_weights(model) to publish "
+            "them, model.state_dict() to update them"
+        )
+
+
 def as_array(name: str, value: Any) -> NDArray[Any]:
     """An array or tensor as an array.
 

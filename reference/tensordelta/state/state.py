@@ -18,7 +18,7 @@ from ..format.layout import Layout, Tensor
 from ..tables import as_table
 from ..threads import ordered_map, thread_count
 from . import checkpoint
-from .frameworks import Arrays, ArraysLike, Mirror, adapter_of, as_array, check_dtype, over
+from .frameworks import Arrays, ArraysLike, Mirror, adapter_of, as_array, check_dtype, check_no_model, over
 
 #: Words that one thread scans at a time.
 _SCAN = 1 << 24
@@ -83,12 +83,14 @@ class State(Mapping[str, NDArray[Any]]):
 
         Raises:
             ValueError: a dtype that the format does not have, or a torch tensor seen as words of another dtype.
+            TypeError: a model instead of its weights.
             MalformedError, LimitError: a name or shape that the format does not allow.
 
         Example:
             >>> State.from_arrays({"w": np.zeros((2, 3), np.float32)}).layout.words
             6
         """
+        check_no_model(arrays)
         if not isinstance(arrays, Mapping):
             arrays = dict(arrays)
         tensors: list[Tensor] = []
@@ -221,6 +223,12 @@ class State(Mapping[str, NDArray[Any]]):
         """
         with self._lock:
             return self._generation
+
+    @property
+    def changes(self) -> int:
+        """How many updates have been applied or undone."""
+        with self._lock:
+            return self._generations
 
     def sums(self, *, threads: int | None = None, scan: bool = False) -> U64:
         """Fingerprint of each tensor, uint64 in layout order.

@@ -191,23 +191,44 @@ class Update:
             values = values.view(info.kind.array)
         return Patch(info.name, info.shape, info.dtype, np.ascontiguousarray(indices), values)
 
-    def apply(self, *, threads: int | None = None) -> None:
+    def apply(self, *, threads: int | None = None, write: Callable[[Update], object] | None = None) -> None:
         """Write the update into the state: only the scatter, in O(changes).
 
         Args:
             threads: how many write at once; by default as many as prepared the update, and one where few words change.
+            write: writes the update elsewhere as well, such as into an engine's own parameters: its `patches`, and what
+                is `dropped`. It is called when the state has the update, and not at all if the state cannot take it. If
+                it raises, the state is taken back, and the update can be applied again. What `write` has done by then
+                it has to take back itself, unless the same update is written next, whole. No other thread may apply an
+                update meanwhile.
 
         Raises:
             WrongBaseError: another update has changed the state; or an array of the user's own was replaced, or written
                 to where words are listed.
             ValueError: an array of the state is read-only; nothing was written.
+            Exception: raised by `write`.
         """
         started = time.perf_counter()
-        with self._state._lock:
-            self._apply(threads)
+        if write is None:
+            with self._state._lock:
+                self._apply(threads)
+        else:
+            self._apply_and_write(threads, write)
         # Called when the state is unlocked: the listener may undo, or apply the next update.
         if self._on_applied:
             self._on_applied(self, time.perf_counter() - started)
+
+    def _apply_and_write(self, threads: int | None, write: Callable[[Update], object]) -> None:
+        """Apply, then write elsewhere; or neither."""
+        had = self._applied
+        try:
+            with self._state._lock:
+                self._apply(threads)
+            write(self)
+        except BaseException:
+            if self._applied and not had:
+                self.undo(threads=threads)
+            raise
 
     def _apply(self, threads: int | None) -> None:
         if self.stale:

@@ -12,8 +12,9 @@ weights' device, and no other words of the model are copied or read on the host.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -43,11 +44,12 @@ _LOG = logging.getLogger("tensordelta")
 
 @dataclass(frozen=True, eq=False)
 class _Submitted:
-    """A step of a ledger; or why this rank does not have it."""
+    """A step of a ledger; or why this rank does not have it; and how long finding it took."""
 
     ledger: Ledger | None
     number: int
     error: Exception | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +178,7 @@ class Publisher(StepQueue[_Submitted]):
             self._check_open()
             said = {} if step is None else {"step": step}
             ticket = Ticket(self, {str(key): str(value) for key, value in {**said, **(annotations or {})}.items()})
+            began = time.perf_counter()
             try:
                 work = self._find()
             except Exception as error:
@@ -183,6 +186,7 @@ class Publisher(StepQueue[_Submitted]):
                     self._room(ticket)
                     self._append(ticket, _Submitted(self._ledger, 0, error))
                 raise
+            work = replace(work, seconds=time.perf_counter() - began)
             self._room(ticket)
             self._append(ticket, work)
             self._compact()
@@ -305,7 +309,7 @@ class Publisher(StepQueue[_Submitted]):
         self._tried = None
         self._newest = published.version
         ledger.commit(work.number, published.version, self._tip.sums)
-        return published
+        return _with_finding(published, work.seconds)
 
     def _publish_with_ranks(
         self, work: _Submitted, annotations: Mapping[str, str], go_on: Callable[[bool], None]
@@ -340,7 +344,7 @@ class Publisher(StepQueue[_Submitted]):
         self._tried = None
         self._newest = published.version
         ledger.commit(work.number, published.version, mine.get()[1])
-        return published
+        return _with_finding(published, work.seconds)
 
     def _open_draft(self, ledger: Ledger | None, bases: list[Outcome[int | None]]) -> _Opening:
         """Open the draft of a step; on the leader."""
@@ -369,3 +373,9 @@ class Publisher(StepQueue[_Submitted]):
         assert tried is not None
         self._tried = _Tried(tried.ledger, tried.number, sums)
         return draft.commit(descriptors, annotations=annotations, files=self._files)
+
+
+def _with_finding(published: Published, seconds: float) -> Published:
+    """A version, with the time that `submit` took to find its changes."""
+    assert published.timings is not None
+    return replace(published, timings=replace(published.timings, compare=published.timings.compare + seconds))

@@ -18,13 +18,20 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+try:
+    import torch
+    import torch.distributed as dist
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as error:
+    raise ImportError("trainers need torch and transformers: pip install 'tensordelta[trl]'") from error
 
 from ..chain import Chain
+from ..codecs import fingerprint
+from ..format.layout import Layout, Tensor
 from ..format.names import now
 from ..live.publisher import Ticket
 from ..opening import open
@@ -49,19 +56,22 @@ class PublishCallback(TrainerCallback):
     Each version is annotated with `step`; with `time`, in UTC; and with `loss`, where the trainer logged one with this
     step. The model's configuration and tokenizer lie beside the weights, so that an engine can load a pulled folder.
 
-    Steps are published in the background (see `Chain.publisher`). What was submitted is published also when training
-    fails: before the interpreter exits, or by `close` where it goes on. Only a process that is killed loses steps that
-    wait; the chain is whole then, too.
+    Steps are published in the background (see `Chain.publisher`). If the store is slower than the trainer, `queue`
+    steps wait, one by default, each in memory for a copy of the weights; a newer step replaces the one that has waited
+    longest, which then becomes no version. So the chain may lack some of the `every`-th steps, but never the last one.
+
+    What was submitted is published also when training fails: before the interpreter exits, or by `close` where it goes
+    on. Only a process that is killed loses steps that wait; the chain is whole then, too.
 
     Every rank has a callback of its own, and takes part where the weights have to be gathered; only the rank that
     `state.is_world_process_zero` names opens the chain and publishes.
 
     Args:
         address: the chain's address, where a new chain is made if there is none; or a chain.
-        every: steps from one version to the next.
+        every: steps from one version to the next, unless the store is too slow for that.
         dtype: the dtype that engines serve; floating-point weights are cast to it.
         opening: keywords for `tensordelta.open`, such as {"key": "run.key"}.
-        publishing: keywords for `Chain.publisher`, such as `keep` or `queue`.
+        publishing: keywords for `Chain.publisher`, such as `keep=100` or `queue=4`.
 
     Raises:
         ValueError: `every` is not positive.
@@ -92,11 +102,14 @@ class PublishCallback(TrainerCallback):
         """Open the chain, and publish the weights that training starts from."""
         self.close()
         model = kwargs["model"]
-        weights = _kept(_weights(model, self._dtype), keep=state.is_world_process_zero)
         if state.is_world_process_zero:
             files = _files(model, kwargs.get("processing_class"), self._dtype)
             self._output = _Output(self._address, self._opening, {"files": files, **self._publishing})
-            if not self._output.is_newest(weights):
+        # All ranks take part twice: in comparing the weights, and in submitting them.
+        with _drained(_weights(model, self._dtype)) as weights:
+            published = self._output is not None and self._output.is_newest(weights)
+        with _drained(_weights(model, self._dtype)) as weights:
+            if self._output is not None and not published:
                 self._output.submit(weights, _annotations(state))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -146,13 +159,15 @@ class PublishCallback(TrainerCallback):
         if not self._awaits_loss:
             return
         self._awaits_loss = False
-        weights = _kept(_weights(model, self._dtype), keep=state.is_world_process_zero)
-        if self._output is not None:
-            self._output.submit(weights, _annotations(state, loss=loss))
+        with _drained(_weights(model, self._dtype)) as weights:
+            if self._output is not None:
+                self._output.submit(weights, _annotations(state, loss=loss))
 
 
 class WeightTransfer:
     """Carries weights from TRL's `AsyncGRPOTrainer` to its engines through a chain: its `weight_transfer`.
+
+    Each sync becomes a version: the trainer waits until it is published.
 
     Args:
         address: the chain's address, where a new chain is made if there is none; or a chain.
@@ -206,10 +221,17 @@ class WeightTransfer:
         """
         if self._output is None:
             raise RuntimeError("`init_weight_transfer` comes before the first weights")
-        weights = _kept(_cast(iterator, self._dtype))
-        weights |= _weights(self._model, self._dtype, besides=tuple(weights), gather=False)
-        self._syncs += 1
-        self._ticket = self._output.submit(weights, {"sync": str(self._syncs), "time": now()})
+        with _drained(_cast(iterator, self._dtype)) as sent:
+            self._syncs += 1
+            self._ticket = self._output.submit(self._whole(sent), {"sync": str(self._syncs), "time": now()})
+
+    def _whole(self, sent: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+        """What TRL sends, and what it does not."""
+        names: set[str] = set()
+        for name, tensor in sent:
+            names.add(name)
+            yield name, tensor
+        yield from _weights(self._model, self._dtype, besides=names, gather=False)
 
     def resume(self) -> None:
         """Wait until the version is published. Raises what publishing it raised."""
@@ -238,17 +260,21 @@ class _Output:
         self._process = os.getpid()
         _outputs.add(self)
 
-    def is_newest(self, weights: Mapping[str, torch.Tensor]) -> bool:
-        """True where the chain's newest version is these weights."""
-        newest = self._chain.newest
-        state = State.from_arrays(weights)
-        return (
-            newest is not None
-            and self._chain.layout(newest) == state.layout
-            and self._chain.manifest(newest).fingerprint == state.fingerprint()
-        )
+    def is_newest(self, weights: Iterable[tuple[str, torch.Tensor]]) -> bool:
+        """True where the chain's newest version is these weights, which are scanned one at a time."""
+        newest = self._chain.newest()
+        if newest is None:
+            return False
+        tensors: list[Tensor] = []
+        total = 0
+        for name, tensor in weights:
+            one = State.from_arrays({name: tensor})
+            tensors += one.layout.tensors
+            total += fingerprint.combine(one.sums(threads=self._chain.threads))
+        same = Layout.of(tensors, object="the model") == self._chain.layout(newest)
+        return same and self._chain.manifest(newest).fingerprint == fingerprint.text(total)
 
-    def submit(self, weights: Mapping[str, torch.Tensor], annotations: Mapping[str, str]) -> Ticket:
+    def submit(self, weights: Iterable[tuple[str, torch.Tensor]], annotations: Mapping[str, str]) -> Ticket:
         return self._publisher.submit(weights, annotations=annotations)
 
     def close(self, *, upkeep: bool = True) -> None:
@@ -335,6 +361,18 @@ def _cast(tensors: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype) -> It
         yield name, _whole(tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach())
 
 
-def _kept(tensors: Iterable[tuple[str, torch.Tensor]], *, keep: bool = True) -> dict[str, torch.Tensor]:
-    """Tensors by name; where they are not kept, the ranks that keep them may still need this one to gather them."""
-    return {name: tensor for name, tensor in tensors if keep}
+@contextmanager
+def _drained(weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[Iterator[tuple[str, torch.Tensor]]]:
+    """Weights of which the block takes as many as it needs: where ranks gather, all of them have to take all."""
+    try:
+        yield weights
+    except Exception:
+        _drain(weights)
+        raise
+    _drain(weights)
+
+
+def _drain(weights: Iterable[object]) -> None:
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        for _ in weights:
+            pass

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..state.checkpoint import INDEX_SUFFIX
 from ..stores import Batch, Parts
+from .clock import Clock
 from .writer import Writer
 
 _LOG = logging.getLogger("tensordelta")
@@ -42,37 +42,41 @@ class Commit:
         batch: takes the objects.
         member: the version, or the shortcut's name.
         before: a manifest whose layout, fingerprints and files are in the store, and are not put again.
-        started: when the publish began, by `time.perf_counter`.
+        clock: runs since the publish began.
 
     Attributes:
         packs: entries of the packs that the manifest will name.
         size: bytes that were put.
     """
 
-    def __init__(self, writer: Writer, batch: Batch, member: Member, before: Manifest | None, started: float) -> None:
+    def __init__(self, writer: Writer, batch: Batch, member: Member, before: Manifest | None, clock: Clock) -> None:
         self._writer = writer
         self._batch = batch
         self._member = member
         self._before = before
-        self._started = started
+        self._clock = clock
         self.packs: list[PackEntry] = []
         self.size = 0
 
     @classmethod
     @contextmanager
-    def begin(cls, writer: Writer, member: Member, before: Manifest | None, started: float) -> Iterator[Commit]:
+    def begin(cls, writer: Writer, member: Member, before: Manifest | None, clock: Clock) -> Iterator[Commit]:
         """A commit. What is put in the block is durable at its end; `create` comes after it (TD-OBJ-012, TD-STO-007).
 
         Raises:
             StoreError: at the end of the block, if an object could not be put.
         """
-        with writer.reader.store.batch() as batch:
-            yield cls(writer, batch, member, before, started)
+        with ExitStack() as storing:
+            batch = storing.enter_context(writer.reader.store.batch())
+            yield cls(writer, batch, member, before, clock)
+            with clock.during("put"):
+                storing.close()
 
     def put_pack(self, entry: PackEntry, parts: Parts) -> None:
         """Put a pack, unless its entry says that it lies elsewhere."""
         if entry.path is not None:
-            self._batch.put(entry.path, parts)
+            with self._clock.during("put"):
+                self._batch.put(entry.path, parts)
             self.size += entry.size
         self.packs.append(entry)
 
@@ -102,7 +106,8 @@ class Commit:
         return manifest
 
     def _put(self, name: str, data: bytes) -> None:
-        self._batch.put(name, [data])
+        with self._clock.during("put"):
+            self._batch.put(name, [data])
         self.size += len(data)
 
     def create(self, manifest: Manifest, adopt: Callable[[], Manifest]) -> Manifest:
@@ -119,6 +124,10 @@ class Commit:
             TensorDeltaError: a reader would refuse the manifest; nothing was created (TD-WRT-004).
             StoreError: the store failed. Whether the manifest exists is not known then.
         """
+        with self._clock.during("commit"):
+            return self._create(manifest, adopt)
+
+    def _create(self, manifest: Manifest, adopt: Callable[[], Manifest]) -> Manifest:
         member, data, reader = self._member, manifest.encode(), self._writer.reader
         if isinstance(member, ShortcutName):
             parse_manifest(data, version=member.version, base=member.base, tag=member.tag)
@@ -138,9 +147,10 @@ class Commit:
 
     def finish(self, manifest: Manifest, layout: Layout) -> Published:
         """Emit the event of the commit; gives its result."""
-        seconds = time.perf_counter() - self._started
-        emit(Event("published", manifest.version, self.size, seconds), self._writer.reader.listener)
-        return describe(manifest, layout, size=self.size, seconds=seconds)
+        seconds, timings = self._clock.seconds, self._clock.timings
+        event = Event("published", manifest.version, self.size, seconds, timings=timings)
+        emit(event, self._writer.reader.listener)
+        return describe(manifest, layout, size=self.size, seconds=seconds, timings=timings)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ therefore has to be longer than a draft is open.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, cast
 
@@ -37,6 +37,7 @@ from ..format.names import fingerprints_name, manifest_name, pack_name
 from ..read.history import Published
 from ..stores.download import PARALLEL
 from ..threads import ordered_map
+from .clock import PHASES, Clock
 from .commit import Commit, Contents, Files, base_of, digest_layout, file_entries
 from .descriptors import (
     DRAFT,
@@ -74,7 +75,7 @@ class Draft:
         self._writer = writer
         self._reader = writer.reader
         self._document = document
-        self._started = time.perf_counter()
+        self._clock = Clock()
         self.version = document.version
         self.layout = layout
 
@@ -197,11 +198,18 @@ class Draft:
 
     def _put(self, encoder: Encoder, slices: Callable[[], list[tuple[int, int, int, str]]]) -> dict[str, Any]:
         """Put an encoder's packs; gives the descriptor."""
+        clock = Clock()
         entries: list[PackEntry] = []
-        with self._reader.store.batch() as batch:
-            for built in encoder.packs(_PACK):
-                batch.put(pack_name(built.entry.sha256), built.parts)
+        with ExitStack() as storing:
+            batch = storing.enter_context(self._reader.store.batch())
+            for built in clock.packs(encoder, _PACK):
+                with clock.during("put"):
+                    batch.put(pack_name(built.entry.sha256), built.parts)
                 entries.append(built.entry)
+            with clock.during("put"):
+                storing.close()
+        with clock.during("compare"):
+            owned = slices()
         descriptor = Descriptor(
             tensordelta=strict_json.VERSION,
             chain=self._document.chain,
@@ -210,12 +218,13 @@ class Draft:
             layout_digest=self._document.layout_digest,
             packs=entries,
             features=encoder.features,
-            slices=slices(),
+            slices=owned,
             changes=[
                 (tensor, listed, text(int(encoder.sums[tensor])))
                 for tensor, listed in enumerate(encoder.changed_of)
                 if listed
             ],
+            microseconds={phase: round(1e6 * seconds) for phase, seconds in vars(clock.timings).items()},
         )
         return cast(dict[str, Any], json.loads(strict_json.encode(descriptor)))
 
@@ -268,6 +277,7 @@ class Draft:
 
         A descriptor given twice counts once, so that a rank can be run again. If the same words were committed already,
         that is a success. The snapshot of this machine does not move: the coordinator need not have the whole state.
+        The result's `seconds` are those since this draft was opened or joined; `timings` are the slowest rank's.
 
         Args:
             descriptors: what `encode` returned on the ranks, in any order; errors name them by their place.
@@ -283,7 +293,10 @@ class Draft:
             UntrustedError: the version was published before, unsigned and with other packs or annotations.
             StoreError: the store failed. Nothing is committed then, unless the version exists.
         """
+        clock = Clock.since(self._clock)  # a draft that was not committed may be committed again
         found = read_descriptors(descriptors, self._document)
+        for phase in PHASES:  # ranks work at the same time
+            clock.add(phase, max((each.microseconds.get(phase, 0) for each in found.values()), default=0) / 1e6)
         claims = sorted(
             Claim(tensor, start, stop, int(each, 16), label)
             for label, descriptor in found.items()
@@ -295,7 +308,7 @@ class Draft:
         before = self._before()
         sums = self._prove(claims, found, before)
         self._check_stored(found)
-        with Commit.begin(self._writer, self.version, before, self._started) as commit:
+        with Commit.begin(self._writer, self.version, before, clock) as commit:
             if commit.put_layout(self.layout) != self._document.layout_digest:
                 raise MalformedError(
                     "its layout has another digest than its ranks use",

@@ -25,7 +25,7 @@ from ..format.layout import Layout
 from ..format.manifest import EXPONENT_ORDER
 from ..format.pack import BuiltPack, build_pack
 from ..state.state import State
-from ..threads import ordered_map
+from ..threads import BusyTime, ordered_map
 
 Order = Literal["natural", "exponent"]
 Values = Literal["step", "replace"]
@@ -157,9 +157,14 @@ class Comparison:
         assert words is not None
         return words.part(part.start, part.stop)
 
-    def found(self, *, threads: int, pool: ThreadPoolExecutor | None) -> Iterator[list[Piece]]:
-        """The changed words, compared on so many threads of a pool."""
-        return ordered_map(self._compare, self._jobs(), threads=threads, pool=pool)
+    def found(self, busy: BusyTime, *, threads: int, pool: ThreadPoolExecutor | None) -> Iterator[list[Piece]]:
+        """The changed words, compared on so many threads of a pool; `busy` runs while they compare."""
+
+        def compare_job(job: list[Span]) -> list[Piece]:
+            with busy.running():
+                return self._compare(job)
+
+        return ordered_map(compare_job, self._jobs(), threads=threads, pool=pool)
 
     def _jobs(self) -> Iterator[list[Span]]:
         """Parts of about `_JOB` words or `_JOB_BYTES`; tensors of one dtype follow one another."""
@@ -223,14 +228,19 @@ class Listed:
         """
         raise ValueError("pieces are encoded in natural order")
 
-    def found(self, *, threads: int, pool: ThreadPoolExecutor | None) -> Iterator[list[Piece]]:
-        """The pieces, checked.
+    def found(self, busy: BusyTime, *, threads: int, pool: ThreadPoolExecutor | None) -> Iterator[list[Piece]]:
+        """The pieces, checked; `busy` runs while they are made.
 
         Raises:
             ValueError: a piece that the layout cannot have, or out of order.
         """
         after = ("", 0, 0)
-        for piece in self.pieces:
+        pieces = iter(self.pieces)
+        while True:
+            with busy.running():
+                piece = next(pieces, None)
+            if piece is None:
+                return
             if not 0 <= piece.tensor < len(self.layout):
                 raise ValueError(f"a piece is of tensor {piece.tensor}, which the layout lacks")
             tensor = self.layout.tensors[piece.tensor]
@@ -327,6 +337,12 @@ class Encoder:
         self.changed = 0
         self.changed_of = [0] * len(compared.layout)
         self.features: list[str] = []
+        self._comparing, self._encoding = BusyTime(), BusyTime()
+
+    @property
+    def busy(self) -> tuple[float, float]:
+        """Seconds that threads have been busy with comparing, and with encoding, until now."""
+        return self._comparing.seconds, self._encoding.seconds
 
     def packs(self, size: int = _PACK) -> Iterator[BuiltPack]:
         """The packs, made lazily, so that each can be put before the next one takes memory.
@@ -349,8 +365,8 @@ class Encoder:
         """The chunks, made lazily."""
         workers = nullcontext() if self._threads == 1 else ThreadPoolExecutor(self._threads)
         with workers as pool:
-            found = self.compared.found(threads=self._threads, pool=pool)
-            for encoded in ordered_map(self._encode, self._gather(found), threads=self._threads, pool=pool):
+            found = self.compared.found(self._comparing, threads=self._threads, pool=pool)
+            for encoded in ordered_map(self._timed_encode, self._gather(found), threads=self._threads, pool=pool):
                 for tensor, listed, each in encoded.sums:
                     self.changed_of[tensor] += listed
                     add_to(self.sums, tensor, each)
@@ -382,6 +398,10 @@ class Encoder:
                 waiting, listed, words = [], 0, 0
         if waiting:
             yield waiting
+
+    def _timed_encode(self, pieces: list[Piece]) -> EncodedChunk:
+        with self._encoding.running():
+            return self._encode(pieces)
 
     def _encode(self, pieces: list[Piece]) -> EncodedChunk:
         fresh = self.compared.is_fresh(pieces[0].tensor)

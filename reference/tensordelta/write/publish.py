@@ -6,7 +6,6 @@ Steps of section 11.1: 1 `Snapshot.at`, 2 `Encoder`, 3 `Commit.begin`, 4 and 6 `
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from ..state.checkpoint import Checkpoint
 from ..state.state import State
 from ..state.update import Update
 from ..stores import FileBlob
+from .clock import Clock
 from .commit import Commit, Contents, Files, base_of, digest_layout, file_entries
 from .encoder import Codecs, Comparison, Encoder, Listed, Order, Values
 from .plain_packs import CHANGED, check_source, checkpoint_files, file_stamps, plain_entry, same_parts
@@ -106,7 +106,7 @@ class Publisher:
             ValueError: a version that is not greater than the newest, or an illegal combination of codecs.
             StoreError: the store failed.
         """
-        started = time.perf_counter()
+        clock = Clock()
         codecs = Codecs(values, order)
         with ExitStack() as stack:
             stack.enter_context(self._turns)
@@ -114,14 +114,18 @@ class Publisher:
             before = place.before
             base = None if full else base_of(before)
             if place.taken:
-                return self._again(place, state, base, files, annotations, started)
-            old = None if full or before is None else stack.enter_context(self._snapshot.at(before))
-            with Commit.begin(self._writer, place.version, before, started) as commit:
+                return self._again(place, state, base, files, annotations, clock)
+            old = None
+            if not full and before is not None:
+                with clock.during("snapshot"):
+                    old = stack.enter_context(self._snapshot.at(before))
+            with Commit.begin(self._writer, place.version, before, clock) as commit:
                 digest = commit.put_layout(state.layout)
-                sums = None if old is None else old.sums(threads=self._reader.threads)
+                with clock.during("compare"):
+                    sums = None if old is None else old.sums(threads=self._reader.threads)
                 compared = Comparison.of_states(old, state, digest, sums)
                 encoder = Encoder(compared, codecs, threads=self._reader.threads)
-                for built in encoder.packs():
+                for built in clock.packs(encoder):
                     go_on(False)
                     commit.put_pack(built.entry, built.parts)
                     self._snapshot.expect(built)
@@ -129,7 +133,7 @@ class Publisher:
                 contents = Contents(place.version, digest, encoder.sums, base, entries, annotations, encoder.features)
                 manifest = commit.complete(contents)
             go_on(True)
-            return self._commit(commit, manifest, state, before, encoder)
+            return self._commit(commit, manifest, state, before, encoder, clock)
 
     def tip(self) -> Tip | None:
         """The newest version, for `publish_pieces`; None if there is none. See `Chain.tip`."""
@@ -158,7 +162,7 @@ class Publisher:
         Args:
             go_on: see `publish`.
         """
-        started = time.perf_counter()
+        clock = Clock()
         if (layout is None) == (base is None):
             raise ValueError("a delta has the layout of its base; a full version needs one, and no base")
         tensors = base.layout if base is not None else layout
@@ -167,14 +171,14 @@ class Publisher:
             place = self._writer.place(None, full=base is None)
             if base is not None and base_of(place.before) != base_of(base.manifest):
                 raise overtaken(base.manifest.version, place.before)
-            with Commit.begin(self._writer, place.version, place.before, started) as commit:
+            with Commit.begin(self._writer, place.version, place.before, clock) as commit:
                 digest = commit.put_layout(tensors)
                 if base is None:
                     listed = Listed.full(tensors, digest, pieces)
                 else:
                     listed = Listed(tensors, digest, pieces, base.sums)
                 encoder = Encoder(listed, Codecs(values), threads=self._reader.threads)
-                for built in encoder.packs():
+                for built in clock.packs(encoder):
                     go_on(False)
                     commit.put_pack(built.entry, built.parts)
                 start = None if base is None else base_of(base.manifest)
@@ -206,7 +210,7 @@ class Publisher:
             ValueError: a source without a commit, a version that is not greater than the newest, or files that changed.
             StoreError: the store failed.
         """
-        started = time.perf_counter()
+        clock = Clock()
         if source is not None:
             check_source(source)
         with self._turns:
@@ -214,11 +218,12 @@ class Publisher:
             state = State(checkpoint.layout, checkpoint.words)
             files = checkpoint_files(checkpoint)
             if place.taken:
-                return self._again(place, state, None, files, annotations, started)
+                return self._again(place, state, None, files, annotations, clock)
             stamps = file_stamps(checkpoint)
-            with Commit.begin(self._writer, place.version, place.before, started) as commit:
+            with Commit.begin(self._writer, place.version, place.before, clock) as commit:
                 digest = commit.put_layout(checkpoint.layout)
-                sums = state.sums(threads=self._reader.threads)
+                with clock.during("compare"):
+                    sums = state.sums(threads=self._reader.threads)
                 for shard in checkpoint.shards:
                     if shard.header.entries:
                         entry = plain_entry(shard, checkpoint, source)
@@ -229,14 +234,21 @@ class Publisher:
                 manifest = commit.complete(contents)
                 if file_stamps(checkpoint) != stamps:
                     raise ValueError(CHANGED)
-            return self._commit(commit, manifest, state, place.before, checkpoint)
+            return self._commit(commit, manifest, state, place.before, checkpoint, clock)
 
     def _commit(
-        self, commit: Commit, manifest: Manifest, state: State, before: Manifest | None, made_of: Encoder | Checkpoint
+        self,
+        commit: Commit,
+        manifest: Manifest,
+        state: State,
+        before: Manifest | None,
+        made_of: Encoder | Checkpoint,
+        clock: Clock,
     ) -> Published:
         """Create the manifest, and move the snapshot to its version."""
         committed = commit.create(manifest, lambda: self._adopt(manifest, state, before))
-        self._snapshot.follow(committed, made_of)
+        with clock.during("snapshot"):
+            self._snapshot.follow(committed, made_of)
         return commit.finish(committed, state.layout)
 
     def _again(
@@ -246,7 +258,7 @@ class Publisher:
         base: Base | None,
         files: Files | None,
         annotations: Mapping[str, str] | None,
-        started: float,
+        clock: Clock,
     ) -> Published:
         """The success of an earlier call for a version whose number is taken, if it published this very version."""
         digest = digest_layout(self._reader, state.layout, place.before)
@@ -254,7 +266,7 @@ class Publisher:
         entries = file_entries(place.before, digest, files)
         mine = Contents(place.version, digest, sums, base, entries, annotations).manifest(self._reader.chain)
         found = self._adopt(mine, state, place.before)
-        return describe(found, state.layout, size=0, seconds=time.perf_counter() - started)
+        return describe(found, state.layout, size=0, seconds=clock.seconds)
 
     def _adopt(self, mine: Manifest, state: State, before: Manifest | None) -> Manifest:
         return self._writer.adopt(mine, lambda found: self._is_own(mine, found, state, before))

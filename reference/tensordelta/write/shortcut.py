@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..read.history import Published, describe
 from ..read.reader import Reader
 from ..state.state import State
 from ..stores.spool import SCRATCH, cache_root, sweep
+from .clock import Clock
 from .commit import Commit, Contents, base_of
 from .encoder import Codecs, Comparison, Encoder
 from .snapshot import pulled
@@ -57,7 +57,7 @@ def make_shortcut(
         ValueError: a base that is not older, or a tag that no name can have; see also `Writer.check_signer`.
         StoreError: the store failed.
     """
-    started = time.perf_counter()
+    clock = Clock()
     writer.check_signer()
     if tag and not _TAG.fullmatch(tag):
         raise ValueError(f"the tag {tag!r} is not up to 16 of a-z and 0-9")
@@ -72,11 +72,11 @@ def make_shortcut(
         writer.signer.settle(shortcut_name(*name))
     if reader.store.size(shortcut_name(*name)) is not None:
         made = _adopt(reader, name, own, start)
-        return describe(made, layout, size=0, seconds=time.perf_counter() - started)
-    with _states(reader, base, version, work) as (old, new), Commit.begin(writer, name, own, started) as commit:
+        return describe(made, layout, size=0, seconds=clock.seconds)
+    with _states(reader, base, version, work) as (old, new), Commit.begin(writer, name, own, clock) as commit:
         sums = None if old is None else old.sums(threads=reader.threads)
         encoder = Encoder(Comparison.of_states(old, new, own.layout, sums), codecs, threads=reader.threads)
-        for built in encoder.packs():
+        for built in clock.packs(encoder):
             commit.put_pack(built.entry, built.parts)
         if text(combine(encoder.sums)) != own.fingerprint:
             raise IntegrityError(
