@@ -1,7 +1,7 @@
 """Blocks: which words of a tensor a holder has, and where they lie in its memory.
 
-What a rank of an engine holds of a tensor is a few rows, or a few columns of every row: words in equal steps along a few
-axes. Such a block is found in a list of word indices by divisions, and a run of words by two binary searches.
+What a rank of an engine holds of a tensor is some rows, or some columns of every row: words in equal steps along a few
+axes. Its words are found in a list of word indices by divisions, and those of a run by two binary searches.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Block:
 
 
 def _extents(block: Block) -> list[tuple[int, int] | None]:
-    """First and last coordinate of a block along each of its axes, in the tensor; None where it crosses the axis' end."""
+    """A block's first and last coordinate along each of its axes, in the tensor; None where it crosses an axis' end."""
     found: list[tuple[int, int] | None] = []
     rest = block.offset
     outer: int | None = None
