@@ -87,6 +87,13 @@ class Block:
         which = np.flatnonzero(inside)
         return which + first, [each[which] for each in coordinates]
 
+    def indices(self) -> Indices:
+        """The indices of its words in its order, int64 of shape (words,)."""
+        found = np.full(self.shape, self.offset, np.int64)
+        for axis, (size, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
+            found += (np.arange(size) * stride).reshape(-1, *(1 for _ in self.shape[axis + 1 :]))
+        return found.reshape(-1)
+
     def parts(self, most: int) -> list[Block]:
         """The block in parts of at most `most` words, in its order."""
         if self.words <= most:
