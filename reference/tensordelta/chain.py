@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -290,15 +290,37 @@ class Chain:
         """Bring a folder that an engine can load to a version, by default the newest (see `Checkout.pull`)."""
         return Checkout(folder).pull(self._reader, version)
 
+    @overload
     def follow(
         self,
         state: State | Mapping[str, NDArray[Any]],
+        *,
+        poll: float = ...,
+        timeout: float | None = ...,
+        until: int | None = ...,
+        stop: threading.Event | None = ...,
+    ) -> Iterator[Update]: ...
+
+    @overload
+    def follow(
+        self,
+        state: Holder,
+        *,
+        poll: float = ...,
+        timeout: float | None = ...,
+        until: int | None = ...,
+        stop: threading.Event | None = ...,
+    ) -> Iterator[SliceUpdate]: ...
+
+    def follow(
+        self,
+        state: State | Holder | Mapping[str, NDArray[Any]],
         *,
         poll: float = 1.0,
         timeout: float | None = None,
         until: int | None = None,
         stop: threading.Event | None = None,
-    ) -> Iterator[Update]:
+    ) -> Iterator[Update] | Iterator[SliceUpdate]:
         """Updates to newer versions as they are published (SPEC.md sections 4.11 and 9.3).
 
         Each leads from the present state to the newest version, so versions between two looks are skipped. Apply it
@@ -325,8 +347,12 @@ class Chain:
             TensorDeltaError: every route failed; the error of the first one.
             ValueError: as for `prepare`; or a negative time.
         """
-        own = state if isinstance(state, State) else self._arrays.over(state)
-        return follow(self._reader, own, poll=poll, timeout=timeout, until=until, stop=stop)
+        own = state if isinstance(state, State | Holder) else self._arrays.over(state)
+        if isinstance(own, Holder):
+            prepare = partial(slices.prepare, self._reader, own)
+            return follow(self._reader, own, prepare, poll=poll, timeout=timeout, until=until, stop=stop)
+        whole = partial(self._reader.prepare, own)
+        return follow(self._reader, own, whole, poll=poll, timeout=timeout, until=until, stop=stop)
 
     def follow_folder(
         self,

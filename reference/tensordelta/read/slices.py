@@ -21,6 +21,7 @@ from ..format.chunk_codec import Chosen, Indices, Piece, decode_pieces
 from ..format.layout import Layout
 from ..format.manifest import Base
 from ..format.pack import Blob, ChunkPack, Pack, PlainPack
+from ..state.group import GroupError, together
 from ..state.holder import Holder
 from ..state.slice_update import PreparedSlices, SliceUpdate
 from ..threads import ordered_map
@@ -46,24 +47,34 @@ def identify(reader: Reader, holder: Holder) -> int:
 
     Raises:
         WrongBaseError: words are missing, differ between holders, or are those of no such version.
+        GroupError: another holder failed; in a group of more than one, errors of this one as well.
     """
-    totals = holder.group.sum(holder.scan(threads=reader.threads))
+    group = holder.group
+    totals = group.sum(together(group, lambda: holder.scan(threads=reader.threads)))
     _check_words(holder.layout, totals)
     sums = np.ascontiguousarray(totals[:, 0])
     fingerprint = text(combine(sums))
     if holder.version is not None and holder.chain == reader.chain and fingerprint == holder.fingerprint:
         return holder.version
+    version, digest = together(group, lambda: _recognize(reader, holder, sums))
+    if len(set(group.gather(str(version)))) > 1:
+        raise GroupError("the holders found different versions: they must read the same chain")
+    holder.hold(version, reader.chain, (digest, fingerprint))
+    return version
+
+
+def _recognize(reader: Reader, holder: Holder, sums: U64) -> tuple[int, str]:
+    """The version that words are, by their tensors' fingerprints, and the digest of its layout."""
     held = reader.held(holder, sums) if holder.version is None else None
     if held is None or held.layout is None:
         version = "no version" if holder.version is None else f"version {holder.version} no more"
         raise WrongBaseError(
-            f"the words held, with fingerprint {fingerprint}, are those of {version}",
+            f"the words held, with fingerprint {text(combine(sums))}, are those of {version}",
             object=f"chain {reader.chain}",
             rule="TD-RDR-003",
             advice=_RELOAD,
         )
-    holder.hold(held.version, reader.chain, (held.layout, fingerprint))
-    return held.version
+    return held.version, held.layout
 
 
 def _check_words(layout: Layout, totals: U64) -> None:

@@ -21,6 +21,7 @@ from ..errors import WrongBaseError
 from ..format.layout import Layout, Tensor
 from ..threads import ordered_map, thread_count
 from .blocks import Block, Chosen, Indices, Place
+from .group import Alone, Group
 
 #: Words that are scanned at a time.
 _SCAN = 1 << 22
@@ -68,38 +69,6 @@ class Part(NamedTuple):
 
     place: Place
     memory: Memory
-
-
-class Group(Protocol):
-    """Holders that have a state together. All of them call the same methods in the same order."""
-
-    @property
-    def rank(self) -> int:
-        """Which holder this is, from 0."""
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-
-    def gather(self, value: str) -> list[str]:
-        """The values of all holders, by rank."""
-
-    def sum(self, values: U64) -> U64:
-        """The sums of all holders' values, element by element, mod 2^64."""
-
-
-class Alone:
-    """A group of one."""
-
-    rank, size = 0, 1
-
-    def gather(self, value: str) -> list[str]:
-        """The value."""
-        return [value]
-
-    def sum(self, values: U64) -> U64:
-        """The values."""
-        return values
 
 
 class Sums(NamedTuple):
@@ -198,6 +167,9 @@ class Holder:
 
         Args:
             blocks: by holder, the holders' own `blocks`.
+
+        Raises:
+            ValueError: another holder has blocks of another number of tensors.
         """
         rank = self.group.rank
         self._owners = [

@@ -100,6 +100,11 @@ class SliceUpdate:
         return self._applied is not None or self._holder.generation != self._generation
 
     @property
+    def applied(self) -> bool:
+        """True where it was applied, and not undone."""
+        return self._applied is not None
+
+    @property
     def plan(self) -> str:
         """What all holders must have in common: a digest of what they hold, the route, its packs and the target."""
         prepared = self._prepared

@@ -15,12 +15,14 @@ except ImportError as error:
 from .device_state import DeviceState, part_of, whole
 from .group import Ranks
 from .publisher import Publisher
+from .rank import Rank
 from .tensors import as_array, from_array, load, mirror, packed
 from .weights import named_weights
 
 __all__ = [
     "DeviceState",
     "Publisher",
+    "Rank",
     "Ranks",
     "as_array",
     "from_array",
