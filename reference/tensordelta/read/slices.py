@@ -22,7 +22,7 @@ from ..format.layout import Layout
 from ..format.manifest import Base
 from ..format.pack import Blob, ChunkPack, Pack, PlainPack
 from ..state.group import GroupError, together
-from ..state.holder import Holder
+from ..state.holder import Holder, Write
 from ..state.slice_update import PreparedSlices, SliceUpdate
 from ..threads import ordered_map
 from .packs import SourceError
@@ -102,8 +102,8 @@ def prepare(reader: Reader, holder: Holder, version: int | None = None) -> Slice
 
     Raises:
         MissingError: no such version, or no route to it.
-        UnsupportedError: every route has a full version, another layout, or a chunk in order `exponent` over words that
-            the holder lacks.
+        UnsupportedError: every route has another layout, or a chunk in order `exponent` over words that the holder
+            lacks.
         WrongBaseError: the holder has a version of another chain, or was updated meanwhile.
         TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
         RuntimeError: the holder remembers no version.
@@ -167,8 +167,8 @@ class _Preparation:
         self._digest, self._fingerprint = digests
         self._budget = reader.budget()
         self._changes: dict[int, _Changes] = {}
-        self._owned = self._change = self._listed = 0
-        self._replicas = 0
+        self._owned = self._change = self._listed = self._replicas = 0
+        self._from_zero = self._restarted = False
         self._packs: list[str] = []
 
     def follow(self, edge: Edge) -> None:
@@ -179,8 +179,19 @@ class _Preparation:
         """
         started = time.perf_counter()
         manifest = edge.manifest
-        self._check_base(manifest.base, manifest.layout, object=edge.name)
         layout = self._holder.layout
+        if self._reader.documents.layout(manifest.layout) != layout:
+            raise UnsupportedError(
+                "has another layout, which a holder of slices cannot take",
+                object=edge.name,
+                rule="TD-RDR-013",
+                advice=_RELOAD,
+            )
+        self._from_zero = manifest.base is None
+        if manifest.base is None:
+            self._restart()
+        else:
+            self._check_base(manifest.base, object=edge.name)
         packs = self._reader.packs.of(manifest, layout, object=edge.name)
         emit(Event("fetched", manifest.version, manifest.size, time.perf_counter() - started), self._reader.listener)
         jobs = [
@@ -194,52 +205,56 @@ class _Preparation:
         for pieces in results:
             for piece in pieces:
                 fresh.setdefault(piece.tensor, []).append(piece)
-        for tensor, pieces in fresh.items():
-            self._take_over(tensor, sorted(pieces, key=lambda piece: piece.start))
+        for tensor in range(len(layout)) if self._from_zero else sorted(fresh):
+            self._take_over(tensor, sorted(fresh.get(tensor, ()), key=lambda piece: piece.start))
         self._listed += sum(chunk.changed for pack, _ in packs if isinstance(pack, ChunkPack) for chunk in pack.chunks)
         self._packs += [entry.sha256 for entry in manifest.packs]
         self._fingerprint = manifest.fingerprint
 
-    def _check_base(self, base: Base | None, layout: str, *, object: str) -> None:
-        if base is None:
-            raise UnsupportedError(
-                "is a full version, which a holder of slices cannot take",
-                object=object,
-                rule="TD-RDR-013",
-                advice=_RELOAD,
-            )
-        if layout != self._digest and self._reader.documents.layout(layout) != self._holder.layout:
-            raise UnsupportedError(
-                "changes the layout, which a holder of slices cannot do",
-                object=object,
-                rule="TD-RDR-013",
-                advice=_RELOAD,
-            )
+    def _restart(self) -> None:
+        """Start from zero words, as a full version does."""
+        self._changes = {}
+        self._owned = self._change = self._listed = self._replicas = 0
+        self._restarted = True
+
+    def _check_base(self, base: Base, *, object: str) -> None:
         if base.fingerprint != self._fingerprint:
             raise WrongBaseError(
                 f"the state held has fingerprint {self._fingerprint}, the base {base.fingerprint}",
                 object=object,
                 rule="TD-RDR-003",
             )
-        if base.layout != self._digest and self._reader.documents.layout(base.layout) != self._holder.layout:
+        if self._reader.documents.layout(base.layout) != self._holder.layout:
             raise WrongBaseError("the state held has another layout than the base", object=object, rule="TD-RDR-004")
 
     def _check_memory(self, jobs: Sequence[tuple[Pack, Blob, int]]) -> None:
+        """Reserve memory for the changes, and check that the greatest chunk has room while it is decoded."""
+        if self._from_zero:
+            self._budget.take(
+                sum(
+                    block.words * (8 + 2 * tensor.kind.word.itemsize)
+                    for tensor, blocks in zip(self._holder.layout.tensors, self._holder.blocks, strict=True)
+                    for block in blocks
+                ),
+                object="a full version",
+            )
         for pack, _, index in jobs:
             if isinstance(pack, ChunkPack):
                 chunk, object = pack.chunks[index], pack.chunk_label(index)
-                self._budget.take(chunk.changed * (8 + 2 * chunk.kind.word.itemsize), object=object)
-                self._budget.check(chunk.memory, object=object)
+                changed, kind, passing = chunk.changed, chunk.kind, chunk.memory
             else:
-                info = self._holder.layout.tensors[index]
-                self._budget.take(info.words * (8 + 2 * info.kind.word.itemsize), object=pack.label)
+                info, object = self._holder.layout.tensors[index], pack.label
+                changed, kind, passing = info.words, info.kind, _PLAIN * 32
+            if not self._from_zero:
+                self._budget.take(changed * (8 + 2 * kind.word.itemsize), object=object)
+            self._budget.check(passing, object=object)
 
     def _decode(self, job: tuple[Pack, Blob, int]) -> list[Piece]:
         pack, blob, index = job
         if isinstance(pack, PlainPack):
             return self._read_plain(pack, blob, index)
         chunk, object = pack.chunks[index], pack.chunk_label(index)
-        if isinstance(chunk.order, Exponent):
+        if isinstance(chunk.order, Exponent) and not self._from_zero:
             for tensor, _, _ in chunk.slices:
                 if not self._holder.has_all(tensor):
                     raise UnsupportedError(
@@ -263,16 +278,24 @@ class _Preparation:
                 words = np.frombuffer(
                     blob.read(pack.tensors[tensor] + start * size, (stop - start) * size), info.kind.word
                 )
-                pieces.append(Piece(tensor, start, stop, indices, self.take(tensor, indices), words[held]))
+                old = None if self._from_zero else self.take(tensor, indices)
+                pieces.append(Piece(tensor, start, stop, indices, old, words[held]))
         return pieces
 
     def _take_over(self, tensor: int, pieces: Sequence[Piece]) -> None:
         """Count an edge's changes of a tensor, and lay them over those of the edges before."""
-        at = np.concatenate([piece.places for piece in pieces])
-        old = np.concatenate([np.zeros_like(piece.new) if piece.old is None else piece.old for piece in pieces])
-        new = np.concatenate([piece.new for piece in pieces])
+        word = self._holder.layout.tensors[tensor].kind.word
+        at = np.concatenate([np.zeros(0, np.int64), *(piece.places for piece in pieces)])
+        new = np.concatenate([np.zeros(0, word), *(piece.new for piece in pieces)])
+        old = np.concatenate([np.zeros(0, word), *(piece.old for piece in pieces if piece.old is not None)])
+        if self._from_zero:  # words that are not listed are zero
+            owned = self._holder.sums(tensor, at, np.zeros_like(new), new).owned
+            every = self._holder.indices(tensor)
+            words = np.zeros(len(every), word)
+            words[np.searchsorted(every, at)] = new
+            at, old, new = every, np.zeros_like(words), words
         sums = self._holder.sums(tensor, at, old, new)
-        self._owned += sums.owned
+        self._owned += owned if self._from_zero else sums.owned
         self._change += sums.change
         self._replicas += sums.replicas
         before = self._changes.get(tensor)
@@ -281,8 +304,8 @@ class _Preparation:
     # -- the base of a chunk ----------------------------------------------------------------------------------------
 
     def is_zero(self, tensor: int) -> bool:
-        """False: deltas start from held words."""
-        return False
+        """True for a full version."""
+        return self._from_zero
 
     def is_whole(self, tensor: int) -> bool:
         """True where all of the tensor is held."""
@@ -302,15 +325,17 @@ class _Preparation:
 
     def part(self, tensor: int, start: int, stop: int) -> Words:
         """The present words of a tensor from `start` to `stop`, all of them held."""
+        if self._from_zero:
+            return np.zeros(stop - start, self._holder.layout.tensors[tensor].kind.word)
         return self.take(tensor, np.arange(start, stop))
 
     def finish(self, version: int, route: Sequence[Edge], started: float) -> PreparedSlices:
         """What takes the holder to the version of the last edge."""
-        writes = [
-            write
-            for tensor, each in sorted(self._changes.items())
-            for write in self._holder.writes(tensor, each.at, each.old, each.new)
-        ]
+        writes: list[Write] = []
+        for tensor, each in sorted(self._changes.items()):
+            # After a full version, the old words of the changes are zero, and not those that are held.
+            old = self._holder.take(tensor, each.at) if self._restarted else each.old
+            writes += self._holder.writes(tensor, each.at, old, each.new)
         digest = route[-1].manifest.layout if route else self._digest
         return PreparedSlices(
             writes=writes,
@@ -319,6 +344,7 @@ class _Preparation:
             change=self._change,
             replicas=self._replicas,
             listed=self._listed,
+            restarted=self._restarted,
             version=version,
             chain=self._reader.chain,
             digests=(digest, self._fingerprint),

@@ -208,6 +208,11 @@ class Holder:
             found[block.find(indices)[0]] = True
         return np.flatnonzero(found)
 
+    def indices(self, tensor: int) -> Indices:
+        """The indices of all words of a tensor that it has, increasing, int64 of shape (m,)."""
+        found = [block.indices() for block in self._blocks[tensor]]
+        return np.sort(np.concatenate(found)) if len(found) > 1 else found[0] if found else np.zeros(0, np.int64)
+
     def take(self, tensor: int, indices: Indices) -> Words:
         """Words of a tensor, all of which it has; arguments as for `held`.
 

@@ -28,6 +28,8 @@ class PreparedSlices:
         change: the change of the state's fingerprint by the words that it owns, mod 2^64.
         replicas: see `Sums`, over the words after the update.
         listed: listed words of the route's chunks.
+        restarted: True where the route has a full version: `owned`, `change`, `replicas` and `listed` count from there,
+            and the change is that from zero words.
         version, chain, digests: the version, its chain's id, the digest of its layout and its fingerprint.
         route: names of the manifests and shortcuts that were followed.
         packs: SHA-256 of each of their packs, in that order.
@@ -41,6 +43,7 @@ class PreparedSlices:
     change: int
     replicas: int
     listed: int
+    restarted: bool
     version: int
     chain: str
     digests: tuple[str, str]
@@ -143,7 +146,7 @@ class SliceUpdate:
                 f"the holders own {owned:,} of the {self._prepared.listed:,} words that the update lists",
                 "Load the version again in all of them.",
             )
-        new = fingerprint.text(int(held[1], 16) + change)
+        new = fingerprint.text(change + (0 if self._prepared.restarted else int(held[1], 16)))
         if new != self.fingerprint:
             raise IntegrityError(
                 f"the new state's fingerprint would be {new}, not {self.fingerprint}",
