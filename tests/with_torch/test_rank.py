@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
+
+import torch
 
 import tensordelta as td
 
@@ -23,7 +25,7 @@ _ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"
 
 
 def publish(folder: Path, versions: int = 4) -> Path:
-    """A chain of a small model; version 1 has codec `replace`, the others `step`. Version 1 lists norm[3] and odd[20]."""
+    """A chain of a small model; version 1 has codec `replace`, the others `step`. Each lists words of every tensor."""
     torch.manual_seed(0)
     tensors = {
         "matrix": torch.randn(12, 16).bfloat16(),

@@ -54,27 +54,26 @@ def identify(reader: Reader, holder: Holder) -> int:
     _check_words(holder.layout, totals)
     sums = np.ascontiguousarray(totals[:, 0])
     fingerprint = text(combine(sums))
-    if holder.version is not None and holder.chain == reader.chain and fingerprint == holder.fingerprint:
+    if holder.version is not None:
+        if fingerprint != holder.fingerprint:
+            raise _unknown(reader, fingerprint, f"version {holder.version} no more")
         return holder.version
-    version, digest = together(group, lambda: _recognize(reader, holder, sums))
-    if len(set(group.gather(str(version)))) > 1:
+    held = together(group, lambda: reader.held(holder, sums))
+    if len(set(group.gather(str(held)))) > 1:
         raise GroupError("the holders found different versions: they must read the same chain")
-    holder.hold(version, reader.chain, (digest, fingerprint))
-    return version
-
-
-def _recognize(reader: Reader, holder: Holder, sums: U64) -> tuple[int, str]:
-    """The version that words are, by their tensors' fingerprints, and the digest of its layout."""
-    held = reader.held(holder, sums) if holder.version is None else None
     if held is None or held.layout is None:
-        version = "no version" if holder.version is None else f"version {holder.version} no more"
-        raise WrongBaseError(
-            f"the words held, with fingerprint {text(combine(sums))}, are those of {version}",
-            object=f"chain {reader.chain}",
-            rule="TD-RDR-003",
-            advice=_RELOAD,
-        )
-    return held.version, held.layout
+        raise _unknown(reader, fingerprint, "no version")
+    holder.hold(held.version, reader.chain, (held.layout, fingerprint))
+    return held.version
+
+
+def _unknown(reader: Reader, fingerprint: str, version: str) -> WrongBaseError:
+    return WrongBaseError(
+        f"the words held, with fingerprint {fingerprint}, are those of {version}",
+        object=f"chain {reader.chain}",
+        rule="TD-RDR-003",
+        advice=_RELOAD,
+    )
 
 
 def _check_words(layout: Layout, totals: U64) -> None:
