@@ -74,7 +74,7 @@ def main(address: str, meeting: str, rank: int, ranks: int, scenario: dict[str, 
         )
     except Exception as error:
         tell(error, None)
-        return
+        os._exit(0)
     for step in scenario["steps"]:
         undo = act(step, rank, engine, mine)
         error: BaseException | None = None
@@ -85,7 +85,7 @@ def main(address: str, meeting: str, rank: int, ranks: int, scenario: dict[str, 
         undo()
         tell(error, engine.version)
     engine.close()
-    os._exit(0)  # a group of which a rank has died cannot be taken down
+    os._exit(0)  # the others may be gone, with whom the group would be taken down
 
 
 def act(step: dict[str, Any], rank: int, engine: tdt.Rank, mine: dict[str, Any]) -> Any:
