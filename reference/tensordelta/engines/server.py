@@ -9,10 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 
 from ..format.names import MAX_VERSION
+from ..stores import absolute
 from .client import Client
 from .errors import ServerError, ServerUnavailableError
 
@@ -69,7 +69,7 @@ class Server(ABC):
         patience: float = 60.0,
     ) -> None:
         self._client = Client(url, key=key, timeout=timeout, missing=self._missing)
-        self.chain = _absolute(os.fspath(chain))
+        self.chain = absolute(chain)
         self._patience = patience
         self._met = False
         self._paused_since: float | None = None
@@ -215,7 +215,3 @@ def _refused(error: ServerError, version: int) -> ServerError:
     if kind is ServerError and advice in (ServerError.default_advice, ServerUnavailableError.default_advice):
         advice = "Its log says more; until the next attempt it serves what it served before."
     return kind(error.url, f"the update to version {version}", f"{error.operation}: {error.cause}", advice)
-
-
-def _absolute(address: str) -> str:
-    return address if "://" in address else str(Path(address).resolve())
