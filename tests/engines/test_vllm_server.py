@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stand_in import Gone, raising
-from vllm_stand_in import VllmStandIn
+from engine_server import Gone, raising
+from vllm_server import VllmRoutes
 from wrapped import same, weights
 
 import tensordelta as td
@@ -26,21 +26,21 @@ def chain(tmp_path: Path) -> td.Chain:
 
 
 @pytest.fixture
-def vllm() -> Iterator[VllmStandIn]:
-    with VllmStandIn(weights(0)) as vllm:
+def vllm() -> Iterator[VllmRoutes]:
+    with VllmRoutes(weights(0)) as vllm:
         yield vllm
 
 
 @pytest.fixture
-def server(vllm: VllmStandIn, chain: td.Chain) -> VllmServer:
+def server(vllm: VllmRoutes, chain: td.Chain) -> VllmServer:
     return VllmServer(vllm.url, chain.address, patience=60)
 
 
-def impatient(vllm: VllmStandIn, chain: td.Chain) -> VllmServer:
+def impatient(vllm: VllmRoutes, chain: td.Chain) -> VllmServer:
     return VllmServer(vllm.url, chain.address, patience=0)
 
 
-def test_an_update(vllm: VllmStandIn, server: VllmServer, chain: td.Chain) -> None:
+def test_an_update(vllm: VllmRoutes, server: VllmServer, chain: td.Chain) -> None:
     assert server.version() is None
     served = server.update(1)
     assert served.version == 1 == server.version()
@@ -58,7 +58,7 @@ def test_an_update(vllm: VllmStandIn, server: VllmServer, chain: td.Chain) -> No
     assert server.checksums() == {"dp0:pp0:pcp0:tp0:a": chain.manifest(2).fingerprint}
 
 
-def test_the_version_that_the_weights_are_already(vllm: VllmStandIn, server: VllmServer) -> None:
+def test_the_version_that_the_weights_are_already(vllm: VllmRoutes, server: VllmServer) -> None:
     """A server is started with version 0: the first update names it."""
     assert server.version() is None
     assert server.update(0).version == 0 == server.version()
@@ -66,7 +66,7 @@ def test_the_version_that_the_weights_are_already(vllm: VllmStandIn, server: Vll
 
 
 def test_more_for_the_back_end(
-    vllm: VllmStandIn, chain: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vllm: VllmRoutes, chain: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The chain's address and what is said besides; a folder as the server can open it, wherever it runs."""
     monkeypatch.chdir(tmp_path)
@@ -83,13 +83,13 @@ def test_an_address_of_no_server() -> None:
 # -- servers that cannot be driven -------------------------------------------------------------------------------------
 
 
-def test_a_server_without_the_routes(vllm: VllmStandIn, server: VllmServer) -> None:
+def test_a_server_without_the_routes(vllm: VllmRoutes, server: VllmServer) -> None:
     vllm.developing = False
     with pytest.raises(ServerSetupError, match=r"Not Found\. .*VLLM_SERVER_DEV_MODE=1"):
         server.update(1)
 
 
-def test_a_server_that_is_not_there(vllm: VllmStandIn, server: VllmServer) -> None:
+def test_a_server_that_is_not_there(vllm: VllmRoutes, server: VllmServer) -> None:
     vllm.stop()
     with pytest.raises(ServerUnavailableError, match=r"refused.* Check the address"):
         server.update(1)
@@ -98,7 +98,7 @@ def test_a_server_that_is_not_there(vllm: VllmStandIn, server: VllmServer) -> No
     assert same(vllm.weights.state, 1)
 
 
-def test_a_server_with_a_key(vllm: VllmStandIn, server: VllmServer, chain: td.Chain) -> None:
+def test_a_server_with_a_key(vllm: VllmRoutes, server: VllmServer, chain: td.Chain) -> None:
     vllm.key = "s3cret"
     with pytest.raises(ServerSetupError, match=r"Unauthorized.* API key") as caught:
         server.update(1)
@@ -108,7 +108,7 @@ def test_a_server_with_a_key(vllm: VllmStandIn, server: VllmServer, chain: td.Ch
 
 
 def test_weights_of_no_version(chain: td.Chain) -> None:
-    with VllmStandIn(weights(7)) as vllm:
+    with VllmRoutes(weights(7)) as vllm:
         server = VllmServer(vllm.url, chain.address)
         with pytest.raises(ServerError, match=r"opening the chain failed: .*no version of the chain"):
             server.update(1)
@@ -116,7 +116,7 @@ def test_weights_of_no_version(chain: td.Chain) -> None:
         assert same(vllm.weights.state, 7)
 
 
-def test_a_server_of_another_chain(vllm: VllmStandIn, server: VllmServer, tmp_path: Path) -> None:
+def test_a_server_of_another_chain(vllm: VllmRoutes, server: VllmServer, tmp_path: Path) -> None:
     """Its version 1 is not this chain's, so it is not believed."""
     server.update(1)
     other = td.open(tmp_path / "other", create=True, threads=1)
@@ -127,7 +127,7 @@ def test_a_server_of_another_chain(vllm: VllmStandIn, server: VllmServer, tmp_pa
     assert same(vllm.weights.state, 1)
 
 
-def test_a_server_that_sleeps_is_left_alone(vllm: VllmStandIn, chain: td.Chain) -> None:
+def test_a_server_that_sleeps_is_left_alone(vllm: VllmRoutes, chain: td.Chain) -> None:
     server = impatient(vllm, chain)
     server.update(1)
     vllm.asleep = True
@@ -145,7 +145,7 @@ def test_a_server_that_sleeps_is_left_alone(vllm: VllmStandIn, chain: td.Chain) 
 
 
 @pytest.mark.parametrize("route", ["start_weight_update", "update_weights", "finish_weight_update"])
-def test_an_update_that_fails(vllm: VllmStandIn, server: VllmServer, route: str) -> None:
+def test_an_update_that_fails(vllm: VllmRoutes, server: VllmServer, route: str) -> None:
     """The server is resumed, keeps its version, and the next update works, whatever vLLM left of the session."""
     server.update(1)
     error = RuntimeError("missing: packs/00ff: is not there [TD-OBJ-001]. Check the address.")
@@ -168,7 +168,7 @@ def test_an_update_that_fails(vllm: VllmStandIn, server: VllmServer, route: str)
     assert not vllm.paused and not vllm.active and vllm.name == "2"
 
 
-def test_a_server_that_dies_in_an_update(vllm: VllmStandIn, server: VllmServer) -> None:
+def test_a_server_that_dies_in_an_update(vllm: VllmRoutes, server: VllmServer) -> None:
     server.update(1)
 
     def die() -> None:
@@ -188,7 +188,7 @@ def test_a_server_that_dies_in_an_update(vllm: VllmStandIn, server: VllmServer) 
     assert same(vllm.weights.state, 2)
 
 
-def test_an_interrupt_in_an_update(vllm: VllmStandIn, server: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_in_an_update(vllm: VllmRoutes, server: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.update(1)
 
     def interrupted(version: int) -> None:
@@ -203,7 +203,7 @@ def test_an_interrupt_in_an_update(vllm: VllmStandIn, server: VllmServer, monkey
 # -- several drivers ---------------------------------------------------------------------------------------------------
 
 
-def test_two_drivers_at_once(vllm: VllmStandIn, server: VllmServer, chain: td.Chain) -> None:
+def test_two_drivers_at_once(vllm: VllmRoutes, server: VllmServer, chain: td.Chain) -> None:
     """The second one waits for the first, and finds the version served."""
     other = VllmServer(vllm.url, chain.address)
     other.update(1)
@@ -232,7 +232,7 @@ def test_two_drivers_at_once(vllm: VllmStandIn, server: VllmServer, chain: td.Ch
     assert same(vllm.weights.state, 2) and not vllm.paused and not vllm.active
 
 
-def test_two_drivers_that_begin_at_the_same_moment(vllm: VllmStandIn, server: VllmServer, chain: td.Chain) -> None:
+def test_two_drivers_that_begin_at_the_same_moment(vllm: VllmRoutes, server: VllmServer, chain: td.Chain) -> None:
     """Both have seen that nobody is at work."""
     other = VllmServer(vllm.url, chain.address)
     other.update(1)
@@ -249,7 +249,7 @@ def test_two_drivers_that_begin_at_the_same_moment(vllm: VllmStandIn, server: Vl
     assert same(vllm.weights.state, 2) and not vllm.paused and not vllm.active
 
 
-def test_a_driver_that_comes_second(vllm: VllmStandIn, server: VllmServer) -> None:
+def test_a_driver_that_comes_second(vllm: VllmRoutes, server: VllmServer) -> None:
     """vLLM lets one begin; the other one waits until its version is served."""
     server.update(1)
 
@@ -267,7 +267,7 @@ def test_a_driver_that_comes_second(vllm: VllmStandIn, server: VllmServer) -> No
     assert same(vllm.weights.state, 2) and not vllm.paused and not vllm.active
 
 
-def test_a_driver_that_another_one_overtakes(vllm: VllmStandIn, server: VllmServer) -> None:
+def test_a_driver_that_another_one_overtakes(vllm: VllmRoutes, server: VllmServer) -> None:
     """Its session is gone when it wants to end it; what counts is what is served."""
     server.update(1)
 
@@ -281,7 +281,7 @@ def test_a_driver_that_another_one_overtakes(vllm: VllmStandIn, server: VllmServ
 
 
 @pytest.mark.parametrize("active", [False, True], ids=["paused", "in a session"])
-def test_what_a_killed_driver_leaves(vllm: VllmStandIn, server: VllmServer, chain: td.Chain, active: bool) -> None:
+def test_what_a_killed_driver_leaves(vllm: VllmRoutes, server: VllmServer, chain: td.Chain, active: bool) -> None:
     server.update(1)
     vllm.paused, vllm.active = True, active
     impatient(vllm, chain).update(2)
@@ -289,7 +289,7 @@ def test_what_a_killed_driver_leaves(vllm: VllmStandIn, server: VllmServer, chai
     assert not vllm.paused and not vllm.active and vllm.name == "2"
 
 
-def test_a_server_left_paused_after_its_update(vllm: VllmStandIn, server: VllmServer, chain: td.Chain) -> None:
+def test_a_server_left_paused_after_its_update(vllm: VllmRoutes, server: VllmServer, chain: td.Chain) -> None:
     server.update(1)
     server.recover()
     vllm.paused = True

@@ -13,6 +13,7 @@ from time import monotonic
 
 from ..format.names import MAX_VERSION
 from ..stores import absolute
+from ..tables import as_facts
 from .client import Client
 from .errors import ServerError, ServerUnavailableError
 
@@ -35,6 +36,11 @@ class Served:
     version: int
     seconds: float
     pause: float | None
+
+
+@as_facts.register
+def _(served: Served) -> dict[str, object]:
+    return {"version": served.version, "seconds": served.seconds, "pause": served.pause}
 
 
 class Server(ABC):

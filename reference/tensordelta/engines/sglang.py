@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import pickle
 from contextlib import suppress
 
@@ -27,9 +28,24 @@ class SglangServer(Server):
 
     Args:
         url, chain, key, timeout, patience: see `Server`; `key` is the admin key where the server has one.
+
+    Raises:
+        ImportError: torch is not installed.
     """
 
     _missing = "Check that it is an SGLang server, of release 0.5.23 or a newer one."
+
+    def __init__(
+        self,
+        url: str,
+        chain: str | os.PathLike[str],
+        *,
+        key: str | None = None,
+        timeout: float = 600.0,
+        patience: float = 60.0,
+    ) -> None:
+        super().__init__(url, chain, key=key, timeout=timeout, patience=patience)
+        pointer(self.chain, 0)  # so that what it needs is missed before the server is paused
 
     def weight_version(self) -> str:
         return str(self._client.get("model_info").get("weight_version"))

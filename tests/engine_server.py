@@ -52,7 +52,7 @@ class Weights:
             self._chain.prepare(self.state, version).apply()
 
 
-class StandIn:
+class EngineServer:
     """Serves one engine on a port of its own; a context.
 
     Attributes:
@@ -106,7 +106,7 @@ class StandIn:
         raise NotImplementedError
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        stand_in = self
+        server = self
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *_: object) -> None:
@@ -124,10 +124,10 @@ class StandIn:
                 data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
                 try:
-                    if stand_in.key and self.headers.get("Authorization") != f"Bearer {stand_in.key}":
+                    if server.key and self.headers.get("Authorization") != f"Bearer {server.key}":
                         status, reply = 401, {"error": "Unauthorized"}
                     else:
-                        status, reply = stand_in._serve(self.command, route, query, data)
+                        status, reply = server._serve(self.command, route, query, data)
                 except Gone:
                     self.close_connection = True
                     return

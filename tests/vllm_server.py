@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from stand_in import Reply, StandIn, Weights
+from engine_server import EngineServer, Reply, Weights
 
 
-class VllmStandIn(StandIn):
+class VllmRoutes(EngineServer):
     """One vLLM server of one rank.
 
     Args:
