@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import socket
 import threading
@@ -28,7 +29,7 @@ class Weights:
     """
 
     def __init__(self, arrays: dict[str, Any]) -> None:
-        self.state = td.State.from_arrays(arrays)
+        self.state = td.State.from_arrays(copy.deepcopy(arrays))
         self._chain: td.Chain | None = None
 
     def meet(self, address: str) -> None:

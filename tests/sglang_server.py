@@ -41,7 +41,7 @@ class SglangRoutes(EngineServer):
         self.sent: list[dict[str, Any]] = []
 
     def reset(self) -> None:
-        self.weights = Weights({name: array.copy() for name, array in self._arrays.items()})
+        self.weights = Weights(self._arrays)
         self.name = "default"
         self.paused: str | None = None
         self.active = False

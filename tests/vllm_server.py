@@ -32,7 +32,7 @@ class VllmRoutes(EngineServer):
         self.met: list[dict[str, Any]] = []
 
     def reset(self) -> None:
-        self.weights = Weights({name: array.copy() for name, array in self._arrays.items()})
+        self.weights = Weights(self._arrays)
         self.name = "default"
         self.paused = self.asleep = self.active = False
         self.dropped = 0
