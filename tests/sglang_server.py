@@ -32,6 +32,7 @@ class SglangRoutes(EngineServer):
         active: whether there is a session.
         flushed: how often the caches were dropped.
         sent: what was posted to `update_weights_from_tensor`.
+        pointers: what the loader got, on any rank.
     """
 
     def __init__(self, arrays: dict[str, Any], ranks: int = 1) -> None:
@@ -39,6 +40,7 @@ class SglangRoutes(EngineServer):
         self._arrays = arrays
         self._ranks = ranks
         self.sent: list[dict[str, Any]] = []
+        self.pointers: list[dict[str, Any]] = []
 
     def reset(self) -> None:
         self.weights = Weights(self._arrays)
@@ -81,6 +83,7 @@ class SglangRoutes(EngineServer):
             ((_, tensor),) = unpickled(base64.b64decode(body["serialized_named_tensors"][rank], validate=True))
             assert tensor.dtype == torch.uint8 and tensor.ndim == 1
             pointer = json.loads(bytes(tensor.tolist()))
+            self.pointers.append(pointer)
             self.weights.meet(pointer["root"])
             self.weights.take(pointer["version"])
         if body["flush_cache"]:

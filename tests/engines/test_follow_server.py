@@ -258,6 +258,9 @@ def test_what_the_command_says_when_it_cannot(chain: td.Chain, vllm: VllmRoutes,
 
 def test_the_chain_as_the_server_opens_it(chain: td.Chain, vllm: VllmRoutes, tmp_path: Path) -> None:
     (tmp_path / "mount").symlink_to(tmp_path)
-    run(chain.address, "--server", vllm.url, "--to", 1, "--engine-chain", tmp_path / "mount" / "chain", code=0)
-    assert vllm.met == [{"chain": str(tmp_path / "mount" / "chain")}]
+    server = ("--server", vllm.url, "--engine-chain", tmp_path / "mount" / "chain")
+    run(chain.address, *server, "--engine-options", '{"poll": 0.5}', "--to", 1, code=0)
+    assert vllm.met == [{"chain": str(tmp_path / "mount" / "chain"), "poll": 0.5}]
+    _, err = run(chain.address, *server, "--engine-options", "[1]", code=2)
+    assert "no JSON object" in err
     assert same(vllm.weights.state, 1)

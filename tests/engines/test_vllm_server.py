@@ -70,8 +70,8 @@ def test_more_for_the_back_end(
 ) -> None:
     """The chain's address and what is said besides; a folder as the server can open it, wherever it runs."""
     monkeypatch.chdir(tmp_path)
-    VllmServer(f"{vllm.url}/v1/", "chain", init_info={"chain_id": chain.id}).update(1)
-    assert vllm.met == [{"chain": chain.address, "chain_id": chain.id}]
+    VllmServer(f"{vllm.url}/v1/", "chain", options={"follow": False}).update(1)
+    assert vllm.met == [{"chain": chain.address, "follow": False}]
     assert VllmServer(vllm.url, "s3://bucket/run").chain == "s3://bucket/run"
 
 

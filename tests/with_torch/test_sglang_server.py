@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
 from sglang_server import SglangRoutes
 from wrapped import same, weights
 
@@ -104,6 +107,11 @@ def test_a_driver_that_comes_second(sglang: SglangRoutes, server: SglangServer) 
     sglang.fail("continue_generation", ended_by_another)
     assert server.update(2).pause is None
     assert sglang.paused is None and not sglang.active
+
+
+def test_more_for_the_loader(sglang: SglangRoutes, chain: td.Chain) -> None:
+    SglangServer(sglang.url, chain.address, options={"poll": 0.5}).update(1)
+    assert sglang.pointers[-1] == {"root": chain.address, "version": 1, "poll": 0.5}
 
 
 def test_a_server_of_another_kind(sglang: SglangRoutes, chain: td.Chain) -> None:

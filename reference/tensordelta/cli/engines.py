@@ -23,6 +23,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _KEY = "TENSORDELTA_SERVER_KEY"
 
 
+def _object(context: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+    if not isinstance(found, dict):
+        raise click.BadParameter(f"{text!r} is no JSON object.")
+    return found
+
+
 def _drives(command: Command) -> Command:
     """The argument and the options of a command that drives a server."""
     for option in reversed(
@@ -33,6 +43,12 @@ def _drives(command: Command) -> Command:
                 "--engine-chain",
                 metavar="ADDRESS",
                 help="The chain's address as the server's processes open it; by default CHAIN.",
+            ),
+            click.option(
+                "--engine-options",
+                metavar="JSON",
+                callback=_object,
+                help="More of how they follow it, as an object: what the plug-in takes beside the chain's address.",
             ),
             click.option("--to", "until", metavar="VERSION", type=VERSION, help="End when VERSION is served."),
             click.option(
@@ -102,6 +118,7 @@ def _follow(
     address: str,
     url: str,
     engine_chain: str | None,
+    engine_options: dict[str, Any],
     until: int | None,
     poll: float,
     timeout: float | None,
@@ -114,7 +131,13 @@ def _follow(
     with Working("looking for versions") as working:
         opened = open_chain(address, on_event=working.event, **opening)
         with usage(), needed():
-            server = kind(url, engine_chain or opened.address, key=os.environ.get(_KEY), patience=patience)
+            server = kind(
+                url,
+                engine_chain or opened.address,
+                key=os.environ.get(_KEY),
+                patience=patience,
+                options=engine_options,
+            )
         with stopped_by_signals() as stop:
             for served in follow_server(opened, server, poll=poll, timeout=timeout, until=until, stop=stop):
                 working.say(json.dumps(as_facts(served)) if as_json else _line(served))

@@ -6,10 +6,11 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from ..format.names import MAX_VERSION
 from ..stores import absolute
@@ -57,6 +58,7 @@ class Server(ABC):
         key: the server's API key, if it asks for one.
         timeout: seconds for each reply; the first one may need a pass over all weights.
         patience: seconds for which another driver's pause is respected.
+        options: more of how the server's processes follow the chain, as their plug-in has it.
 
     Raises:
         ValueError: the address is none of a server.
@@ -73,9 +75,11 @@ class Server(ABC):
         key: str | None = None,
         timeout: float = 600.0,
         patience: float = 60.0,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self._client = Client(url, key=key, timeout=timeout, missing=self._missing)
         self.chain = absolute(chain)
+        self.options = dict(options or {})
         self._patience = patience
         self._met = False
         self._paused_since: float | None = None

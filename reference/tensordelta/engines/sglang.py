@@ -6,7 +6,9 @@ import base64
 import json
 import os
 import pickle
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from .errors import ServerError
 from .server import Server
@@ -14,8 +16,8 @@ from .server import Server
 #: The loader, as the server was given it.
 LOADER = "tensordelta.sglang.apply"
 
-#: The name of the one tensor that is sent: it holds JSON that says where the weights are.
-POINTER = "tensordelta"
+#: The name of the one tensor that is sent.
+NAME = "tensordelta"
 
 #: Of SGLang's error where a session is begun while there is one.
 _IN_SESSION = "already open"
@@ -28,6 +30,7 @@ class SglangServer(Server):
 
     Args:
         url, chain, key, timeout, patience: see `Server`; `key` is the admin key where the server has one.
+        options: more fields of the pointer that is sent, beside the chain's address and the version.
 
     Raises:
         ImportError: torch is not installed.
@@ -43,9 +46,10 @@ class SglangServer(Server):
         key: str | None = None,
         timeout: float = 600.0,
         patience: float = 60.0,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(url, chain, key=key, timeout=timeout, patience=patience)
-        pointer(self.chain, 0)  # so that what it needs is missed before the server is paused
+        super().__init__(url, chain, key=key, timeout=timeout, patience=patience, options=options)
+        self._pointer(0)  # so that what it needs is missed before the server is paused
 
     def weight_version(self) -> str:
         return str(self._client.get("model_info").get("weight_version"))
@@ -70,13 +74,16 @@ class SglangServer(Server):
         self._client.post(
             "update_weights_from_tensor",
             {
-                "serialized_named_tensors": [pointer(self.chain, version)] * self.ranks(),
+                "serialized_named_tensors": [self._pointer(version)] * self.ranks(),
                 "load_format": LOADER,
                 "selector": "target",
                 "flush_cache": True,
                 "weight_version": str(version),
             },
         )
+
+    def _pointer(self, version: int) -> str:
+        return pickled({**self.options, "root": self.chain, "version": version})
 
     def end_update(self) -> None:
         """End a session."""
@@ -108,14 +115,14 @@ class SglangServer(Server):
         self.end_update()
 
 
-def pointer(chain: str, version: int) -> str:
-    """What is sent to each rank: a uint8 tensor that holds JSON, `{"root": chain, "version": version}`.
+def pickled(pointer: Mapping[str, Any]) -> str:
+    """What is sent to each rank: a uint8 tensor that holds a pointer as JSON.
 
     It is pickled whole, not as a handle of shared memory as SGLang's own serializer does it, so that it may come from
     another machine.
 
     Returns:
-        The pickle of `[(POINTER, tensor)]`, in base64.
+        The pickle of `[(NAME, tensor)]`, in base64.
 
     Raises:
         ImportError: torch is not installed.
@@ -124,6 +131,5 @@ def pointer(chain: str, version: int) -> str:
         import torch
     except ImportError as error:
         raise ImportError("driving an SGLang server needs torch: pip install 'tensordelta[torch]'") from error
-    text = json.dumps({"root": chain, "version": version}).encode()
-    tensor = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-    return base64.b64encode(pickle.dumps([(POINTER, tensor)])).decode()
+    tensor = torch.frombuffer(bytearray(json.dumps(pointer).encode()), dtype=torch.uint8)
+    return base64.b64encode(pickle.dumps([(NAME, tensor)])).decode()

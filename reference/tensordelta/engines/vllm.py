@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import Any
-
 from .errors import ServerError, ServerUnavailableError
 from .server import Server
 
@@ -20,25 +16,12 @@ class VllmServer(Server):
 
     Args:
         url, chain, key, timeout, patience: see `Server`.
-        init_info: more fields for the back end's `init_info`, beside the chain's address.
+        options: more fields of the back end's `init_info`, beside the chain's address.
     """
 
     _missing = (
         "If it is a vLLM server, start it with VLLM_SERVER_DEV_MODE=1, without which it has no routes for new weights."
     )
-
-    def __init__(
-        self,
-        url: str,
-        chain: str | os.PathLike[str],
-        *,
-        key: str | None = None,
-        timeout: float = 600.0,
-        patience: float = 60.0,
-        init_info: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(url, chain, key=key, timeout=timeout, patience=patience)
-        self._init_info = {"chain": self.chain, **(init_info or {})}
 
     def weight_version(self) -> str:
         return str(self._client.get("weight_info").get("weight_version"))
@@ -53,7 +36,7 @@ class VllmServer(Server):
 
     def init(self) -> None:
         """Have the back end open the chain and find the version that the loaded weights are."""
-        self._client.post("init_weight_transfer_engine", {"init_info": self._init_info})
+        self._client.post("init_weight_transfer_engine", {"init_info": {**self.options, "chain": self.chain}})
 
     def is_paused(self) -> bool:
         """True where the server is paused, or asleep."""
