@@ -70,11 +70,15 @@ def test_a_server_that_serves_it_already(chain: td.Chain, server: VllmServer, vl
     assert vllm.asked[asked:] == ["init_weight_transfer_engine"]
 
 
-def test_a_server_that_starts_late(chain: td.Chain, vllm: VllmRoutes, server: VllmServer) -> None:
+def test_a_server_that_starts_late(
+    chain: td.Chain, vllm: VllmRoutes, server: VllmServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is waited for, which is said once."""
     vllm.stop()
     threading.Timer(0.3, vllm.start).start()
     (served,) = follow_server(chain, server, poll=POLL, until=1)
     assert served.version == 1
+    assert caplog.text.count("waiting for the server") == 1
     assert same(vllm.weights.state, 1)
 
 

@@ -52,6 +52,7 @@ def follow_server(
     """
     reached: int | None = None
     refused: tuple[int, int] = (-1, 0)  # a version, and how often the server has refused it
+    absent: ServerUnavailableError | None = None
 
     def known() -> int | None:
         nonlocal reached
@@ -65,22 +66,32 @@ def follow_server(
             _LOG.debug("looking at the server: %s", error)
         return reached
 
-    def go(version: int) -> Served:
-        nonlocal refused
+    def go(version: int) -> Served | None:
+        nonlocal absent, refused
         try:
-            return server.update(version)
-        except ServerUnavailableError:
-            raise
+            served = server.update(version)
+        except ServerUnavailableError as error:
+            if absent is None:
+                _LOG.warning("waiting for the server: %s", error)
+            absent = error
+            return None
         except ServerError:
             refused = version, refused[1] + 1 if refused[0] == version else 1
             raise
+        absent = None
+        return served
 
     def passing(error: Exception) -> bool:
-        if isinstance(error, StoreError | ServerUnavailableError):
-            return True
-        return isinstance(error, ServerError) and not isinstance(error, ServerSetupError) and refused[1] < _TRIES
+        if isinstance(error, ServerError):
+            return not isinstance(error, ServerSetupError) and refused[1] < _TRIES
+        return isinstance(error, StoreError)
 
-    return chain.pursue(go, known=known, passing=passing, poll=poll, timeout=timeout, until=until, stop=stop)
+    try:
+        yield from chain.pursue(go, known=known, passing=passing, poll=poll, timeout=timeout, until=until, stop=stop)
+    except TimeoutError:
+        if absent is not None:
+            raise absent from None
+        raise
 
 
 def update_servers(servers: Sequence[Server], version: int, *, within: float = 300.0) -> list[Served]:

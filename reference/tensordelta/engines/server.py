@@ -187,10 +187,12 @@ class Server(ABC):
         since = monotonic()
         try:
             self.pause()
-        except ServerError:
-            with suppress(ServerError):  # it may have heard
+        except ServerError as error:
+            with suppress(ServerError):  # it may be paused all the same
                 self.resume()
-            raise
+            if isinstance(error, ServerUnavailableError):
+                raise
+            raise _refused(error, version) from error
         try:
             with self._resumed():
                 if not self._begin() and not join:
