@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +76,14 @@ def test_a_server_that_starts_late(
 ) -> None:
     """It is waited for, which is said once."""
     vllm.stop()
-    threading.Timer(0.3, vllm.start).start()
+
+    def start_when_missed() -> None:
+        until = time.monotonic() + 60
+        while "waiting for the server" not in caplog.text and time.monotonic() < until:
+            time.sleep(0.01)
+        vllm.start()
+
+    threading.Thread(target=start_when_missed).start()
     (served,) = follow_server(chain, server, poll=POLL, until=1)
     assert served.version == 1
     assert caplog.text.count("waiting for the server") == 1
