@@ -22,6 +22,8 @@ _LOG = logging.getLogger("tensordelta")
 
 #: Seconds between two looks while another driver is at work.
 _AGAIN = 0.5
+#: What to do about a server that could not be resumed.
+_LEFT_PAUSED = "It could not be resumed: look whether it runs, and resume it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,20 +195,24 @@ class Server(ABC):
             if isinstance(error, ServerUnavailableError):
                 raise
             raise _refused(error, version) from error
-        try:
-            with self._resumed():
+        with self._resumed(version):
+            try:
                 if not self._begin() and not join:
                     return None
                 self._write(version)
-        except ServerError as error:
-            with suppress(ServerError):
-                if self.version() == version:  # another driver was faster, and has ended the session
-                    return monotonic() - since
-            raise _refused(error, version) from error
+            except ServerError as error:
+                if not self._serves(version):
+                    raise _refused(error, version) from error
         return monotonic() - since
 
+    def _serves(self, version: int) -> bool:
+        """True where another driver was faster, and has ended the session."""
+        with suppress(ServerError):
+            return self.version() == version
+        return False
+
     @contextmanager
-    def _resumed(self) -> Iterator[None]:
+    def _resumed(self, version: int) -> Iterator[None]:
         """Resumes the server in the end, whatever happens."""
         try:
             yield
@@ -215,15 +221,31 @@ class Server(ABC):
                 self.resume()
             except ServerError:
                 if isinstance(error, ServerError):
-                    error.advice = "It could not be resumed either: look whether it runs, and resume it."
+                    raise type(error)(error.url, error.operation, error.cause, _LEFT_PAUSED) from error
             raise
-        self.resume()
+        try:
+            self.resume()
+        except ServerError as error:
+            raise ServerError(self.url, f"resuming after version {version}", error.cause, _LEFT_PAUSED) from error
+
+
+@contextmanager
+def named_later() -> Iterator[None]:
+    """A block that ends a session whose weights are written: an error of it says so."""
+    try:
+        yield
+    except ServerUnavailableError:
+        raise
+    except ServerError as error:
+        advice = "It has the new weights; what version it says that it serves is mended by the next attempt."
+        raise type(error)(error.url, error.operation, error.cause, advice) from error
 
 
 def _refused(error: ServerError, version: int) -> ServerError:
     """The error of an update in which a request failed."""
-    kind = ServerError if isinstance(error, ServerUnavailableError) else type(error)
-    advice = error.advice
-    if kind is ServerError and advice in (ServerError.default_advice, ServerUnavailableError.default_advice):
+    kind, advice = type(error), error.advice
+    if isinstance(error, ServerUnavailableError):  # but it was there when the update began
+        kind, advice = ServerError, "It may have ended: look whether it runs, and what it serves."
+    elif advice == ServerError.default_advice:
         advice = "Its log says more; until the next attempt it serves what it served before."
     return kind(error.url, f"the update to version {version}", f"{error.operation}: {error.cause}", advice)

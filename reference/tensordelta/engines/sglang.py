@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from .errors import ServerError
-from .server import Server
+from .server import Server, named_later
 
 #: The loader, as the server was given it.
 LOADER = "tensordelta.sglang.apply"
@@ -112,7 +112,8 @@ class SglangServer(Server):
             with suppress(ServerError):  # a session stays open when its update fails
                 self.end_update()
             raise
-        self.end_update()
+        with named_later():
+            self.end_update()
 
 
 def pickled(pointer: Mapping[str, Any]) -> str:

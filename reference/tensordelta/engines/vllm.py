@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .errors import ServerError, ServerUnavailableError
-from .server import Server
+from .server import Server, named_later
 
 #: Of vLLM's error where a session is begun while there is one.
 _IN_SESSION = "already active"
@@ -89,4 +89,5 @@ class VllmServer(Server):
 
     def _write(self, version: int) -> None:
         self.update_weights(version)
-        self.finish_update(version)
+        with named_later():
+            self.finish_update(version)
