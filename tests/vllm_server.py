@@ -23,6 +23,7 @@ class VllmRoutes(EngineServer):
         dropped: how often the caches were dropped.
         developing: started with VLLM_SERVER_DEV_MODE=1.
         met: the `init_info` of each call.
+        prepared: what the ranks say that they have prepared, one answer after another; then, the newest version.
     """
 
     def __init__(self, arrays: dict[str, Any]) -> None:
@@ -30,6 +31,7 @@ class VllmRoutes(EngineServer):
         self._arrays = arrays
         self.developing = True
         self.met: list[dict[str, Any]] = []
+        self.prepared: list[list[int | None]] = []
 
     def reset(self) -> None:
         self.weights = Weights(self._arrays)
@@ -87,6 +89,11 @@ class VllmRoutes(EngineServer):
             case "POST", "update_weight_version":
                 self.name = body["new_version"]
                 return 200, {"success": True, "new_version": self.name}
+            case "POST", "collective_rpc":
+                if body["method"] != "tensordelta_prepared":
+                    raise RuntimeError(f"'CPUWorker' object has no attribute '{body['method']}'")
+                found = self.prepared.pop(0) if self.prepared else [self.weights.newest()]
+                return 200, {"results": [None if each is None else str(each) for each in found]}
             case "POST", "weight_checker":
                 return 200, {"checksums": {"dp0:pp0:pcp0:tp0:a": self.weights.state.fingerprint()}}
         return _error(404, "Not Found", "Not Found")

@@ -80,6 +80,37 @@ def test_an_address_of_no_server() -> None:
         VllmServer("localhost:8000", "chain")
 
 
+def test_what_is_prepared_while_the_server_serves(
+    vllm: VllmRoutes, server: VllmServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is paused when the last rank can take the version, or a newer one where that is wanted."""
+    waits: list[bool] = []
+    monkeypatch.setattr("tensordelta.engines.vllm.time.sleep", lambda _: waits.append(vllm.paused))
+    vllm.prepared = [[None, None], [0, 0], [1, 0], [1, 1]]
+    assert server.update(1).version == 1
+    assert waits == [False] * 3
+    vllm.prepared = [[2, 2]]
+    assert server.update(0, at_most=1).version == 0
+    vllm.prepared = [[0, 0], [2, 2]]
+    assert server.update(1, at_most=2).version == 2
+    assert same(vllm.weights.state, 2)
+    assert len(waits) == 4
+
+
+def test_what_is_never_prepared(vllm: VllmRoutes, chain: td.Chain) -> None:
+    """The update is tried all the same, after a while, and at once where ranks do not prepare or cannot be asked."""
+    vllm.prepared = [[0]] * 100
+    VllmServer(vllm.url, chain.address, lead=0.15).update(1)
+    assert same(vllm.weights.state, 1)
+    left = len(vllm.prepared)
+    assert left < 100
+    VllmServer(vllm.url, chain.address, options={"follow": False}).update(2)
+    assert same(vllm.weights.state, 2) and len(vllm.prepared) == left
+    vllm.fail("collective_rpc", raising(RuntimeError("'Worker' object has no attribute 'tensordelta_prepared'")))
+    VllmServer(vllm.url, chain.address).update(1)
+    assert same(vllm.weights.state, 1)
+
+
 # -- servers that cannot be driven -------------------------------------------------------------------------------------
 
 

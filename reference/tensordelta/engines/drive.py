@@ -11,6 +11,7 @@ from time import monotonic
 
 from ..chain import Chain
 from ..errors import StoreError
+from ..format.names import MAX_VERSION
 from .errors import ServerError, ServerSetupError, ServerUnavailableError
 from .server import Served, Server
 
@@ -69,7 +70,7 @@ def follow_server(
     def go(version: int) -> Served | None:
         nonlocal absent, refused
         try:
-            served = server.update(version)
+            served = server.update(version, at_most=MAX_VERSION if until is None else until)
         except ServerUnavailableError as error:
             if absent is None:
                 _LOG.warning("waiting for the server: %s", error)

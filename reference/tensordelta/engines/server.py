@@ -105,8 +105,12 @@ class Server(ABC):
         text = self.weight_version()
         return int(text) if text.isascii() and text.isdecimal() and int(text) <= MAX_VERSION else None
 
-    def update(self, version: int) -> Served:
+    def update(self, version: int, *, at_most: int | None = None) -> Served:
         """Bring the server to a version; requests that it works on wait meanwhile, and go on with the new weights.
+
+        Args:
+            version: the version.
+            at_most: take a newer version instead, up to this one, where the server has prepared that one already.
 
         Raises:
             ServerUnavailableError: the server does not answer, or is asleep; nothing was begun.
@@ -117,10 +121,13 @@ class Server(ABC):
         if not self._met or self.version() is None:
             self._meet()
             self._met = True
+        if self.version() != version:
+            version = self._prepared(version, version if at_most is None else at_most)
+        waiting = monotonic()
         while True:
             if self.version() == version:
                 return Served(version, monotonic() - since, None)
-            impatient = monotonic() - since >= self._patience
+            impatient = monotonic() - waiting >= self._patience
             if not (self._is_paused() and not impatient):
                 pause = self._try(version, join=impatient)
                 if pause is not None:
@@ -156,6 +163,14 @@ class Server(ABC):
 
     def _meet(self) -> None:  # noqa: B027  not every server has to hear of the chain before the first version
         """Have the server open the chain, or see that it is the one that it follows."""
+
+    def _prepared(self, version: int, at_most: int) -> int:
+        """Wait, while the server serves, until it has prepared a version, where it can be asked.
+
+        Returns:
+            The version to take: a newer one, up to `at_most`, if the server has prepared that one instead.
+        """
+        return version
 
     @abstractmethod
     def _is_paused(self) -> bool:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
 from .errors import ServerError, ServerUnavailableError
 from .server import Server, named_later
 
+#: Seconds between two looks whether all ranks have prepared a version.
+_LOOK = 0.1
 #: Of vLLM's error where a session is begun while there is one.
 _IN_SESSION = "already active"
 
@@ -17,11 +25,26 @@ class VllmServer(Server):
     Args:
         url, chain, key, timeout, patience: see `Server`.
         options: more fields of the back end's `init_info`, beside the chain's address.
+        lead: seconds for which the server may prepare a version while it serves; after that it is paused all the same.
     """
 
     _missing = (
         "If it is a vLLM server, start it with VLLM_SERVER_DEV_MODE=1, without which it has no routes for new weights."
     )
+
+    def __init__(
+        self,
+        url: str,
+        chain: str | os.PathLike[str],
+        *,
+        key: str | None = None,
+        timeout: float = 600.0,
+        patience: float = 60.0,
+        options: Mapping[str, Any] | None = None,
+        lead: float = 60.0,
+    ) -> None:
+        super().__init__(url, chain, key=key, timeout=timeout, patience=patience, options=options)
+        self._lead = lead
 
     def weight_version(self) -> str:
         return str(self._client.get("weight_info").get("weight_version"))
@@ -37,6 +60,11 @@ class VllmServer(Server):
     def init(self) -> None:
         """Have the back end open the chain and find the version that the loaded weights are."""
         self._client.post("init_weight_transfer_engine", {"init_info": {**self.options, "chain": self.chain}})
+
+    def prepared(self) -> list[int | None]:
+        """The newest version that each rank can take at once; None for a rank that knows of none."""
+        found = self._client.post("collective_rpc", {"method": "tensordelta_prepared"}).get("results") or []
+        return [int(each) if str(each).isdecimal() else None for each in found]
 
     def is_paused(self) -> bool:
         """True where the server is paused, or asleep."""
@@ -68,6 +96,23 @@ class VllmServer(Server):
             raise
         except ServerError as error:
             raise type(error)(self.url, "opening the chain", error.cause, error.advice) from error
+
+    def _prepared(self, version: int, at_most: int) -> int:
+        follows = self.options.get("follow", True)  # else it prepares what an update names
+        until = monotonic() + self._lead
+        while follows:
+            try:
+                ranks = [-1 if each is None else each for each in self.prepared()]
+            except ServerUnavailableError:
+                raise
+            except ServerError:  # the update itself will say what is wrong
+                break
+            if ranks and min(ranks) >= version:
+                return min(ranks) if min(ranks) <= at_most else version
+            if monotonic() >= until:
+                break
+            time.sleep(_LOOK)
+        return version
 
     def _is_paused(self) -> bool:
         if not self.is_paused():
