@@ -50,7 +50,7 @@ class VllmRoutes(EngineServer):
             case "GET", "is_paused":
                 return 200, {"is_paused": self.paused or self.asleep}
             case "GET", "is_sleeping":
-                return 200, {"is_sleeping": self.asleep}
+                return 200, {"is_sleeping": self.paused or self.asleep}
             case "POST", "pause":
                 if query.get("mode", "abort") not in ("abort", "wait", "keep"):
                     return _error(400, "Bad Request", "1 validation error")
@@ -61,6 +61,7 @@ class VllmRoutes(EngineServer):
                 self.paused = False
                 return 200, {"status": "resumed"}
             case "POST", "init_weight_transfer_engine":
+                assert not self.asleep  # its weights are away
                 self.met.append(body["init_info"])
                 self.weights.meet(body["init_info"]["chain"])
                 return 200, {"message": "Weight transfer initialized"}
@@ -93,6 +94,8 @@ class VllmRoutes(EngineServer):
                 if body["method"] != "tensordelta_prepared":
                     raise RuntimeError(f"'CPUWorker' object has no attribute '{body['method']}'")
                 found = self.prepared.pop(0) if self.prepared else [self.weights.newest()]
+                if self.asleep:  # it forgets what it has
+                    found = [None] * len(found)
                 return 200, {"results": [None if each is None else str(each) for each in found]}
             case "POST", "weight_checker":
                 return 200, {"checksums": {"dp0:pp0:pcp0:tp0:a": self.weights.state.fingerprint()}}

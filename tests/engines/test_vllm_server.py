@@ -162,11 +162,13 @@ def test_a_server_that_sleeps_is_left_alone(vllm: VllmRoutes, chain: td.Chain) -
     server = impatient(vllm, chain)
     server.update(1)
     vllm.asleep = True
-    with pytest.raises(ServerUnavailableError, match=r"asleep.* Wake it up"):
+    with pytest.raises(ServerUnavailableError, match=r"asleep, or .* Wake it up, or resume it"):
         server.update(2)
     with pytest.raises(ServerUnavailableError, match="asleep"):
         server.recover()
-    assert "resume" not in vllm.asked[6:]
+    with pytest.raises(ServerUnavailableError, match="asleep"):
+        impatient(vllm, chain).update(2)
+    assert vllm.asked[6:] == []
     vllm.asleep = False
     server.update(2)
     assert same(vllm.weights.state, 2)

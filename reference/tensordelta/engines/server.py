@@ -118,6 +118,7 @@ class Server(ABC):
             ServerError: the server refused the update; it was resumed, and goes on serving the version before.
         """
         since = monotonic()
+        self._is_paused()  # nobody may touch the weights of a server that sleeps
         if not self._met or self.version() is None:
             self._meet()
             self._met = True

@@ -117,8 +117,10 @@ class VllmServer(Server):
     def _is_paused(self) -> bool:
         if not self.is_paused():
             return False
-        if self._client.get("is_sleeping").get("is_sleeping"):
-            raise ServerUnavailableError(self.url, "an update", "the server is asleep", "Wake it up.")
+        # vLLM says of a server that is paused that it sleeps, too; but with sleep the back end forgets what it has.
+        if None in self.prepared():
+            cause = "the server is asleep, or was paused before it followed the chain"
+            raise ServerUnavailableError(self.url, "an update", cause, "Wake it up, or resume it.")
         return True
 
     def _begin(self) -> bool:
