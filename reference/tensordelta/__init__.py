@@ -50,8 +50,8 @@ from .write.shards import Slice
 
 
 def __getattr__(name: str) -> ModuleType:
-    """`td.torch` and `td.trl`, imported when they are first used."""
-    if name in ("torch", "trl"):
+    """`td.engines`, `td.torch` and `td.trl`, imported when they are first used."""
+    if name in ("engines", "torch", "trl"):
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from numpy.typing import NDArray
 
 from .checkout.checkout import Checkout, Pulled
 from .codecs.fingerprint import U64
 from .codecs.words import to_array
-from .errors import MissingError
+from .errors import MissingError, StoreError
 from .format.chunk_codec import Piece
 from .format.keys import SecretKey
 from .format.layout import Layout
@@ -50,6 +50,8 @@ from .write.shards import LayoutLike
 from .write.shortcut import make_shortcut
 from .write.signing import Signer, sign_chain
 from .write.writer import Writer
+
+T = TypeVar("T")
 
 
 class Chain:
@@ -378,6 +380,40 @@ class Chain:
             TensorDeltaError: see `Checkout.pull`; the folder is unchanged.
         """
         return follow_folder(self._reader, folder, poll=poll, timeout=timeout, until=until, stop=stop)
+
+    def pursue(
+        self,
+        go: Callable[[int], T | None],
+        *,
+        known: Callable[[], int | None],
+        passing: Callable[[Exception], bool] = lambda error: isinstance(error, StoreError),
+        poll: float = 1.0,
+        timeout: float | None = None,
+        until: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[T]:
+        """Call a function with the newest version, again and again: for engines that take versions in their own way.
+
+        Args:
+            go: goes to a version, and returns the outcome, which is yielded; None if nothing had to be done after all.
+            known: the version where the engine is; None if at none. Asked before each look.
+            passing: says of an error of `go`, or of a look, whether trying again may help.
+            poll, timeout, until, stop: see `follow`.
+
+        Raises:
+            TimeoutError, StoreError, ConflictError, MissingError, ValueError: see `follow`.
+            Exception: raised by `go`, and not passing, or raised until the time was up.
+        """
+        return pursue(
+            Watch(self._reader),
+            go,
+            known=known,
+            passing=passing,
+            poll=poll,
+            timeout=timeout,
+            until=until,
+            stop=stop,
+        )
 
     def verify(self, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Verification:
         """Check every object of the chain; with `deep`, rebuild every version over every edge as well.

@@ -16,8 +16,10 @@ from test_failures import Full
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from trl.experimental.async_grpo.async_grpo_trainer import WeightTransferProtocol, _iter_vllm_named_params
+from vllm_server import VllmRoutes
 
 import tensordelta as td
+from tensordelta.engines import ServerError, VllmServer
 from tensordelta.trl import WeightTransfer
 
 
@@ -149,6 +151,53 @@ def test_no_second_copy_of_all_weights(tmp_path: Path) -> None:
     transfer.resume()
     transfer.destroy()
     assert most <= 3 < len(gathered) and same(td.open(tmp_path / "chain").load(), served(model))
+
+
+def test_servers_that_take_each_version(tmp_path: Path) -> None:
+    """They generate until a version is published, and serve it when TRL goes on."""
+    model = llama()
+    loaded = served(model)
+    with VllmRoutes(loaded) as first, VllmRoutes(loaded) as second:
+        seen: list[str] = []
+        transfer = WeightTransfer(
+            tmp_path / "chain",
+            model=model,
+            server=[first.url, VllmServer(second.url, tmp_path / "chain")],
+            on_published=lambda published: seen.append(first.name),
+        )
+        transfer.init_weight_transfer()
+        optimizer = trained(model)
+        try:
+            for version in range(3):
+                transfer.pause()
+                assert not first.paused
+                sync(transfer, model)
+                for vllm in (first, second):
+                    assert vllm.name == str(version) and not vllm.paused
+                    assert same(vllm.weights.state, served(model))
+                step(model, optimizer)
+        finally:
+            transfer.destroy()
+    assert seen == ["0", "1", "2"]
+
+
+def test_a_server_that_refuses_a_version(tmp_path: Path) -> None:
+    """Training hears of it; the version is published all the same, and the server takes a later one."""
+    model = llama()
+    with VllmRoutes(served(model)) as vllm:
+        transfer = WeightTransfer(tmp_path / "chain", model=model, server=vllm.url, within=0)
+        transfer.init_weight_transfer()
+        optimizer = trained(model)
+        sync(transfer, model)
+        step(model, optimizer)
+        vllm.fail("update_weights", lambda: vllm.update_failing(RuntimeError("no")))
+        with pytest.raises(ServerError, match="the update to version 1 failed"):
+            sync(transfer, model)
+        assert vllm.name == "0" and not vllm.paused
+        sync(transfer, model)
+        transfer.destroy()
+        assert vllm.name == "2"
+        assert same(vllm.weights.state, served(model))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import click
 from .. import __version__
 from ..errors import TensorDeltaError
 from ..tables import as_facts, as_table, printable
-from . import keep, keys, read, write
+from . import engines, keep, keys, read, write
 from .options import JSON
 from .terminal import abandon_stdout, print_json, print_table
 
@@ -74,6 +74,7 @@ def main() -> None:
 for _command in (
     *(write.demo, write.publish),
     *(read.log, read.show, read.pull, read.verify, read.diff, read.plan),
+    *(engines.vllm_follow, engines.sglang_follow),
     *(write.shortcut, keep.gc, keep.pin, keep.unpin, keep.copy),
     *(keys.keygen, keys.sign),
 ):

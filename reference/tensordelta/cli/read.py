@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -27,6 +20,7 @@ from ..results import annotations_text, fields_table
 from ..tables import Table, as_facts, as_table, bytes_text
 from ..threads import thread_count
 from ..write.diff import diff as compare
+from .hook import Hook
 from .options import (
     VERSION,
     json_option,
@@ -38,9 +32,8 @@ from .options import (
     usage,
     version_or,
 )
+from .signals import stopped_by_signals
 from .terminal import Working, count, print_json, print_result, print_table
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
@@ -106,7 +99,14 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
     "--exec",
     "command",
     metavar="COMMAND",
-    help="With --follow: a shell command to run after each version, with $TENSORDELTA_VERSION and $TENSORDELTA_FOLDER.",
+    help="With --follow: a command for /bin/sh to run after each version, with $TENSORDELTA_VERSION, "
+    "$TENSORDELTA_FOLDER and $TENSORDELTA_CHAIN; DIR is not changed while it runs.",
+)
+@click.option(
+    "--exec-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --exec: end the command after so long.",
 )
 @trusts
 @reads_packs
@@ -123,6 +123,7 @@ def pull(
     poll: float,
     timeout: float | None,
     command: str | None,
+    exec_timeout: float | None,
     as_json: bool,
     **opening: Any,
 ) -> None:
@@ -131,17 +132,28 @@ def pull(
     A DIR from an earlier pull is patched in place; a crash leaves the old version or the new one.
 
     With --follow it prints a line for each version, or a line of JSON; SIGINT and SIGTERM end it between two versions.
+
+    With --exec a command runs for the version that DIR holds first, and for each newer one; of those that are published
+    while it runs, for the newest alone. If it fails, that is reported, and following goes on. A signal ends it too.
+    The exit code is 1 if the last command failed.
     """
     if not follow and (timeout is not None or command is not None or _is_given(context, "poll")):
         raise click.UsageError("--poll, --timeout and --exec go with --follow.")
+    if exec_timeout is not None and command is None:
+        raise click.UsageError("--exec-timeout goes with --exec.")
     with Working("reading what there is") as working:
         opened = open_chain(address, on_event=working.event, allow_rollback=allow_rollback, **opening)
         if follow:
-            with _stopped_by_signals() as stop:
+            with stopped_by_signals() as stop:
+                hook = None
+                if command is not None:
+                    hook = Hook(command, opened.address, folder, timeout=exec_timeout, stop=stop, quiet=as_json)
                 for pulled in opened.follow_folder(folder, poll=poll, timeout=timeout, until=version, stop=stop):
                     working.say(json.dumps(as_facts(pulled)) if as_json else _line(pulled))
-                    if command is not None:
-                        _run(command, pulled.version, folder, quiet=as_json)
+                    if hook is not None:
+                        hook.run(pulled.version)
+            if hook is not None and hook.failed:
+                context.exit(1)
             return
         pulled = opened.pull(folder, version)
     print_result(as_json, as_facts(pulled), _pulled_table(pulled, folder))
@@ -282,39 +294,7 @@ def _edge_text(name: str) -> str:
     return name if version is None else str(version)
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal has its usual effect."""
-    stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        restore()
-        stop.set()
-
-    try:
-        for number in _SIGNALS:
-            signal.signal(number, end)
-        yield stop
-    finally:
-        restore()
-
-
 def _line(pulled: Pulled) -> str:
     if not pulled.route:
         return f"version {pulled.version}: held already"
     return f"version {pulled.version}: {bytes_text(pulled.size)} in {pulled.seconds:.2f} s"
-
-
-def _run(command: str, version: int, folder: Path, *, quiet: bool) -> None:
-    """Run the user's command after a version; if it fails, following continues."""
-    variables = os.environ | {"TENSORDELTA_VERSION": str(version), "TENSORDELTA_FOLDER": str(folder)}
-    # The command's output must not mix with the facts.
-    out = sys.stderr.fileno() if quiet else None
-    code = subprocess.run(command, shell=True, env=variables, stdout=out, check=False).returncode
-    if code:
-        click.echo(f"the command for version {version} ended with exit code {code}", err=True)

@@ -17,7 +17,7 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ except ImportError as error:
 
 from ..chain import Chain
 from ..codecs import fingerprint
+from ..engines import Server, VllmServer, update_servers
 from ..format.layout import Layout, Tensor
 from ..format.names import now
 from ..live.publisher import Ticket
@@ -174,9 +175,16 @@ class WeightTransfer:
         model: the model that is trained, from which come the frozen parameters and the buffers, which TRL does not
             send. Frozen parameters may not be sharded, because TRL calls this on the main process only.
         dtype: the dtype that engines serve; floating-point weights are cast to it.
-        on_published: called with each version while the trainer waits, to have the engines take it.
+        server: addresses of the vLLM servers that take each version, as `VllmServer` says how they are started; or
+            servers of another kind, or with options, from `tensordelta.engines`. They generate while weights are
+            published, and pause only to write them.
+        within: seconds for which a server is asked again that does not answer, or refuses a version.
+        on_published: called with each version while the trainer waits, once the servers have taken it.
         opening: keywords for `tensordelta.open`.
         publishing: keywords for `Chain.publisher`.
+
+    Raises:
+        ValueError: an address is none of a server.
     """
 
     def __init__(
@@ -185,6 +193,8 @@ class WeightTransfer:
         *,
         model: torch.nn.Module,
         dtype: torch.dtype = torch.bfloat16,
+        server: str | Server | Sequence[str | Server] = (),
+        within: float = 300.0,
         on_published: Callable[[Published], None] | None = None,
         opening: Mapping[str, Any] | None = None,
         **publishing: Any,
@@ -192,6 +202,8 @@ class WeightTransfer:
         self._address = address
         self._model = model
         self._dtype = dtype
+        self._servers = _servers(server, address)
+        self._within = within
         self._on_published = on_published
         self._opening = opening or {}
         self._publishing = publishing
@@ -234,10 +246,16 @@ class WeightTransfer:
         yield from _weights(self._model, self._dtype, besides=names, gather=False)
 
     def resume(self) -> None:
-        """Wait until the version is published. Raises what publishing it raised."""
+        """Wait until the version is published, and the servers have taken it.
+
+        Raises:
+            TensorDeltaError, OSError: of publishing it.
+            ServerError: a server could not be brought to the version; what that server serves, the error says.
+        """
         if self._ticket is not None:
             ticket, self._ticket = self._ticket, None
             published = ticket.result()
+            update_servers(self._servers, published.version, within=self._within)
             if self._on_published is not None:
                 self._on_published(published)
 
@@ -323,6 +341,13 @@ def _files(model: Any, tokenizer: Any, dtype: torch.dtype) -> dict[str, bytes | 
             if each is not None:
                 each.save_pretrained(folder)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+
+
+def _servers(servers: str | Server | Sequence[str | Server], chain: Address) -> list[Server]:
+    """The servers that take a chain's versions; an address alone is a vLLM server's."""
+    root = chain.address if isinstance(chain, Chain) else chain
+    several = [servers] if isinstance(servers, str | Server) else servers
+    return [VllmServer(each, root) if isinstance(each, str) else each for each in several]
 
 
 # -- a model's weights -----------------------------------------------------------------------------------------------
