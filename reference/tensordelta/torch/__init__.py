@@ -13,7 +13,7 @@ except ImportError as error:
     raise ImportError("tensors need torch: pip install 'tensordelta[torch]'") from error
 
 from .publisher import Publisher
-from .tensors import as_array, from_array, load, mirror, packed
+from .tensors import as_array, from_array, load, mirror, named_tensors, packed
 from .weights import named_weights
 
-__all__ = ["Publisher", "as_array", "from_array", "load", "mirror", "named_weights", "packed"]
+__all__ = ["Publisher", "as_array", "from_array", "load", "mirror", "named_tensors", "named_weights", "packed"]
