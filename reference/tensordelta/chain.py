@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from numpy.typing import NDArray
 
@@ -27,7 +27,7 @@ from .live.caretaker import Upkeep
 from .live.follow import follow, follow_folder
 from .live.publisher import BackgroundPublisher
 from .live.watch import Watch, pursue
-from .read import part
+from .read import part, slices
 from .read.history import History, Published
 from .read.reader import Reader
 from .read.routes import Plan
@@ -36,6 +36,8 @@ from .read.verify import Verification, verify
 from .state.arrays import ArrayStates
 from .state.checkpoint import open_checkpoint
 from .state.frameworks import ArraysLike
+from .state.holder import Holder
+from .state.slice_update import SliceUpdate
 from .state.state import State
 from .state.update import Update
 from .stores.cache import PackCache
@@ -205,13 +207,39 @@ class Chain:
         """
         return self._reader.load(version)
 
-    def prepare(self, state: State | Mapping[str, NDArray[Any]], version: int | None = None) -> Update:
+    def identify(self, state: Holder) -> int:
+        """Find the version that a state is whose words lie in the tensors of an engine, by reading every word.
+
+        The state remembers it then; where it remembers one already, that is proven. Where several ranks have the state
+        together, all of them call this.
+
+        Args:
+            state: such as a `tensordelta.torch.DeviceState`.
+
+        Returns:
+            The version.
+
+        Raises:
+            WrongBaseError: the words are those of none of the newest 128 versions; some are missing, or ranks differ.
+        """
+        return slices.identify(self._reader, state)
+
+    @overload
+    def prepare(self, state: State | Mapping[str, NDArray[Any]], version: int | None = None) -> Update: ...
+
+    @overload
+    def prepare(self, state: Holder, version: int | None = None) -> SliceUpdate: ...
+
+    def prepare(
+        self, state: State | Holder | Mapping[str, NDArray[Any]], version: int | None = None
+    ) -> Update | SliceUpdate:
         """Fetch, check and decode the update that takes a state to a version; the state is only read.
 
         If the state remembers no version of this chain, and is none of the newest 128, it is read from nothing.
 
         Args:
-            state: a `State`, or a mapping of names to C-contiguous arrays, which `apply` writes to.
+            state: a `State`, or a mapping of names to C-contiguous arrays, which `apply` writes to; or a
+                `tensordelta.torch.DeviceState`, which `identify` knows.
             version: the target, by default the newest.
 
         Raises:
@@ -220,6 +248,8 @@ class Chain:
             TensorDeltaError: every route failed; the error of the first one.
             ValueError: no arrays, arrays that are not C-contiguous and little-endian, or that share memory.
         """
+        if isinstance(state, Holder):
+            return slices.prepare(self._reader, state, version)
         if not isinstance(state, State):
             state = self._arrays.over(state)
         return self._reader.prepare(state, version)
@@ -260,15 +290,37 @@ class Chain:
         """Bring a folder that an engine can load to a version, by default the newest (see `Checkout.pull`)."""
         return Checkout(folder).pull(self._reader, version)
 
+    @overload
     def follow(
         self,
         state: State | Mapping[str, NDArray[Any]],
+        *,
+        poll: float = ...,
+        timeout: float | None = ...,
+        until: int | None = ...,
+        stop: threading.Event | None = ...,
+    ) -> Iterator[Update]: ...
+
+    @overload
+    def follow(
+        self,
+        state: Holder,
+        *,
+        poll: float = ...,
+        timeout: float | None = ...,
+        until: int | None = ...,
+        stop: threading.Event | None = ...,
+    ) -> Iterator[SliceUpdate]: ...
+
+    def follow(
+        self,
+        state: State | Holder | Mapping[str, NDArray[Any]],
         *,
         poll: float = 1.0,
         timeout: float | None = None,
         until: int | None = None,
         stop: threading.Event | None = None,
-    ) -> Iterator[Update]:
+    ) -> Iterator[Update] | Iterator[SliceUpdate]:
         """Updates to newer versions as they are published (SPEC.md sections 4.11 and 9.3).
 
         Each leads from the present state to the newest version, so versions between two looks are skipped. Apply it
@@ -295,8 +347,12 @@ class Chain:
             TensorDeltaError: every route failed; the error of the first one.
             ValueError: as for `prepare`; or a negative time.
         """
-        own = state if isinstance(state, State) else self._arrays.over(state)
-        return follow(self._reader, own, poll=poll, timeout=timeout, until=until, stop=stop)
+        own = state if isinstance(state, State | Holder) else self._arrays.over(state)
+        if isinstance(own, Holder):
+            prepare = partial(slices.prepare, self._reader, own)
+            return follow(self._reader, own, prepare, poll=poll, timeout=timeout, until=until, stop=stop)
+        whole = partial(self._reader.prepare, own)
+        return follow(self._reader, own, whole, poll=poll, timeout=timeout, until=until, stop=stop)
 
     def follow_folder(
         self,

@@ -21,6 +21,8 @@ from .chunk import MAX_WORDS_EXPONENT, All, Bitmap, Chunk, Exponent, Gap, Natura
 from .layout import Layout
 
 Indices = NDArray[np.int64]
+#: Which of some words are meant: a part of them, or the places of those.
+Chosen = slice | NDArray[np.intp]
 Bytes = NDArray[np.uint8]
 
 _PLACE_BITS = 24
@@ -71,6 +73,12 @@ class BaseWords(Protocol):
     def part(self, tensor: int, start: int, stop: int) -> Words:
         """Words start … stop - 1."""
 
+    def is_whole(self, tensor: int) -> bool:
+        """True where a tensor's listed words are all wanted."""
+
+    def held(self, tensor: int, indices: Indices) -> Chosen:
+        """Which words of a tensor that is not whole are wanted, of those at these indices."""
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -103,10 +111,7 @@ def decode(
         MalformedError: a stream is absent, superfluous, of the wrong size, or breaks a rule of its codec.
         IntegrityError: the chunk's fingerprint differs.
     """
-    try:
-        pieces = _decode(chunk, _Streams(chunk, read), base)
-    except CodecFault as fault:
-        raise fault.kind(fault.reason, object=object, rule=fault.rule) from None
+    pieces = decode_pieces(chunk, read, base, object=object)
     sums = [piece.sum(layout.tensors[piece.tensor].name) for piece in pieces]
     if prove and fingerprint.text(sum(sums)) != chunk.fingerprint:
         raise IntegrityError(
@@ -116,6 +121,16 @@ def decode(
             advice="The base or the pack was altered: scan the state you hold in full, then fetch the pack again.",
         )
     return Decoded(pieces, sums)
+
+
+def decode_pieces(
+    chunk: Chunk, read: Callable[[str], memoryview | None], base: BaseWords, *, object: str
+) -> list[Piece]:
+    """Decode a checked chunk without a proof; arguments and errors are those of `decode`."""
+    try:
+        return _decode(chunk, _Streams(chunk, read), base)
+    except CodecFault as fault:
+        raise fault.kind(fault.reason, object=object, rule=fault.rule) from None
 
 
 class _Streams:
@@ -191,7 +206,7 @@ def _decode_steps(chunk: Chunk, streams: _Streams) -> Words:
 def _split(
     chunk: Chunk, places: Indices | None, base: BaseWords, new: Words | None, steps: Words | None
 ) -> list[Piece]:
-    """One piece for each slice with listed words."""
+    """One piece for each slice with listed words that are held."""
     pieces: list[Piece] = []
     ends = np.cumsum([stop - start for _, start, stop in chunk.slices])
     at = ends if places is None else np.searchsorted(places, ends)
@@ -202,17 +217,20 @@ def _split(
             if places is not None:
                 indices = places[begin:end]
                 indices += start - offset  # in place: the array is ours, and its views do not overlap
+            words = steps if new is None else new
+            assert words is not None
+            words = words[begin:end]
+            if not base.is_whole(tensor):
+                indices = np.arange(start, stop) if indices is None else indices
+                held = base.held(tensor, indices)
+                indices, words = indices[held], words[held]
             old: Words | None = None
             if not base.is_zero(tensor):
                 old = base.part(tensor, start, stop) if indices is None else base.take(tensor, indices)
-            if new is not None:
-                words = new[begin:end]
-            else:
-                assert steps is not None
-                words = steps[begin:end]
-                if old is not None:
-                    words += old
-            pieces.append(Piece(tensor, start, stop, indices, old, words))
+            if new is None and old is not None:
+                words += old
+            if len(words):
+                pieces.append(Piece(tensor, start, stop, indices, old, words))
         begin, offset = end, space_end
     return pieces
 

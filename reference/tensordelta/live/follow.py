@@ -6,28 +6,32 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from ..checkout.checkout import Checkout, Pulled
 from ..errors import WrongBaseError
 from ..read.reader import Reader
+from ..state.holder import Holder
 from ..state.state import State
 from ..state.update import Update
 from .watch import Watch, pursue
 
 _LOG = logging.getLogger("tensordelta")
 
+U = TypeVar("U")
+
 
 def follow(
     reader: Reader,
-    state: State,
+    state: State | Holder,
+    prepare: Callable[[int], U],
     *,
     poll: float = 1.0,
     timeout: float | None = None,
     until: int | None = None,
     stop: threading.Event | None = None,
-) -> Iterator[Update]:
-    """The updates that take a state to each newer version; see `Chain.follow`.
+) -> Iterator[U]:
+    """The updates that take a state to each newer version, made by `prepare`; see `Chain.follow`.
 
     Other updates may be applied to the state meanwhile, also by other threads: then an update is prepared again, from
     the state as it is.
@@ -39,14 +43,14 @@ def follow(
             return offered[1]
         return state.version if state.chain == reader.chain else None
 
-    def go(version: int) -> Update | None:
+    def go(version: int) -> U | None:
         nonlocal offered
         while True:
             generation, own = state.generation, known()
             if own is not None and own >= version:
                 return None
             try:
-                update = reader.prepare(state, version)
+                update = prepare(version)
             except WrongBaseError:
                 if state.generation == generation:
                     raise

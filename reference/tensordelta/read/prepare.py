@@ -333,6 +333,14 @@ class Preparation:
         # Other chunks may have written their words of it already; those of the chunk being decoded are zero.
         return tensor in self._zero
 
+    def is_whole(self, tensor: int) -> bool:
+        """True: whole tensors are held, or none of their words."""
+        return True
+
+    def held(self, tensor: int, indices: Indices) -> slice:
+        """All of them; see `is_whole`."""
+        return slice(None)
+
     def take(self, tensor: int, indices: Indices) -> Words:
         """The present words of a tensor that is held, at these indices."""
         return self._tensor(tensor).take(indices)
