@@ -1,0 +1,246 @@
+"""One rank of an SGLang engine on the CPU: everything that writes weights is SGLang's own, and nothing generates.
+
+`run` is the process. A rank has the scheduler's manager of updates, its worker's way to read what was sent, the model
+runner's updater, and a model that SGLang's loader has loaded. The CPU kernels are missing, so no forward pass works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.abc
+import importlib.machinery
+import multiprocessing.connection
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from transformers.utils import is_torchvision_available
+
+is_torchvision_available()  # transformers notes that it is absent, before there is something by that name
+
+
+class _Absent(types.ModuleType):
+    """A package that SGLang imports and does not use here: every attribute is an empty class."""
+
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+class _Absentees(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds `torchvision` and `vllm`, whose releases on the package index need CUDA, where nothing else does."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        is_meant = name.split(".")[0] in ("torchvision", "vllm")
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if is_meant else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        return _Absent(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        pass
+
+
+sys.meta_path.append(_Absentees())
+
+import sglang.srt.models.registry  # noqa: E402, F401 - imports every model, once for all ranks
+from sglang.srt import runtime_context  # noqa: E402
+from sglang.srt.configs.device_config import DeviceConfig  # noqa: E402
+from sglang.srt.configs.load_config import LoadConfig  # noqa: E402
+from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
+from sglang.srt.distributed.parallel_state import (  # noqa: E402
+    init_distributed_environment,
+    initialize_model_parallel,
+)
+from sglang.srt.managers import io_struct  # noqa: E402
+from sglang.srt.managers.scheduler_components.weight_updater import SchedulerWeightUpdaterManager  # noqa: E402
+from sglang.srt.managers.tp_worker import BaseTpWorker  # noqa: E402
+from sglang.srt.model_executor.model_runner_components.weight_updater import WeightUpdater  # noqa: E402
+from sglang.srt.model_loader.loader import get_model_loader  # noqa: E402
+from sglang.srt.plugins import load_plugins  # noqa: E402
+from sglang.srt.server_args import ServerArgs  # noqa: E402
+
+from tensordelta.sglang import loader  # noqa: E402
+from tensordelta.stores import FolderStore  # noqa: E402
+from tensordelta.torch.device_state import TensorWrite  # noqa: E402
+
+LOADER = "tensordelta.sglang.apply"
+
+
+class Worker(BaseTpWorker):
+    """SGLang's worker, with a runner that has no more than an updater."""
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+
+    def forward_batch_generation(self, forward_batch: Any) -> Any:
+        raise NotImplementedError
+
+    @property
+    def model_runner(self) -> Any:
+        return self._runner
+
+    def weight_update_runners(self) -> list[tuple[str, Any]]:
+        return [("target", self._runner)]
+
+
+class Rank:
+    """What a rank does when it is asked; the test calls these by name."""
+
+    def __init__(self, rank: int, size: int, port: int, folder: str) -> None:
+        load_plugins()
+        args = ServerArgs(
+            model_path=folder,
+            device="cpu",
+            tp_size=size,
+            dtype="bfloat16",
+            skip_tokenizer_init=True,
+            disable_custom_all_reduce=True,
+            custom_weight_loader=[LOADER],
+        )
+        runtime_context.publish(args, role="scheduler", ranks=runtime_context.SpawnRanks(world_rank=rank))
+        meeting = f"tcp://127.0.0.1:{port}"
+        init_distributed_environment(size, rank, meeting, local_rank=rank, backend="gloo", timeout=60)
+        initialize_model_parallel()
+        self._version: str | None = None
+        self._patches: list[Any] = []
+
+    def serve(self, folder: str) -> None:
+        """Load a model; it is the one that updates are for."""
+        config, self._model = _loaded(folder)
+        runner = SimpleNamespace(is_draft_worker=False)
+        runner.weight_updater = WeightUpdater(
+            tp_rank=runtime_context.get_parallel().tp_rank,
+            device="cpu",
+            gpu_id=0,
+            model_config=config,
+            custom_weight_loaders=[LOADER],
+            get_model=lambda: self._model,
+            update_model_fields=lambda *_, **__: None,
+            recapture_cuda_graph=lambda: None,
+            get_model_runner=lambda: runner,
+        )
+        self._manager = SchedulerWeightUpdaterManager(
+            tp_worker=Worker(runner),
+            draft_worker=None,
+            memory_saver_adapter=None,
+            flush_cache=lambda empty_cache: True,
+            is_fully_idle=lambda **_: True,
+            scheduler=SimpleNamespace(record_weight_version_change=self._take_note),
+        )
+
+    def update(self, sent: list[bytes], weight_version: str) -> tuple[bool, str]:
+        """One update in a session of its own, as a server does it for a driver."""
+        manager = self._manager
+        with torch.inference_mode():
+            assert manager.begin_weight_update(io_struct.BeginWeightUpdateReqInput(selector="target")).success
+            answer = manager.update_weights_from_tensor(
+                io_struct.UpdateWeightsFromTensorReqInput(
+                    serialized_named_tensors=sent,
+                    load_format=LOADER,
+                    selector="target",
+                    weight_version=weight_version,
+                )
+            )
+            assert manager.end_weight_update(io_struct.EndWeightUpdateReqInput()).success
+        return answer.success, answer.message
+
+    def update_from_disk(self, folder: str) -> tuple[bool, str]:
+        """SGLang's own update."""
+        return self._manager._select_runners("target")[0][1].weight_updater.update_weights_from_disk(folder, "auto")
+
+    def _take_note(self, new_version: str | None) -> None:
+        self._version = new_version
+
+    def weight_version(self) -> str | None:
+        """What the scheduler knows as the version of the weights."""
+        return self._version
+
+    def words(self) -> dict[str, str]:
+        """SHA-256 of what the model has, by name."""
+        return _words(self._model)
+
+    def fresh_words(self, folder: str) -> dict[str, str]:
+        """The same of a model that SGLang loads from a folder now."""
+        return _words(_loaded(folder)[1])
+
+    def ready(self) -> int | None:
+        """The version that this rank has prepared."""
+        update = loader._followed[self._model].rank.ready
+        return None if update is None else update.version
+
+    def flip(self, name: str, word: int) -> None:
+        """Flip a bit of a parameter."""
+        words = dict(self._model.named_parameters())[name].data.view(torch.int16).view(-1)
+        words[word] ^= 1
+
+    def fail(self, what: str) -> None:
+        """Fail from now on: `read` from the store, `write` the third tensor, or `loader` for SGLang's own."""
+        target, attribute, fault = {
+            "read": (FolderStore, "open", _raises(OSError("the disk is gone"))),
+            "write": (TensorWrite, "do", _raises(RuntimeError("no memory"), after=2, real=TensorWrite.do)),
+        }[what]
+        self._patches.append(mock.patch.object(target, attribute, fault))
+        self._patches[-1].start()
+
+    def mend(self) -> None:
+        """Fail no more."""
+        while self._patches:
+            self._patches.pop().stop()
+
+
+def _loaded(folder: str) -> tuple[ModelConfig, torch.nn.Module]:
+    config = ModelConfig(folder, dtype="bfloat16")
+    loaded = get_model_loader(LoadConfig(), config).load_model(
+        model_config=config, device_config=DeviceConfig("cpu")
+    )
+    return config, loaded
+
+
+def _words(model: torch.nn.Module) -> dict[str, str]:
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {
+        name: hashlib.sha256(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
+        for name, tensor in tensors
+    }
+
+
+def _raises(error: Exception, *, after: int = 0, real: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    calls = 0
+
+    def fault(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls <= after:
+            return real(*args)
+        raise error
+
+    return fault
+
+
+def run(pipe: multiprocessing.connection.Connection, *where: Any) -> None:
+    """Do what comes through the pipe; answer with the result, or with the error that would have ended a server."""
+    try:
+        rank = Rank(*where)
+    except BaseException:
+        pipe.send((False, traceback.format_exc()))
+        raise
+    pipe.send((True, None))
+    while True:
+        try:
+            method, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send((True, getattr(rank, method)(*arguments)))
+        except Exception as error:
+            traceback.print_exc()
+            pipe.send((False, f"{type(error).__name__}: {error}"))
