@@ -159,10 +159,13 @@ class Engine:
         return [self._receive(number) for number in meant]
 
     def update(self, root: object, version: int, *, ranks: Sequence[int] | None = None, **options: Any) -> str | None:
-        """Send a pointer; the error that the server answers, or None. Only rank 0's answer is a server's."""
-        sent = [pickle.dumps(tds.pointer(str(root), version, **options))] * self.size
-        answers = self.call("update", sent, str(version), ranks=ranks)
-        assert len({success for success, _ in answers}) == 1, answers
+        """Send a pointer to all ranks; the error that the server answers, or None."""
+        return self.send([tds.pointer(str(root), version, **options)] * self.size, str(version), ranks=ranks)
+
+    def send(self, tensors: Sequence[Any], weight_version: str, *, ranks: Sequence[int] | None = None) -> str | None:
+        """Send tensors, those of each rank; the error that the server answers, or None."""
+        answers = self.call("update", [pickle.dumps(each) for each in tensors], weight_version, ranks=ranks)
+        assert len({success for success, _ in answers}) == 1, answers  # a server has only rank 0's
         success, message = answers[0]
         return None if success else message
 

@@ -10,6 +10,7 @@ import hashlib
 import importlib.abc
 import importlib.machinery
 import multiprocessing.connection
+import pickle
 import sys
 import traceback
 import types
@@ -60,6 +61,7 @@ from sglang.srt.distributed.parallel_state import (  # noqa: E402
     init_distributed_environment,
     initialize_model_parallel,
 )
+from sglang.srt.layers.quantization.unquant import UnquantizedLinearMethod  # noqa: E402
 from sglang.srt.managers import io_struct  # noqa: E402
 from sglang.srt.managers.scheduler_components.weight_updater import SchedulerWeightUpdaterManager  # noqa: E402
 from sglang.srt.managers.tp_worker import BaseTpWorker  # noqa: E402
@@ -68,11 +70,16 @@ from sglang.srt.model_loader.loader import get_model_loader  # noqa: E402
 from sglang.srt.plugins import load_plugins  # noqa: E402
 from sglang.srt.server_args import ServerArgs  # noqa: E402
 
+import tensordelta.sglang as tds  # noqa: E402
 from tensordelta.sglang import loader  # noqa: E402
 from tensordelta.stores import FolderStore  # noqa: E402
 from tensordelta.torch.device_state import TensorWrite  # noqa: E402
 
 LOADER = "tensordelta.sglang.apply"
+
+
+class Packed(UnquantizedLinearMethod):
+    """A method that puts a layer's weights into another form after loading."""
 
 
 class Worker(BaseTpWorker):
@@ -115,8 +122,10 @@ class Rank:
 
     def serve(self, folder: str) -> None:
         """Load a model; it is the one that updates are for."""
+        loader.forget()
+        self._version = None
         config, self._model = _loaded(folder)
-        runner = SimpleNamespace(is_draft_worker=False)
+        self._runner = runner = SimpleNamespace(is_draft_worker=False)
         runner.weight_updater = WeightUpdater(
             tp_rank=runtime_context.get_parallel().tp_rank,
             device="cpu",
@@ -131,8 +140,8 @@ class Rank:
         self._manager = SchedulerWeightUpdaterManager(
             tp_worker=Worker(runner),
             draft_worker=None,
-            memory_saver_adapter=None,
-            flush_cache=lambda empty_cache: True,
+            memory_saver_adapter=mock.Mock(),
+            flush_cache=lambda **_: True,
             is_fully_idle=lambda **_: True,
             scheduler=SimpleNamespace(record_weight_version_change=self._take_note),
         )
@@ -155,7 +164,29 @@ class Rank:
 
     def update_from_disk(self, folder: str) -> tuple[bool, str]:
         """SGLang's own update."""
-        return self._manager._select_runners("target")[0][1].weight_updater.update_weights_from_disk(folder, "auto")
+        return self._runner.weight_updater.update_weights_from_disk(folder, "auto")
+
+    def sleep_and_wake(self) -> None:
+        """Release the memory of the weights, and take it again."""
+        self._manager.release_memory_occupation(io_struct.ReleaseMemoryOccupationReqInput(tags=["weights"]))
+        self._manager.resume_memory_occupation(io_struct.ResumeMemoryOccupationReqInput(tags=["weights"]))
+
+    def become_draft(self) -> None:
+        """Be the runner of a draft model."""
+        self._runner.is_draft_worker = True
+
+    def quantise(self) -> None:
+        """Have one layer processed after loading."""
+        next(module for name, module in self._model.named_modules() if name.endswith("down_proj")).quant_method = Packed()
+
+    def apply_without_plugin(self, sent: bytes) -> None:
+        """Call the loader as SGLang does where it has not loaded the plugin."""
+        tds.apply(self._model, pickle.loads(sent))
+
+    def widen(self, width: str) -> None:
+        """Say that the engine has another parallelism."""
+        self._patches.append(runtime_context.get_parallel().override(**{width: 2}))
+        self._patches[-1].__enter__()
 
     def _take_note(self, new_version: str | None) -> None:
         self._version = new_version
@@ -183,18 +214,18 @@ class Rank:
         words[word] ^= 1
 
     def fail(self, what: str) -> None:
-        """Fail from now on: `read` from the store, `write` the third tensor, or `loader` for SGLang's own."""
+        """Fail from now on: to `read` from the store, or to `write` the third part of the weights."""
         target, attribute, fault = {
             "read": (FolderStore, "open", _raises(OSError("the disk is gone"))),
             "write": (TensorWrite, "do", _raises(RuntimeError("no memory"), after=2, real=TensorWrite.do)),
         }[what]
         self._patches.append(mock.patch.object(target, attribute, fault))
-        self._patches[-1].start()
+        self._patches[-1].__enter__()
 
     def mend(self) -> None:
         """Fail no more."""
         while self._patches:
-            self._patches.pop().stop()
+            self._patches.pop().__exit__(None, None, None)
 
 
 def _loaded(folder: str) -> tuple[ModelConfig, torch.nn.Module]:

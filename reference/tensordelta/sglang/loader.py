@@ -162,5 +162,5 @@ def _check(model: nn.Module) -> None:
         raise ValueError(f"{type(model).__name__} derives weights from those that are loaded")
     for name, module in model.named_modules():
         method = getattr(module, "quant_method", None)
-        if not isinstance(method, UnquantizedEmbeddingMethod | UnquantizedLinearMethod | None):
+        if method is not None and type(method) not in (UnquantizedEmbeddingMethod, UnquantizedLinearMethod):
             raise ValueError(f"{name} is processed after loading ({type(method).__name__}), quantised for example")
