@@ -54,27 +54,26 @@ def identify(reader: Reader, holder: Holder) -> int:
     _check_words(holder.layout, totals)
     sums = np.ascontiguousarray(totals[:, 0])
     fingerprint = text(combine(sums))
-    if holder.version is not None and holder.chain == reader.chain and fingerprint == holder.fingerprint:
+    if holder.version is not None:
+        if fingerprint != holder.fingerprint:
+            raise _unknown(reader, fingerprint, f"version {holder.version} no more")
         return holder.version
-    version, digest = together(group, lambda: _recognize(reader, holder, sums))
-    if len(set(group.gather(str(version)))) > 1:
+    held = together(group, lambda: reader.held(holder, sums))
+    if len(set(group.gather(str(held)))) > 1:
         raise GroupError("the holders found different versions: they must read the same chain")
-    holder.hold(version, reader.chain, (digest, fingerprint))
-    return version
-
-
-def _recognize(reader: Reader, holder: Holder, sums: U64) -> tuple[int, str]:
-    """The version that words are, by their tensors' fingerprints, and the digest of its layout."""
-    held = reader.held(holder, sums) if holder.version is None else None
     if held is None or held.layout is None:
-        version = "no version" if holder.version is None else f"version {holder.version} no more"
-        raise WrongBaseError(
-            f"the words held, with fingerprint {text(combine(sums))}, are those of {version}",
-            object=f"chain {reader.chain}",
-            rule="TD-RDR-003",
-            advice=_RELOAD,
-        )
-    return held.version, held.layout
+        raise _unknown(reader, fingerprint, "no version")
+    holder.hold(held.version, reader.chain, (held.layout, fingerprint))
+    return held.version
+
+
+def _unknown(reader: Reader, fingerprint: str, version: str) -> WrongBaseError:
+    return WrongBaseError(
+        f"the words held, with fingerprint {fingerprint}, are those of {version}",
+        object=f"chain {reader.chain}",
+        rule="TD-RDR-003",
+        advice=_RELOAD,
+    )
 
 
 def _check_words(layout: Layout, totals: U64) -> None:
@@ -107,6 +106,7 @@ def prepare(reader: Reader, holder: Holder, version: int | None = None) -> Slice
         WrongBaseError: the holder has a version of another chain, or was updated meanwhile.
         TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
         RuntimeError: the holder remembers no version.
+        ValueError: two tensors are one tensor of the holder, and differ in the version.
     """
     started = time.perf_counter()
     if holder.version is None or holder.version_digests is None:
@@ -331,6 +331,7 @@ class _Preparation:
 
     def finish(self, version: int, route: Sequence[Edge], started: float) -> PreparedSlices:
         """What takes the holder to the version of the last edge."""
+        self._check_tied(version)
         writes: list[Write] = []
         for tensor, each in sorted(self._changes.items()):
             # After a full version, the old words of the changes are zero, and not those that are held.
@@ -354,6 +355,18 @@ class _Preparation:
             seconds=time.perf_counter() - started,
         )
 
+    def _check_tied(self, version: int) -> None:
+        """Check that one tensor under two names gets the same words under both."""
+        for pair in self._holder.tied:
+            one, other = (self._changes.get(tensor) for tensor in pair)
+            same = one is other if one is None or other is None else one.is_same(other)
+            if not same:
+                names = [self._holder.layout.tensors[tensor].name for tensor in pair]
+                raise ValueError(
+                    f"tensors {names[0]!r} and {names[1]!r} are one tensor here, and differ in version {version}; "
+                    "nothing was written. Give each memory of its own."
+                )
+
 
 class _Changes:
     """The words of a tensor that edges changed.
@@ -376,6 +389,10 @@ class _Changes:
         last = np.append(first[1:], True)
         olds, news = np.concatenate((self.old, old))[order], np.concatenate((self.new, new))[order]
         return _Changes(together[first], olds[first], news[last])
+
+    def is_same(self, other: _Changes) -> bool:
+        """True where another tensor has the same changes."""
+        return np.array_equal(self.at, other.at) and np.array_equal(self.new, other.new)
 
     def lay_over(self, indices: Indices, words: Words) -> None:
         """Write the new words over those at some indices, in place."""

@@ -106,7 +106,8 @@ class Holder:
         moves: the `generation`, for those who hold the lock.
 
     Raises:
-        ValueError: two blocks of a tensor share a word and are not the same; or a block passes its tensor's end.
+        ValueError: two blocks of a tensor share a word and are not the same; a block passes its tensor's end; or two
+            tensors share a part of their memory here, and are not one and the same.
     """
 
     def __init__(self, layout: Layout, parts: Mapping[str, Sequence[Part]], *, group: Group | None = None) -> None:
@@ -115,6 +116,7 @@ class Holder:
         self._parts = [tuple(parts.get(tensor.name, ())) for tensor in layout.tensors]
         for tensor, each in zip(layout.tensors, self._parts, strict=True):
             _check(tensor, [part.place.block for part in each])
+        self._tied = _tied(layout, self._parts)
         self._blocks = [list(dict.fromkeys(part.place.block for part in each)) for each in self._parts]
         self._owners = [_Owners((), ())] * len(layout)
         self.version: int | None = None
@@ -157,6 +159,11 @@ class Holder:
     def parts(self, tensor: int) -> Sequence[Part]:
         """The parts of a tensor that it has, by the tensor's index in the layout."""
         return self._parts[tensor]
+
+    @property
+    def tied(self) -> Sequence[tuple[int, int]]:
+        """Pairs of tensors of which both have the same memory here, by index in the layout."""
+        return self._tied
 
     def has_all(self, tensor: int) -> bool:
         """True where it has every word of a tensor."""
@@ -326,6 +333,30 @@ def _check(tensor: Tensor, blocks: Sequence[Block]) -> None:
             raise ValueError(f"a block of tensor {tensor.name!r} passes its end")
         if any(_share(block, other) for other in different[:number]):
             raise ValueError(f"two blocks of tensor {tensor.name!r} share words, and are not the same")
+
+
+def _tied(layout: Layout, parts: Sequence[Sequence[Part]]) -> list[tuple[int, int]]:
+    """The pairs of tensors that have the same memory."""
+    found: dict[tuple[int, int], None] = {}
+    lies: dict[object, list[tuple[int, Place, Block]]] = {}
+    for tensor, each in enumerate(parts):
+        for place, memory in each:
+            in_memory = Place.of(place.block.shape, place.offset, place.strides, 0, place.strides)
+            assert in_memory is not None
+            lies.setdefault((memory.key, layout.tensors[tensor].kind.word), []).append((tensor, place, in_memory.block))
+    for together in lies.values():
+        together.sort(key=lambda item: item[2].offset)
+        for number, (tensor, place, block) in enumerate(together):
+            for other, other_place, other_block in together[number + 1 :]:
+                if other_block.offset >= block.stop:
+                    break
+                if other == tensor or block.is_apart(other_block):
+                    continue
+                if place != other_place:
+                    names = [layout.tensors[index].name for index in (tensor, other)]
+                    raise ValueError(f"tensors {names[0]!r} and {names[1]!r} share a part of their memory")
+                found[min(tensor, other), max(tensor, other)] = None
+    return list(found)
 
 
 def _share(one: Block, other: Block) -> bool:
