@@ -114,9 +114,10 @@ class Engine:
     Args:
         size: how many ranks.
         folder: of any model.
+        options: SGLang's, in place of tensor parallelism.
     """
 
-    def __init__(self, size: int, folder: Path) -> None:
+    def __init__(self, size: int, folder: Path, **options: Any) -> None:
         here = str(Path(__file__).parent)
         paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
         if here not in paths:  # for the process that imports SGLang once, of which the ranks are forks
@@ -129,13 +130,15 @@ class Engine:
             port = server.getsockname()[1]
         for number in range(size):
             pipe, other = context.Pipe()
-            process = context.Process(target=_run, args=(other, number, size, port, str(folder)), daemon=True)
+            where = number, size, port, str(folder), options or {"tp_size": size}
+            process = context.Process(target=_run, args=(other, *where), daemon=True)
             process.start()
             other.close()
             self._pipes.append(pipe)
             self.processes.append(process)
         for number in range(size):
-            self._receive(number)
+            success, error = self._receive(number)
+            assert success, error
 
     def __enter__(self) -> Self:
         return self
@@ -156,26 +159,30 @@ class Engine:
         meant = range(self.size) if ranks is None else ranks
         for number in meant:
             self._pipes[number].send((method, arguments))
-        return [self._receive(number) for number in meant]
+        answers = [self._receive(number) for number in meant]
+        for success, result in answers:
+            if not success:
+                raise RuntimeError(result)
+        return [result for _, result in answers]
 
-    def update(self, root: object, version: int, *, ranks: Sequence[int] | None = None, **options: Any) -> str | None:
-        """Send a pointer to all ranks; the error that the server answers, or None."""
-        return self.send([tds.pointer(str(root), version, **options)] * self.size, str(version), ranks=ranks)
+    def update(self, root: object, version: int, **options: Any) -> str | None:
+        """Send a pointer to all ranks, as a driver does it; the error that the server answers, or None."""
+        return self.send([tds.pointer(str(root), version, **options)] * self.size, str(version))
 
-    def send(self, tensors: Sequence[Any], weight_version: str, *, ranks: Sequence[int] | None = None) -> str | None:
-        """Send tensors, those of each rank; the error that the server answers, or None."""
-        answers = self.call("update", [pickle.dumps(each) for each in tensors], weight_version, ranks=ranks)
+    def send(self, tensors: Sequence[Any], weight_version: str) -> str | None:
+        """Send tensors, those of each rank, in a session; the error that the server answers, or None."""
+        self.call("begin")
+        answers = self.call("update", [pickle.dumps(each) for each in tensors], weight_version)
+        self.call("end")
         assert len({success for success, _ in answers}) == 1, answers  # a server has only rank 0's
         success, message = answers[0]
         return None if success else message
 
-    def _receive(self, number: int) -> Any:
-        if not self._pipes[number].poll(120):
+    def _receive(self, number: int) -> tuple[bool, Any]:
+        if not self._pipes[number].poll(600):
             raise TimeoutError(f"rank {number} does not answer")
         success, result = self._pipes[number].recv()
-        if not success:
-            raise RuntimeError(result)
-        return result
+        return success, result
 
 
 def _run(*arguments: Any) -> None:

@@ -7,73 +7,40 @@ runner's updater, and a model that SGLang's loader has loaded. The CPU kernels a
 from __future__ import annotations
 
 import hashlib
-import importlib.abc
-import importlib.machinery
 import multiprocessing.connection
 import pickle
-import sys
 import traceback
-import types
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import absent  # noqa: F401 - before SGLang
 import torch
-from transformers.utils import is_torchvision_available
 
-is_torchvision_available()  # transformers notes that it is absent, before there is something by that name
-
-
-class _Absent(types.ModuleType):
-    """A package that SGLang imports and does not use here: every attribute is an empty class."""
-
-    __path__: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
-class _Absentees(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds `torchvision` and `vllm`, whose releases on the package index need CUDA, where nothing else does."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        is_meant = name.split(".")[0] in ("torchvision", "vllm")
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if is_meant else None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        return _Absent(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        pass
-
-
-sys.meta_path.append(_Absentees())
-
-import sglang.srt.models.registry  # noqa: E402, F401 - imports every model, once for all ranks
-from sglang.srt import runtime_context  # noqa: E402
-from sglang.srt.configs.device_config import DeviceConfig  # noqa: E402
-from sglang.srt.configs.load_config import LoadConfig  # noqa: E402
-from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
-from sglang.srt.distributed.parallel_state import (  # noqa: E402
+# isort: split
+import sglang.srt.models.registry  # noqa: F401 - imports every model, once for all ranks
+from sglang.srt import runtime_context
+from sglang.srt.configs.device_config import DeviceConfig
+from sglang.srt.configs.load_config import LoadConfig
+from sglang.srt.configs.model_config import ModelConfig
+from sglang.srt.distributed.parallel_state import (
     init_distributed_environment,
     initialize_model_parallel,
 )
-from sglang.srt.layers.quantization.unquant import UnquantizedLinearMethod  # noqa: E402
-from sglang.srt.managers import io_struct  # noqa: E402
-from sglang.srt.managers.scheduler_components.weight_updater import SchedulerWeightUpdaterManager  # noqa: E402
-from sglang.srt.managers.tp_worker import BaseTpWorker  # noqa: E402
-from sglang.srt.model_executor.model_runner_components.weight_updater import WeightUpdater  # noqa: E402
-from sglang.srt.model_loader.loader import get_model_loader  # noqa: E402
-from sglang.srt.plugins import load_plugins  # noqa: E402
-from sglang.srt.server_args import ServerArgs  # noqa: E402
+from sglang.srt.layers.quantization.unquant import UnquantizedLinearMethod
+from sglang.srt.managers import io_struct
+from sglang.srt.managers.scheduler_components.weight_updater import SchedulerWeightUpdaterManager
+from sglang.srt.managers.tp_worker import BaseTpWorker
+from sglang.srt.model_executor.model_runner_components.weight_updater import WeightUpdater
+from sglang.srt.model_loader.loader import get_model_loader
+from sglang.srt.plugins import load_plugins
+from sglang.srt.server_args import ServerArgs
 
-import tensordelta.sglang as tds  # noqa: E402
-from tensordelta.sglang import loader  # noqa: E402
-from tensordelta.stores import FolderStore  # noqa: E402
-from tensordelta.torch.device_state import TensorWrite  # noqa: E402
+import tensordelta.sglang as tds
+from tensordelta.sglang import loader
+from tensordelta.stores import FolderStore
+from tensordelta.torch.device_state import TensorWrite
 
 LOADER = "tensordelta.sglang.apply"
 
@@ -102,16 +69,16 @@ class Worker(BaseTpWorker):
 class Rank:
     """What a rank does when it is asked; the test calls these by name."""
 
-    def __init__(self, rank: int, size: int, port: int, folder: str) -> None:
+    def __init__(self, rank: int, size: int, port: int, folder: str, options: dict[str, Any]) -> None:
         load_plugins()
         args = ServerArgs(
             model_path=folder,
             device="cpu",
-            tp_size=size,
             dtype="bfloat16",
             skip_tokenizer_init=True,
             disable_custom_all_reduce=True,
             custom_weight_loader=[LOADER],
+            **options,
         )
         runtime_context.publish(args, role="scheduler", ranks=runtime_context.SpawnRanks(world_rank=rank))
         meeting = f"tcp://127.0.0.1:{port}"
@@ -125,7 +92,7 @@ class Rank:
         loader.forget()
         self._version = None
         config, self._model = _loaded(folder)
-        self._runner = runner = SimpleNamespace(is_draft_worker=False)
+        self._runner = runner = SimpleNamespace(is_draft_worker=False, model=self._model)
         runner.weight_updater = WeightUpdater(
             tp_rank=runtime_context.get_parallel().tp_rank,
             device="cpu",
@@ -143,24 +110,25 @@ class Rank:
             memory_saver_adapter=mock.Mock(),
             flush_cache=lambda **_: True,
             is_fully_idle=lambda **_: True,
-            scheduler=SimpleNamespace(record_weight_version_change=self._take_note),
+            scheduler=SimpleNamespace(record_weight_version_change=self._take_note, _engine_paused=True),
         )
 
+    def begin(self) -> None:
+        """Begin a session."""
+        assert self._manager.begin_weight_update(io_struct.BeginWeightUpdateReqInput(selector="target")).success
+
     def update(self, sent: list[bytes], weight_version: str) -> tuple[bool, str]:
-        """One update in a session of its own, as a server does it for a driver."""
-        manager = self._manager
+        """In a session: what a driver sends, one payload for each rank."""
+        request = io_struct.UpdateWeightsFromTensorReqInput(
+            serialized_named_tensors=sent, load_format=LOADER, selector="target", weight_version=weight_version
+        )
         with torch.inference_mode():
-            assert manager.begin_weight_update(io_struct.BeginWeightUpdateReqInput(selector="target")).success
-            answer = manager.update_weights_from_tensor(
-                io_struct.UpdateWeightsFromTensorReqInput(
-                    serialized_named_tensors=sent,
-                    load_format=LOADER,
-                    selector="target",
-                    weight_version=weight_version,
-                )
-            )
-            assert manager.end_weight_update(io_struct.EndWeightUpdateReqInput()).success
+            answer = self._manager.update_weights_from_tensor(request)
         return answer.success, answer.message
+
+    def end(self) -> None:
+        """End a session."""
+        assert self._manager.end_weight_update(io_struct.EndWeightUpdateReqInput()).success
 
     def update_from_disk(self, folder: str) -> tuple[bool, str]:
         """SGLang's own update."""
@@ -177,16 +145,13 @@ class Rank:
 
     def quantise(self) -> None:
         """Have one layer processed after loading."""
-        next(module for name, module in self._model.named_modules() if name.endswith("down_proj")).quant_method = Packed()
+        next(
+            module for name, module in self._model.named_modules() if name.endswith("down_proj")
+        ).quant_method = Packed()
 
     def apply_without_plugin(self, sent: bytes) -> None:
         """Call the loader as SGLang does where it has not loaded the plugin."""
         tds.apply(self._model, pickle.loads(sent))
-
-    def widen(self, width: str) -> None:
-        """Say that the engine has another parallelism."""
-        self._patches.append(runtime_context.get_parallel().override(**{width: 2}))
-        self._patches[-1].__enter__()
 
     def _take_note(self, new_version: str | None) -> None:
         self._version = new_version
@@ -230,9 +195,7 @@ class Rank:
 
 def _loaded(folder: str) -> tuple[ModelConfig, torch.nn.Module]:
     config = ModelConfig(folder, dtype="bfloat16")
-    loaded = get_model_loader(LoadConfig(), config).load_model(
-        model_config=config, device_config=DeviceConfig("cpu")
-    )
+    loaded = get_model_loader(LoadConfig(), config).load_model(model_config=config, device_config=DeviceConfig("cpu"))
     return config, loaded
 
 

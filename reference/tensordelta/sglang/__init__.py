@@ -10,7 +10,7 @@ runs: its entry point lets SGLang answer a failed update with an error, where it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .pointer import Pointer, pointer
 

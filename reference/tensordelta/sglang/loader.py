@@ -24,6 +24,8 @@ from .pointer import Pointer
 
 _LOG = logging.getLogger("tensordelta")
 
+#: What a user can do instead.
+_ADVICE = "Have the engine load a pulled folder for each version, by `/update_weights_from_disk`."
 #: Widths of parallelism that must be 1, and what they are called.
 _WIDTHS = {
     "pp_size": "pipeline parallelism",
@@ -31,6 +33,8 @@ _WIDTHS = {
     "attn_cp_size": "context parallelism",
     "moe_ep_size": "expert parallelism",
 }
+#: Where a checkpoint names a head that a model has as its embedding, the loader passes over it.
+_TIED = {"lm_head.weight": "model.embed_tokens.weight"}
 
 
 class _Followed:
@@ -44,11 +48,11 @@ class _Followed:
             _check(model)
             chain = open(pointer.root, **pointer.opening.keywords())
             layout = chain.layout(pointer.version)
-            return chain, DeviceState(layout, record(model, model.load_weights, layout), group=group)
+            tied = _TIED if getattr(model.config, "tie_word_embeddings", False) else None
+            parts = record(model, model.load_weights, layout, tied=tied)
+            return chain, DeviceState(layout, parts, group=group)
 
-        self.rank = Rank(
-            group, start, follow=pointer.follow, poll=pointer.poll, scan_every=pointer.scan_every
-        )
+        self.rank = Rank(group, start, follow=pointer.follow, poll=pointer.poll, scan_every=pointer.scan_every)
 
     def is_of(self, model: nn.Module, pointer: Pointer) -> bool:
         """True while the model's weights lie where they lay, and the pointer differs in its version alone."""
@@ -157,10 +161,10 @@ def _check(model: nn.Module) -> None:
     from sglang.srt.utils.offloader import NoopOffloader, get_offloader
 
     if not isinstance(get_offloader(), NoopOffloader):
-        raise ValueError("the engine offloads weights: start it without")
+        raise ValueError(f"the engine offloads weights. {_ADVICE}")
     if hasattr(model, "post_load_weights"):
-        raise ValueError(f"{type(model).__name__} derives weights from those that are loaded")
+        raise ValueError(f"{type(model).__name__} computes more weights from those that are loaded. {_ADVICE}")
     for name, module in model.named_modules():
         method = getattr(module, "quant_method", None)
         if method is not None and type(method) not in (UnquantizedEmbeddingMethod, UnquantizedLinearMethod):
-            raise ValueError(f"{name} is processed after loading ({type(method).__name__}), quantised for example")
+            raise ValueError(f"{name} is processed after loading, by {type(method).__name__}. {_ADVICE}")

@@ -34,9 +34,7 @@ def register() -> None:
     HookRegistry.register(resume, resumed, HookType.AROUND)
 
 
-def answered(
-    update: Callable[..., Answer], updater: Any, named_tensors: Any, load_format: str | None = None
-) -> Answer:
+def answered(update: Callable[..., Answer], updater: Any, named_tensors: Any, load_format: str | None = None) -> Answer:
     """Call `WeightUpdater.update_weights_from_tensor`; an error of ours becomes its answer.
 
     SGLang's scheduler ends the server at an exception. That is right for one alone: a rank that is lost, so that it is
