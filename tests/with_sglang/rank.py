@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import absent  # noqa: F401 - before SGLang
+import plugins  # noqa: F401 - before the rest of SGLang
 import torch
 
 # isort: split
@@ -34,7 +34,6 @@ from sglang.srt.managers.scheduler_components.weight_updater import SchedulerWei
 from sglang.srt.managers.tp_worker import BaseTpWorker
 from sglang.srt.model_executor.model_runner_components.weight_updater import WeightUpdater
 from sglang.srt.model_loader.loader import get_model_loader
-from sglang.srt.plugins import load_plugins
 from sglang.srt.server_args import ServerArgs
 
 import tensordelta.sglang as tds
@@ -70,7 +69,6 @@ class Rank:
     """What a rank does when it is asked; the test calls these by name."""
 
     def __init__(self, rank: int, size: int, port: int, folder: str, options: dict[str, Any]) -> None:
-        load_plugins()
         args = ServerArgs(
             model_path=folder,
             device="cpu",

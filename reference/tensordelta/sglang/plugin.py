@@ -12,9 +12,10 @@ _LOG = logging.getLogger("tensordelta")
 #: What a server calls the loader.
 LOADER = "tensordelta.sglang.apply"
 
-_SRT = "sglang.srt"
-_UPDATER = f"{_SRT}.model_executor.model_runner_components.weight_updater"
-_MANAGER = f"{_SRT}.managers.scheduler_components.weight_updater"
+#: Modules of SGLang: the first is imported in a scheduler's process before plugins are loaded, the others later.
+_SCHEDULER = "sglang.srt.managers.scheduler"
+_MANAGER = "sglang.srt.managers.scheduler_components.weight_updater"
+_UPDATER = "sglang.srt.model_executor.model_runner_components.weight_updater"
 #: Methods of the updater that write weights in ways of their own.
 _WRITERS = ("update_weights_from_disk", "load_weights_from_distributed", "update_weights_from_ipc")
 
@@ -22,8 +23,8 @@ Answer = tuple[bool, str]
 
 
 def register() -> None:
-    """Register hooks, in processes that have the updater; nothing is imported for it in others."""
-    if _UPDATER not in sys.modules:
+    """Register hooks, which imports the updater, in processes that may have a model; do nothing in others."""
+    if _SCHEDULER not in sys.modules:
         return
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
