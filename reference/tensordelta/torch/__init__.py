@@ -16,7 +16,7 @@ from .device_state import DeviceState, part_of, whole
 from .group import Ranks
 from .publisher import Publisher
 from .rank import Rank
-from .tensors import as_array, from_array, load, mirror, packed
+from .tensors import as_array, from_array, load, mirror, named_tensors, packed
 from .weights import named_weights
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "from_array",
     "load",
     "mirror",
+    "named_tensors",
     "named_weights",
     "packed",
     "part_of",
