@@ -54,7 +54,7 @@ class Engine:
         )
         self.call("make", model=str(model), **arguments)
 
-    def call(self, method: str, **arguments: Any) -> Any:
+    def call(self, method: str, /, **arguments: Any) -> Any:
         """What a method answers.
 
         Raises:
@@ -63,7 +63,7 @@ class Engine:
         self.send(method, **arguments)
         return self.receive()
 
-    def send(self, method: str, **arguments: Any) -> None:
+    def send(self, method: str, /, **arguments: Any) -> None:
         """Ask for a method, and wait for nothing."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([method, arguments]).encode() + b"\n")
@@ -73,7 +73,7 @@ class Engine:
         """The answer to what was asked first."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            mark, found, text = line.decode(errors="replace").partition(MARK)
+            _, found, text = line.decode(errors="replace").partition(MARK)
             if not found:
                 self._log.write(line)
                 self._log.flush()

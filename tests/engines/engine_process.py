@@ -1,7 +1,7 @@
 """An engine of vLLM in a process of its own, which does what it reads: `python engine_process.py ARGUMENTS`.
 
-Each line of the input is a JSON list of a method's name and its keywords; each line that it prints after its own mark is
-the answer: {"value": …} or {"error": …}.
+Each line of the input is a JSON list of a method's name and its keywords; each line that it prints after its own mark
+is the answer: {"value": …} or {"error": …}.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Engine:
         return [
             [
                 list(output.outputs[0].token_ids),
-                [{str(token): each.logprob.hex() for token, each in step.items()} for step in output.outputs[0].logprobs],
+                [
+                    {str(token): each.logprob.hex() for token, each in step.items()}
+                    for step in output.outputs[0].logprobs
+                ],
             ]
             for output in outputs
         ]
@@ -72,9 +75,9 @@ class Engine:
     def finish(self) -> None:
         self._llm.finish_weight_update()
 
-    def rpc(self, method: str, **arguments: Any) -> list[Any]:
+    def rpc(self, name: str, **arguments: Any) -> list[Any]:
         """What each rank answers."""
-        return self._llm.collective_rpc(method, kwargs=arguments)
+        return self._llm.collective_rpc(name, kwargs=arguments)
 
 
 def main() -> None:

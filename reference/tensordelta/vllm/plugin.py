@@ -89,7 +89,7 @@ def _noticed(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(method)
     def call(worker: Any, *args: Any, **kwargs: Any) -> Any:
-        engine = getattr(worker, "weight_transfer_engine", None)
+        engine: Any = getattr(worker, "weight_transfer_engine", None)
         if _is_ours(engine):
             engine.forget()
         return method(worker, *args, **kwargs)

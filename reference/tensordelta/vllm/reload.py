@@ -1,8 +1,8 @@
 """Updates of a model whose weights are packed: touched layers are loaded and packed anew, from a copy of the weights.
 
-A packed layer has to be loaded as a whole: query, key and value together, with their biases, gate and up together. Which
-tensors go together is asked of the model's own loader. vLLM's layerwise reload does the rest, but for layers that have
-their weight from another one, such as a tied output layer, which is packed anew here.
+A packed layer has to be loaded as a whole: query, key and value together, with their biases; gate and up together.
+Which tensors go together is asked of the model's own loader. vLLM's layerwise reload does the rest, but for layers that
+have their weight from another one, such as a tied output layer, which is packed anew here.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ class Layers:
         """
         for pair in self._equal:
             one, other = (next(iter(self._layers[layer])) for layer in pair)
-            if not np.array_equal(*(state.words(self.layout.index[each]) for each in (one, other))):
+            if not np.array_equal(state.words(self.layout.index[one]), state.words(self.layout.index[other])):
                 raise UnsupportedError(
                     f"it differs from {other!r}, and the engine has both as one, because they were equal when it "
                     "was started",
