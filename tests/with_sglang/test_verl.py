@@ -209,7 +209,7 @@ def test_a_restarted_rollout_worker_gets_everything(
     again.update(1)
     again.close()
     assert all(_are_equal(server.held, _served(weights)) for server in again.servers)
-    assert td.open(root).newest == 1
+    assert td.open(root).newest() == 1
 
 
 def test_without_a_version_the_workers_stop_waiting(

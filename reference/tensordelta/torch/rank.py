@@ -41,6 +41,7 @@ class Rank:
 
     Attributes:
         chain, state: what `start` returned.
+        torn: True where it is not known whether all ranks have the same version; nothing may be served then.
 
     Raises:
         GroupError: `start` failed in a rank. In a group of one the error itself is raised.
@@ -62,6 +63,7 @@ class Rank:
         self._updates = 0
         self._anew = False
         self._broken = False
+        self.torn = False
         self._ready: SliceUpdate | None = None
         self._stop = threading.Event()
         self.chain, self.state = together(group, start)
@@ -108,15 +110,18 @@ class Rank:
             self._updates += 1
             if self._scan_every and self._updates % self._scan_every == 0:
                 self.chain.identify(self.state)
+            self.torn = True
             together(self._group, update.apply)
         except GroupError:
             self._go_back(lambda: together(self._group, lambda: _undo(update)))
+            self.torn = False
             raise
         except BaseException as error:
             self._broken = isinstance(error, LostError) or not isinstance(error, Exception)
             self._go_back(lambda: _undo(update))
+            self.torn = self.torn and self._broken
             raise
-        self._anew = False
+        self._anew = self.torn = False
         return update
 
     def close(self) -> None:

@@ -99,7 +99,7 @@ class ChainCheckpointEngine(CheckpointEngine):
             return {}
         if self._chain is None:
             self._chain = open(self._root, create=True, **self._opening)
-        return {"transfer": uuid.uuid4().hex, "before": self._chain.newest}
+        return {"transfer": uuid.uuid4().hex, "before": self._chain.newest()}
 
     @classmethod
     def build_topology(

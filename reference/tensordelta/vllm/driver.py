@@ -1,0 +1,108 @@
+"""A server that takes each version of a chain by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import weakref
+from typing import Any
+
+from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
+
+from ..live.watch import Watch, pursue
+from ..opening import open
+
+_LOG = logging.getLogger("tensordelta")
+
+#: Names the chain that a server follows.
+CHAIN = "TENSORDELTA_CHAIN"
+#: Seconds between two looks whether all ranks have prepared a version, and how many of them are waited for.
+_LOOK, _LOOKS = 0.1, 6000
+#: Seconds from one attempt to follow the chain to the next, after one that failed.
+_AGAIN = 10.0
+
+
+def start(engine: Any) -> None:
+    """Have a server's engine follow the chain that $TENSORDELTA_CHAIN names; without it, do nothing.
+
+    Args:
+        engine: an `AsyncLLM`.
+    """
+    address = os.environ.get(CHAIN)
+    if not address:
+        return
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        _LOG.warning("an engine that is made outside of an event loop does not follow %s by itself", address)
+        return
+    driver = _Driver(engine, loop, address)
+    threading.Thread(target=driver.run, name="tensordelta-driver", daemon=True).start()
+
+
+class _Driver:
+    """Brings an engine to each version of a chain; works in a thread of its own."""
+
+    def __init__(self, engine: Any, loop: asyncio.AbstractEventLoop, address: str) -> None:
+        self._engine = weakref.ref(engine)
+        self._loop = loop
+        self._address = address
+        self._reached: int | None = None
+
+    def run(self) -> None:
+        """Follow the chain until the engine ends."""
+        stop = threading.Event()
+        while self._alive():
+            try:
+                self._call(self._meet())
+                chain = open(self._address)
+                for _ in pursue(
+                    Watch(chain._reader),
+                    self._go,
+                    known=lambda: self._reached,
+                    poll=1.0,
+                    timeout=None,
+                    until=None,
+                    stop=stop,
+                ):
+                    pass
+            except Exception as error:
+                if self._alive():
+                    _LOG.warning("following %s: %s", self._address, error)
+                    stop.wait(_AGAIN)
+
+    def _alive(self) -> bool:
+        engine = self._engine()
+        return engine is not None and not engine.errored and not self._loop.is_closed()
+
+    def _call(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _go(self, version: int) -> int | None:
+        self._reached = self._call(self._update(version))
+        return self._reached
+
+    async def _meet(self) -> None:
+        engine: Any = self._engine()
+        await engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info={"chain": self._address}))
+        self._reached = (await engine.collective_rpc("tensordelta_version"))[0]
+
+    async def _update(self, version: int) -> int:
+        """Bring the engine to a version; requests wait meanwhile, and go on with the new weights."""
+        engine: Any = self._engine()
+        for _ in range(_LOOKS):
+            prepared = await engine.collective_rpc("tensordelta_prepared")
+            if all(each is not None and each >= version for each in prepared):
+                version = min(prepared)
+                break
+            await asyncio.sleep(_LOOK)
+        await engine.pause_generation(mode="keep", clear_cache=True)
+        try:
+            await engine.start_weight_update()
+            await engine.update_weights(WeightTransferUpdateRequest(update_info={"version": version}))
+            await engine.finish_weight_update(str(version))
+        finally:
+            await engine.resume_generation()
+        return version

@@ -1,0 +1,42 @@
+"""The tests of this folder run real engines, in the environment that `.ci/vllm` makes; elsewhere they are skipped.
+
+With TENSORDELTA_ENGINES=required a skip is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+_NEEDED = ("torch", "transformers", "vllm")
+_MISSING = [name for name in _NEEDED if find_spec(name) is None]
+if not _MISSING and not entry_points(group="vllm.general_plugins", name="tensordelta"):
+    _MISSING = ["tensordelta's entry point for vLLM is"]  # run from a source tree that is installed nowhere
+_REQUIRED = os.environ.get("TENSORDELTA_ENGINES") == "required"
+
+
+class _Skipped(pytest.Module):
+    """A module that cannot be imported here."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        pytest.skip(f"{', '.join(_MISSING)} not installed: run .ci/vllm", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Pass over modules that need what is not there."""
+    return _Skipped.from_parent(parent, path=module_path) if _MISSING and not _REQUIRED else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where engines are required, nothing is skipped."""
+    report = yield
+    if report.skipped and _REQUIRED:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and TENSORDELTA_ENGINES=required: {report.longrepr}"
+    return report
