@@ -48,7 +48,7 @@ QWEN2 = {
     "num_key_value_heads": 2,
     "tie_word_embeddings": False,
 }
-#: Norms whose weights are stored less one, of which the model keeps a sum.
+#: Norms to whose weights the loader adds one.
 GEMMA = {
     **_SMALL,
     "architectures": ["GemmaForCausalLM"],
@@ -57,6 +57,16 @@ GEMMA = {
     "tie_word_embeddings": True,
     "hidden_act": "gelu_pytorch_tanh",
     "hidden_activation": "gelu_pytorch_tanh",
+}
+#: Norms to whose weights the model adds one, in a buffer that it keeps.
+GEMMA2 = {
+    **GEMMA,
+    "architectures": ["Gemma2ForCausalLM"],
+    "model_type": "gemma2",
+    "query_pre_attn_scalar": 16,
+    "sliding_window": 32,
+    "attn_logit_softcapping": 50.0,
+    "final_logit_softcapping": 30.0,
 }
 
 
@@ -77,7 +87,10 @@ def random_weights(config: Mapping[str, Any], seed: int = 0) -> Weights:
         shapes[f"{layer}.self_attn.o_proj.weight"] = (hidden, heads * config["head_dim"])
         shapes[f"{layer}.mlp.gate_proj.weight"] = shapes[f"{layer}.mlp.up_proj.weight"] = (inner, hidden)
         shapes[f"{layer}.mlp.down_proj.weight"] = (hidden, inner)
-        shapes[f"{layer}.input_layernorm.weight"] = shapes[f"{layer}.post_attention_layernorm.weight"] = (hidden,)
+        norms = ["input_layernorm", "post_attention_layernorm"]
+        if config["model_type"] == "gemma2":
+            norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
+        shapes |= {f"{layer}.{each}.weight": (hidden,) for each in norms}
     rng = np.random.default_rng(seed)
     return {name: rng.normal(0, 0.1, shape).astype(ml_dtypes.bfloat16) for name, shape in shapes.items()}
 

@@ -171,9 +171,14 @@ class Rank:
         update = loader._followed[self._model].rank.ready
         return None if update is None else update.version
 
+    def move(self, name: str) -> None:
+        """Put a parameter's words into another memory."""
+        parameter = self._model.get_parameter(name)
+        parameter.data = parameter.data.clone()
+
     def flip(self, name: str, word: int) -> None:
         """Flip a bit of a parameter."""
-        words = dict(self._model.named_parameters())[name].data.view(torch.int16).view(-1)
+        words = self._model.get_parameter(name).data.view(torch.int16).view(-1)
         words[word] ^= 1
 
     def fail(self, what: str) -> None:

@@ -6,6 +6,7 @@ Each rank's parameters and buffers are compared, bit for bit, with those that SG
 from __future__ import annotations
 
 import pickle
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine import GEMMA, LLAMA, QWEN2, Engine, Weights, changed, files, random_weights, save
+from engine import GEMMA, GEMMA2, LLAMA, QWEN2, Engine, Weights, changed, files, random_weights, save
 
 import tensordelta as td
 import tensordelta.sglang as tds
@@ -264,6 +265,14 @@ def test_weights_are_proven_anew_after_a_sleep(run: Run) -> None:
     assert "WrongBaseError" in str(run.update(0, follow=False))
 
 
+def test_weights_that_moved_on_one_rank_are_found_again(run: Run) -> None:
+    """As after a layer's weights are processed, though it is with the same words."""
+    run.engine.call("move", "model.layers.0.mlp.down_proj.weight", ranks=[1])
+    version = run.publish()
+    assert run.update(version, follow=False) is None
+    assert run.serves(version)
+
+
 def test_a_draft_model_is_left_alone(run: Run) -> None:
     version = run.publish()
     before = run.engine.call("words")
@@ -281,10 +290,17 @@ def test_layers_that_are_processed_after_loading_are_refused(two: Engine, tmp_pa
     assert "down_proj is processed after loading, by Packed" in str(run.update(0))
 
 
-def test_weights_that_the_model_derives_others_from_are_refused(two: Engine, tmp_path: Path) -> None:
-    run = Run(two, tmp_path, GEMMA)
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [(GEMMA, "norm.weight'.* its loader computes with it"), (GEMMA2, "norm.weight'.* its loader changes the model")],
+    ids=["in the loader", "in a buffer"],
+)
+def test_norms_to_which_one_is_added_are_refused(
+    config: dict[str, Any], reason: str, two: Engine, tmp_path: Path
+) -> None:
+    run = Run(two, tmp_path, config)
     before = two.call("words")
-    assert run.update(0) is not None
+    assert re.search(reason, str(run.update(0)))
     assert two.call("words") == before
 
 

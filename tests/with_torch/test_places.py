@@ -111,6 +111,8 @@ class _Temporary:
     [
         (lambda parameter, weight: parameter.data.copy_(weight * 2), "computes"),
         (lambda parameter, weight: parameter.data.copy_(weight.double()), "computes"),
+        (lambda parameter, weight: parameter.data.copy_(weight.add_(1)), "computes"),
+        (lambda parameter, weight: parameter.data.copy_(weight[1:].neg_()), "computes"),
         (lambda parameter, weight: parameter.data.fill_(weight.sum().item()), "without values"),
         (lambda parameter, weight: parameter.data.copy_(weight[:1]), "is spread over"),
         (lambda parameter, weight: parameter.data.add_(weight), "without values|by copies alone"),

@@ -24,6 +24,7 @@ from .tensors import _TORCH
 
 #: What a user can do where the words of a loader cannot be followed.
 _ADVICE = "This model cannot be updated in place: have the engine load a pulled folder for each version."
+_COMPUTES = "its loader computes with it before it copies"
 
 
 def record(
@@ -114,7 +115,11 @@ class _Recorder(TorchDispatchMode):
             return args[0]
         for argument, target in zip(func._schema.arguments, args, strict=False):
             written = argument.alias_info is not None and argument.alias_info.is_write
-            if written and isinstance(target, Tensor) and _storage(target) in self._storages:
+            if not written or not isinstance(target, Tensor):
+                continue
+            if _storage(target) in self._names:
+                raise self.refused(_COMPUTES)
+            if _storage(target) in self._storages:
                 return self._padded(func, target, *args[1:])
         return func(*args, **(kwargs or {}))
 
@@ -128,7 +133,7 @@ class _Recorder(TorchDispatchMode):
     def _record(self, target: Tensor, source: Tensor) -> None:
         name = self._names.get(_storage(source))
         if name is None:
-            raise self.refused("its loader computes with it before it copies")
+            raise self.refused(_COMPUTES)
         self._current = name
         if target.dtype != source.dtype:
             raise self.refused(f"it is {source.dtype}, and the engine has it as {target.dtype}")
