@@ -23,12 +23,16 @@ def chain(tmp_path: Path) -> td.Chain:
     return chain
 
 
-def follow(folder: Path, command: str, *more: object) -> subprocess.Popen[str]:
+#: Runs the command line with another grace in seconds, so that a busy machine does not use it up.
+_PATIENT = "import tensordelta.cli.hook as hook, tensordelta.__main__ as m; hook._GRACE = 600.0; m.main()"
+
+
+def follow(folder: Path, command: str, *more: object, patient: bool = False) -> subprocess.Popen[str]:
     """`pull chain engine --follow --exec command`, in a folder."""
     package = str(Path(td.__file__).parents[1])
     arguments = ["chain", "engine", "--follow", "--poll", "0.02", "--exec", command, *map(str, more)]
     return subprocess.Popen(
-        [sys.executable, "-m", "tensordelta", "pull", *arguments],
+        [sys.executable, *(["-c", _PATIENT] if patient else ["-m", "tensordelta"]), "pull", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": package, "TENSORDELTA_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -140,7 +144,7 @@ _DEAF = "trap 'touch heard' TERM; echo $$ > child.new; mv child.new child; while
 
 def test_a_command_that_does_not_listen(chain: td.Chain, tmp_path: Path) -> None:
     """A second interrupt ends it at once."""
-    with follow(tmp_path, _DEAF) as process:
+    with follow(tmp_path, _DEAF, patient=True) as process:
         wait((tmp_path / "child").exists)
         process.send_signal(signal.SIGTERM)
         wait((tmp_path / "heard").exists)
