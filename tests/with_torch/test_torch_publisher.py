@@ -341,7 +341,7 @@ def test_an_ordinary_publish_goes_on_after_it_and_it_after_that(chain: td.Chain)
 
 def test_a_layout_that_changed_makes_a_full_version(chain: td.Chain, caplog: pytest.LogCaptureFixture) -> None:
     model, expected = Model(), {}
-    with tdt.Publisher(chain, model, **QUIET) as publisher:
+    with tdt.Publisher(chain, model, layout_change=True, **QUIET) as publisher:
         for step in range(6):
             if step == 2:
                 model.extra = torch.nn.Linear(3, 4)
@@ -353,7 +353,7 @@ def test_a_layout_that_changed_makes_a_full_version(chain: td.Chain, caplog: pyt
             expected[step] = served(model)
     assert sum("another layout" in record.message for record in caplog.records) == 2
     del model.extra
-    with tdt.Publisher(chain, model, **QUIET) as publisher:
+    with tdt.Publisher(chain, model, layout_change=True, **QUIET) as publisher:
         assert publisher.submit(6).result().base is None
         expected[6] = served(model)
     check(chain, expected)
@@ -369,7 +369,7 @@ def test_steps_of_the_old_layout_are_published_before_the_new_one(chain: td.Chai
 
     store.before = wait
     expected = {}
-    with tdt.Publisher(chain, model, queue=4, **QUIET) as publisher:
+    with tdt.Publisher(chain, model, queue=4, layout_change=True, **QUIET) as publisher:
         for step in range(4):
             if step == 2:
                 model.extra = torch.nn.Linear(3, 4)

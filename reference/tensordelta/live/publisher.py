@@ -49,6 +49,7 @@ class Publish(Protocol):
         values: Values,
         order: Order,
         files: Mapping[str, bytes | Path] | None,
+        layout_change: bool,
         go_on: Callable[[bool], None],
     ) -> Published: ...
 
@@ -375,14 +376,18 @@ class _Buffer:
             words = [np.empty(tensor.words, tensor.kind.word) for tensor in state.layout.tensors]
             self.words, self.layout = words, state.layout
 
-        def parts() -> Iterable[tuple[Words, Words]]:
+        def parts() -> Iterable[tuple[int, slice]]:
             for index, target in enumerate(self.words):
-                source, step = state.words(index), max(1, _COPY // target.itemsize)
-                for start in range(0, len(target), step):
-                    yield target[start : start + step], source[start : start + step]
+                step = max(1, _COPY // target.itemsize)
+                yield from ((index, slice(start, start + step)) for start in range(0, len(target), step))
 
-        for _ in ordered_map(lambda part: np.copyto(*part), parts(), threads=threads):
+        def copy(part: tuple[int, slice]) -> None:
+            index, where = part
+            self.words[index][where] = state.source(index)[where]
+
+        for _ in ordered_map(copy, parts(), threads=threads):
             pass
+        state.check_files()
 
 
 class BackgroundPublisher(StepQueue[_Buffer]):
@@ -395,6 +400,7 @@ class BackgroundPublisher(StepQueue[_Buffer]):
         queue: steps that may wait; memory for one more state than this is held.
         values, order: how changed words are encoded, in versions and shortcuts.
         files: the files next to the weights; None for those of the version before.
+        layout_change: versions may have other tensors than those before them.
         threads: number of threads that copy.
 
     Raises:
@@ -411,6 +417,7 @@ class BackgroundPublisher(StepQueue[_Buffer]):
         values: Values = "step",
         order: Order = "natural",
         files: Mapping[str, bytes | Path] | None = None,
+        layout_change: bool = False,
         threads: int | None = None,
     ) -> None:
         self._threads = thread_count(threads)
@@ -418,7 +425,15 @@ class BackgroundPublisher(StepQueue[_Buffer]):
 
         def publish_buffer(buffer: _Buffer, annotations: Mapping[str, str], go_on: Callable[[bool], None]) -> Published:
             state = State(buffer.layout, buffer.words)
-            return publish(state, annotations=annotations, values=values, order=order, files=files, go_on=go_on)
+            return publish(
+                state,
+                annotations=annotations,
+                values=values,
+                order=order,
+                files=files,
+                layout_change=layout_change,
+                go_on=go_on,
+            )
 
         super().__init__(
             chain, publish_buffer, upkeep, queue=queue, values=values, order=order, release=self._free.append

@@ -25,12 +25,14 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..chain import Chain
+from ..format.layout_change import LayoutChange
 from ..format.names import now
 from ..live.publisher import Ticket
 from ..opening import open
 from ..read.history import Published
 from ..state.state import State
 from ..torch import named_weights
+from ..write.writer import layout_conflict
 
 __all__ = ["PublishCallback", "WeightTransfer"]
 
@@ -61,7 +63,8 @@ class PublishCallback(TrainerCallback):
         every: steps from one version to the next.
         dtype: the dtype that engines serve; floating-point weights are cast to it.
         opening: keywords for `tensordelta.open`, such as {"key": "run.key"}.
-        publishing: keywords for `Chain.publisher`, such as `keep` or `queue`.
+        publishing: keywords for `Chain.publisher`, such as `keep` or `queue`; `layout_change=True` for a chain that so
+            far has another model.
 
     Raises:
         ValueError: `every` is not positive.
@@ -89,15 +92,22 @@ class PublishCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the chain, and publish the weights that training starts from."""
+        """Open the chain, and publish the weights that training starts from.
+
+        Raises:
+            ConflictError: the chain's newest version is of another model, by its tensors.
+        """
         self.close()
         model = kwargs["model"]
         weights = _kept(_weights(model, self._dtype), keep=state.is_world_process_zero)
         if state.is_world_process_zero:
             files = _files(model, kwargs.get("processing_class"), self._dtype)
             self._output = _Output(self._address, self._opening, {"files": files, **self._publishing})
-            if not self._output.is_newest(weights):
-                self._output.submit(weights, _annotations(state))
+            try:
+                self._output.begin(weights, _annotations(state))
+            except BaseException:
+                self.close()
+                raise
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Publish the step, at once or when its loss is logged, which is before the next step begins."""
@@ -234,19 +244,26 @@ class _Output:
 
     def __init__(self, address: Address, opening: Mapping[str, Any], publishing: Mapping[str, Any]) -> None:
         self._chain = address if isinstance(address, Chain) else open(address, create=True, **opening)
+        self._layout_change = bool(publishing.get("layout_change"))
         self._publisher = self._chain.publisher(**publishing)
         self._process = os.getpid()
         _outputs.add(self)
 
-    def is_newest(self, weights: Mapping[str, torch.Tensor]) -> bool:
-        """True where the chain's newest version is these weights."""
+    def begin(self, weights: Mapping[str, torch.Tensor], annotations: Mapping[str, str]) -> None:
+        """Submit the weights that training starts from, unless the chain's newest version is these very weights.
+
+        Raises:
+            ConflictError: the newest version has other tensors, and `layout_change` is not set.
+        """
         newest = self._chain.newest()
-        state = State.from_arrays(weights)
-        return (
-            newest is not None
-            and self._chain.layout(newest) == state.layout
-            and self._chain.manifest(newest).fingerprint == state.fingerprint()
-        )
+        if newest is not None:
+            state = State.from_arrays(weights)
+            change = LayoutChange.between(self._chain.layout(newest), state.layout)
+            if change is not None and not self._layout_change:
+                raise layout_conflict("the model", f"version {newest} of {self._chain.address}", change)
+            if change is None and self._chain.manifest(newest).fingerprint == state.fingerprint():
+                return
+        self.submit(weights, annotations)
 
     def submit(self, weights: Mapping[str, torch.Tensor], annotations: Mapping[str, str]) -> Ticket:
         return self._publisher.submit(weights, annotations=annotations)
