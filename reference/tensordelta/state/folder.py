@@ -269,11 +269,14 @@ def _check_complete(folder: Path, names: Iterable[str]) -> None:
                 folder, f"holds shards of {stem} that are numbered {several}", "Remove those of older weights."
             )
         ((count, found),) = counts.items()
-        wanted = range(count) if 0 in found else range(1, count + 1)
-        lost = sorted(set(wanted) - set(found))
-        if lost or len(found) != count:
-            which = f"lacks shard {lost[0]} of {count} of {stem}" if lost else f"holds {len(found)} shards of {count}"
-            raise _missing(folder, which)
+        wanted, held = range(count) if 0 in found else range(1, count + 1), set(found)
+        lost = next((number for number in wanted if number not in held), None)
+        if lost is not None:
+            raise _missing(folder, f"lacks shard {lost} of {count} of {stem}")
+        if len(found) > count:
+            raise _malformed(
+                folder, f"holds {len(found)} shards of {stem}, not {count}", "Remove those of older weights."
+            )
 
 
 def _no_weights(folder: Path, found: _Walk) -> MissingError:
