@@ -359,6 +359,37 @@ def test_a_layout_that_changed_makes_a_full_version(chain: td.Chain, caplog: pyt
     check(chain, expected)
 
 
+@pytest.mark.usefixtures("_finder")
+def test_another_layout_is_refused_and_the_same_model_goes_on(chain: td.Chain) -> None:
+    model, expected = Model(), {}
+    with tdt.Publisher(chain, model, **QUIET) as publisher:
+        publisher.submit().result()
+        expected[0] = served(model)
+        model.extra = torch.nn.Linear(3, 4)
+        train(model, 1)
+        for _ in range(2):
+            with pytest.raises(td.ConflictError, match=r"2 tensors added \(extra\.bias, extra\.weight\)"):
+                publisher.submit()
+        del model.extra
+        publisher.submit().result()
+        expected[1] = served(model)
+    check(chain, expected)
+
+
+def test_another_model_does_not_go_on_in_a_chain(chain: td.Chain) -> None:
+    model, other = Model(), torch.nn.Linear(3, 4)
+    with tdt.Publisher(chain, model, **QUIET) as publisher:
+        publisher.submit().result()
+    with tdt.Publisher(chain, other, **QUIET) as publisher:
+        with pytest.raises(td.ConflictError, match="other tensors than version 0"):
+            publisher.submit()
+    assert chain.versions() == [0]
+    with tdt.Publisher(chain, other, layout_change=True, **QUIET) as publisher:
+        done = publisher.submit().result()
+    assert done.base is None and done.layout_change is not None and done.layout_change.added == ("bias", "weight")
+    check(chain, {0: served(model), 1: served(other)})
+
+
 def test_steps_of_the_old_layout_are_published_before_the_new_one(chain: td.Chain, store: Store) -> None:
     model = Model()
     reached, let = threading.Event(), threading.Event()
