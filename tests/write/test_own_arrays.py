@@ -167,3 +167,22 @@ def test_states_are_equal_where_their_bits_are(chain: td.Chain, tmp_path: Path) 
         assert state != unequal and unequal != state and mapped != unequal
     assert state != 3 and state is not None and state != "w"
     assert state in [None, mapped] and td.State.empty() == {}
+
+
+def test_patches_and_pieces_are_equal_where_their_bits_are(chain: td.Chain) -> None:
+    chain.publish({"w": np.zeros(3, np.float32)})
+    chain.publish({"w": np.array([0, np.nan, -0.0], np.float32)})
+    one, two = (next(iter(chain.prepare(chain.load(0)).patches())) for _ in range(2))
+    other = td.Patch(one.name, one.shape, one.dtype, one.indices, np.array([np.nan, 0.0], np.float32))
+    assert one == two and one != other and one != "w"
+    new = np.array([1, 2], np.uint32)
+    piece = td.Piece(0, 0, 2, None, None, new)
+    assert piece == td.Piece(0, 0, 2, None, None, new.copy())
+    for unequal in (
+        td.Piece(0, 0, 2, np.arange(2), None, new),
+        td.Piece(0, 0, 2, None, new, new),
+        td.Piece(0, 0, 2, None, None, new + 1),
+        td.Piece(1, 0, 2, None, None, new),
+        None,
+    ):
+        assert piece != unequal
