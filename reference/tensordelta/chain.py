@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -18,6 +19,7 @@ from .errors import MissingError, StoreError
 from .format.chunk_codec import Piece
 from .format.keys import SecretKey
 from .format.layout import Layout
+from .format.layout_change import LayoutChange
 from .format.manifest import Manifest
 from .format.names import CHAIN, MANIFESTS
 from .keep.collect import Collected, collect
@@ -27,7 +29,7 @@ from .live.caretaker import Upkeep
 from .live.follow import follow, follow_folder
 from .live.publisher import BackgroundPublisher
 from .live.watch import Watch, pursue
-from .read import part, slices
+from .read import history, part, slices
 from .read.history import History, Published
 from .read.reader import Reader
 from .read.routes import Plan
@@ -35,6 +37,7 @@ from .read.trust import Trust
 from .read.verify import Verification, verify
 from .state.arrays import ArrayStates
 from .state.checkpoint import open_checkpoint
+from .state.folder import LeftOut
 from .state.frameworks import ArraysLike
 from .state.holder import Holder
 from .state.slice_update import SliceUpdate
@@ -125,6 +128,18 @@ class Chain:
     def layout(self, version: int | None = None) -> Layout:
         """A version's tensors, by default the newest's. Raises MissingError if there is no such version."""
         return self._reader.documents.layout(self.manifest(version).layout)
+
+    def layout_change(self, version: int | None = None) -> LayoutChange | None:
+        """How a version's tensors, by default the newest's, differ from those of the version before.
+
+        Returns:
+            None where they do not, or where there is no version before.
+
+        Raises:
+            MissingError: no such version.
+            TensorDeltaError: a manifest or layout of the two cannot be read.
+        """
+        return history.layout_change(self._reader, self._reader.target(version))
 
     def tensor_fingerprints(self, version: int | None = None) -> U64:
         """Fingerprint of each tensor of a version, by default the newest: uint64, in the order of its layout.
@@ -441,6 +456,7 @@ class Chain:
         annotations: Mapping[str, str] | None = None,
         version: int | None = None,
         full: bool = False,
+        layout_change: bool = False,
         plain: bool = False,
         source: str | None = None,
         values: Values = "step",
@@ -455,10 +471,13 @@ class Chain:
 
         Args:
             state: a state; arrays or torch tensors by name, as a mapping or in pairs; or the path of a safetensors file
-                or a Hugging Face folder, whose small files (config.json …) are published with it.
+                or a Hugging Face folder, whose small files (config.json …) are published with it. The result's
+                `left_out` says what else the folder holds: other weights, hidden files, logs, chains …
             annotations: information about the version, such as {"step": "420"}.
             version: its number; by default the newest plus one.
             full: make a full version.
+            layout_change: it may drop, add, retype or reshape tensors of the version before. Otherwise that is an
+                error, because the wrong model would be published; of a full version, too.
             plain: make a full version of unchanged copies of a checkpoint's safetensors files.
             source: with `plain`, where these files are public ("hf://ORG/MODEL@COMMIT"); then they are not copied.
             values: "step" (smallest), or "replace" (may be applied twice).
@@ -468,17 +487,27 @@ class Chain:
                 by this key or a trusted one, because a delta to an untrusted version could not be trusted.
 
         Raises:
-            ConflictError: another writer has published this version.
+            ConflictError: another writer has published this version; or the state has other tensors than the version
+                before, and `layout_change` is not set.
+            MissingError: no such checkpoint, or one of several files of it is missing.
+            MalformedError, UnsupportedError, LimitError: not a checkpoint; a folder of which loaders would take
+                different weights, or whose index does not agree with its files; or what the format cannot hold.
+            IntegrityError: another process wrote to the checkpoint's files meanwhile.
             UntrustedError: there is a key, and the chain or its newest version is not signed; `sign` signs them.
             ImportError: there is a key, and the package for signatures is not installed.
             ValueError: arguments that do not go together, or a key that is not valid.
         """
         publisher = self._publisher if key is None else self._publisher_with(secret_key(key))
         annotations = {str(key): str(value) for key, value in (annotations or {}).items()}
+        left_out: Sequence[LeftOut] = ()
         if isinstance(state, (str, os.PathLike)):
             checkpoint = open_checkpoint(state)
+            left_out = tuple(checkpoint.left_out)
             if plain:
-                return publisher.publish_plain(checkpoint, source=source, version=version, annotations=annotations)
+                published = publisher.publish_plain(
+                    checkpoint, source=source, version=version, annotations=annotations, layout_change=layout_change
+                )
+                return replace(published, left_out=left_out)
             state = State(checkpoint.layout, checkpoint.words)
             if files is None and checkpoint.is_folder:
                 files = checkpoint_files(checkpoint)
@@ -486,9 +515,17 @@ class Chain:
             raise ValueError("`plain` publishes a checkpoint's files: name its path; `source` goes with it")
         if not isinstance(state, State):
             state = State.from_arrays(state)
-        return publisher.publish(
-            state, version=version, annotations=annotations, full=full, values=values, order=order, files=files
+        published = publisher.publish(
+            state,
+            version=version,
+            annotations=annotations,
+            full=full,
+            layout_change=layout_change,
+            values=values,
+            order=order,
+            files=files,
         )
+        return replace(published, left_out=left_out)
 
     def tip(self) -> Tip | None:
         """The newest version, to which `publish_pieces` makes a delta; None if there is none.
@@ -506,6 +543,7 @@ class Chain:
         layout: Layout | None = None,
         *,
         annotations: Mapping[str, str] | None = None,
+        layout_change: bool = False,
         values: Values = "step",
         files: Mapping[str, bytes | Path] | None = None,
         go_on: Callable[[bool], None] = lambda committing: None,
@@ -521,7 +559,7 @@ class Chain:
                 without overlap, each of at most 8 MiB of its tensor.
             base: the newest version, of `tip` or of the call before; None for a full version.
             layout: of a full version, whose pieces have no old words.
-            annotations, values, files: see `publish`.
+            annotations, layout_change, values, files: see `publish`.
             go_on: called with False before each pack is put, and with True when only the manifest is left to create.
                 What it raises ends publishing, and nothing of the version becomes visible.
 
@@ -529,12 +567,20 @@ class Chain:
             The version, and the base of the next one.
 
         Raises:
-            ConflictError: `base` is not the newest version, or another writer was faster.
+            ConflictError: `base` is not the newest version, or another writer was faster; or a full version has other
+                tensors than the newest one, and `layout_change` is not set.
             ValueError: pieces that the layout cannot have, or out of order; or neither a base nor a layout.
             StoreError: the store failed. Whether the version exists is not known then: `tip` tells.
         """
         return self._publisher.publish_pieces(
-            pieces, base, layout, annotations=annotations, values=values, files=files, go_on=go_on
+            pieces,
+            base,
+            layout,
+            annotations={str(key): str(value) for key, value in (annotations or {}).items()},
+            layout_change=layout_change,
+            values=values,
+            files=files,
+            go_on=go_on,
         )
 
     def publisher(
@@ -547,6 +593,7 @@ class Chain:
         order: Order = "natural",
         values: Values = "step",
         files: Mapping[str, bytes | Path] | None = None,
+        layout_change: bool = False,
         grace: float = GRACE,
     ) -> BackgroundPublisher:
         """Publish in the background: `submit` copies a state and returns, a thread publishes it.
@@ -567,6 +614,8 @@ class Chain:
             queue: how many states may wait; a newer one replaces the one that has waited longest, so versions are
                 skipped if the store is slower than the trainer. Memory holds one state more than these.
             order, values, files: see `publish`.
+            layout_change: see `publish`; for all states that are submitted. Without it, a state with other tensors than
+                the newest version fails, which the next call raises, and the chain stays as it is.
             grace: see `collect`. With less than an hour, publishing and collecting take turns.
 
         Raises:
@@ -582,6 +631,7 @@ class Chain:
             values=values,
             order=order,
             files=files,
+            layout_change=layout_change,
             threads=self._reader.threads,
         )
 
@@ -620,7 +670,14 @@ class Chain:
         """
         return sign_chain(self._reader, secret_key(key), versions)
 
-    def draft(self, layout: LayoutLike | None = None, *, version: int | None = None, full: bool = False) -> Draft:
+    def draft(
+        self,
+        layout: LayoutLike | None = None,
+        *,
+        version: int | None = None,
+        full: bool = False,
+        layout_change: bool = False,
+    ) -> Draft:
         """Open a draft of the next version, which many ranks write together (SPEC.md section 11.3).
 
         This writes nothing. Give `to_json()` to the ranks: each joins, encodes the words that it owns, and returns a
@@ -631,13 +688,15 @@ class Chain:
                 ("BF16", (4096, 4096)); by default those of the newest version.
             version: its number; by default the newest plus one. The number of a committed draft opens that draft again.
             full: make a full version, not a delta to the newest one.
+            layout_change: see `publish`.
 
         Raises:
+            ConflictError: other tensors than those of the newest version, and `layout_change` is not set.
             TensorDeltaError: the newest version, to which the delta would be made, cannot be read.
             UnsupportedError: the draft drops tensors, and the newest version lacks the fingerprints of its tensors.
             ValueError: a version that is not greater than the newest, or no layout for a chain without versions.
         """
-        return Draft.open(self._writer, layout, version=version, full=full)
+        return Draft.open(self._writer, layout, version=version, full=full, layout_change=layout_change)
 
     def join(self, draft: str | bytes) -> Draft:
         """Join a draft that a coordinator opened, on this machine or another.

@@ -357,14 +357,14 @@ class Publish:
 
     def work(self, root: Path) -> None:
         self._cache(root)
-        open_chain(root / "chain", create=True).publish(self.states[self.target], **self.more)
+        open_chain(root / "chain", create=True).publish(self.states[self.target], layout_change=True, **self.more)
 
     def recover(self, root: Path) -> None:
         """The next process publishes the same again."""
         self._cache(root)
         chain = open_chain(root / "chain", create=True)
         if self.target not in chain.versions():
-            chain.publish(self.states[self.target], **self.more)
+            chain.publish(self.states[self.target], layout_change=True, **self.more)
 
     def check(self, root: Path) -> list[str]:
         self._cache(root)
@@ -374,7 +374,7 @@ class Publish:
         if versions not in (before, [*before, self.target]):
             return [f"versions are {versions}"]
         faults = [str(fault) for fault in chain.verify(deep=True).faults]
-        number = chain.publish(self.next).version
+        number = chain.publish(self.next, layout_change=True).version
         if number != len(versions):
             faults.append(f"the next version is {number}")
         again = open_chain(root / "chain")

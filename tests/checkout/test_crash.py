@@ -66,7 +66,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("TENSORDELTA_CACHE", str(root / "cache"))
         chain = td.open(root / "chain", create=True, threads=1)
         for version, folder in enumerate(checkpoints(root / "checkpoints")):
-            chain.publish(folder)
+            chain.publish(folder, layout_change=True)
             chain.pull(root / "pulled" / str(version), version)
             assert all_tensors(root / "pulled" / str(version)) == all_tensors(folder)
     yield root
@@ -219,7 +219,7 @@ def publish_spec(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     if before:
         chain = td.open(template / "chain", create=True)
         for each in before:
-            chain.publish(world / "checkpoints" / str(each))
+            chain.publish(world / "checkpoints" / str(each), layout_change=True)
         if name == "damaged snapshot":
             flip(next(template.glob("cache/*/model-00002-of-00002.safetensors")))
     return {

@@ -35,7 +35,7 @@ def chain(tmp_path: Path) -> td.Chain:
     words = np.arange(64, dtype=np.uint16)
     chain.publish({"w": words}, files={"out/id_rsa": b"config"})
     chain.publish({"w": words + 1}, files={"out/id_rsa": b"config"})
-    chain.publish({"w": words + 1, "v": words}, files={"out/authorized_keys": b"attacker's key"})
+    chain.publish({"w": words + 1, "v": words}, files={"out/authorized_keys": b"attacker's key"}, layout_change=True)
     chain.publish({"w": words, "v": words}, files={"out/authorized_keys": b"attacker's key"})
     return chain
 
@@ -318,7 +318,7 @@ def test_a_snapshot_that_another_user_prepared(chain: td.Chain, victim: Path, tm
     make(chain, snapshot)
     act(snapshot, victim)
     before = seen(victim)
-    assert td.open(chain.address).publish({"w": np.ones(64, np.uint16)}).version == 4
+    assert td.open(chain.address).publish({"w": np.ones(64, np.uint16)}, layout_change=True).version == 4
     assert seen(victim) == before
     assert chain.verify(deep=True).ok
 
@@ -335,7 +335,7 @@ def test_a_cache_folder_that_is_a_link_is_not_used(chain: td.Chain, victim: Path
     (cache / "packs").symlink_to(victim)
     before = seen(tmp_path / "mine"), seen(victim)
     with pytest.raises(td.UntrustedError, match="is a link in the place of a cache folder"):
-        td.open(chain.address).publish({"w": np.ones(64, np.uint16)})
+        td.open(chain.address).publish({"w": np.ones(64, np.uint16)}, layout_change=True)
     with pytest.raises(td.UntrustedError, match="is a link in the place of a cache folder"):
         PackCache()
     assert (seen(tmp_path / "mine"), seen(victim)) == before

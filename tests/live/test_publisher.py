@@ -95,7 +95,7 @@ def test_all_kinds_of_arrays_are_copied(chain: td.Chain) -> None:
 
 
 def test_a_state_of_another_layout_follows(chain: td.Chain) -> None:
-    with chain.publisher(**QUIET) as publisher:
+    with chain.publisher(layout_change=True, **QUIET) as publisher:
         publisher.submit(weights(0)).result(60)
         publisher.submit(weights(1) | {"c": np.ones(5, np.int8)}).result(60)
         publisher.submit(weights(2)).result(60)

@@ -346,7 +346,7 @@ def test_how_often_the_hub_is_asked(hub: Hub, chain: td.Chain) -> None:
     """All that the manifest names goes in one batch, then the manifest, then latest.json (TD-STO-007)."""
     hub.batches.clear()
     hub.faults.clear()
-    chain.publish({"w": TWO["w"] + 1, "v": np.zeros(9, np.int8)}, files={"config.json": b"{}"})
+    chain.publish({"w": TWO["w"] + 1, "v": np.zeros(9, np.int8)}, files={"config.json": b"{}"}, layout_change=True)
     objects_, manifest, latest = hub.batches
     kinds = {path.split("/")[1] for path in objects_}
     assert kinds == {"packs", "layouts", "fingerprints", "files"}

@@ -563,7 +563,7 @@ def test_the_cache_is_full(
     held = td.State.from_arrays({"w": STATES[1]["w"] * 2, "step": STATES[1]["step"] * 2})
     before = {name: array.copy() for name, array in held.arrays.items()}
     large = {"w": np.random.default_rng(0).integers(0, 1 << 32, 100_000, np.uint32)}
-    for attempt in (lambda: chain.prepare(held), lambda: chain.publish(large, full=True)):
+    for attempt in (lambda: chain.prepare(held), lambda: chain.publish(large, full=True, layout_change=True)):
         with pytest.raises(OSError, match="No space") as caught:
             attempt()
         assert not isinstance(caught.value, td.TensorDeltaError)

@@ -20,7 +20,8 @@ from ..format.manifest import Manifest
 from ..format.names import ChainId, Sha256, Version, is_path
 from ..format.safetensors import Header
 from ..read.trust import Applied
-from ..state.checkpoint import map_words, read_raw_header, tensor_words
+from ..state.checkpoint import read_raw_header, tensor_words
+from ..state.shard_file import map_words
 from ..state.state import State
 from ..state.update import Update
 from .anchored import Folder, IrregularError

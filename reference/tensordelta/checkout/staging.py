@@ -22,7 +22,9 @@ from ..format.names import is_path, manifest_name
 from ..format.pack import PlainPack
 from ..read.prepare import Budget, zeros
 from ..read.reader import Reader
-from ..state.checkpoint import DEFAULT_SHARD, INDEX_SUFFIX, SUFFIX, map_words, read_index, shard_header, shard_order
+from ..state.checkpoint import DEFAULT_SHARD, shard_header, shard_order
+from ..state.index import INDEX_SUFFIX, SUFFIX, read_index
+from ..state.shard_file import map_words
 from ..state.update import Update
 from .anchored import Folder
 from .record import HeldFile

@@ -22,7 +22,7 @@ from ..codecs.words import Words
 from ..format.layout import Tensor
 from ..format.names import Version
 from ..format.safetensors import Header
-from ..state.checkpoint import map_words
+from ..state.shard_file import map_words
 from ..state.update import Update
 from .anchored import Folder, IrregularError
 from .record import Holding, garbled

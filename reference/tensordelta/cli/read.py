@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import msgspec
 from click.core import ParameterSource
 
 from ..checkout.checkout import Checkout, Pulled
+from ..errors import TensorDeltaError
 from ..format.layout import Layout
+from ..format.layout_change import LayoutChange
 from ..format.manifest import Manifest
 from ..format.names import CHAIN, parse_manifest_name, parse_shortcut_name
 from ..read.verify import Verification
@@ -65,11 +68,15 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
     opened = open_chain(address, **opening)
     manifest = opened.manifest(version)
     layout = opened.layout(manifest.version)
+    change: LayoutChange | None = None
+    with suppress(TensorDeltaError):  # the version before is damaged, which is no fault of this one
+        change = opened.layout_change(manifest.version)
     if as_json:
         totals = {"tensors": len(layout), "words": layout.words, "bytes": layout.nbytes}
-        print_json(msgspec.to_builtins(manifest) | totals)
+        changed = {"layout_change": None if change is None else as_facts(change)}
+        print_json(msgspec.to_builtins(manifest) | totals | changed)
         return
-    for index, table in enumerate(_manifest_tables(manifest, layout)):
+    for index, table in enumerate(_manifest_tables(manifest, layout, change)):
         if index:
             click.echo()
         print_table(table, abbreviate=True)
@@ -232,7 +239,7 @@ def plan(address: str, base: int | None, version: int | None, as_json: bool, **o
     print_result(as_json, planned.facts(), planned.table(), expendable=("packs", "changed"), free_text=55)
 
 
-def _manifest_tables(manifest: Manifest, layout: Layout) -> Iterator[Table]:
+def _manifest_tables(manifest: Manifest, layout: Layout, change: LayoutChange | None) -> Iterator[Table]:
     base = "none: the whole state" if manifest.base is None else f"version {manifest.base.version}"
     yield fields_table(
         f"version {manifest.version} of chain {manifest.chain}",
@@ -240,6 +247,7 @@ def _manifest_tables(manifest: Manifest, layout: Layout) -> Iterator[Table]:
         ("created", manifest.created),
         ("fingerprint", manifest.fingerprint),
         ("layout", manifest.layout),
+        *([] if change is None else [("layout change", str(change))]),
         ("changed", f"{manifest.changed:,} words"),
         ("size", f"{bytes_text(manifest.size)} of packs"),
         ("features", ", ".join(manifest.features) or "-"),

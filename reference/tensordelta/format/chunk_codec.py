@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..codecs import CodecFault, compression, fingerprint, positions, values
 from ..codecs.order import ExponentOrder, choose_limit
-from ..codecs.words import Words
+from ..codecs.words import Words, same_bits
 from ..errors import IntegrityError
 from .chunk import MAX_WORDS_EXPONENT, All, Bitmap, Chunk, Exponent, Gap, Natural, Replace, Span, Step
 from .layout import Layout
@@ -28,9 +28,9 @@ Bytes = NDArray[np.uint8]
 _PLACE_BITS = 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Piece:
-    """The listed words of one tensor in a chunk, before and after.
+    """The listed words of one tensor in a chunk, before and after. Two are equal where all their bits are.
 
     Attributes:
         tensor: index in the layout.
@@ -46,6 +46,13 @@ class Piece:
     indices: Indices | None
     old: Words | None
     new: Words
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Piece):
+            return NotImplemented
+        return (self.tensor, self.start, self.stop) == (other.tensor, other.start, other.stop) and all(
+            same_bits(*rows) for rows in ((self.indices, other.indices), (self.old, other.old), (self.new, other.new))
+        )
 
     @property
     def places(self) -> Indices:

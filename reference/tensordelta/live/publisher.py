@@ -21,6 +21,7 @@ from ..codecs.words import Words
 from ..format.layout import Layout, Tensor
 from ..read.history import Published
 from ..state.frameworks import ArraysLike, check_no_model
+from ..state.shard_file import FileWords
 from ..state.state import State
 from ..threads import ordered_map, thread_count
 from ..write.encoder import Codecs, Order, Values
@@ -51,6 +52,7 @@ class Publish(Protocol):
         values: Values,
         order: Order,
         files: Mapping[str, bytes | Path] | None,
+        layout_change: bool,
         go_on: Callable[[bool], None],
     ) -> Published: ...
 
@@ -403,6 +405,7 @@ class _Buffer:
             pass
         self._held = {name: each for name, each in self._held.items() if name in taken}
         if isinstance(given, State):
+            given.check_files()
             self._layout = given.layout
         else:
             self._layout = Layout.of((tensor for tensor, _ in self._held.values()), object="the arrays")
@@ -418,10 +421,10 @@ class _Buffer:
         return words
 
 
-def _tensors(given: State | Iterable[tuple[str, Any]]) -> Iterator[tuple[Tensor, Words]]:
+def _tensors(given: State | Iterable[tuple[str, Any]]) -> Iterator[tuple[Tensor, Words | FileWords]]:
     """Tensors and their words; of pairs, none is held here when the next one is asked for."""
     if isinstance(given, State):
-        yield from ((tensor, given.words(index)) for index, tensor in enumerate(given.layout.tensors))
+        yield from ((tensor, given.source(index)) for index, tensor in enumerate(given.layout.tensors))
         return
     for name, array in given:
         one = State.from_arrays({name: array})
@@ -440,6 +443,7 @@ class BackgroundPublisher(StepQueue[_Buffer]):
         queue: steps that may wait; memory for one more state than this is held.
         values, order: how changed words are encoded, in versions and shortcuts.
         files: the files next to the weights; None for those of the version before.
+        layout_change: versions may have other tensors than those before them.
         threads: number of threads that copy.
 
     Raises:
@@ -456,13 +460,22 @@ class BackgroundPublisher(StepQueue[_Buffer]):
         values: Values = "step",
         order: Order = "natural",
         files: Mapping[str, bytes | Path] | None = None,
+        layout_change: bool = False,
         threads: int | None = None,
     ) -> None:
         self._threads = thread_count(threads)
         self._free: list[_Buffer] = []
 
         def publish_buffer(buffer: _Buffer, annotations: Mapping[str, str], go_on: Callable[[bool], None]) -> Published:
-            return publish(buffer.state, annotations=annotations, values=values, order=order, files=files, go_on=go_on)
+            return publish(
+                buffer.state,
+                annotations=annotations,
+                values=values,
+                order=order,
+                files=files,
+                layout_change=layout_change,
+                go_on=go_on,
+            )
 
         super().__init__(
             chain, publish_buffer, upkeep, queue=queue, values=values, order=order, release=self._free.append

@@ -20,7 +20,7 @@ from ..format import pack
 from ..format.layout import Layout
 from ..format.manifest import TENSORS, FileEntry, Manifest, PackEntry
 from ..format.pack import Blob, Pack
-from ..state.checkpoint import SUFFIX
+from ..state.index import SUFFIX
 from ..stores import FileBlob, Parts, Store, StoredBlob
 from ..stores.cache import CachedBlob, PackCache
 from ..stores.download import PARALLEL, Downloads, Wanted, part_size

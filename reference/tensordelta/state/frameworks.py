@@ -93,11 +93,46 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     try:
         adapter = adapter_of(value)
         array = np.asarray(value) if adapter is None else adapter.as_array(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"tensor {name!r}: {error}") from None
+    except ImportError:
+        raise
+    except Exception as error:  # whatever a framework raises that numpy asks for an array
+        raise ValueError(f"tensor {name!r} is a {type(value).__name__}, which gives no array: {error}") from error
     if array.dtype.hasobject:
         raise ValueError(f"tensor {name!r} is a {type(value).__name__}, no array")
     return array
+
+
+def check_name(name: object) -> None:
+    """Refuse a name that is no string.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r} is the name of an array, and no string")
+
+
+def pairs_of(arrays: Any) -> Iterator[tuple[str, Any]]:
+    """Names and arrays that are given in pairs.
+
+    Raises:
+        ValueError: no pairs, or two of one name.
+    """
+    what = "give arrays or tensors by name, such as a dict of them"
+    try:
+        pairs = iter(arrays)
+    except TypeError:
+        raise ValueError(f"a {type(arrays).__name__} has no names and arrays: {what}") from None
+    names: set[object] = set()
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(f"a {type(pair).__name__} of a {type(arrays).__name__} is no name and array: {what}")
+        name, value = pair
+        check_name(name)
+        if name in names:
+            raise ValueError(f"two arrays are named {name!r}")
+        names.add(name)
+        yield name, value
 
 
 class Arrays(MutableMapping[str, NDArray[Any]]):

@@ -33,12 +33,14 @@ from ..chain import Chain
 from ..codecs import fingerprint
 from ..engines import Server, VllmServer, update_servers
 from ..format.layout import Layout, Tensor
+from ..format.layout_change import LayoutChange
 from ..format.names import now
 from ..live.publisher import Ticket
 from ..opening import open
 from ..read.history import Published
 from ..state.state import State
 from ..torch import named_weights
+from ..write.writer import layout_conflict
 
 __all__ = ["PublishCallback", "WeightTransfer"]
 
@@ -72,7 +74,8 @@ class PublishCallback(TrainerCallback):
         every: steps from one version to the next, unless the store is too slow for that.
         dtype: the dtype that engines serve; floating-point weights are cast to it.
         opening: keywords for `tensordelta.open`, such as {"key": "run.key"}.
-        publishing: keywords for `Chain.publisher`, such as `keep=100` or `queue=4`.
+        publishing: keywords for `Chain.publisher`, such as `keep=100` or `queue=4`; `layout_change=True` for a chain
+            that so far has another model.
 
     Raises:
         ValueError: `every` is not positive.
@@ -100,18 +103,26 @@ class PublishCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the chain, and publish the weights that training starts from."""
+        """Open the chain, and publish the weights that training starts from.
+
+        Raises:
+            ConflictError: the chain's newest version is of another model, by its tensors.
+        """
         self.close()
         model = kwargs["model"]
         if state.is_world_process_zero:
             files = _files(model, kwargs.get("processing_class"), self._dtype)
             self._output = _Output(self._address, self._opening, {"files": files, **self._publishing})
-        # All ranks take part twice: in comparing the weights, and in submitting them.
-        with _drained(_weights(model, self._dtype)) as weights:
-            published = self._output is not None and self._output.is_newest(weights)
-        with _drained(_weights(model, self._dtype)) as weights:
-            if self._output is not None and not published:
-                self._output.submit(weights, _annotations(state))
+        try:
+            # All ranks take part twice: in comparing the weights, and in submitting them.
+            with _drained(_weights(model, self._dtype)) as weights:
+                published = self._output is not None and self._output.is_newest(weights)
+            with _drained(_weights(model, self._dtype)) as weights:
+                if self._output is not None and not published:
+                    self._output.submit(weights, _annotations(state))
+        except BaseException:
+            self.close()
+            raise
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Publish the step, at once or when its loss is logged, which is before the next step begins."""
@@ -274,12 +285,17 @@ class _Output:
 
     def __init__(self, address: Address, opening: Mapping[str, Any], publishing: Mapping[str, Any]) -> None:
         self._chain = address if isinstance(address, Chain) else open(address, create=True, **opening)
+        self._layout_change = bool(publishing.get("layout_change"))
         self._publisher = self._chain.publisher(**publishing)
         self._process = os.getpid()
         _outputs.add(self)
 
     def is_newest(self, weights: Iterable[tuple[str, torch.Tensor]]) -> bool:
-        """True where the chain's newest version is these weights, which are scanned one at a time."""
+        """True where the chain's newest version is these weights, which are scanned one at a time.
+
+        Raises:
+            ConflictError: the newest version has other tensors, and `layout_change` is not set.
+        """
         newest = self._chain.newest()
         if newest is None:
             return False
@@ -289,8 +305,10 @@ class _Output:
             one = State.from_arrays({name: tensor})
             tensors += one.layout.tensors
             total += fingerprint.combine(one.sums(threads=self._chain.threads))
-        same = Layout.of(tensors, object="the model") == self._chain.layout(newest)
-        return same and self._chain.manifest(newest).fingerprint == fingerprint.text(total)
+        change = LayoutChange.between(self._chain.layout(newest), Layout.of(tensors, object="the model"))
+        if change is not None and not self._layout_change:
+            raise layout_conflict("the model", f"version {newest} of {self._chain.address}", change)
+        return change is None and self._chain.manifest(newest).fingerprint == fingerprint.text(total)
 
     def submit(self, weights: Iterable[tuple[str, torch.Tensor]], annotations: Mapping[str, str]) -> Ticket:
         return self._publisher.submit(weights, annotations=annotations)
