@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import logging
 import os
 import time
@@ -20,7 +20,7 @@ from vllm.distributed.weight_transfer.base import (
 
 from ..chain import Chain
 from ..opening import open
-from ..state.group import Alone, Group, LostError
+from ..state.group import Alone, Group, LostError, together
 from ..torch.device_state import DeviceState
 from ..torch.group import Ranks
 from ..torch.places import record
@@ -30,13 +30,14 @@ from .reload import Reload
 
 _LOG = logging.getLogger("tensordelta")
 
-#: Names the chain where `init_info` names none.
+#: Names the chain where `init_info` names none, and more of `InitInfo` as a JSON object.
 CHAIN = "TENSORDELTA_CHAIN"
+OPTIONS = "TENSORDELTA_OPTIONS"
 
 
 @dataclass
 class InitInfo(WeightTransferInitInfo):
-    """How an engine follows a chain.
+    """How an engine follows a chain; what is not given comes from $TENSORDELTA_OPTIONS, a JSON object of the same.
 
     Attributes:
         chain: its address, as the engine's machine knows it; by default $TENSORDELTA_CHAIN.
@@ -80,10 +81,10 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._info = InitInfo()
+        self._info: InitInfo | None = None
         self._followed: Rank | Reload | None = None
         self._group: Group | None = None
-        self._timeout = self._info.timeout
+        self._timeout = InitInfo.timeout
 
     @property
     def version(self) -> int | None:
@@ -115,6 +116,10 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
             self._group = Alone() if alone else Ranks(timeout=self._timeout)
         return self._group
 
+    def parse_init_info(self, init_dict: dict[str, Any]) -> InitInfo:
+        """How to follow a chain. Raises ValueError where that is not valid."""
+        return init_info(init_dict)
+
     def init_transfer_engine(self, init_info: InitInfo) -> None:
         """Open the chain, and find out where the model has its words and which version they are.
 
@@ -127,7 +132,6 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
             GroupError: a rank failed; it says which, and why.
             TensorDeltaError, StoreError: the chain cannot be read.
         """
-        init_info = dataclasses.replace(init_info, chain=init_info.chain or os.environ.get(CHAIN))
         if self._followed is None or init_info != self._info:
             self.forget()
             self._info = init_info
@@ -148,8 +152,9 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
         followed = self._followed or self._begin()
         version = update_info.version
         if version is None:
-            newest = self.prepared if self._info.follow else followed.chain.newest
-            version = int(self.group().gather(str(followed.chain.newest if newest is None else newest))[0])
+            ready = followed.ready
+            newest = together(self.group(), lambda: followed.chain.newest if ready is None else ready.version)
+            version = int(self.group().gather(str(newest))[0])
         update = followed.update(version)
         changed = 0 if update is None else update.changed
         _LOG.info("version %d: %d words written, %.3f s", version, changed, time.monotonic() - began)
@@ -168,9 +173,7 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
             followed.close()
 
     def _begin(self) -> Rank | Reload:
-        info = self._info
-        if info.chain is None:
-            raise ValueError(f"no chain is named: give its address as `chain` in init_info, or in {CHAIN}")
+        info = self._info = self._info or init_info({})
         exactness.check_engine(self.vllm_config)
         group = self.group()
         follow: dict[str, Any] = {"follow": info.follow, "poll": info.poll}
@@ -182,9 +185,10 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
         return self._followed
 
     def _open(self) -> Chain:
+        info = self._info
+        assert info is not None and info.chain is not None
         exactness.check_model(self.model)
-        assert self._info.chain is not None
-        return open(self._info.chain, **self._info.opening)
+        return open(info.chain, **info.opening)
 
     def _located(self) -> tuple[Chain, DeviceState]:
         """The chain, and the model's words as a state of its layout."""
@@ -195,6 +199,22 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
         layout = chain.layout(newest)
         parts = record(self.model, self.model.load_weights, layout, tied=exactness.tied(self.model))
         return chain, DeviceState(layout, parts, group=self.group())
+
+
+def init_info(given: dict[str, Any]) -> InitInfo:
+    """How to follow a chain, from what was given and the environment.
+
+    Raises:
+        ValueError: a field that there is not, no chain, or no JSON object in the environment.
+    """
+    try:
+        options = json.loads(os.environ.get(OPTIONS, "{}"))
+        info = InitInfo(**{"chain": os.environ.get(CHAIN), **options, **given})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"init_info, or {OPTIONS} in the environment, is not valid: {error}") from None
+    if not info.chain:
+        raise ValueError(f"no chain is named: give its address as `chain` in init_info, or in {CHAIN}")
+    return info
 
 
 def in_step(group: Group, work: Callable[[], Any], undo: Callable[[], None]) -> Any:
