@@ -127,7 +127,7 @@ def test_an_update_is_undone_by_all(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_way_to_cut_a_tensor_gives_the_same_words(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

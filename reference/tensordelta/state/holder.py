@@ -123,7 +123,7 @@ class Holder:
         self.chain: str | None = None
         self.version_digests: tuple[str, str] | None = None
         self.lock = threading.Lock()
-        self.moves = self._all_moves = 0
+        self.moves = self._changes = 0
 
     @property
     def fingerprint(self) -> str | None:
@@ -141,10 +141,16 @@ class Holder:
         with self.lock:
             return self.moves
 
-    def move(self) -> int:
-        """Count an update; the caller holds the lock."""
-        self._all_moves += 1
-        self.moves = self._all_moves
+    @property
+    def changes(self) -> int:
+        """How many updates have been applied or undone."""
+        with self.lock:
+            return self._changes
+
+    def move(self, back: int | None = None) -> int:
+        """Count an update that was applied, or undone: then the generation is an old one again. The lock is held."""
+        self._changes += 1
+        self.moves = self._changes if back is None else back
         return self.moves
 
     @property

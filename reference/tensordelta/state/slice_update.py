@@ -199,7 +199,7 @@ class SliceUpdate:
             version, chain, digests = self._before
             assert version is not None and chain is not None and digests is not None
             self._holder.hold(version, chain, digests)
-            self._holder.moves = self._generation
+            self._holder.move(back=self._generation)
             self._applied = None
 
     def _write(self, *, forward: bool) -> None:
