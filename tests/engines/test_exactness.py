@@ -80,8 +80,9 @@ def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
     info = init_info({"poll": 4})
     assert (info.chain, info.poll, info.scan_every) == ("a", 4, 7)
     assert init_info({"chain": "b"}).chain == "b"
-    with pytest.raises(ValueError, match="strange"):
-        init_info({"strange": 1})
+    for wrong in ({"strange": 1}, {"timeout": "long"}, {"timeout": 0}, {"scan_every": -1}, {"chain": 7}):
+        with pytest.raises(ValueError, match="is not valid"):
+            init_info(wrong)
     monkeypatch.setenv("TENSORDELTA_OPTIONS", "{")
     with pytest.raises(ValueError, match="TENSORDELTA_OPTIONS"):
         init_info({})
