@@ -6,6 +6,7 @@ With TENSORDELTA_ENGINES=required a skip is a failure.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Generator, Iterator
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -19,6 +20,10 @@ if not _MISSING and not entry_points(group="vllm.general_plugins", name="tensord
     _MISSING = ["tensordelta's entry point for vLLM is"]  # run from a source tree that is installed nowhere
 _REQUIRED = os.environ.get("TENSORDELTA_ENGINES") == "required"
 
+if not _MISSING:
+    with warnings.catch_warnings(action="ignore"):  # of what vLLM imports
+        import tensordelta.vllm.engine  # noqa: F401
+
 
 class _Skipped(pytest.Module):
     """A module that cannot be imported here."""
@@ -30,6 +35,13 @@ class _Skipped(pytest.Module):
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     """Pass over modules that need what is not there."""
     return _Skipped.from_parent(parent, path=module_path) if _MISSING and not _REQUIRED else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let vLLM warn of what it imports."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.filterwarnings("ignore"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,13 +7,26 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from engine_process import MARK
 
 _HERE = Path(__file__).parent
+
+
+def usual_environment() -> dict[str, str]:
+    """The environment of an engine on a machine with few cores."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(_HERE), *(each for each in sys.path if each)]),
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_COLOR": "0",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
 
 
 class EngineError(Exception):
@@ -30,27 +43,15 @@ class Engine:
         arguments: keywords of vLLM's `LLM`.
     """
 
-    def __init__(self, model: Path, log: Path, environment: Mapping[str, str] | None = None, **arguments: Any) -> None:
+    def __init__(self, model: Path, log: Path, environment: dict[str, str] | None = None, **arguments: Any) -> None:
         self._log = log.open("ab")
-        paths = [str(_HERE), *sys.path]
         self._process = subprocess.Popen(
             [sys.executable, str(_HERE / "engine_process.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             start_new_session=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(each for each in paths if each),
-                "OMP_NUM_THREADS": "1",
-                "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-                "VLLM_CPU_KVCACHE_SPACE": "1",
-                "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",
-                "VLLM_NO_USAGE_STATS": "1",
-                "VLLM_LOGGING_COLOR": "0",
-                "GLOO_SOCKET_IFNAME": "lo",
-                **(environment or {}),
-            },
+            env=usual_environment() | (environment or {}),
         )
         self.call("make", model=str(model), **arguments)
 

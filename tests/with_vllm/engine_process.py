@@ -31,11 +31,12 @@ class Engine:
             **arguments,
         )
 
-    def generate(self, prompts: list[list[int]], tokens: int = 8) -> list[Any]:
-        """Greedy tokens and the logprobs of the three most probable ones, for each prompt."""
+    def generate(self, prompts: list[list[int]], tokens: int = 8, anew: bool = True) -> list[Any]:
+        """Greedy tokens and the logprobs of the three most probable ones, for each prompt; `anew` with no prefixes."""
         from vllm import SamplingParams
 
-        self._llm.reset_prefix_cache()
+        if anew:
+            self._llm.reset_prefix_cache()
         wanted = SamplingParams(temperature=0, max_tokens=tokens, logprobs=3, ignore_eos=True, detokenize=False)
         outputs = self._llm.generate([{"prompt_token_ids": each} for each in prompts], wanted, use_tqdm=False)
         return [

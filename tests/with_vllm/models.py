@@ -16,7 +16,10 @@ Weights = dict[str, torch.Tensor]
 def make_model(kind: str, folder: Path) -> Weights:
     """A model in a folder: `qwen2` with biases, an odd vocabulary and an output layer of its own; `llama`, tied, with
     one head of keys and values."""
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
     sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "max_position_embeddings": 256}
     torch.manual_seed(1)
@@ -34,6 +37,10 @@ def make_model(kind: str, folder: Path) -> Weights:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     model.bfloat16().save_pretrained(folder)
+    words = {f"w{number}": number for number in range(config.vocab_size)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0").save_pretrained(folder)
     return load_file(folder / "model.safetensors")
 
 

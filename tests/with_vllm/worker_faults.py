@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 import tensordelta as td
@@ -53,7 +54,7 @@ class Faults:
 
     def _sum(self, _: float) -> None:
         group = self.weight_transfer_engine._followed.state.group
-        _once(group, "sum", lambda add, values: add(values + 1))
+        _once(group, "sum", lambda add, values: add(values + np.array([0, 1, 0], np.uint64)))
 
     def _scatter(self, _: float) -> None:
         _in_second_write(lambda: _raise(RuntimeError("amid the scatter")))

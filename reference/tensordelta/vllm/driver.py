@@ -13,11 +13,10 @@ from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, Wei
 
 from ..live.watch import Watch, pursue
 from ..opening import open
+from .engine import CHAIN, init_info
 
 _LOG = logging.getLogger("tensordelta")
 
-#: Names the chain that a server follows.
-CHAIN = "TENSORDELTA_CHAIN"
 #: Seconds between two looks whether all ranks have prepared a version, and how many of them are waited for.
 _LOOK, _LOOKS = 0.1, 6000
 #: Seconds from one attempt to follow the chain to the next, after one that failed.
@@ -57,12 +56,13 @@ class _Driver:
         while self._alive():
             try:
                 self._call(self._meet())
-                chain = open(self._address)
+                info = init_info({})
+                chain = open(self._address, **info.opening)
                 for _ in pursue(
                     Watch(chain._reader),
                     self._go,
                     known=lambda: self._reached,
-                    poll=1.0,
+                    poll=info.poll,
                     timeout=None,
                     until=None,
                     stop=stop,
@@ -86,7 +86,7 @@ class _Driver:
 
     async def _meet(self) -> None:
         engine: Any = self._engine()
-        await engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info={"chain": self._address}))
+        await engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info={}))
         self._reached = (await engine.collective_rpc("tensordelta_version"))[0]
 
     async def _update(self, version: int) -> int:

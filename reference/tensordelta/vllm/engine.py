@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import logging
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import torch
 from vllm.config import set_current_vllm_config
 from vllm.distributed.weight_transfer.base import (
@@ -20,23 +20,24 @@ from vllm.distributed.weight_transfer.base import (
 
 from ..chain import Chain
 from ..opening import open
-from ..state.group import Alone, Group, LostError
+from ..state.group import together
 from ..torch.device_state import DeviceState
-from ..torch.group import Ranks
 from ..torch.places import record
 from ..torch.rank import Rank
 from . import exactness
+from .calls import Calls
 from .reload import Reload
 
 _LOG = logging.getLogger("tensordelta")
 
-#: Names the chain where `init_info` names none.
+#: Names the chain where `init_info` names none, and more of `InitInfo` as a JSON object.
 CHAIN = "TENSORDELTA_CHAIN"
+OPTIONS = "TENSORDELTA_OPTIONS"
 
 
 @dataclass
 class InitInfo(WeightTransferInitInfo):
-    """How an engine follows a chain.
+    """How an engine follows a chain; what is not given comes from $TENSORDELTA_OPTIONS, a JSON object of the same.
 
     Attributes:
         chain: its address, as the engine's machine knows it; by default $TENSORDELTA_CHAIN.
@@ -71,7 +72,8 @@ class UpdateInfo(WeightTransferUpdateInfo):
 class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
     """vLLM's weight-transfer engine `tensordelta`: one rank's part of a model, which follows a chain.
 
-    vLLM calls the same methods on all ranks, in the same order, between two steps of the model.
+    Attributes:
+        calls: the ranks.
     """
 
     init_info_cls = InitInfo
@@ -80,10 +82,9 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._info = InitInfo()
+        self._info: InitInfo | None = None
         self._followed: Rank | Reload | None = None
-        self._group: Group | None = None
-        self._timeout = self._info.timeout
+        self.calls = Calls(self.parallel_config.world_size, InitInfo.timeout)
 
     @property
     def version(self) -> int | None:
@@ -103,17 +104,9 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
         """True where ranks may have different versions: nothing may be served."""
         return self._followed is not None and self._followed.torn
 
-    def group(self, timeout: float | None = None) -> Group:
-        """The ranks of the engine: a group of its own, because those of the engine wait for half an hour.
-
-        Args:
-            timeout: seconds that a rank waits for the others from now on.
-        """
-        if self._group is None or (timeout or self._timeout) != self._timeout:
-            self._timeout = timeout or self._timeout
-            alone = self.parallel_config.world_size == 1
-            self._group = Alone() if alone else Ranks(timeout=self._timeout)
-        return self._group
+    def parse_init_info(self, init_dict: dict[str, Any]) -> InitInfo:
+        """How to follow a chain. Raises ValueError where that is not valid."""
+        return init_info(init_dict)
 
     def init_transfer_engine(self, init_info: InitInfo) -> None:
         """Open the chain, and find out where the model has its words and which version they are.
@@ -127,7 +120,6 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
             GroupError: a rank failed; it says which, and why.
             TensorDeltaError, StoreError: the chain cannot be read.
         """
-        init_info = dataclasses.replace(init_info, chain=init_info.chain or os.environ.get(CHAIN))
         if self._followed is None or init_info != self._info:
             self.forget()
             self._info = init_info
@@ -148,8 +140,9 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
         followed = self._followed or self._begin()
         version = update_info.version
         if version is None:
-            newest = self.prepared if self._info.follow else followed.chain.newest()
-            version = int(self.group().gather(str(followed.chain.newest() if newest is None else newest))[0])
+            ready = followed.ready
+            newest = together(self.calls.group, lambda: followed.chain.newest() if ready is None else ready.version)
+            version = int(self.calls.group.gather(str(newest))[0])
         update = followed.update(version)
         changed = 0 if update is None else update.changed
         _LOG.info("version %d: %d words written, %.3f s", version, changed, time.monotonic() - began)
@@ -168,11 +161,9 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
             followed.close()
 
     def _begin(self) -> Rank | Reload:
-        info = self._info
-        if info.chain is None:
-            raise ValueError(f"no chain is named: give its address as `chain` in init_info, or in {CHAIN}")
+        info = self._info = self._info or init_info({})
         exactness.check_engine(self.vllm_config)
-        group = self.group()
+        group = self.calls.group
         follow: dict[str, Any] = {"follow": info.follow, "poll": info.poll}
         with torch.inference_mode(False), torch.no_grad(), set_current_vllm_config(self.vllm_config):
             if exactness.packs():
@@ -182,9 +173,10 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
         return self._followed
 
     def _open(self) -> Chain:
+        info = self._info
+        assert info is not None and info.chain is not None
         exactness.check_model(self.model)
-        assert self._info.chain is not None
-        return open(self._info.chain, **self._info.opening)
+        return open(info.chain, **info.opening)
 
     def _located(self) -> tuple[Chain, DeviceState]:
         """The chain, and the model's words as a state of its layout."""
@@ -194,50 +186,23 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
             raise ValueError(f"chain {chain.address} has no version yet: publish the weights that the engine has")
         layout = chain.layout(newest)
         parts = record(self.model, self.model.load_weights, layout, tied=exactness.tied(self.model))
-        return chain, DeviceState(layout, parts, group=self.group())
+        return chain, DeviceState(layout, parts, group=self.calls.group)
 
 
-def in_step(group: Group, work: Callable[[], Any], undo: Callable[[], None]) -> Any:
-    """Do in all ranks what vLLM has asked of them; where one fails, only the last one raises.
-
-    vLLM reads the ranks' replies in order, and stops at the first that is an error: those after it would be taken for
-    the replies to its next call. The last rank's reply has none after it.
-
-    Args:
-        group: the ranks.
-        work: what was asked for; where one rank fails of an error that all see, all do.
-        undo: called where `work` succeeded here and failed in another rank.
-
-    Returns:
-        What `work` returned; None where it failed.
+def init_info(given: dict[str, Any]) -> InitInfo:
+    """How to follow a chain, from what was given and the environment.
 
     Raises:
-        Exception: in the last rank, what `work` raised in it, or else a RuntimeError that says which rank failed, and
-            of what.
+        ValueError: a field that there is not, no chain, or no JSON object in the environment.
     """
-    is_last = group.rank == group.size - 1
-    fault: Exception | None = None
-    result: Any = None
     try:
-        result = work()
-    except Exception as error:
-        fault = error
-    try:
-        if isinstance(fault, LostError):
-            raise fault
-        faults = group.gather("" if fault is None else f"{type(fault).__name__}: {fault}")
-    except LostError as error:
-        if is_last:
-            raise
-        _LOG.error("%s", error)
-        return None
-    if not any(faults):
-        return result
-    if fault is None:
-        undo()
-        failed = next(rank for rank, each in enumerate(faults) if each)
-        fault = RuntimeError(f"rank {failed}: {faults[failed]}")
-    if is_last:
-        raise fault
-    _LOG.error("%s", fault)
-    return None
+        options = json.loads(os.environ.get(OPTIONS, "{}"))
+        info = InitInfo(**{"chain": os.environ.get(CHAIN), **options, **given})
+        msgspec.convert(vars(info), InitInfo)
+        if info.poll <= 0 or info.timeout <= 0 or info.scan_every < 0:
+            raise ValueError("poll and timeout are more than 0 seconds, and scan_every is not negative")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"init_info, or {OPTIONS} in the environment, is not valid: {error}") from None
+    if not info.chain:
+        raise ValueError(f"no chain is named: give its address as `chain` in init_info, or in {CHAIN}")
+    return info

@@ -62,20 +62,26 @@ def _in_step(method: Callable[..., None]) -> Callable[..., None]:
         engine = worker.weight_transfer_engine
         if not _is_ours(engine):
             return method(worker, *args, **kwargs)
-        from .engine import in_step
-
-        info = kwargs.get("init_info")
-        timeout = info.get("timeout") if isinstance(info, dict) else None
-        group = engine.group(timeout if isinstance(timeout, int | float) and timeout > 0 else None)
+        if method.__name__ == _CALLS[0] and engine.calls.meet(_timeout(engine, kwargs.get("init_info"))):
+            engine.forget()
         try:
-            return in_step(group, lambda: method(worker, *args, **kwargs), lambda: _end_session(worker))
+            return engine.calls.in_step(lambda: method(worker, *args, **kwargs), lambda: _end_session(worker))
         finally:
-            if engine.is_torn and group.size > 1:
+            if engine.is_torn and engine.calls.group.size > 1:
                 # What this rank has is not what the others have: vLLM ends the engine with this process.
                 _LOG.critical("the ranks of the engine may have different weights: it ends")
                 os._exit(1)
 
     return call
+
+
+def _timeout(engine: Any, info: Any) -> float:
+    """How long ranks wait for one another; the call itself refuses what is not valid."""
+    try:
+        timeout: float = engine.parse_init_info(info).timeout
+    except (TypeError, ValueError):
+        timeout = engine.init_info_cls.timeout
+    return timeout
 
 
 def _end_session(worker: Any) -> None:
