@@ -19,7 +19,6 @@ from folders import PRIVATE, contents
 import tensordelta as td
 from tensordelta.checkout.anchored import Folder
 from tensordelta.checkout.checkout import Checkout
-from tensordelta.state.update import Update
 from tensordelta.stores.cache import PackCache
 
 SHARD = "model.safetensors"
@@ -58,7 +57,7 @@ def seen(folder: Path) -> dict[str, tuple[bytes | None, int]]:
 def interrupted(chain: td.Chain, folder: Path, version: int, at: str) -> None:
     """Begin to pull a version, and die at a call."""
     with pytest.MonkeyPatch.context() as patch:
-        target, name = {"move": (Checkout, "_move_over"), "patch": (Update, "apply")}[at]
+        target, name = {"move": (Checkout, "_move_over"), "patch": (Checkout, "_write_words")}[at]
 
         def dies(*_: object, **__: object) -> None:
             raise KeyboardInterrupt

@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -43,15 +44,22 @@ from ..state import checkpoint
 from ..state.state import State
 from ..state.update import Update
 from ..stores import sync_folder
-from .anchored import REMOVED, Folder, IrregularError
+from ..stores.regular import IrregularError
+from .anchored import REMOVED, Folder
+from .examination import Examination, Scan, examine
 from .record import NEXT, STATE, Holding, garbled
-from .staging import METADATA, STAGED, FileLayout, Staging, fill_holes, settle
+from .shards import FileWords, UnsteadyError, altered, file_words, mapped_words, state_of
+from .staging import METADATA, STAGED, FileLayout, Staging, settle
 from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
+
+_LOG = logging.getLogger("tensordelta")
 
 PRIVATE = ".tensordelta"
 _LOCK = "lock"
-#: Nanoseconds after which a later write gives a file another modification time.
+#: Nanoseconds after which a later write gives a file other times.
 _SETTLED = 2_000_000_000
+#: Process, device and inode of each folder whose words this process has scanned or written.
+_KNOWN: set[tuple[int, int, int]] = set()
 
 
 @dataclass(frozen=True)
@@ -63,12 +71,17 @@ class Pulled:
         route: names of the manifests and shortcuts that were applied; empty where the folder held the version already.
         size: bytes of their packs.
         seconds: duration.
+        scanned: bytes of the words that were there before and were compared with the version held.
+        repaired: what was wrong in the folder although no program had written to it, file by file. The whole version
+            was made anew then.
     """
 
     version: int
     route: tuple[str, ...]
     size: int
     seconds: float
+    scanned: int = 0
+    repaired: tuple[str, ...] = ()
 
 
 class Checkout:
@@ -169,6 +182,9 @@ class Checkout:
         self._private.replace(temporary, name)
         self._private.sync()
 
+    def _write_record(self, name: str, held: Holding) -> None:
+        self._write_private(name, [held.encode(self._private, name)])
+
     # -- recovery -------------------------------------------------------------------------------------------------
 
     def _recover(self) -> Holding | None:
@@ -224,8 +240,12 @@ class Checkout:
             if not self._tree.is_file(place) or self._tree.status(place).st_size != file.size:
                 raise garbled(self._private.path / NEXT, f"names {name!r}, which is not there as it was built")
 
-    def _move_over(self, following: Holding) -> None:
-        """Move the files of next/ into place, each by a rename; after a crash it can be repeated, and does the rest."""
+    def _move_over(self, following: Holding, *, built_now: bool = False) -> None:
+        """Move the files of next/ into place, each by a rename; after a crash it can be repeated, and does the rest.
+
+        A rename gives a file another change time. It is recorded only of files that were `built_now`, so that all
+        others are scanned.
+        """
         before = Holding.read(self._private, STATE)
         self._check_following(following)
         staged = [name for name in following.files if self._tree.has(f"{PRIVATE}/{STAGED}/{name}")]
@@ -243,7 +263,10 @@ class Checkout:
         for folder in sorted(touched, reverse=True):
             if not folder or self._tree.is_folder(folder):  # it may have been removed with the files of the old version
                 self._tree.sync(folder)
-        self._write_private(STATE, [msgspec.json.encode(following)])
+        if built_now:
+            moved = {name: file.seen(self._tree.status(name)) for name, file in following.files.items()}
+            following = msgspec.structs.replace(following, files=moved)
+        self._write_record(STATE, following)
         self._private.unlink(NEXT)
         self._private.sync()
 
@@ -293,37 +316,58 @@ class Checkout:
 
     # -- opening --------------------------------------------------------------------------------------------------
 
-    def _open(self, held: Holding, reader: Reader, *, scan: bool, writable: bool) -> State:
+    def _examine(self, held: Holding, reader: Reader, scan: Scan | None) -> _Base:
+        """Examine the folder, and note the present times and inodes of files that are as they were pulled.
+
+        Raises:
+            ConflictError: it follows another chain.
+            WrongBaseError: its files were changed by another program.
+        """
         if held.chain != reader.chain:
             raise self._conflict(
                 f"follows chain {held.chain}, not {reader.chain}", "Pull each chain into a folder of its own."
             )
         now = time.time_ns()
-        files = held.check_files(self._tree, digests=False)
-        state = held.state(self._tree, writable=writable)
-        touched = [name for name, file in files.items() if file != held.files[name]]
-        if scan or any(files[name].shard for name in touched):
-            held.scan(self._tree, state, threads=reader.threads)
-        # Then the next use need not scan again. A file just written may still change without a new modification time.
-        if touched and all(files[name].mtime_ns < now - _SETTLED for name in touched):
-            self._write_private(STATE, [msgspec.json.encode(msgspec.structs.replace(held, files=files))])
-        state.assume(held.tensor_sums)
-        return state
+        found = examine(held, self._tree, scan, threads=reader.threads)
+        # A program that writes to a file gives it another time; a disk that loses a bit, or a copy that does, keeps it.
+        written = {name for name, file in held.files.items() if found.files[name].mtime_ns != file.mtime_ns}
+        # Without headers it is not known what was written to a shard.
+        found.refuse(self._tree, written if found.places or not written & {*held.shards} else None)
+        if found.altered:
+            return _Base(held, found)
+        touched = [file for name, file in found.files.items() if file != held.files[name]]
+        # Then the next use need not scan again. A file just written may still change without another time.
+        if touched and all(file.changed_ns < now - _SETTLED for file in touched):
+            held = msgspec.structs.replace(held, files=found.files)
+            self._write_record(STATE, held)
+        if scan is not None:
+            _KNOWN.add(self._identity())
+        return _Base(held, found)
 
-    def open(self, reader: Reader, *, scan: bool = False) -> State | None:
+    def _identity(self) -> tuple[int, int, int]:
+        status = self._tree.status()
+        return os.getpid(), status.st_dev, status.st_ino
+
+    def open(self, reader: Reader, *, scan: bool | Scan = False) -> State | None:
         """The state that the folder holds, mapped read-only; None for a new folder.
+
+        As with any mapped file, a program that truncates one while the state is in use ends this process.
 
         Args:
             reader: of the chain that the folder follows.
-            scan: scan every word even where no file's time has changed.
+            scan: scan every word even where the file system shows no change, or as many as a `Scan` says.
 
         Raises:
             ConflictError: the folder is no checkout, follows another chain, or is locked.
             WrongBaseError: its files were changed.
         """
-        with self.locked():
+        with self.locked(), self._steady():
             held = self._recover()
-            return None if held is None else self._open(held, reader, scan=scan, writable=False)
+            if held is None:
+                return None
+            base = self._examine(held, reader, Scan() if scan is True else scan or None)
+            base.found.refuse(self._tree)
+            return state_of(base.held, mapped_words(base.held, self._tree, base.found.places))
 
     def verify(self, *, threads: int) -> tuple[int, list[TensorDeltaError]]:
         """Scan the whole folder; nothing is changed, and an interrupted pull is not completed.
@@ -348,11 +392,19 @@ class Checkout:
             try:
                 if self._private.has(UNDO) and is_pending(held, self._private):
                     return held.version, [self._interrupted()]
-                held.check_files(self._tree, digests=True)
-                held.scan(self._tree, held.state(self._tree, writable=False), threads=threads)
+                with self._steady():
+                    examine(held, self._tree, Scan(), threads=threads).refuse(self._tree)
             except TensorDeltaError as fault:
                 return held.version, [fault]
             return held.version, []
+
+    @contextmanager
+    def _steady(self) -> Iterator[None]:
+        """Report a file that another process changed in the block."""
+        try:
+            yield
+        except UnsteadyError as fault:
+            raise altered(self._tree, str(fault)) from None
 
     def _interrupted(self) -> IntegrityError:
         return IntegrityError(
@@ -367,8 +419,18 @@ class Checkout:
 
     # -- moving to a version --------------------------------------------------------------------------------------
 
-    def pull(self, reader: Reader, version: int | None = None) -> Pulled:
+    def pull(self, reader: Reader, version: int | None = None, *, scan: bool | None = None) -> Pulled:
         """Bring the folder to a version, by default the newest.
+
+        Where words are not those of the version held although no program wrote to their file, since a disk or a copy
+        lost them, the whole version is made anew: see `Pulled.repaired`.
+
+        Args:
+            reader: of the chain.
+            version: the version.
+            scan: read every word that the folder holds first, and compare it with the version held. By default the
+                first pull of a process into a folder reads 4 GiB of them, and as much more as half a minute allows.
+                Words of a file are read in any case where the file system shows that it may have changed.
 
         Raises:
             ConflictError: the folder is no checkout, follows another chain, or is locked.
@@ -377,29 +439,59 @@ class Checkout:
             TensorDeltaError: the version cannot be read; the folder is unchanged.
         """
         started = time.perf_counter()
-        with self.locked():
+        with self.locked(), self._steady():
             held = self._recover()
             target = reader.target(version)
             reader.documents.admit(target, None if held is None else held.applied)
-            state = State.empty() if held is None else self._open(held, reader, scan=False, writable=True)
+            base = None if held is None else self._examine(held, reader, self._scan(scan))
+            scanned = 0 if base is None else base.found.scanned
+            repaired = () if base is None else self._damage(base, reader, target)
             manifest = reader.documents.manifest(target)
-            if held is not None and held.version == target:
+            if held is not None and held.version == target and not repaired:
                 self._check_same(held, reader, manifest)
                 reader.documents.remember(target)
-                return Pulled(target, (), 0, time.perf_counter() - started)
+                return Pulled(target, (), 0, time.perf_counter() - started, scanned)
+            if repaired:
+                base = None
+            state = State.empty() if base is None else base.state(self._tree)
             layout = FileLayout.of(reader, manifest)
             staging = Staging(self._private, layout)
             try:
                 update = reader.prepare(state, target, allocate=staging.allocate, arena=staging.arena)
-                if held is not None and self._in_place(held, update, layout):
-                    self._patch(held, update, manifest)
+                if base is not None and self._in_place(base.held, update, layout):
+                    self._patch(base, update, reader, manifest)
                 else:
                     self._replace(held, staging, reader, update, manifest)
                 reader.documents.remember(target)
+                _KNOWN.add(self._identity())
             finally:
                 if not self._private.has(NEXT):
                     staging.discard()
-            return Pulled(target, update.route, update.size, time.perf_counter() - started)
+            return Pulled(target, update.route, update.size, time.perf_counter() - started, scanned, repaired)
+
+    def _scan(self, wanted: bool | None) -> Scan | None:
+        """What a pull scans."""
+        if wanted is None:
+            return None if self._identity() in _KNOWN else Scan.brief()
+        return Scan() if wanted else None
+
+    def _damage(self, base: _Base, reader: Reader, target: int) -> tuple[str, ...]:
+        """What is wrong with the folder although no program wrote to its files."""
+        damage = [*base.found.altered.values()]
+        if not damage and base.held.version != target and not self._is_of_chain(base.held, reader):
+            damage.append(f"the folder's record is not that of version {base.held.version}")
+        if damage:
+            _LOG.warning("%s is rebuilt: %s", self.folder, "; ".join(damage))
+        return tuple(damage)
+
+    @staticmethod
+    def _is_of_chain(held: Holding, reader: Reader) -> bool:
+        """False where the chain's version of this number is another one; True also where it is gone."""
+        try:
+            manifest = reader.documents.manifest(held.version)
+        except TensorDeltaError:
+            return True
+        return (held.layout, held.fingerprint) == (manifest.layout, manifest.fingerprint)
 
     def _check_same(self, held: Holding, reader: Reader, manifest: Manifest) -> None:
         """Check that the chain still has the held version under its number."""
@@ -409,7 +501,8 @@ class Checkout:
                 f"the chain's has {manifest.fingerprint}",
                 object=str(self.folder),
                 rule="TD-RDR-003",
-                advice="The chain was rewritten under its old id: remove the folder and pull again.",
+                advice="The chain was rewritten under its old id, or the folder's record was altered: remove the folder"
+                " and pull again.",
             )
 
     def clear(self) -> None:
@@ -433,21 +526,31 @@ class Checkout:
             and all(self._tree.status(name).st_nlink == 1 for name in headers)
         )
 
-    def _patch(self, held: Holding, update: Update, manifest: Manifest) -> None:
+    def _patch(self, base: _Base, update: Update, reader: Reader, manifest: Manifest) -> None:
         """Patch the words in place: write the undo record, then the words, then state.json."""
-        head = UndoHead.of(update, held, self._tree)
-        for name in sorted(head.files):
-            with self._tree.open(name, writable=True) as file:
-                fill_holes(file)
+        started = time.perf_counter()
+        held, places = base.held, base.found.places
+        head = UndoHead.of(update, held, places)
         self._write_private(UNDO, undo_record(head, update))
-        update.apply()
-        files = dict(held.files)
-        for name in sorted(head.files):
-            _, mtime_ns = settle(self._tree, name)
-            files[name] = msgspec.structs.replace(files[name], mtime_ns=mtime_ns)
-        self._write_private(STATE, [msgspec.json.encode(Holding.after(update, manifest, files))])
+        try:
+            self._write_words(base, update)
+            files = dict(held.files)
+            for name in sorted(head.files):
+                files[name] = files[name].seen(settle(self._tree, name))
+        except BaseException:
+            with suppress(OSError, TensorDeltaError):  # else the next use does it
+                write_back(held, self._tree, self._private)
+            raise
+        self._write_record(STATE, Holding.after(update, manifest, files))
         self._private.unlink(UNDO)
         self._private.sync()
+        emit(Event("applied", update.version, update.size, time.perf_counter() - started), reader.listener)
+
+    def _write_words(self, base: _Base, update: Update) -> None:
+        words = base.words(self._tree)
+        for piece in update.runs():
+            where = slice(piece.start, piece.stop) if piece.indices is None else piece.indices
+            words[piece.tensor].put(where, piece.new)
 
     def _replace(
         self, held: Holding | None, staging: Staging, reader: Reader, update: Update, manifest: Manifest
@@ -457,9 +560,25 @@ class Checkout:
         files = staging.finish(update, reader)
         following = Holding.after(update, manifest, files)
         self._check_way(held, files)
-        self._write_private(NEXT, [msgspec.json.encode(following)])
-        self._move_over(following)
+        self._write_record(NEXT, following)
+        self._move_over(following, built_now=True)
         emit(Event("applied", update.version, update.size, time.perf_counter() - started), reader.listener)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What a folder holds, and what an examination found."""
+
+    held: Holding
+    found: Examination
+
+    def words(self, folder: Folder) -> list[FileWords]:
+        """The words of its tensors, as long as no other program writes to them."""
+        return file_words(self.held, folder, self.found.places, self.found.files)
+
+    def state(self, folder: Folder) -> State:
+        """The state to start from."""
+        return state_of(self.held, self.words(folder))
 
 
 def _folders_of(name: str) -> list[str]:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import BufferedIOBase
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,13 +188,13 @@ class Staging:
         described: dict[str, HeldFile] = {}
         for name, tensors in shards.items():
             header = hashlib.sha256(shard_header(tensors, METADATA)).hexdigest()
-            described[name] = HeldFile(*settle(self._private, f"{STAGED}/{name}"), header, shard=True)
+            described[name] = HeldFile.of(settle(self._private, f"{STAGED}/{name}"), header, shard=True)
         for file in self._files.files:
             blob = reader.packs.file(file)
             with self._private.create(f"{STAGED}/{file.name}") as target:
                 for offset in range(0, blob.size, _READ):
                     target.write(blob.read(offset, min(_READ, blob.size - offset)))
-            described[file.name] = HeldFile(*settle(self._private, f"{STAGED}/{file.name}"), file.sha256)
+            described[file.name] = HeldFile.of(settle(self._private, f"{STAGED}/{file.name}"), file.sha256)
         for folder in [*(name for name, is_folder in self._private.walk(STAGED) if is_folder), STAGED]:
             self._private.sync(folder)
         return described
@@ -206,8 +205,8 @@ class Staging:
         self._private.remove(STAGED)
 
 
-def settle(folder: Folder, name: str) -> tuple[int, int]:
-    """Make a file's bytes durable and set its modification time; returns its size and that time.
+def settle(folder: Folder, name: str) -> os.stat_result:
+    """Make a file's bytes durable and set its modification time; returns its status.
 
     The kernel's own times have a resolution of some milliseconds: a second write within them would go unnoticed.
     """
@@ -215,19 +214,7 @@ def settle(folder: Folder, name: str) -> tuple[int, int]:
         os.fsync(file.fileno())
         now = time.time_ns()
         os.utime(file.fileno(), ns=(now, now))
-        status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns
-
-
-def fill_holes(file: BufferedIOBase) -> None:
-    """Give a sparse file its room on the disk.
-
-    Raises:
-        OSError: the disk is full; without the room, a write through a map would end the process.
-    """
-    status = os.fstat(file.fileno())
-    if status.st_blocks * 512 < status.st_size:
-        os.posix_fallocate(file.fileno(), 0, status.st_size)
+        return os.fstat(file.fileno())
 
 
 def sync_file(folder: Folder, name: str) -> None:

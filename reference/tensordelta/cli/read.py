@@ -87,6 +87,11 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
 @click.option("--allow-rollback", is_flag=True, help="With --trusted-key: allow a version older than that of DIR.")
+@click.option(
+    "--scan",
+    is_flag=True,
+    help="Read every word that DIR holds first; by default 4 GiB, and as much more as half a minute allows.",
+)
 @click.option("--follow", is_flag=True, help="Pull each newer version when it is published; with --to, until VERSION.")
 @click.option(
     "--poll",
@@ -119,6 +124,7 @@ def pull(
     folder: Path,
     version: int | None,
     allow_rollback: bool,
+    scan: bool,
     follow: bool,
     poll: float,
     timeout: float | None,
@@ -128,7 +134,8 @@ def pull(
 ) -> None:
     """Bring DIR to a version of CHAIN; an engine can load DIR.
 
-    A DIR from an earlier pull is patched in place; a crash leaves the old version or the new one.
+    A DIR from an earlier pull is patched in place; a crash leaves the old version or the new one. Where a disk has lost
+    words of DIR, the whole version is made anew.
 
     With --follow it prints a line for each version, or a line of JSON; SIGINT and SIGTERM end it between two versions.
     """
@@ -138,12 +145,14 @@ def pull(
         opened = open_chain(address, on_event=working.event, allow_rollback=allow_rollback, **opening)
         if follow:
             with _stopped_by_signals() as stop:
-                for pulled in opened.follow_folder(folder, poll=poll, timeout=timeout, until=version, stop=stop):
+                for pulled in opened.follow_folder(
+                    folder, poll=poll, timeout=timeout, until=version, stop=stop, scan=scan or None
+                ):
                     working.say(json.dumps(as_facts(pulled)) if as_json else _line(pulled))
                     if command is not None:
                         _run(command, pulled.version, folder, quiet=as_json)
             return
-        pulled = opened.pull(folder, version)
+        pulled = opened.pull(folder, version, scan=scan or None)
     print_result(as_json, as_facts(pulled), _pulled_table(pulled, folder))
 
 
@@ -270,6 +279,7 @@ def _pulled_table(pulled: Pulled, folder: Path) -> Table:
         f"pulled version {pulled.version} into {folder}",
         ("route", ", ".join(map(_edge_text, pulled.route))),
         ("packs", bytes_text(pulled.size)),
+        *((("repaired", "; ".join(pulled.repaired)),) if pulled.repaired else ()),
         ("took", f"{pulled.seconds:.2f} s"),
     )
 
@@ -307,7 +317,8 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
 def _line(pulled: Pulled) -> str:
     if not pulled.route:
         return f"version {pulled.version}: held already"
-    return f"version {pulled.version}: {bytes_text(pulled.size)} in {pulled.seconds:.2f} s"
+    repaired = f", repaired: {'; '.join(pulled.repaired)}" if pulled.repaired else ""
+    return f"version {pulled.version}: {bytes_text(pulled.size)} in {pulled.seconds:.2f} s{repaired}"
 
 
 def _run(command: str, version: int, folder: Path, *, quiet: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -84,8 +85,10 @@ def map_words(file: BufferedIOBase, *, writable: bool = False) -> np.ndarray[Any
     """The bytes of an open file, mapped; the map stays valid when the file is closed."""
     if not os.fstat(file.fileno()).st_size:
         return np.empty(0, np.uint8)
-    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
-    return np.frombuffer(mapped, np.uint8)
+    access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+    if sys.version_info >= (3, 13):  # else each map takes a descriptor
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access, trackfd=False), np.uint8)
+    return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access), np.uint8)
 
 
 def _mapped(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
