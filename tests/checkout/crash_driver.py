@@ -26,6 +26,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -308,6 +309,7 @@ class Pull:
         self.held: int | None = spec["held"]
         self.new = contents(Path(spec["new"]))
         self.old = contents(Path(spec["old"])) if spec["old"] else {}
+        self.damaged = contents(Path(spec["damaged"])) if "damaged" in spec else None
         self.checks = 0
 
     def work(self, root: Path) -> None:
@@ -315,7 +317,8 @@ class Pull:
 
     def recover(self, root: Path) -> None:
         """What the next process does first, whatever it wants."""
-        Checkout(root / "out").open(self.chain._reader)
+        with suppress(*[td.WrongBaseError] if self.damaged else []):
+            Checkout(root / "out").open(self.chain._reader)
 
     def check(self, root: Path) -> list[str]:
         """What is wrong, before the next pull or after it; every other time the pull comes first."""
@@ -333,7 +336,10 @@ class Pull:
     def _look(self, root: Path) -> list[str]:
         """What is wrong before the next pull: the folder holds one of the two versions, whole."""
         folder = root / "out"
-        state = Checkout(folder).open(self.chain._reader)
+        try:
+            state = Checkout(folder).open(self.chain._reader)
+        except td.WrongBaseError:
+            return [] if contents(folder) == self.damaged else ["the damaged folder was changed"]
         version = None if state is None else state.version
         if version not in (self.held, self.target):
             return [f"the folder holds version {version}"]

@@ -161,11 +161,17 @@ def _is_whole(file: BufferedIOBase, recorded: HeldFile) -> bool:
 
 def is_hollow(descriptor: int, size: int) -> bool:
     """True where so much of a file is holes that hashing it would take long, though it takes no room on the disk."""
-    return size - sum(stop - start for start, stop in data_ranges(descriptor, 0, size)) > _MAX_HOLES
+    at = os.lseek(descriptor, 0, os.SEEK_CUR)
+    data = sum(stop - start for start, stop in data_ranges(descriptor, 0, size))
+    os.lseek(descriptor, at, os.SEEK_SET)  # the file object counts on its position
+    return size - data > _MAX_HOLES
 
 
 def data_ranges(descriptor: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The parts of a file's range that are no holes; all of it where the file system does not tell."""
+    """The parts of a file's range that are no holes; all of it where the file system does not tell.
+
+    The descriptor's position moves.
+    """
     while start < stop:
         try:
             begin = os.lseek(descriptor, start, os.SEEK_DATA)

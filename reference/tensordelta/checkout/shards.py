@@ -27,8 +27,10 @@ from ..stores.regular import IrregularError
 from .anchored import Folder
 from .record import HeldFile, Holding
 
-#: Bytes that are read or written at once.
+#: Bytes that are read at once.
 _BLOCK = 1 << 20
+#: Bytes of a block that are written in one piece.
+_LINE = 1 << 14
 #: Bytes of a shard's header beside its tensors, and of a tensor beside its name and shape, at most.
 _BESIDE = 256
 
@@ -217,7 +219,8 @@ class FileWords:
                 words = self.read(descriptor, start, stop)
                 if not np.array_equal(words[at], new[part]):
                     words[at] = new[part]
-                    self._write(descriptor, start, words)
+                    for first, last in [(0, len(words))] if isinstance(at, slice) else self._lines(at):
+                        self._write(descriptor, start + first, words[first:last])
 
     def read(self, descriptor: int, start: int, stop: int) -> Words:
         """Words start … stop - 1 from the shard's open file."""
@@ -246,6 +249,12 @@ class FileWords:
             end = int(np.searchsorted(indices, (start // words + 1) * words))
             yield start, int(indices[end - 1]) + 1, indices[begin:end] - start, slice(begin, end)
             begin = end
+
+    def _lines(self, at: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """From the first to the last of the listed words in each line of a block, so that few pages are written."""
+        lines = at // (_LINE // self.itemsize)
+        begins = np.flatnonzero(lines[1:] != lines[:-1]) + 1
+        yield from zip(at[[0, *begins]].tolist(), (at[[*(begins - 1), -1]] + 1).tolist(), strict=True)
 
     def _stretches(self, where: slice) -> Iterator[tuple[int, int, slice, slice]]:
         """The same for a range of words."""
