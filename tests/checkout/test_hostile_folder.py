@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -542,6 +543,41 @@ def test_a_state_for_which_the_machine_has_no_memory(
     assert not (tmp_path / "other" / SHARD).exists()
     monkeypatch.setattr(record, "default_memory", lambda: 10 * size)
     assert Checkout(folder).verify(threads=1) == (0, [])
+
+
+ROWS: dict[str, Callable[[int], dict[str, object]]] = {
+    "tensors": lambda number: {"name": f"{number:04x}", "dtype": "U8", "shape": [1]},
+    "tensors of many dimensions": lambda number: {"name": f"{number:04x}", "dtype": "U8", "shape": [1] * 16},
+    "files": lambda number: {f"{number:04x}": {"size": 0, "mtime_ns": 0, "sha256": "0" * 64, "shard": False}},
+    "files in many folders": lambda number: {
+        f"{number:04x}/" + "a/" * 90: {"size": 0, "mtime_ns": 0, "sha256": "0" * 64, "shard": False}
+    },
+}
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_the_memory_that_a_state_takes_is_bounded_by_its_size(chain: td.Chain, tmp_path: Path, rows: str) -> None:
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+
+    def change(found: dict[str, Any]) -> None:
+        many = [ROWS[rows](number) for number in range(3000)]
+        if rows.startswith("files"):
+            found.update(tensors=[], sums="")
+            found["files"] = {name.rstrip("/"): file for each in many for name, file in each.items()}
+        else:
+            found.update(tensors=many, sums="00" * 8 * len(many))
+
+    recorded(folder, change)
+    size = (folder / STATE).stat().st_size
+    with Folder(folder / PRIVATE) as private:
+        tracemalloc.start()
+        try:
+            held = record.Holding.read(private, "state.json")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert held is not None and size * 2 < peak < size * record._PARSED
 
 
 def test_a_header_that_says_more_than_the_record_is_not_parsed(

@@ -17,6 +17,9 @@ The process may die at any instant; the next one finds either the old version or
 Other users may have made these files, in an archive or on a shared disk. So they are checked as strictly as objects of
 a store, opened below the folder's own descriptor without following links, and recovery happens only in a folder of this
 user.
+
+A folder that another program wrote to is refused, since its owner may want what was written. Where bits were lost and
+no program wrote, the version is made anew.
 """
 
 from __future__ import annotations
@@ -478,20 +481,23 @@ class Checkout:
     def _damage(self, base: _Base, reader: Reader, target: int) -> tuple[str, ...]:
         """What is wrong with the folder although no program wrote to its files."""
         damage = [*base.found.altered.values()]
-        if not damage and base.held.version != target and not self._is_of_chain(base.held, reader):
+        if not damage and base.held.version != target and not self._is_known(base, reader):
             damage.append(f"the folder's record is not that of version {base.held.version}")
         if damage:
             _LOG.warning("%s is rebuilt: %s", self.folder, "; ".join(damage))
         return tuple(damage)
 
-    @staticmethod
-    def _is_of_chain(held: Holding, reader: Reader) -> bool:
-        """False where the chain's version of this number is another one; True also where it is gone."""
+    def _is_known(self, base: _Base, reader: Reader) -> bool:
+        """False where the chain has another version of this number, and none that is what the folder holds."""
+        held = base.held
         try:
             manifest = reader.documents.manifest(held.version)
-        except TensorDeltaError:
+        except TensorDeltaError:  # it may be gone
             return True
-        return (held.layout, held.fingerprint) == (manifest.layout, manifest.fingerprint)
+        if (held.layout, held.fingerprint) == (manifest.layout, manifest.fingerprint):
+            return True
+        found = reader.held(base.state(self._tree), held.tensor_sums)
+        return found is not None and found.layout is not None
 
     def _check_same(self, held: Holding, reader: Reader, manifest: Manifest) -> None:
         """Check that the chain still has the held version under its number."""

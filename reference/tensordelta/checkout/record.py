@@ -82,8 +82,7 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in self.files:
             if not is_path(name):
                 raise ValueError(f"{name[:200]!r} is no name of a file")
-        folders = {name[:at] for name in self.files for at, letter in enumerate(name) if letter == "/"}
-        if folders & self.files.keys():
+        if any(name[:at] in self.files for name in self.files for at, letter in enumerate(name) if letter == "/"):
             raise ValueError("one name is that of a file and of a folder")
 
     @classmethod

@@ -90,8 +90,8 @@ class FileLayout:
             if not is_path(name) or not name.endswith(SUFFIX):
                 raise MalformedError(f"the shard {name!r} is no safetensors file", object=object, rule="TD-PTH-001")
         both = shards | files
-        folders = {name[:at] for name in both for at, letter in enumerate(name) if letter == "/"}
-        if shards & files or both & folders:
+        nested = any(name[:at] in both for name in both for at, letter in enumerate(name) if letter == "/")
+        if shards & files or nested:
             raise MalformedError("shards and files share a name", object=object, rule="TD-MAN-020")
 
     @cached_property

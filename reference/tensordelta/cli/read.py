@@ -88,9 +88,9 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
 @click.option("--allow-rollback", is_flag=True, help="With --trusted-key: allow a version older than that of DIR.")
 @click.option(
-    "--scan",
-    is_flag=True,
-    help="Read every word that DIR holds first; by default 4 GiB, and as much more as half a minute allows.",
+    "--scan/--no-scan",
+    default=None,
+    help="Check every word that DIR holds first, or none; by default 4 GiB, and as much more as half a minute allows.",
 )
 @click.option("--follow", is_flag=True, help="Pull each newer version when it is published; with --to, until VERSION.")
 @click.option(
@@ -124,7 +124,7 @@ def pull(
     folder: Path,
     version: int | None,
     allow_rollback: bool,
-    scan: bool,
+    scan: bool | None,
     follow: bool,
     poll: float,
     timeout: float | None,
@@ -146,13 +146,13 @@ def pull(
         if follow:
             with _stopped_by_signals() as stop:
                 for pulled in opened.follow_folder(
-                    folder, poll=poll, timeout=timeout, until=version, stop=stop, scan=scan or None
+                    folder, poll=poll, timeout=timeout, until=version, stop=stop, scan=scan
                 ):
                     working.say(json.dumps(as_facts(pulled)) if as_json else _line(pulled))
                     if command is not None:
                         _run(command, pulled.version, folder, quiet=as_json)
             return
-        pulled = opened.pull(folder, version, scan=scan or None)
+        pulled = opened.pull(folder, version, scan=scan)
     print_result(as_json, as_facts(pulled), _pulled_table(pulled, folder))
 
 
