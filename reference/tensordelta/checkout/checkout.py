@@ -25,7 +25,6 @@ no program wrote, the version is made anew.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import stat
@@ -34,7 +33,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
@@ -43,21 +42,20 @@ from ..events import Event, emit
 from ..format.layout import Layout
 from ..format.manifest import Manifest
 from ..read.reader import Reader
-from ..state import checkpoint
 from ..state.state import State
 from ..state.update import Update
 from ..stores import sync_folder
 from ..stores.regular import IrregularError
 from .anchored import REMOVED, Folder
 from .examination import Examination, Scan, examine
+from .moving import PRIVATE, check_following, check_way, conflict, in_the_way, move_files
 from .record import NEXT, STATE, Holding, garbled
-from .shards import FileWords, UnsteadyError, altered, file_words, mapped_words, state_of
-from .staging import METADATA, STAGED, FileLayout, Staging, settle
+from .shards import UnsteadyError, altered, mapped_words, state_of
+from .staging import STAGED, FileLayout, Staging, settle
 from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
 
 _LOG = logging.getLogger("tensordelta")
 
-PRIVATE = ".tensordelta"
 _LOCK = "lock"
 #: Nanoseconds after which a later write gives a file other times.
 _SETTLED = 2_000_000_000
@@ -157,7 +155,7 @@ class Checkout:
             try:
                 self._private = stack.enter_context(self._tree.folder(PRIVATE))
             except NotADirectoryError:
-                raise self._in_the_way(PRIVATE) from None
+                raise in_the_way(self.folder, PRIVATE) from None
             self._lock(stack, exclusive=writable)
             yield
 
@@ -173,7 +171,7 @@ class Checkout:
             raise self._conflict("another process is working on it", "Wait for it to end.") from None
 
     def _conflict(self, reason: str, advice: str) -> ConflictError:
-        return ConflictError(reason, object=str(self.folder), rule="TD-APP-005", advice=advice)
+        return conflict(self.folder, reason, advice)
 
     def _write_private(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         temporary = f"{name}.tmp"
@@ -232,17 +230,6 @@ class Checkout:
                 f"If you trust what they wrote, `chmod go-w {self._private.path}` and pull again.",
             )
 
-    def _check_following(self, following: Holding) -> None:
-        """Check that every file of the next version exists, in next/ or moved already, as a regular file.
-
-        Raises:
-            IntegrityError: one does not.
-        """
-        for name, file in following.files.items():
-            place = staged if self._tree.has(staged := f"{PRIVATE}/{STAGED}/{name}") else name
-            if not self._tree.is_file(place) or self._tree.status(place).st_size != file.size:
-                raise garbled(self._private.path / NEXT, f"names {name!r}, which is not there as it was built")
-
     def _move_over(self, following: Holding, *, built_now: bool = False) -> None:
         """Move the files of next/ into place, each by a rename; after a crash it can be repeated, and does the rest.
 
@@ -250,76 +237,21 @@ class Checkout:
         others are scanned.
         """
         before = Holding.read(self._private, STATE)
-        self._check_following(following)
+        check_following(self._tree, following)
         staged = [name for name in following.files if self._tree.has(f"{PRIVATE}/{STAGED}/{name}")]
         # After a loss of power a file may be in both places.
-        self._check_way(before, (name for name in staged if not self._tree.is_file(name)))
-        touched: set[str] = set()
-        for name in before.files if before else ():
-            if name not in following.files:
-                touched.add(self._remove(name))
-        for name in staged:
-            self._remove_empty(name)
-            self._tree.replace(f"{PRIVATE}/{STAGED}/{name}", name)
-        for name in following.files:
-            touched.update(_folders_of(name))
-        for folder in sorted(touched, reverse=True):
-            if not folder or self._tree.is_folder(folder):  # it may have been removed with the files of the old version
-                self._tree.sync(folder)
+        check_way(self._tree, before, (name for name in staged if not self._tree.is_file(name)))
+        move_files(self._tree, before, following, staged)
         if built_now:
-            moved = {name: file.seen(self._tree.status(name)) for name, file in following.files.items()}
+            moved = {name: file.moved(self._tree.status(name)) for name, file in following.files.items()}
             following = msgspec.structs.replace(following, files=moved)
         self._write_record(STATE, following)
         self._private.unlink(NEXT)
         self._private.sync()
 
-    def _remove(self, name: str) -> str:
-        """Remove a file of the old version and the folders that become empty; returns the folder that changed."""
-        # After a crash a new folder or file may already be in this place.
-        if not self._tree.is_folder(name):
-            self._tree.unlink(name)
-        *_, parent = folders = _folders_of(name)
-        for folder in reversed(folders[1:]):
-            try:
-                self._tree.rmdir(folder)
-            except OSError:
-                break
-            parent = _folders_of(folder)[-1]
-        return parent
-
-    def _remove_empty(self, name: str) -> None:
-        """Remove a folder that contains folders only; anything else stays."""
-        if self._tree.is_folder(name):
-            for each in [*(each for each, _ in self._tree.walk(name)), name]:
-                self._tree.rmdir(each)
-
-    def _check_way(self, before: Holding | None, names: Iterable[str]) -> None:
-        """Refuse to overwrite what no pull made.
-
-        Raises:
-            ConflictError: a file or a link has one of these names.
-        """
-        ours = set(before.files) if before else set()
-        for name in names:
-            for folder in _folders_of(name)[1:]:
-                if self._tree.has(folder) and not self._tree.is_folder(folder):
-                    if folder in ours and self._tree.is_file(folder):
-                        break  # this file is removed before the folder is made
-                    raise self._in_the_way(folder)
-            if name in ours or not self._tree.has(name):
-                continue
-            if not self._tree.is_folder(name):
-                raise self._in_the_way(name)
-            for each, is_folder in self._tree.walk(name):
-                if not is_folder and each not in ours:
-                    raise self._in_the_way(each)
-
-    def _in_the_way(self, name: str) -> ConflictError:
-        return self._conflict(f"{name} is in the way, and no pull made it", "Move it elsewhere and pull again.")
-
     # -- opening --------------------------------------------------------------------------------------------------
 
-    def _examine(self, held: Holding, reader: Reader, scan: Scan | None) -> _Base:
+    def _examine(self, held: Holding, reader: Reader, scan: Scan | None) -> Examination:
         """Examine the folder, and note the present times and inodes of files that are as they were pulled.
 
         Raises:
@@ -337,15 +269,15 @@ class Checkout:
         # Without headers it is not known what was written to a shard.
         found.refuse(self._tree, written if found.places or not written & {*held.shards} else None)
         if found.altered:
-            return _Base(held, found)
+            return found
         touched = [file for name, file in found.files.items() if file != held.files[name]]
         # Then the next use need not scan again. A file just written may still change without another time.
         if touched and all(file.changed_ns < now - _SETTLED for file in touched):
-            held = msgspec.structs.replace(held, files=found.files)
-            self._write_record(STATE, held)
+            found.held = msgspec.structs.replace(held, files=found.files)
+            self._write_record(STATE, found.held)
         if scan is not None:
             _KNOWN.add(self._identity())
-        return _Base(held, found)
+        return found
 
     def _identity(self) -> tuple[int, int, int]:
         status = self._tree.status()
@@ -368,9 +300,9 @@ class Checkout:
             held = self._recover()
             if held is None:
                 return None
-            base = self._examine(held, reader, Scan() if scan is True else scan or None)
-            base.found.refuse(self._tree)
-            return state_of(base.held, mapped_words(base.held, self._tree, base.found.places))
+            found = self._examine(held, reader, Scan() if scan is True else scan or None)
+            found.refuse(self._tree)
+            return state_of(found.held, mapped_words(found.held, self._tree, found.places))
 
     def verify(self, *, threads: int) -> tuple[int, list[TensorDeltaError]]:
         """Scan the whole folder; nothing is changed, and an interrupted pull is not completed.
@@ -447,7 +379,7 @@ class Checkout:
             target = reader.target(version)
             reader.documents.admit(target, None if held is None else held.applied)
             base = None if held is None else self._examine(held, reader, self._scan(scan))
-            scanned = 0 if base is None else base.found.scanned
+            scanned = 0 if base is None else base.scanned
             repaired = () if base is None else self._damage(base, reader, target)
             manifest = reader.documents.manifest(target)
             if held is not None and held.version == target and not repaired:
@@ -478,16 +410,16 @@ class Checkout:
             return None if self._identity() in _KNOWN else Scan.brief()
         return Scan() if wanted else None
 
-    def _damage(self, base: _Base, reader: Reader, target: int) -> tuple[str, ...]:
+    def _damage(self, base: Examination, reader: Reader, target: int) -> tuple[str, ...]:
         """What is wrong with the folder although no program wrote to its files."""
-        damage = [*base.found.altered.values()]
+        damage = [*base.altered.values()]
         if not damage and base.held.version != target and not self._is_known(base, reader):
             damage.append(f"the folder's record is not that of version {base.held.version}")
         if damage:
             _LOG.warning("%s is rebuilt: %s", self.folder, "; ".join(damage))
         return tuple(damage)
 
-    def _is_known(self, base: _Base, reader: Reader) -> bool:
+    def _is_known(self, base: Examination, reader: Reader) -> bool:
         """False where the chain has another version of this number, and none that is what the folder holds."""
         held = base.held
         try:
@@ -521,21 +453,18 @@ class Checkout:
 
     def _in_place(self, held: Holding, update: Update, layout: FileLayout) -> bool:
         """True where the new version has the same files, and only words differ."""
-        headers = {name: checkpoint.shard_header(tensors, METADATA) for name, tensors in layout.shards.items()}
-        digests = {file.name: file.sha256 for file in layout.files}
-        digests |= {name: hashlib.sha256(header).hexdigest() for name, header in headers.items()}
         return (
             not update.built
-            and digests == {name: file.sha256 for name, file in held.files.items()}
-            and set(headers) == set(held.shards)
+            and layout.digests == {name: file.sha256 for name, file in held.files.items()}
+            and set(layout.shards) == set(held.shards)
             # A file with a second hard link is also a file elsewhere, which must not change.
-            and all(self._tree.status(name).st_nlink == 1 for name in headers)
+            and all(self._tree.status(name).st_nlink == 1 for name in layout.shards)
         )
 
-    def _patch(self, base: _Base, update: Update, reader: Reader, manifest: Manifest) -> None:
+    def _patch(self, base: Examination, update: Update, reader: Reader, manifest: Manifest) -> None:
         """Patch the words in place: write the undo record, then the words, then state.json."""
         started = time.perf_counter()
-        held, places = base.held, base.found.places
+        held, places = base.held, base.places
         head = UndoHead.of(update, held, places)
         self._write_private(UNDO, undo_record(head, update))
         try:
@@ -552,7 +481,7 @@ class Checkout:
         self._private.sync()
         emit(Event("applied", update.version, update.size, time.perf_counter() - started), reader.listener)
 
-    def _write_words(self, base: _Base, update: Update) -> None:
+    def _write_words(self, base: Examination, update: Update) -> None:
         words = base.words(self._tree)
         for piece in update.runs():
             where = slice(piece.start, piece.stop) if piece.indices is None else piece.indices
@@ -565,28 +494,7 @@ class Checkout:
         started = time.perf_counter()
         files = staging.finish(update, reader)
         following = Holding.after(update, manifest, files)
-        self._check_way(held, files)
+        check_way(self._tree, held, files)
         self._write_record(NEXT, following)
         self._move_over(following, built_now=True)
         emit(Event("applied", update.version, update.size, time.perf_counter() - started), reader.listener)
-
-
-@dataclass(frozen=True)
-class _Base:
-    """What a folder holds, and what an examination found."""
-
-    held: Holding
-    found: Examination
-
-    def words(self, folder: Folder) -> list[FileWords]:
-        """The words of its tensors, as long as no other program writes to them."""
-        return file_words(self.held, folder, self.found.places, self.found.files)
-
-    def state(self, folder: Folder) -> State:
-        """The state to start from."""
-        return state_of(self.held, self.words(folder))
-
-
-def _folders_of(name: str) -> list[str]:
-    """The parents of a file, from the checkout's own folder, whose name is empty, downwards."""
-    return ["", *(str(each) for each in reversed(PurePosixPath(name).parents[:-1]))]

@@ -21,10 +21,11 @@ from itertools import groupby
 import numpy as np
 
 from ..codecs import fingerprint
+from ..state.state import State
 from ..threads import ordered_map
 from .anchored import Folder
 from .record import HeldFile, Holding
-from .shards import AlteredHeaderError, FileWords, Place, Shard, altered, file_words, find_places, open_held
+from .shards import AlteredHeaderError, FileWords, Place, Shard, altered, file_words, find_places, open_held, state_of
 
 #: Words that one thread scans at a time.
 _SCAN = 1 << 22
@@ -78,15 +79,17 @@ class Scan:
 
 @dataclass
 class Examination:
-    """What was found.
+    """What a folder holds, and what was found.
 
     Attributes:
+        held: its record.
         files: the files as they are now.
         places: where each tensor's words begin; empty where a header was altered.
         altered: what is wrong with a file's bytes, by its name.
         scanned: bytes of words that were compared.
     """
 
+    held: Holding
     files: dict[str, HeldFile] = field(default_factory=dict)
     places: list[Place] = field(default_factory=list)
     altered: dict[str, str] = field(default_factory=dict)
@@ -102,6 +105,14 @@ class Examination:
             if names is None or name in names:
                 raise altered(folder, reason)
 
+    def words(self, folder: Folder) -> list[FileWords]:
+        """The words of its tensors, as long as no other program writes to them."""
+        return file_words(self.held, folder, self.places, self.files)
+
+    def state(self, folder: Folder) -> State:
+        """The state that an update may start from."""
+        return state_of(self.held, self.words(folder))
+
 
 def examine(held: Holding, folder: Folder, scan: Scan | None, *, threads: int) -> Examination:
     """Examine a folder.
@@ -116,7 +127,7 @@ def examine(held: Holding, folder: Folder, scan: Scan | None, *, threads: int) -
     Raises:
         WrongBaseError: a file is missing, or has another size.
     """
-    found = Examination()
+    found = Examination(held)
     for name, file in held.files.items():
         with open_held(held, folder, name) as opened:
             found.files[name] = file.seen(os.fstat(opened.fileno()))
@@ -188,7 +199,7 @@ def data_ranges(descriptor: int, start: int, stop: int) -> Iterator[tuple[int, i
 
 def _scan(held: Holding, folder: Folder, found: Examination, scan: Scan, threads: int) -> None:
     """Compare fingerprints of tensors with those of the record."""
-    words = file_words(held, folder, found.places, found.files)
+    words = found.words(folder)
     expected, sums = held.tensor_sums, np.zeros(len(words), np.uint64)
     wrong: dict[str, list[str]] = {}
 

@@ -55,6 +55,10 @@ class HeldFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns, inode=status.st_ino
         )
 
+    def moved(self, status: os.stat_result) -> HeldFile:
+        """The same file after it was renamed; unchanged if the status is that of another file."""
+        return self.seen(status) if (status.st_ino, status.st_mtime_ns) == (self.inode, self.mtime_ns) else self
+
     @property
     def changed_ns(self) -> int:
         """The later of its times."""

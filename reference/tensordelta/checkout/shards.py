@@ -228,7 +228,11 @@ class FileWords:
         left = words.view(np.uint8).data
         at = self.offset + start * self.itemsize
         while left:
-            count = os.preadv(descriptor, [left], at)
+            try:
+                count = os.preadv(descriptor, [left], at)
+            except OSError as error:
+                error.filename = self._shard.name
+                raise
             if not count:
                 raise UnsteadyError(f"{self._shard.name} was cut short meanwhile")
             left, at = left[count:], at + count

@@ -102,6 +102,13 @@ class FileLayout:
             shards.setdefault(name, []).append(tensor)
         return {name: shard_order(tensors) for name, tensors in (shards or {DEFAULT_SHARD: []}).items()}
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """What state.json has of each file as its SHA-256: of a shard that of the bytes before the words."""
+        headers = {name: shard_header(tensors, METADATA) for name, tensors in self.shards.items()}
+        files = {file.name: file.sha256 for file in self.files}
+        return files | {name: hashlib.sha256(header).hexdigest() for name, header in headers.items()}
+
 
 class Staging:
     """The folder in which a version's files are built.
@@ -186,9 +193,9 @@ class Staging:
                 words[piece.indices] = piece.new
         self._words.clear()
         described: dict[str, HeldFile] = {}
-        for name, tensors in shards.items():
-            header = hashlib.sha256(shard_header(tensors, METADATA)).hexdigest()
-            described[name] = HeldFile.of(settle(self._private, f"{STAGED}/{name}"), header, shard=True)
+        digests = self._files.digests
+        for name in shards:
+            described[name] = HeldFile.of(settle(self._private, f"{STAGED}/{name}"), digests[name], shard=True)
         for file in self._files.files:
             blob = reader.packs.file(file)
             with self._private.create(f"{STAGED}/{file.name}") as target:
