@@ -27,8 +27,8 @@ from .anchored import Folder
 from .record import HeldFile, Holding
 from .shards import AlteredHeaderError, FileWords, Place, Shard, altered, file_words, find_places, open_held, state_of
 
-#: Words that one thread scans at a time.
-_SCAN = 1 << 22
+#: Words that one thread scans at a time: few enough to stay in its cache.
+_SCAN = 1 << 18
 _READ = 1 << 22
 #: Bytes that a file other than a shard may have in holes, since every byte is hashed: a few seconds' worth.
 _MAX_HOLES = 4 << 30
