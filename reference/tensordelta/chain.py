@@ -302,9 +302,9 @@ class Chain:
         """
         return part.load_part(self._reader, self._reader.target(version), frozenset(tensors), held)
 
-    def pull(self, folder: str | os.PathLike[str], version: int | None = None) -> Pulled:
+    def pull(self, folder: str | os.PathLike[str], version: int | None = None, *, scan: bool | None = None) -> Pulled:
         """Bring a folder that an engine can load to a version, by default the newest (see `Checkout.pull`)."""
-        return Checkout(folder).pull(self._reader, version)
+        return Checkout(folder).pull(self._reader, version, scan=scan)
 
     @overload
     def follow(
@@ -381,20 +381,21 @@ class Chain:
         timeout: float | None = None,
         until: int | None = None,
         stop: threading.Event | None = None,
+        scan: bool | None = None,
     ) -> Iterator[Pulled]:
         """Keep a folder that an engine can load at the newest version; yields the result of each pull.
 
         The first result is for the version that the folder holds then; its route is empty if nothing was pulled.
 
         Args:
-            folder: see `pull`.
+            folder, scan: see `pull`.
             poll, timeout, until, stop: see `follow`.
 
         Raises:
             TimeoutError, StoreError, ConflictError, MissingError, ValueError: see `follow`.
             TensorDeltaError: see `Checkout.pull`; the folder is unchanged.
         """
-        return follow_folder(self._reader, folder, poll=poll, timeout=timeout, until=until, stop=stop)
+        return follow_folder(self._reader, folder, poll=poll, timeout=timeout, until=until, stop=stop, scan=scan)
 
     def pursue(
         self,

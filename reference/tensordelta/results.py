@@ -220,7 +220,7 @@ def _(plan: Plan) -> dict[str, object]:
 
 @as_facts.register
 def _(pulled: Pulled) -> dict[str, object]:
-    return _fields(pulled, "version route size seconds")
+    return _fields(pulled, "version route size seconds scanned repaired")
 
 
 @as_table.register

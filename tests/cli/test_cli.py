@@ -150,7 +150,7 @@ def test_publish_log_and_show_tell_the_same_facts(steps: Path) -> None:
 
 def test_pull_brings_a_folder_to_a_version_that_loads(chain: Path) -> None:
     pulled = facts("pull", "chain", "out", "--to", 1, folder=chain)
-    assert list(pulled) == ["version", "route", "size", "seconds"]
+    assert list(pulled) == ["version", "route", "size", "seconds", "scanned", "repaired"]
     assert pulled["version"] == 1
     assert pulled["route"] == ["manifests/000000000000.json", "manifests/000000000001.json"]
     assert pulled["size"] == sum(path.stat().st_size for version in (0, 1) for path in packs(chain, version))

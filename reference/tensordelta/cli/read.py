@@ -87,6 +87,11 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
 @click.option("--allow-rollback", is_flag=True, help="With --trusted-key: allow a version older than that of DIR.")
+@click.option(
+    "--scan/--no-scan",
+    default=None,
+    help="Check every word that DIR holds first, or none; by default 4 GiB, and as much more as half a minute allows.",
+)
 @click.option("--follow", is_flag=True, help="Pull each newer version when it is published; with --to, until VERSION.")
 @click.option(
     "--poll",
@@ -126,6 +131,7 @@ def pull(
     folder: Path,
     version: int | None,
     allow_rollback: bool,
+    scan: bool | None,
     follow: bool,
     poll: float,
     timeout: float | None,
@@ -136,7 +142,8 @@ def pull(
 ) -> None:
     """Bring DIR to a version of CHAIN; an engine can load DIR.
 
-    A DIR from an earlier pull is patched in place; a crash leaves the old version or the new one.
+    A DIR from an earlier pull is patched in place; a crash leaves the old version or the new one. Where a disk has lost
+    words of DIR, the whole version is made anew.
 
     With --follow it prints a line for each version, or a line of JSON; SIGINT and SIGTERM end it between two versions.
 
@@ -155,14 +162,16 @@ def pull(
                 hook = None
                 if command is not None:
                     hook = Hook(command, opened.address, folder, timeout=exec_timeout, stop=stop, quiet=as_json)
-                for pulled in opened.follow_folder(folder, poll=poll, timeout=timeout, until=version, stop=stop):
+                for pulled in opened.follow_folder(
+                    folder, poll=poll, timeout=timeout, until=version, stop=stop, scan=scan
+                ):
                     working.say(json.dumps(as_facts(pulled)) if as_json else _line(pulled))
                     if hook is not None:
                         hook.run(pulled.version)
             if hook is not None and hook.failed:
                 context.exit(1)
             return
-        pulled = opened.pull(folder, version)
+        pulled = opened.pull(folder, version, scan=scan)
     print_result(as_json, as_facts(pulled), _pulled_table(pulled, folder))
 
 
@@ -290,6 +299,7 @@ def _pulled_table(pulled: Pulled, folder: Path) -> Table:
         f"pulled version {pulled.version} into {folder}",
         ("route", ", ".join(map(_edge_text, pulled.route))),
         ("packs", bytes_text(pulled.size)),
+        *((("repaired", "; ".join(pulled.repaired)),) if pulled.repaired else ()),
         ("took", f"{pulled.seconds:.2f} s"),
     )
 
@@ -305,4 +315,5 @@ def _edge_text(name: str) -> str:
 def _line(pulled: Pulled) -> str:
     if not pulled.route:
         return f"version {pulled.version}: held already"
-    return f"version {pulled.version}: {bytes_text(pulled.size)} in {pulled.seconds:.2f} s"
+    repaired = f", repaired: {'; '.join(pulled.repaired)}" if pulled.repaired else ""
+    return f"version {pulled.version}: {bytes_text(pulled.size)} in {pulled.seconds:.2f} s{repaired}"

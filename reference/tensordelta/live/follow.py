@@ -76,6 +76,7 @@ def follow_folder(
     timeout: float | None = None,
     until: int | None = None,
     stop: threading.Event | None = None,
+    scan: bool | None = None,
 ) -> Iterator[Pulled]:
     """Pull each newer version into a folder; see `Chain.follow_folder`."""
     checkout = Checkout(folder)
@@ -83,7 +84,7 @@ def follow_folder(
 
     def go(version: int) -> Pulled:
         nonlocal reached
-        pulled = checkout.pull(reader, version)
+        pulled = checkout.pull(reader, version, scan=scan)
         reached = pulled.version
         return pulled
 

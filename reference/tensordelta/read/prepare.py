@@ -368,9 +368,9 @@ class Preparation:
                 built[index] = tensor.words
                 continue
             if tensor.own:
-                held = self._words[tensor.origin]
+                held = self._words[tensor.origin][:]
                 tensor.overlay = self._changes(index, held, tensor, object=info.name)
-                tensor.words, tensor.own = held, False  # the copy's memory is free now
+                tensor.words, tensor.own = self._words[tensor.origin], False  # the copy's memory is free now
             if tensor.overlay:
                 sparse[index] = [replace(piece, tensor=index) for piece in tensor.overlay]
         return Prepared(
@@ -464,7 +464,7 @@ class _Tensor:
         last = np.ones(len(at), np.bool_)
         np.not_equal(at[1:], at[:-1], out=last[:-1])  # of two writes to a word, the later edge's counts
         at, new = at[last], new[order[last]]
-        self.overlay = [Piece(pieces[0].tensor, 0, len(self.words), at, self.words[at], new)]
+        self.overlay = [Piece(pieces[0].tensor, 0, len(self.words), at, self.words.take(at), new)]
 
 
 def _jobs(packs: Sequence[tuple[Pack, Blob]], wanted: Collection[int] | None) -> Iterator[_Job]:

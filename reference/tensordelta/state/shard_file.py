@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 import stat
+import sys
 import weakref
 from functools import cached_property
 from pathlib import Path
@@ -53,8 +54,10 @@ def map_words(file: Open, *, writable: bool = False) -> NDArray[np.uint8]:
     """The bytes of an open file, mapped; the map stays valid when the file is closed."""
     if not os.fstat(file.fileno()).st_size:
         return np.empty(0, np.uint8)
-    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
-    return np.frombuffer(mapped, np.uint8)
+    access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+    if sys.version_info >= (3, 13):  # else each map takes a descriptor
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access, trackfd=False), np.uint8)
+    return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access), np.uint8)
 
 
 def is_lfs_pointer(path: Path) -> bool:
