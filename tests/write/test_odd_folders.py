@@ -291,9 +291,10 @@ def test_one_of_several_files_is_no_checkpoint(chain: td.Chain, tmp_path: Path) 
 def test_the_folder_of_the_weights_is_named(chain: td.Chain, tmp_path: Path) -> None:
     folder = save(tmp_path / "pipeline", {}, {"model_index.json": b"{}"})
     add(folder, "unet/diffusion_pytorch_model.safetensors")
+    add(folder, "checkpoint-500/model.safetensors")
     with pytest.raises(td.MissingError) as caught:
         chain.publish(folder)
-    assert "unet" in caught.value.advice
+    assert "checkpoint-500, unet" in caught.value.advice
 
 
 # -- files that are something else -------------------------------------------------------------------------------------

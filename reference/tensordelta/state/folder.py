@@ -273,7 +273,8 @@ def _check_complete(folder: Path, names: Iterable[str]) -> None:
 
 
 def _no_weights(folder: Path, found: _Walk) -> MissingError:
-    deeper = sorted({name.rpartition("/")[0] for name in found.deeper_weights})
+    others = {each.name.rstrip("/") for each in found.left_out if each.reason == OTHER_CHECKPOINT}
+    deeper = sorted({name.rpartition("/")[0] for name in found.deeper_weights} | others)
     advice = "Name a safetensors file, or a folder of them."
     if deeper:
         advice = f"Name the folder that holds them: {', '.join(deeper[:5])}{' …' if len(deeper) > 5 else ''}."
