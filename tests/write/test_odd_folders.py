@@ -291,9 +291,10 @@ def test_one_of_several_files_is_no_checkpoint(chain: td.Chain, tmp_path: Path) 
 def test_the_folder_of_the_weights_is_named(chain: td.Chain, tmp_path: Path) -> None:
     folder = save(tmp_path / "pipeline", {}, {"model_index.json": b"{}"})
     add(folder, "unet/diffusion_pytorch_model.safetensors")
+    add(folder, "checkpoint-500/model.safetensors")
     with pytest.raises(td.MissingError) as caught:
         chain.publish(folder)
-    assert "unet" in caught.value.advice
+    assert "checkpoint-500, unet" in caught.value.advice
 
 
 # -- files that are something else -------------------------------------------------------------------------------------
@@ -326,8 +327,16 @@ def test_what_is_saved_as_safetensors_and_is_none(tmp_path: Path, data: bytes, w
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "1_Pooling/config.json"])
-def test_a_small_file_that_was_not_fetched_is_refused(chain: td.Chain, tmp_path: Path, name: str) -> None:
-    folder = save(tmp_path / "model", single(BOTH), {name: LFS})
-    with pytest.raises(td.MalformedError, match="Git LFS") as caught:
+@pytest.mark.parametrize(("data", "what"), [(LFS, "Git LFS"), (b"\n<!doctype html>", "web page")])
+def test_a_small_file_that_was_not_fetched_is_refused(
+    chain: td.Chain, tmp_path: Path, name: str, data: bytes, what: str
+) -> None:
+    folder = save(tmp_path / "model", single(BOTH), {name: data})
+    with pytest.raises(td.MalformedError, match=what) as caught:
         chain.publish(folder)
     assert caught.value.object == str(folder / name) and chain.versions() == []
+
+
+def test_a_page_of_a_template_is_a_file(chain: td.Chain, tmp_path: Path) -> None:
+    chain.publish(save(tmp_path / "model", single(BOTH), {"chat_template.jinja": b"<|im_start|>", "empty.json": b""}))
+    assert [entry.name for entry in chain.manifest().files] == ["chat_template.jinja", "empty.json"]

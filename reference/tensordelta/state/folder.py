@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import MalformedError, MissingError
 from ..format.names import CHAIN, MAX_PATH, is_path
 from .index import INDEX_SUFFIX, SUFFIX, read_index
-from .shard_file import is_lfs_pointer
+from .shard_file import check_is_itself
 
 #: Weights files that loaders look for, without suffix; the first one that is there is the checkpoint.
 _USUAL = ("model", "diffusion_pytorch_model")
@@ -96,7 +96,7 @@ def contents_of(folder: Path) -> Contents:
         MissingError: it holds no safetensors file; or a shard is missing.
         MalformedError: it holds two sets of weights of which loaders choose differently; an index that does not agree
             with the files; a weights file whose name has characters that paths of the format lack; or a pointer of Git
-            LFS in the place of a file.
+            LFS or a web page in the place of a file.
     """
     found = _Walk(folder)
     chosen = _chosen(folder, list(_sets(found.weights, found.indices).values()))
@@ -111,14 +111,8 @@ def contents_of(folder: Path) -> Contents:
             found.leave_out(name, OTHER_WEIGHTS)
         elif (folder / name).is_file():
             found.files[name] = folder / name
-    for name, path in found.files.items():
-        if is_lfs_pointer(path):
-            raise MalformedError(
-                "is a pointer of Git LFS, not the file",
-                object=str(folder / name),
-                rule="TD-PCK-014",
-                advice="Fetch the file (git lfs pull), or download it again.",
-            )
+    for path in found.files.values():
+        check_is_itself(path)
     left_out = sorted(found.left_out, key=lambda each: (_REASONS.index(each.reason), each.name))
     return Contents(shards, index, weight_map, dict(sorted(found.files.items())), left_out)
 
@@ -205,8 +199,7 @@ def _read_index(folder: Path, index: str) -> dict[str, str]:
     path = folder / index
     if not path.is_file():
         raise _missing(path, "is a link that leads nowhere")
-    if is_lfs_pointer(path):
-        raise _malformed(path, "is a pointer of Git LFS, not the file", "Fetch the file (git lfs pull).")
+    check_is_itself(path)
     weight_map = read_index(path.read_bytes(), object=str(path))
     if not weight_map:
         raise _malformed(path, "names no tensor", "Write the index again, or remove it.")
@@ -280,7 +273,8 @@ def _check_complete(folder: Path, names: Iterable[str]) -> None:
 
 
 def _no_weights(folder: Path, found: _Walk) -> MissingError:
-    deeper = sorted({name.rpartition("/")[0] for name in found.deeper_weights})
+    others = {each.name.rstrip("/") for each in found.left_out if each.reason == OTHER_CHECKPOINT}
+    deeper = sorted({name.rpartition("/")[0] for name in found.deeper_weights} | others)
     advice = "Name a safetensors file, or a folder of them."
     if deeper:
         advice = f"Name the folder that holds them: {', '.join(deeper[:5])}{' …' if len(deeper) > 5 else ''}."

@@ -90,13 +90,12 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     """
     if isinstance(value, np.ndarray):
         return value
+    adapter = adapter_of(value)
     try:
-        adapter = adapter_of(value)
         array = np.asarray(value) if adapter is None else adapter.as_array(value)
-    except ImportError:
-        raise
-    except Exception as error:  # whatever a framework raises that numpy asks for an array
-        raise ValueError(f"tensor {name!r} is a {type(value).__name__}, which gives no array: {error}") from error
+    except Exception as error:  # whatever a framework raises that is asked for an array
+        what = "" if adapter is not None else f"numpy gets no array of a {type(value).__name__}: "
+        raise ValueError(f"tensor {name!r}: {what}{error}") from error
     if array.dtype.hasobject:
         raise ValueError(f"tensor {name!r} is a {type(value).__name__}, no array")
     return array

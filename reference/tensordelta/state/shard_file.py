@@ -60,12 +60,17 @@ def map_words(file: Open, *, writable: bool = False) -> NDArray[np.uint8]:
     return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access), np.uint8)
 
 
-def is_lfs_pointer(path: Path) -> bool:
-    """True for the text that Git LFS leaves in place of a file that was not fetched."""
-    if path.stat().st_size > 4 * _START:
-        return False
+def check_is_itself(path: Path) -> None:
+    """Check that a small file is no pointer of Git LFS, and a JSON file no web page.
+
+    Raises:
+        MalformedError: it is one.
+    """
     with path.open("rb") as file:
-        return file.read(len(_LFS)) == _LFS
+        start = file.read(_START)
+    for begins, what, advice in _TEXTS:
+        if start.lstrip().startswith(begins) and (begins == _LFS or path.suffix == ".json"):
+            raise MalformedError(what, object=str(path), rule="TD-PCK-014", advice=advice)
 
 
 class ShardFile:

@@ -11,6 +11,7 @@ weights' device, and no other words of the model are copied or read on the host.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ from ..write.writer import layout_conflict, overtaken
 from .fsdp import Outcome, Ranks, shards
 from .ledger import LayoutChangedError, Ledger, Place, Weight
 from .weights import named_weights
+
+_LOG = logging.getLogger("tensordelta")
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,14 +257,17 @@ class Publisher(StepQueue[_Submitted]):
         return Ledger(layout, starts, memory, version, sums, place=self._place, threads=self._chain.threads)
 
     def _check_change(self, before: str, old: Layout, new: Layout) -> None:
-        """Check that the model may have other tensors than before; the next version is a full one then.
+        """Check that the model may have other tensors than before; log that the next version is a full one then.
 
         Raises:
             ConflictError: it may not.
         """
         change = LayoutChange.between(old, new)
-        if change is not None and not self._layout_change:
+        if change is None:
+            return
+        if not self._layout_change:
             raise layout_conflict("the model", before, change)
+        _LOG.warning("the model has another layout than %s, so the next version is a full one: %s", before, change)
 
     def _compact(self) -> None:
         """Compose what failed and superseded steps left."""

@@ -164,8 +164,6 @@ class Commit:
     def finish(self, manifest: Manifest, layout: Layout) -> Published:
         """Emit the event of the commit; gives its result."""
         change = self._writer.layout_change(self._before, layout)
-        if change is not None:
-            _LOG.warning("version %d has another layout than the version before: %s", manifest.version, change)
         seconds, timings = self._clock.seconds, self._clock.timings
         event = Event("published", manifest.version, self.size, seconds, timings=timings)
         emit(event, self._writer.reader.listener)
