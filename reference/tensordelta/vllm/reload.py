@@ -30,7 +30,7 @@ from ..state.update import Update
 from ..torch import from_array
 from ..torch.tensors import _TORCH
 
-_LOG = logging.getLogger("tensordelta")
+_LOG = logging.getLogger("vllm.tensordelta")  # below vLLM's own, whose handlers it has
 #: Seconds from one attempt to follow the chain to the next, after one that failed.
 _AGAIN = 5.0
 #: What a layer computes with in place of its weight, where vLLM has packed it.
