@@ -116,7 +116,7 @@ class Reload:
             self._layers = together(self._group, lambda: Layers(self._model, self._config, update.layout))
         layers = self._layers
         names = layers.touched(self._changed(update))
-        before = layers.save(names)
+        before = together(self._group, lambda: layers.save(names))
         self.torn = self._anew = True  # what fails is not tried again as it was prepared
         try:
             together(self._group, lambda: self._write(layers, update, names))
