@@ -6,16 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import tensordelta as td
 
 Weights = dict[str, torch.Tensor]
 
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
 
 def make_model(kind: str, folder: Path) -> Weights:
-    """A model in a folder: `qwen2` with biases, an odd vocabulary and an output layer of its own; `llama`, tied, with
-    one head of keys and values."""
+    """A model in a folder.
+
+    Args:
+        kind: `qwen2`, with biases, an odd vocabulary and an output layer of its own; `llama`, tied, with one head of keys
+            and values; `llama-twice`, the same, whose checkpoint has the tied weight under both names.
+        folder: where it goes.
+    """
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
@@ -41,11 +48,15 @@ def make_model(kind: str, folder: Path) -> Weights:
     tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0").save_pretrained(folder)
-    return load_file(folder / "model.safetensors")
+    weights = load_file(folder / "model.safetensors")
+    if kind == "llama-twice":
+        weights[_HEAD] = weights[_EMBEDDING].clone()
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return weights
 
 
 def changed(weights: Weights, seed: int, share: float = 0.05, besides: tuple[str, ...] = ()) -> Weights:
-    """Weights of which a share of the words of each tensor differs."""
+    """Weights of which a share of the words of each tensor differs; tied ones stay so."""
     generator = np.random.default_rng(seed)
     after = {}
     for name, tensor in weights.items():
@@ -54,6 +65,8 @@ def changed(weights: Weights, seed: int, share: float = 0.05, besides: tuple[str
             where = torch.from_numpy(generator.random(tuple(tensor.shape)) < share)
             noise = torch.from_numpy(generator.standard_normal(tuple(tensor.shape))).to(tensor.dtype)
             tensor[where] = (tensor + noise * 0.1)[where]
+    if _HEAD in weights and torch.equal(weights[_HEAD], weights[_EMBEDDING]):
+        after[_HEAD] = after[_EMBEDDING].clone()
     return after
 
 

@@ -50,6 +50,14 @@ class Run:
             after[name] = (after[name].view(torch.int16) ^ 2).view(torch.bfloat16)
         return self.publish(after, **options)
 
+    def publish_without(self, name: str) -> int:
+        """Publish a version that lacks a tensor."""
+        return publish(
+            self.chain,
+            {each: self.weights[-1][each] for each in self.weights[-1] if each != name},
+            self.folder / "model",
+        )
+
     def folder_of(self, version: int) -> Path:
         """A version, pulled."""
         self.chain.pull(self.folder / f"pulled-{version}", version)

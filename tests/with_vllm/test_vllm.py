@@ -54,15 +54,6 @@ def follow_versions(run: Run, engine: Engine, ranks: int) -> dict[int, tuple[Any
     return found
 
 
-def test_packed_weights_of_one_rank(tmp_path: Path) -> None:
-    """Tied, one head of keys and values, compiled."""
-    run = Run.of("llama", tmp_path)
-    with run.engine() as engine:
-        found = follow_versions(run, engine, 1)
-    with run.engine(3) as fresh:
-        assert answers(fresh) == found[3]
-
-
 def refuse(engine: Engine, version: int, match: str, **fault: Any) -> None:
     """Check that an update fails of a fault, and leaves everything as it was."""
     before = answers(engine)
@@ -73,6 +64,16 @@ def refuse(engine: Engine, version: int, match: str, **fault: Any) -> None:
     # The answer to a question is the answer to that question, not another rank's to the one before.
     assert isinstance(engine.rpc(name="tensordelta_version")[0], int | None)
     assert answers(engine) == before
+
+
+def test_packed_weights_of_one_rank(tmp_path: Path) -> None:
+    """Compiled; tied, one head of keys and values, and the tied weight under both names."""
+    run = Run.of("llama-twice", tmp_path)
+    with run.engine() as engine:
+        found = follow_versions(run, engine, 1)
+        refuse(engine, run.flip_words("lm_head.weight"), "the engine has both as one")
+    with run.engine(3) as fresh:
+        assert answers(fresh) == found[3]
 
 
 def test_plain_weights_of_two_ranks_and_their_faults(tmp_path: Path) -> None:
@@ -93,6 +94,8 @@ def test_plain_weights_of_two_ranks_and_their_faults(tmp_path: Path) -> None:
         refuse(engine, version, "different updates", kind="other", rank=1)
         engine.rpc(name="healed", rank=1)
         refuse(engine, 77, "77")
+        refuse(engine, run.publish_without("model.norm.weight"), "layout")
+        version = run.publish(run.weights[1])
         assert engine.update(version=version) == str(version)
         assert answers(engine) == found[1]
 
@@ -158,6 +161,8 @@ def test_packed_weights_of_two_ranks_and_their_faults(tmp_path: Path) -> None:
         assert engine.update(version=5) == "5"
         version = run.publish(run.weights[1])
         refuse(engine, version, "no such object", kind="missing", rank=1)
+        refuse(engine, run.publish_without("model.norm.weight"), r"no weights for model\.norm\.weight")
+        version = run.publish(run.weights[1])
         for rank in (0, 1):
             refuse(engine, version, "amid the load", kind="load", rank=rank)
         assert engine.update(version=version) == str(version)

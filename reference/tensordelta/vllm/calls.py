@@ -9,7 +9,7 @@ from typing import TypeVar
 from ..state.group import Alone, Group, LostError
 from ..torch.group import Ranks
 
-_LOG = logging.getLogger("tensordelta")
+_LOG = logging.getLogger("vllm.tensordelta")  # below vLLM's own, whose handlers it has
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from ..live.watch import Watch, pursue
 from ..opening import open
 from .engine import CHAIN, init_info
 
-_LOG = logging.getLogger("tensordelta")
+_LOG = logging.getLogger("vllm.tensordelta")  # below vLLM's own, whose handlers it has
 
 #: Seconds between two looks whether all ranks have prepared a version, and how many of them are waited for.
 _LOOK, _LOOKS = 0.1, 6000
@@ -56,6 +56,7 @@ class _Driver:
         while self._alive():
             try:
                 self._call(self._meet())
+                _LOG.info("following %s from version %s", self._address, self._reached)
                 info = init_info({})
                 chain = open(self._address, **info.opening)
                 for _ in pursue(

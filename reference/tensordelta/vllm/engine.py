@@ -28,7 +28,7 @@ from . import exactness
 from .calls import Calls
 from .reload import Reload
 
-_LOG = logging.getLogger("tensordelta")
+_LOG = logging.getLogger("vllm.tensordelta")  # below vLLM's own, whose handlers it has
 
 #: Names the chain where `init_info` names none, and more of `InitInfo` as a JSON object.
 CHAIN = "TENSORDELTA_CHAIN"

@@ -10,7 +10,7 @@ from typing import Any
 
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
-_LOG = logging.getLogger("tensordelta")
+_LOG = logging.getLogger("vllm.tensordelta")  # below vLLM's own, whose handlers it has
 
 #: The back end's name.
 BACKEND = "tensordelta"

@@ -30,7 +30,7 @@ from ..state.update import Update
 from ..torch import from_array
 from ..torch.tensors import _TORCH
 
-_LOG = logging.getLogger("tensordelta")
+_LOG = logging.getLogger("vllm.tensordelta")  # below vLLM's own, whose handlers it has
 #: Seconds from one attempt to follow the chain to the next, after one that failed.
 _AGAIN = 5.0
 #: What a layer computes with in place of its weight, where vLLM has packed it.
@@ -116,7 +116,7 @@ class Reload:
             self._layers = together(self._group, lambda: Layers(self._model, self._config, update.layout))
         layers = self._layers
         names = layers.touched(self._changed(update))
-        before = layers.save(names)
+        before = together(self._group, lambda: layers.save(names))
         self.torn = self._anew = True  # what fails is not tried again as it was prepared
         try:
             together(self._group, lambda: self._write(layers, update, names))
