@@ -267,7 +267,7 @@ def test_order_exponent_needs_the_words_of_its_tensors(tmp_path: Path) -> None:
 
 def test_another_layout_is_refused(tmp_path: Path) -> None:
     chain, states = chain_of(tmp_path, [])
-    chain.publish(states[0] | {"more": np.zeros(3, np.float32)})
+    chain.publish(states[0] | {"more": np.zeros(3, np.float32)}, layout_change=True)
     shards = Shards(chain.layout(0), states[0], cuts(0, 1))
     chain.identify(shards.holder)
     with pytest.raises(td.UnsupportedError, match="another layout"):

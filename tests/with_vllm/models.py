@@ -73,4 +73,4 @@ def changed(weights: Weights, seed: int, share: float = 0.05, besides: tuple[str
 def publish(chain: td.Chain, weights: Weights, folder: Path, **options: object) -> int:
     """Publish weights with the files of a model's folder."""
     files = {path.name: path for path in folder.iterdir() if path.suffix == ".json"}
-    return chain.publish(weights, files=files, **options).version
+    return chain.publish(weights, files=files, layout_change=True, **options).version
