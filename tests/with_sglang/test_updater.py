@@ -211,7 +211,7 @@ def test_a_version_that_is_not_there_is_refused(run: Run) -> None:
 
 def test_a_changed_layout_is_refused(run: Run) -> None:
     weights: Weights = {**run.weights, "model.extra.weight": run.weights["model.norm.weight"]}
-    version = run.chain.publish(weights).version
+    version = run.chain.publish(weights, layout_change=True).version
     assert run.update(version, follow=False) is not None
     assert run.serves(0)
 
