@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from safetensors.torch import save_file
-from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, AutoTokenizer
+from transformers import AttentionInterface, AttentionMaskInterface, AutoTokenizer
 from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer, async_grpo_trainer, async_rollout_worker
 
 import tensordelta as td
@@ -84,6 +84,7 @@ def main(address: str, model: str, server: str, steps: int, folder: Path) -> Non
     def note(published: td.Published) -> None:
         served.append((published.version, vllm.weight_version()))
 
+    tokenizer = AutoTokenizer.from_pretrained(model)
     trainer = AsyncGRPOTrainer(
         model=model,
         reward_funcs=reward,
@@ -107,10 +108,8 @@ def main(address: str, model: str, server: str, steps: int, folder: Path) -> Non
         train_dataset=Dataset.from_dict(
             {"prompt": [[{"role": "user", "content": each}] for each in ("A chain is", "A version has")]}
         ),
-        processing_class=AutoTokenizer.from_pretrained(model),
-        weight_transfer=WeightTransfer(
-            address, model=AutoModelForCausalLM.from_pretrained(model), server=server, on_published=note
-        ),
+        processing_class=tokenizer,
+        weight_transfer=WeightTransfer(address, model=model, tokenizer=tokenizer, server=server, on_published=note),
     )
     trainer.train()
     (folder / "served.json").write_text(json.dumps(served))

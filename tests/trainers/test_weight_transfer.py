@@ -15,6 +15,7 @@ from small_trainer import llama, same, served, tokenizer
 from test_failures import Full
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.experimental.async_grpo.async_grpo_trainer import WeightTransferProtocol, _iter_vllm_named_params
 from vllm_server import VllmRoutes
 
@@ -151,6 +152,24 @@ def test_no_second_copy_of_all_weights(tmp_path: Path) -> None:
     transfer.resume()
     transfer.destroy()
     assert most <= 3 < len(gathered) and same(td.open(tmp_path / "chain").load(), served(model))
+
+
+def test_a_model_by_its_path(tmp_path: Path) -> None:
+    """As `AsyncGRPOTrainer` is given it; what is pulled can be loaded, tokenizer included."""
+    model = llama()
+    model.model.layers[0].requires_grad_(False)
+    model.save_pretrained(tmp_path / "model")
+    transfer = WeightTransfer(tmp_path / "chain", model=tmp_path / "model", tokenizer=tokenizer())
+    transfer.init_weight_transfer()
+    sync(transfer, model)
+    transfer.destroy()
+    chain = td.open(tmp_path / "chain")
+    assert same(chain.load(), served(model))
+    chain.pull(tmp_path / "pulled")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "pulled")
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight.bfloat16())
+    text = AutoTokenizer.from_pretrained(tmp_path / "pulled").decode(tokenizer()("A chain").input_ids)
+    assert text == "A chain"
 
 
 def test_servers_that_take_each_version(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 try:
     import torch
     import torch.distributed as dist
-    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers import AutoModelForCausalLM, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 except ImportError as error:
     raise ImportError("trainers need torch and transformers: pip install 'tensordelta[trl]'") from error
 
@@ -184,7 +184,9 @@ class WeightTransfer:
     Args:
         address: the chain's address, where a new chain is made if there is none; or a chain.
         model: the model that is trained, from which come the frozen parameters and the buffers, which TRL does not
-            send. Frozen parameters may not be sharded, because TRL calls this on the main process only.
+            send; or the name or path from which the trainer makes it: then it is read from there once more, to the
+            CPU. Frozen parameters may not be sharded, because TRL calls this on the main process only.
+        tokenizer: published with the weights, so that an engine can load a pulled folder; none by default.
         dtype: the dtype that engines serve; floating-point weights are cast to it.
         server: addresses of the vLLM servers that take each version, as `VllmServer` says how they are started; or
             servers of another kind, or with options, from `tensordelta.engines`. They generate while weights are
@@ -202,7 +204,8 @@ class WeightTransfer:
         self,
         address: Address,
         *,
-        model: torch.nn.Module,
+        model: torch.nn.Module | str | os.PathLike[str],
+        tokenizer: Any = None,
         dtype: torch.dtype = torch.bfloat16,
         server: str | Server | Sequence[str | Server] = (),
         within: float = 300.0,
@@ -211,7 +214,8 @@ class WeightTransfer:
         **publishing: Any,
     ) -> None:
         self._address = address
-        self._model = model
+        self._model: Any = model
+        self._tokenizer = tokenizer
         self._dtype = dtype
         self._servers = _servers(server, address)
         self._within = within
@@ -223,9 +227,11 @@ class WeightTransfer:
         self._syncs = 0
 
     def init_weight_transfer(self) -> None:
-        """Open the chain. Raises what `tensordelta.open` raises."""
+        """Open the chain. Raises what `tensordelta.open` raises, or `transformers` where it cannot read the model."""
         if self._output is None:
-            files = _files(self._model, None, self._dtype)
+            if isinstance(self._model, str | os.PathLike):
+                self._model = AutoModelForCausalLM.from_pretrained(self._model, dtype=self._dtype)
+            files = _files(self._model, self._tokenizer, self._dtype)
             self._output = _Output(self._address, self._opening, {"files": files, **self._publishing})
 
     def pause(self) -> None:

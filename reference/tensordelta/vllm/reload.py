@@ -27,7 +27,7 @@ from ..format.layout import Layout
 from ..state.group import Group, GroupError, LostError, together
 from ..state.state import State
 from ..state.update import Update
-from ..torch import from_array
+from ..torch import named_tensors
 from ..torch.tensors import _TORCH
 
 _LOG = logging.getLogger("vllm.tensordelta")  # below vLLM's own, whose handlers it has
@@ -233,7 +233,8 @@ class Layers:
                     advice="Start the engine again, on the new version.",
                 )
         with torch.no_grad(), self._reloading():
-            self._model.load_weights((name, from_array(state[name])) for name in names)
+            wanted = set(names)
+            self._model.load_weights((name, tensor) for name, tensor in named_tensors(state) if name in wanted)
         for layer in self._of(names):
             for follower in self._followers[layer]:
                 follower.quant_method.process_weights_after_loading(follower)
