@@ -19,8 +19,8 @@ def make_model(kind: str, folder: Path) -> Weights:
     """A model in a folder.
 
     Args:
-        kind: `qwen2`, with biases, an odd vocabulary and an output layer of its own; `llama`, tied, with one head of keys
-            and values; `llama-twice`, the same, whose checkpoint has the tied weight under both names.
+        kind: `qwen2`, with biases, an odd vocabulary and an output layer of its own; `llama`, tied, with one head of
+            keys and values; `llama-twice`, the same, whose checkpoint has the tied weight under both names.
         folder: where it goes.
     """
     from tokenizers import Tokenizer
