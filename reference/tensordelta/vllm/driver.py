@@ -82,17 +82,26 @@ class _Driver:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _go(self, version: int) -> int | None:
-        self._reached = self._call(self._update(version))
-        return self._reached
+        reached: int | None = self._call(self._update(version))
+        if reached is not None:
+            self._reached = reached
+        return reached
 
     async def _meet(self) -> None:
         engine: Any = self._engine()
         await engine.init_weight_transfer_engine(WeightTransferInitRequest(init_info={}))
         self._reached = (await engine.collective_rpc("tensordelta_version"))[0]
 
-    async def _update(self, version: int) -> int:
-        """Bring the engine to a version; requests wait meanwhile, and go on with the new weights."""
+    async def _update(self, version: int) -> int | None:
+        """Bring the engine to a version; requests wait meanwhile, and go on with the new weights.
+
+        Returns:
+            The version, or a newer one; None if the engine sleeps, or another driver has paused it.
+        """
         engine: Any = self._engine()
+        if await engine.is_sleeping():
+            return None
+        await self._meet()  # after a sleep the weights have to be found anew
         for _ in range(_LOOKS):
             prepared = await engine.collective_rpc("tensordelta_prepared")
             if all(each is not None and each >= version for each in prepared):
