@@ -23,8 +23,16 @@ def chain(tmp_path: Path) -> td.Chain:
     return chain
 
 
-#: Runs the command line with another grace in seconds, so that a busy machine does not use it up.
-_PATIENT = "import tensordelta.cli.hook as hook, tensordelta.__main__ as m; hook._GRACE = 600.0; m.main()"
+#: Runs the command line with a grace in seconds, so that a busy machine need not use it up, and with interrupts, which
+#: a background job may have been started without.
+_COMMAND = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import tensordelta.__main__ as command
+from tensordelta.cli import hook
+hook._GRACE = float(sys.argv.pop(1))
+command.main()
+"""
 
 
 def follow(folder: Path, command: str, *more: object, patient: bool = False) -> subprocess.Popen[str]:
@@ -32,7 +40,7 @@ def follow(folder: Path, command: str, *more: object, patient: bool = False) -> 
     package = str(Path(td.__file__).parents[1])
     arguments = ["chain", "engine", "--follow", "--poll", "0.02", "--exec", command, *map(str, more)]
     return subprocess.Popen(
-        [sys.executable, *(["-c", _PATIENT] if patient else ["-m", "tensordelta"]), "pull", *arguments],
+        [sys.executable, "-c", _COMMAND, str(600.0 if patient else 5.0), "pull", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": package, "TENSORDELTA_THREADS": "1"},
         stdout=subprocess.PIPE,
