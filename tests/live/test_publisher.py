@@ -215,7 +215,7 @@ def test_pairs_that_make_no_state(chain: td.Chain, wrong: tuple[str, np.ndarray]
 
 def test_pairs_of_another_layout_follow(chain: td.Chain) -> None:
     """Memory of tensors that have gone, or have changed, is in no later version."""
-    with chain.publisher(**QUIET) as publisher:
+    with chain.publisher(**QUIET, layout_change=True) as publisher:
         publisher.submit([*pairs(0), ("c", np.ones(5, np.int8))]).result(60)
         publisher.submit([("a", np.ones(7, np.float16)), ("d", np.zeros(0, np.int8))]).result(60)
         publisher.submit(pairs(2)).result(60)

@@ -20,7 +20,7 @@ import numpy as np
 from ..codecs.words import Words
 from ..format.layout import Layout, Tensor
 from ..read.history import Published
-from ..state.frameworks import ArraysLike, check_no_model
+from ..state.frameworks import ArraysLike, check_no_model, pairs_of
 from ..state.shard_file import FileWords
 from ..state.state import State
 from ..threads import ordered_map, thread_count
@@ -390,8 +390,6 @@ class _Buffer:
 
         def parts() -> Iterator[tuple[Words, Words]]:
             for tensor, source in _tensors(given):
-                if tensor.name in taken:
-                    raise ValueError(f"tensor {tensor.name!r} comes twice")
                 taken.add(tensor.name)
                 target, step = self._room(tensor), max(1, _COPY // source.itemsize)
                 for start in range(0, len(target), step):
@@ -426,7 +424,7 @@ def _tensors(given: State | Iterable[tuple[str, Any]]) -> Iterator[tuple[Tensor,
     if isinstance(given, State):
         yield from ((tensor, given.source(index)) for index, tensor in enumerate(given.layout.tensors))
         return
-    for name, array in given:
+    for name, array in pairs_of(given):
         one = State.from_arrays({name: array})
         del array
         yield one.layout.tensors[0], one.words(0)

@@ -112,7 +112,7 @@ def check_name(name: object) -> None:
 
 
 def pairs_of(arrays: Any) -> Iterator[tuple[str, Any]]:
-    """Names and arrays that are given in pairs.
+    """Names and arrays that are given in pairs; none is held here when the next one is asked for.
 
     Raises:
         ValueError: no pairs, or two of one name.
@@ -127,11 +127,13 @@ def pairs_of(arrays: Any) -> Iterator[tuple[str, Any]]:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError(f"a {type(pair).__name__} of a {type(arrays).__name__} is no name and array: {what}")
         name, value = pair
+        del pair
         check_name(name)
         if name in names:
-            raise ValueError(f"two arrays are named {name!r}")
+            raise ValueError(f"tensor {name!r} comes twice: two arrays are named {name!r}")
         names.add(name)
         yield name, value
+        del value
 
 
 class Arrays(MutableMapping[str, NDArray[Any]]):
