@@ -112,14 +112,17 @@ def check_name(name: object) -> None:
 
 
 def pairs_of(arrays: Any) -> Iterator[tuple[str, Any]]:
-    """Names and arrays that are given in pairs; none is held here when the next one is asked for.
+    """Names and arrays that are given in pairs, or by what has `keys`, as `dict` takes them.
+
+    None is held here when the next one is asked for.
 
     Raises:
         ValueError: no pairs, or two of one name.
     """
     what = "give arrays or tensors by name, such as a dict of them"
     try:
-        pairs = iter(arrays)
+        # Such as torch's ParameterDict, which is no Mapping.
+        pairs = ((name, arrays[name]) for name in arrays.keys()) if hasattr(arrays, "keys") else iter(arrays)  # noqa: SIM118
     except TypeError:
         raise ValueError(f"a {type(arrays).__name__} has no names and arrays: {what}") from None
     names: set[object] = set()
