@@ -178,7 +178,7 @@ def test_a_worker_takes_the_version_of_its_update_and_no_other(
     root: str, monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor
 ) -> None:
     """The chain has versions of another run, and gets one more between the preparation and the weights."""
-    other = {name: tensor + 1 for name, tensor in _weights().items()}
+    other = {name: tensor + 1 for name, tensor in _served(_weights()).items()}
     chain = td.open(root, create=True)
     chain.publish(other)
     training = Training(monkeypatch, pool, root=root)
