@@ -133,8 +133,8 @@ def state_fingerprint(state: State) -> str:
     return f"{fingerprint.state_fingerprint(state):016x}"
 
 
-def change(name: str, j: int, before: int, after: int, w: int) -> int:
-    return fingerprint.change(name, np.array([j]), array([before], w), array([after], w))
+def value(name: str, j: int, word: int, w: int) -> int:
+    return fingerprint.value(name, np.array([j]), array([word], w))
 
 
 def layout_of(objects: Mapping[str, bytes], digest: str) -> Layout:
@@ -153,7 +153,7 @@ def decode_chunk(each: Chunk, layout: Layout, base: Sequence[model.Words]) -> di
     }
     return {
         (patch.tensor, index): word
-        for patch in chunks.decode_chunk(each, entries, fitted)
+        for patch in chunks.decode_chunk(each, entries, fitted, "wrong-base")
         for index, word in zip(patch.at.tolist(), patch.words.tolist(), strict=True)
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from generate.fingerprint import change_fingerprint
+from generate.fingerprint import value_of
 from generate.frames import zstd
 from generate.model import DTYPES, MASK64, Model, fit, ordered, word_bits
 
@@ -142,7 +142,7 @@ def chunk(
     for name in {name for name, _, _ in slices}:
         at = [i for i in listed if place[i][0] == name]
         words = np.array([place[i][1] for i in at], np.int64)
-        total += change_fingerprint(name, words, old[at], now[at])
+        total += value_of(name, words, now[at])
     entry = {
         "dtype": dtype,
         "slices": [[index[name], start, stop] for name, start, stop in slices],
@@ -151,7 +151,7 @@ def chunk(
         "positions": positions_entry,
         "values": {"codec": values},
         "compression": compression,
-        "fingerprint": f"{total & MASK64:016x}",
+        "result": f"{total & MASK64:016x}",
     }
     if compression == "zstd":
         streams = {name: frames(stream) for name, stream in streams.items()}

@@ -1,4 +1,4 @@
-"""Fingerprints of states, tensors and changes (SPEC.md section 8)."""
+"""Fingerprints of states and tensors, and values of words (SPEC.md section 8)."""
 
 from __future__ import annotations
 
@@ -36,18 +36,15 @@ def tensor_fingerprint(name: str, words: np.ndarray[Any, Any]) -> int:
         return int(np.sum(lanes[at].astype(np.uint64) * coefficients(name, at), dtype=np.uint64))
 
 
-def change_fingerprint(
-    name: str, at: np.ndarray[Any, Any], old: np.ndarray[Any, Any], new: np.ndarray[Any, Any]
-) -> int:
-    """The sum of section 8.3 over the words of a tensor at some numbers."""
-    lanes = max(old.dtype.itemsize // 2, 1)
+def value_of(name: str, at: np.ndarray[Any, Any], words: np.ndarray[Any, Any]) -> int:
+    """The sum of value(...) of section 8.3 over the words of a tensor at some numbers."""
+    lanes = max(words.dtype.itemsize // 2, 1)
     total = 0
     with np.errstate(over="ignore"):
         for lane in range(lanes):
             shift, mask = np.uint64(16 * lane), np.uint64(65535)
-            before = old.astype(np.uint64) >> shift & mask
-            after = new.astype(np.uint64) >> shift & mask
-            total += int(np.sum((after - before) * coefficients(name, at * lanes + lane), dtype=np.uint64))
+            each = words.astype(np.uint64) >> shift & mask
+            total += int(np.sum(each * coefficients(name, at * lanes + lane), dtype=np.uint64))
     return total & MASK64
 
 

@@ -11,15 +11,15 @@ import numpy as np
 
 from generate.builder import Builder, Pack, identity, nothing, of_chunks
 from generate.codecs import Chunk, Slice, chunk
-from generate.fingerprint import change_fingerprint
+from generate.fingerprint import value_of
 from generate.frames import zstd
 from generate.model import MASK64, Model, fit, tensor
 from generate.rows import Build
 
 Frame = Callable[[bytes], bytes]
 Stream = bytes | str | None
-Counted = tuple[str, int, int, int]
-"""A word's tensor and number, and what it is before and after."""
+Counted = tuple[str, int, int]
+"""A word's tensor, number and value."""
 
 
 def one(dtype: str, words: int | Sequence[int], name: str = "w") -> Model:
@@ -57,7 +57,7 @@ class Part:
         frames: compresses a stream.
         stored: compresses the streams of these names.
         new: the state to encode, if it is not that of the manifest.
-        counted: the changes of which `fingerprint` is the sum, if they are not those of the listed words.
+        counted: the words of which `result` is the sum, if they are not the listed ones.
         entry: members of the chunk's entry in the chunk table.
     """
 
@@ -105,17 +105,16 @@ def made(base: Model, new: Model, part: Part) -> Chunk:
     each.streams = {name: part.stored.get(name, default)(data) for name, data in each.streams.items()}
     each.entry["compression"] = part.compression
     if part.counted is not None:
-        each.entry["fingerprint"] = total(base, part.counted)
+        each.entry["result"] = total(base, part.counted)
     each.entry.update(part.entry)
     return each
 
 
 def total(base: Model, counted: Iterable[Counted]) -> str:
-    """The sum of section 8.3 over some changes."""
+    """The sum of section 8.3 over some words."""
     added = 0
-    for name, place, before, after in counted:
-        kind = base[name].words.dtype
-        added += change_fingerprint(name, np.array([place]), np.array([before], kind), np.array([after], kind))
+    for name, place, word in counted:
+        added += value_of(name, np.array([place]), np.array([word], base[name].words.dtype))
     return f"{added & MASK64:016x}"
 
 

@@ -22,15 +22,6 @@ PACKS = [
         "dtype-i64",
     ),
     change(
-        "lanes-stepped",
-        "The fingerprint of a change is that of the step, carried from lane to lane",
-        "            total += int(((b - a) * coefficients(name, first + np.uint64(q))).sum(dtype=np.uint64))",
-        "            d = new[part].astype(np.uint64) - old[part].astype(np.uint64)\n"
-        "            e = d >> np.uint64(16 * q) & np.uint64(65535)\n"
-        "            total += int((e * coefficients(name, first + np.uint64(q))).sum(dtype=np.uint64))",
-        "step-wraps-at-32-bits",
-    ),
-    change(
         "coefficients-of-15-bits",
         "The block of a lane is i >> 15",
         "seed + (lanes >> np.uint64(16))",

@@ -213,8 +213,7 @@ def encode(
     else:
         streams |= slow_reader.encode_replace(words, w)
     total = sum(
-        slow_reader.change(new.layout.tensors[places[each][0]].name, places[each][1], before[each], after[each], w)
-        for each in numbers
+        slow_reader.value(new.layout.tensors[places[each][0]].name, places[each][1], after[each], w) for each in numbers
     )
     entry = {
         "dtype": dtype,
@@ -224,7 +223,7 @@ def encode(
         "positions": form.positions,
         "values": {"codec": form.values},
         "compression": form.compression,
-        "fingerprint": f"{total % 2**64:016x}",
+        "result": f"{total % 2**64:016x}",
     }
     if form.compression == "zstd":
         streams = {name: compress(stream, 1 + index % 5) for index, (name, stream) in enumerate(streams.items())}

@@ -233,10 +233,10 @@ FAULTS: list[tuple[str, Callable[[], Draft], Callable[[Draft], None], str, str]]
     ("note in replace", example, entry(1, values={"codec": "replace", "": 0}), "malformed", "TD-CHK-014"),
     ("unknown compression", example, entry(0, compression="lz4"), "unsupported", "TD-CHK-015"),
     ("compression is null", example, entry(0, compression=None), "malformed", "TD-JSN-012"),
-    ("fingerprint in capitals", example, entry(0, fingerprint="A" * 16), "malformed", "TD-JSN-015"),
+    ("result in capitals", example, entry(0, result="A" * 16), "malformed", "TD-JSN-015"),
     *(
         (f"no {name}", example, entry(0, **{name: ABSENT}), "malformed", "TD-JSN-011")
-        for name in ("dtype", "slices", "changed", "order", "positions", "values", "compression", "fingerprint")
+        for name in ("dtype", "slices", "changed", "order", "positions", "values", "compression", "result")
     ),
     # Sections 7.3 to 7.8: combinations and streams.
     (
@@ -297,9 +297,9 @@ FAULTS: list[tuple[str, Callable[[], Draft], Callable[[Draft], None], str, str]]
         "TD-ZST-007",
     ),
     # Section 8.3, 9.1.
-    ("chunk fingerprint", example, entry(0, fingerprint="0" * 16), "integrity", "TD-RDR-006"),
-    ("another step", example, stream(0, codes=b"\x34"), "integrity", "TD-RDR-006"),
-    ("another word", example, stream(1, values_3=b"\0\0"), "integrity", "TD-RDR-006"),
+    ("chunk result", example, entry(0, result="0" * 16), "wrong-base", "TD-CHK-024"),
+    ("another step", example, stream(0, codes=b"\x34"), "wrong-base", "TD-CHK-024"),
+    ("another word", example, stream(1, values_3=b"\0\0"), "wrong-base", "TD-CHK-024"),
     ("chunk left out", example, lambda draft: (draft.entries.pop(), draft.streams.pop()), "integrity", "TD-RDR-007"),
     # Section 4.8: what the manifest says of the pack.
     ("tensors begin", example, setting(described={"tensors": [1, 3]}), "malformed", "TD-MAN-010"),
@@ -381,7 +381,7 @@ def test_limits_of_n() -> None:
         "positions": {"codec": "bitmap"},
         "values": {"codec": "step"},
         "compression": "none",
-        "fingerprint": "0" * 16,
+        "result": "0" * 16,
     }
     exponent = {**good, "order": {"codec": "exponent", "limit": 256}, "slices": [[0, 0, 2**24]]}
     for table_entry in (good, exponent):

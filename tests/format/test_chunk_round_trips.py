@@ -169,7 +169,7 @@ def check_written(store: MemoryStore, old: State, new: State, version: int) -> N
         )
         entry, streams = encode(fitted, new, chunk.slices, sorted(places[each] for each in words), form)
         assert streams == content(chunk)
-        assert int(entry["fingerprint"], 16) == chunk.fingerprint
+        assert int(entry["result"], 16) == chunk.result
     for index, tensor in enumerate(new.layout.tensors):
         differ = {(index, each) for each in np.flatnonzero(fitted.words(index) != new.words(index)).tolist()}
         mine = {each for each in listed if each[0] == index}

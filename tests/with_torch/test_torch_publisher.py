@@ -523,17 +523,17 @@ def test_the_host_reads_the_changed_words_alone(chain: td.Chain, monkeypatch: py
     with tdt.Publisher(chain, model, **QUIET) as publisher:
         publisher.submit().result()
         read: list[int] = []
-        real_change, real_scan = fingerprint.change, fingerprint.scan
+        real_values, real_scan = fingerprint.values, fingerprint.scan
 
-        def change(name: str, at: Any, old: Any, new: Any) -> int:
-            read.append(len(new))
-            return real_change(name, at, old, new)
+        def values(name: str, at: Any, *rows: Any) -> list[int]:
+            read.append(len(at))
+            return real_values(name, at, *rows)
 
         def scan(name: str, words: Any, **more: Any) -> int:
             read.append(len(words))
             return real_scan(name, words, **more)
 
-        monkeypatch.setattr(fingerprint, "change", change)
+        monkeypatch.setattr(fingerprint, "values", values)
         monkeypatch.setattr(fingerprint, "scan", scan)
         with torch.no_grad():
             model.weight[5, :10] += 1

@@ -32,7 +32,7 @@ class Faults:
 
     def _missing(self, _: float) -> None:
         chain = self.weight_transfer_engine._followed.chain
-        error = td.MissingError("no such object", object="packs/x", rule="TD-RDR-006")
+        error = td.MissingError("no such object", object="packs/x", rule="TD-MAN-014")
         _once(chain, "prepare", lambda prepare, *args: _raise(error))
 
     def _slow(self, seconds: float) -> None:

@@ -35,9 +35,9 @@ def on(number: int, **members: Any) -> Callable[[Document], None]:
     return lambda document: document["chunks"][number].update(members)
 
 
-def fingerprint(how: Callable[[str], Any]) -> Callable[[Document], None]:
-    """Change the fingerprint of the first chunk."""
-    return lambda document: document["chunks"][0].update(fingerprint=how(document["chunks"][0]["fingerprint"]))
+def result(how: Callable[[str], Any]) -> Callable[[Document], None]:
+    """Change the result of the first chunk."""
+    return lambda document: document["chunks"][0].update(result=how(document["chunks"][0]["result"]))
 
 
 def within(member: bytes) -> Callable[[bytes], bytes]:
@@ -126,7 +126,7 @@ fault("table-with-null-for-a-chunk", "A chunk is null", "JSN-012", table=lambda 
 # A pack of no chunks names no tensor, so that no `tensors` would be right for it either.
 fault("table-of-no-chunks", "A second pack has a chunk table without chunks", "CHK-001",
     more=lambda _, layout: [Pack(chunk_pack([], layout), "chunks", (0, 1), 0)])
-for member in ("dtype", "slices", "changed", "order", "positions", "values", "compression", "fingerprint"):
+for member in ("dtype", "slices", "changed", "order", "positions", "values", "compression", "result"):
     fault(f"chunk-without-{member}", f"A chunk has no {member}", "JSN-011",
         table=lambda document, member=member: document["chunks"][1].pop(member))
 fault("chunk-dtype-unknown", "The dtype of a chunk is I128", "CHK-010", "unsupported", table=on(0, dtype="I128"))
@@ -134,10 +134,10 @@ fault("chunk-dtype-in-lower-case", "The dtype of a chunk is bf16", "CHK-010", "u
 fault("chunk-dtype-null", "The dtype of a chunk is null", "JSN-012", table=on(0, dtype=None))
 fault("chunk-dtype-of-the-same-width", "The dtype of a chunk is F16, that of its tensor BF16", "CHK-009",
     table=on(0, dtype="F16"))
-fault("chunk-fingerprint-in-upper-case", "The fingerprint of a chunk is in upper case", "JSN-015",
-    table=fingerprint(str.upper))
-fault("chunk-fingerprint-a-number", "The fingerprint of a chunk is a number", "JSN-012",
-    table=fingerprint(lambda digits: int(digits, 16) >> 12))
+fault("chunk-result-in-upper-case", "The result of a chunk is in upper case", "JSN-015",
+    table=result(str.upper))
+fault("chunk-result-a-number", "The result of a chunk is a number", "JSN-012",
+    table=result(lambda digits: int(digits, 16) >> 12))
 for slug, title, rule, value in (
     ("fraction", "Changed is written 3.0", "JSN-009", b"3.0"),
     ("exponent", "Changed is written 3e0", "JSN-009", b"3e0"),
@@ -164,7 +164,7 @@ BOTH: Model = {"a": tensor("U8", (30,)), "b": tensor("U8", (30,), 5)}
 MORE = moved_in(BOTH, a={3: 1}, b={7: 6})
 FIRST, SECOND = Part([("a", 0, 30)]), Part([("b", 0, 30)], positions="bitmap")
 NONE = replace(SECOND, new=MORE, streams={"bitmap": bytes(4), "codes": b""},
-    entry={"changed": 0, "fingerprint": "0" * 16})
+    entry={"changed": 0, "result": "0" * 16})
 ROWS.read("chunk-of-one-listed-word", "The second of two chunks lists one word, by a bitmap", "CHK-011",
     chain(BOTH, MORE, FIRST, SECOND))
 ROWS.reject("chunk-changed-0", "The second of two chunks lists no word: its bitmap is all zeros", "CHK-011",

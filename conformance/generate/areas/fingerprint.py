@@ -1,4 +1,4 @@
-"""Fingerprints of states, tensors and changes (SPEC.md section 8), and what a reader finds by them."""
+"""Fingerprints of states, results of chunks (SPEC.md section 8), and what a reader finds by them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from generate.builder import Builder
-from generate.fingerprint import fingerprint
-from generate.model import Model, tensor
+from generate.fingerprint import fingerprint, value_of
+from generate.model import MASK64, Model, tensor
 from generate.pair import Part, chain, moved, moved_in, one
 from generate.rows import Build, Rows
 
 ROWS = Rows("fingerprint", twin="two-chunks-with-fingerprints")
-RULE, CHUNK, STATE, FULL = "FPR-006", "RDR-006", "RDR-007", "RDR-009"
+RULE, CHUNK, STATE, FULL = "FPR-006", "CHK-024", "RDR-007", "RDR-009"
+BOTH = ("wrong-base", "integrity")
+"""The errors where a chunk's result and the state's fingerprint are wrong."""
 Document = dict[str, Any]
 
 
@@ -34,18 +38,26 @@ def state(slug: str, title: str, new: Model, digits: str) -> None:
 
 
 def change(slug: str, title: str, old: Model, new: Model, digits: str, part: Part | None = None) -> None:
-    """A delta of one chunk whose fingerprint is known from section 8.3."""
+    """A delta of one chunk whose result is known from section 8.3."""
 
     def check(document: Document) -> None:
-        if document["chunks"][0]["fingerprint"] != digits:
-            raise AssertionError(f"the chunk's fingerprint is {document['chunks'][0]['fingerprint']}, not {digits}")
+        if document["chunks"][0]["result"] != digits:
+            raise AssertionError(f"the chunk's result is {document['chunks'][0]['result']}, not {digits}")
 
     ROWS.read(f"change-{slug}", title, RULE, chain(old, new, part or Part(), table=check))
 
 
-def fault(slug: str, title: str, rule: str, build: Build, twin: str = "", **how: Any) -> None:
-    """Something that only a fingerprint shows."""
-    ROWS.reject(slug, title, rule, build, "integrity", twin, **how)
+def fault(
+    slug: str,
+    title: str,
+    rule: str,
+    build: Build,
+    twin: str = "",
+    error: str | tuple[str, ...] = "integrity",
+    **how: Any,
+) -> None:
+    """Something that only a sum shows."""
+    ROWS.reject(slug, title, rule, build, error, twin, **how)
 
 
 def unsummed(document: Document) -> None:
@@ -64,12 +76,12 @@ def saying(number: int) -> Callable[[Document], None]:
 
 
 def chunks(how: Callable[[int, int], tuple[int, int]]) -> Callable[[Document], None]:
-    """A chunk table in which the fingerprints of two chunks are others."""
+    """A chunk table in which the results of two chunks are others."""
 
     def table(document: Document) -> None:
         first, second = document["chunks"]
-        numbers = how(int(first["fingerprint"], 16), int(second["fingerprint"], 16))
-        first["fingerprint"], second["fingerprint"] = (f"{number % (1 << 64):016x}" for number in numbers)
+        numbers = how(int(first["result"], 16), int(second["result"], 16))
+        first["result"], second["result"] = (f"{number % (1 << 64):016x}" for number in numbers)
 
     return table
 
@@ -110,16 +122,16 @@ state("that-begins-with-zeros", "A fingerprint is written with its leading zeros
 
 F32 = one("F32", [0x3F80FFFF, 0xBF800000, 7])
 CARRIED, BORROWED = moved(F32, {0: 0x3F810000}), moved(F32, {1: 0xBF7FFFFE})
-CARRY, BORROW = 0x08A96D30A056C570, 0x3C8A45D017E55785
+CARRY, BORROW = 0xC3944AB41BC42F11, 0x9A6729D9B8AFD905
 change("that-carries", "A step of 1 that carries from the low lane into the high one changes both lanes",
     F32, CARRIED, f"{CARRY:016x}")
 change("that-borrows", "A step of -2 that borrows from the high lane changes both lanes", F32,
     BORROWED, f"{BORROW:016x}")
 change("that-borrows-in-word-0", "The same step in word 0 of the tensor",
-    one("F32", [0xBF800000, 7]), one("F32", [0xBF7FFFFE, 7]), "f0a5b06fbd2f2cb1")
-change("of-two-words", "The fingerprint of a chunk is the sum of two changes modulo 2^64",
-    F32, moved(CARRIED, {1: 0xBF7FFFFE}), f"{CARRY + BORROW:016x}")
-change("in-an-inner-slice", "The lanes of a change are numbered from the first word of the tensor, not of the slice",
+    one("F32", [0xBF800000, 7]), one("F32", [0xBF7FFFFE, 7]), "e68753b6a9002431")
+change("of-two-words", "The result of a chunk is the sum of two values modulo 2^64",
+    F32, moved(CARRIED, {1: 0xBF7FFFFE}), f"{CARRY + BORROW & MASK64:016x}")
+change("in-an-inner-slice", "The lanes of a word are numbered from the first word of the tensor, not of the slice",
     F32, BORROWED, f"{BORROW:016x}", Part([("w", 1, 3)]))
 WIDE, LANES = one("U8", 65_540), one("U32", 32_770)
 ROWS.read("change-beyond-lane-65535", "Words of U8 on both sides of lane 65,536 change", RULE,
@@ -127,43 +139,49 @@ ROWS.read("change-beyond-lane-65535", "Words of U8 on both sides of lane 65,536 
 ROWS.read("words-of-u32-beyond-lane-65535", "Words of U32 on both sides of lane 65,536, in a full version", RULE,
     whole(moved(LANES, {32_767: 0x00010002, 32_768: 0x00030004, 32_769: 0xFFFFFFFF})), full=True)
 ROWS.read("change-of-two-tensors-in-a-chunk",
-    "A chunk over two tensors adds up changes with the coefficients of each name", RULE,
+    "A chunk over two tensors adds up values with the coefficients of each name", RULE,
     chain({"v": F32["w"], **F32}, moved_in({"v": F32["w"], **F32}, v={2: 8}, w={0: 0x3F810000}),
         Part([("v", 0, 3), ("w", 0, 3)])))
 
-# -- fingerprints of chunks --------------------------------------------------------------------------------------------
+# -- results of chunks -------------------------------------------------------------------------------------------------
 
 OLD: Model = {"a": tensor("BF16", (5, 8), 0x3FFF), "b": tensor("U16", (20,), 0xFFFF)}
 NEW = moved_in(OLD, a={3: 0x4000, 39: 0x3FFE}, b={0: 0, 19: 1})
 CHUNK_A, CHUNK_B = Part([("a", 0, 40)], shift=4), Part([("b", 0, 20)], values="replace")
+A_BEFORE = value_of("a", AT := np.array([3, 39]), OLD["a"].words[AT])
 ROWS.read("two-chunks-with-fingerprints", "Two chunks, of steps and of replaced words", f"{CHUNK} {STATE}",
     chain(OLD, NEW, CHUNK_A, CHUNK_B))
 for slug, title, how in (
-    ("one-more", "The fingerprint of a chunk is one more than it should be", lambda a, b: (a + 1, b)),
-    ("with-its-highest-bit-changed", "The highest bit of a chunk's fingerprint is wrong",
+    ("one-more", "The result of a chunk is one more than it should be", lambda a, b: (a + 1, b)),
+    ("one-less-of-replaced-words", "The result of a chunk of replaced words is one less than it should be",
+     lambda a, b: (a, b - 1)),
+    ("with-its-highest-bit-changed", "The highest bit of a chunk's result is wrong",
      lambda a, b: (a ^ 1 << 63, b)),
-    ("swapped", "Two chunks have each other's fingerprints, whose sum is right", lambda a, b: (b, a)),
-    ("that-cancel-out", "The fingerprints of two chunks are wrong, and their sum is right",
+    ("swapped", "Two chunks have each other's results, whose sum is right", lambda a, b: (b, a)),
+    ("that-cancel-out", "The results of two chunks are wrong, and their sum is right",
      lambda a, b: (a + 5, b - 5)),
-    ("of-no-change", "The fingerprint of a chunk is 0", lambda a, b: (a, 0)),
+    ("that-is-0", "The result of a chunk is 0", lambda a, b: (a, 0)),
+    ("of-the-changes", "The result of a chunk counts the changes of its words, not the new words",
+     lambda a, b: (a - A_BEFORE, b)),
 ):
-    fault(f"chunk-fingerprint-{slug}", title, CHUNK, chain(OLD, NEW, CHUNK_A, CHUNK_B, table=chunks(how)))
+    fault(f"chunk-result-{slug}", title, CHUNK, chain(OLD, NEW, CHUNK_A, CHUNK_B, table=chunks(how)),
+        error="wrong-base")
 STEP = one("F32", [0x3F80FFFF, 7]), one("F32", [0x3F810000, 7])
 ROWS.read("change-alone-that-carries", "A step that carries from the low lane into the high one", RULE,
     chain(*STEP, Part()))
-fault("chunk-fingerprint-of-steps",
-    "The fingerprint of a chunk counts a step that carries as a change of the low lane by 1", RULE,
-    chain(*STEP, Part(counted=[("w", 0, 0, 1)])), twin="change-alone-that-carries")
+fault("chunk-result-without-the-carry",
+    "The result of a chunk counts a step that carries as a change of the low lane by 1", CHUNK,
+    chain(*STEP, Part(counted=[("w", 0, 0x3F800000)])), "change-alone-that-carries", "wrong-base")
 for slug, title, streams in (
     ("step-in-the-other-direction", "A code says -1 for a step of 1", {"codes": "00"}),
     ("position-next-to-the-right-one", "A position is one too low", {"low": "23"}),
 ):
-    fault(slug, title, CHUNK, chain(OLD, NEW, replace(CHUNK_A, streams=streams), CHUNK_B))
+    fault(slug, title, CHUNK, chain(OLD, NEW, replace(CHUNK_A, streams=streams), CHUNK_B), error=BOTH)
 for slug, title, streams in (
     ("replaced-word-altered", "A bit of a replaced word is wrong", {"values.0": "80 01"}),
     ("replaced-words-in-another-order", "Two replaced words stand in each other's place", {"values.0": "01 00"}),
 ):
-    fault(slug, title, CHUNK, chain(OLD, NEW, CHUNK_A, replace(CHUNK_B, streams=streams)))
+    fault(slug, title, CHUNK, chain(OLD, NEW, CHUNK_A, replace(CHUNK_B, streams=streams)), error=BOTH)
 
 # -- fingerprints of manifests -----------------------------------------------------------------------------------------
 
@@ -182,9 +200,9 @@ for slug, title, number in (
         "two-chunks-without-fingerprints-object")
 fault("chunk-left-out", "A chunk is left out, of which the manifest's fingerprint knows", STATE,
     chain(OLD, NEW, CHUNK_A))
-fault("word-left-out", "A chunk leaves out a word, and its fingerprint does as well", STATE,
+fault("word-left-out", "A chunk leaves out a word, and its result does as well", STATE,
     chain(OLD, NEW, replace(CHUNK_A, new=moved(NEW, {39: 0x3FFF}, "a")), CHUNK_B))
-fault("word-too-many", "A chunk changes a word too many, and its fingerprint counts it", STATE,
+fault("word-too-many", "A chunk changes a word too many, and its result counts it", STATE,
     chain(OLD, NEW, replace(CHUNK_A, new=moved(NEW, {20: 0x3FFE}, "a")), CHUNK_B))
 fault("nothing-but-the-manifest", "A delta has no packs, and another fingerprint than its base", STATE, chain(OLD, NEW))
 ROWS.read("full-version-of-two-chunks", "A full version of two chunks that names no fingerprints object", STATE,
@@ -193,6 +211,6 @@ fault("full-fingerprint-one-less", "The fingerprint of a full version is one les
     chain(None, NEW, CHUNK_A, CHUNK_B, manifest=saying(NUMBER - 1)), "full-version-of-two-chunks", full=True)
 fault("full-fingerprint-that-is-0", "The fingerprint of a full version is 0", FULL,
     chain(None, NEW, CHUNK_A, CHUNK_B, manifest=saying(0)), "full-version-of-two-chunks", full=True)
-fault("full-chunk-fingerprint-one-more", "The fingerprint of a chunk of a full version is one more than it should be",
-    FULL, chain(None, NEW, CHUNK_A, CHUNK_B, manifest=unsummed, table=chunks(lambda a, b: (a, b + 1))),
+fault("full-chunk-result-one-more", "The result of a chunk of a full version is one more than it should be",
+    f"{CHUNK} {FULL}", chain(None, NEW, CHUNK_A, CHUNK_B, manifest=unsummed, table=chunks(lambda a, b: (a, b + 1))),
     "full-version-of-two-chunks", full=True)

@@ -10,8 +10,8 @@ import numpy as np
 from generate.builder import Builder, digest, of_chunks
 from generate.codecs import Chunk, encode_gap, encode_replace, encode_step
 from generate.edits import Area
-from generate.fingerprint import change_fingerprint
-from generate.model import MASK64, Model, tensor
+from generate.fingerprint import value_of
+from generate.model import Model, tensor
 from generate.scenes import little
 
 MIB = 1 << 20
@@ -99,7 +99,7 @@ def sparse_chunk(slices: list[tuple[int, int]], old: Words, new: Words, *, step:
     listed = [i for i, word in enumerate(place) if (old.get(word, 0) != new.get(word, 0) if step else word in new)]
     at = [place[i] for i in listed]
     before, after = [[words.get(word, 0) for word in at] for words in (old, new)]
-    total = change_fingerprint("t", np.array(at), np.array(before, np.uint8), np.array(after, np.uint8))
+    total = value_of("t", np.array(at), np.array(after, np.uint8))
     streams = encode_gap(listed, 8)
     streams |= encode_step(before, after, 8) if step else encode_replace(after, 8)
     entry = {
@@ -110,7 +110,7 @@ def sparse_chunk(slices: list[tuple[int, int]], old: Words, new: Words, *, step:
         "positions": {"codec": "gap", "shift": 8},
         "values": {"codec": "step" if step else "replace"},
         "compression": "none",
-        "fingerprint": f"{total:016x}",
+        "result": f"{total:016x}",
     }
     return Chunk(entry, streams)
 
@@ -131,9 +131,8 @@ def huge_chain() -> Builder:
     builder = Builder()
     entry = {"name": "t", "dtype": "U8", "shape": [HUGE]}
     layout = builder.layout({}, hook=lambda document: document.update(tensors=[entry]))
-    total = 0
-    for version, made in enumerate((chunks, steps)):
-        total = total + sum(int(each.entry["fingerprint"], 16) for each in made) & MASK64
+    for version, (made, words) in enumerate(((chunks, first), (steps, second))):
+        total = value_of("t", np.array(list(words)), np.array(list(words.values()), np.uint8))
         data = total.to_bytes(8, "little")
         builder.put(f"fingerprints/{digest(data)}.bin", data)
         builder.edge(

@@ -186,9 +186,9 @@ def with_sums(version: int, change: Callable[[bytes], bytes] = bytes, **more: in
 
 
 def other_sum(base: Model, new: Model, layout: str) -> list[Pack]:
-    """The chunk over one tensor has a wrong fingerprint, and decodes to the right words."""
+    """The chunk over one tensor has a wrong result, and decodes to the right words."""
     chunks = {name: chunk_for(base, new, name) for name in ordered(new)}
-    chunks["c.ids"].entry["fingerprint"] = ANOTHER
+    chunks["c.ids"].entry["result"] = ANOTHER
     return [of_chunks([each], layout) for each in chunks.values()]
 
 
@@ -213,9 +213,9 @@ def pack_of(tensor: str, spoil: Spoil) -> Chain:
 
 
 def shared_sum(base: Model, new: Model, layout: str) -> list[Pack]:
-    """The chunk over a tensor held and one not held has a wrong fingerprint, and decodes to the right words."""
+    """The chunk over a tensor held and one not held has a wrong result, and decodes to the right words."""
     both = chunk(base, new, [("a.weight", 0, 24), ("b.weight", 0, 18)])
-    both.entry["fingerprint"] = ANOTHER
+    both.entry["result"] = ANOTHER
     return [of_chunks([both], layout), of_chunks([chunk_for(base, new, name) for name in ("c.ids", "d.bias")], layout)]
 
 
@@ -299,9 +299,9 @@ no_part("with-other-fingerprints-before",
     "RDR-011", "wrong-base", with_sums(0, b_weight=1, c_ids=-1))
 no_part("left-out", "No pack has the changes of a tensor held",
     "RDR-012", "integrity", part_of(own("a.weight", "b.weight", "d.bias")), verify=True)
-no_part("with-a-chunk-of-another-fingerprint",
-    "A chunk over a tensor held, which the reader holds whole, has a wrong fingerprint",
-    "RDR-006", "integrity", part_of(other_sum), verify=True)
+no_part("with-a-chunk-of-another-result",
+    "A chunk over a tensor held, which the reader holds whole, has a wrong result",
+    "CHK-024", "wrong-base", part_of(other_sum), verify=True)
 
 # -- fingerprints objects ----------------------------------------------------------------------------------------------
 no_part("without-fingerprints-after", "The new version names no fingerprints object",
@@ -337,6 +337,6 @@ either("beside-a-pack-that-is-gone",
 either("beside-a-pack-that-is-altered",
     "A pack of tensors that the reader does not hold is altered, which it may leave unread",
     "RDR-015", "integrity", pack_of("a.weight", altered(-1)))
-either("of-a-chunk-of-another-fingerprint",
-    "A chunk with a tensor that is not held has a wrong fingerprint, which the reader may leave unchecked",
-    "RDR-016", "integrity", part_of(shared_sum))
+either("of-a-chunk-of-another-result",
+    "A chunk with a tensor that is not held has a wrong result, which the reader may leave unchecked",
+    "RDR-016", "wrong-base", part_of(shared_sum))

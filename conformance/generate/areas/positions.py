@@ -91,9 +91,9 @@ ROWS.read("position-of-the-last-word-of-a-slice",
     "The last position is n - 1, in a slice that ends before its tensor does", "POS-005",
     chain(WIDE, LAST, Part([("w", 0, 10)], hand={"gaps": "03 05"})))
 ROWS.reject("position-of-the-word-after-a-slice",
-    "The last position is n; a word of the tensor lies there, and its change is counted", "POS-005",
+    "The last position is n; a word of the tensor lies there, and its value is counted", "POS-005",
     chain(WIDE, AFTER,
-        Part([("w", 0, 10)], new=LAST, streams={"gaps": "03 06"}, counted=[("w", 3, 0, 1), ("w", 10, 0, 1)])),
+        Part([("w", 0, 10)], new=LAST, streams={"gaps": "03 06"}, counted=[("w", 3, 1), ("w", 10, 1)])),
     twin="position-of-the-last-word-of-a-slice")
 
 for nibble in "18":
@@ -149,7 +149,7 @@ ROWS.read("all-of-two-slices", "Positions all number the words of two slices of 
 # Word 12 of 13 stays; without the check a reader takes the first 12, and all sums agree.
 ZEROS = one("U8", 13)
 WHOLE = Part(positions="all", values="replace")
-LESS = replace(WHOLE, streams={"values.0": "05" * 12}, counted=[("w", place, 0, 5) for place in range(12)],
+LESS = replace(WHOLE, streams={"values.0": "05" * 12}, counted=[("w", place, 5) for place in range(12)],
     entry={"changed": 12})
 ROWS.read("all-of-13", "Positions all with changed equal to n", ALL,
     chain(ZEROS, moved(ZEROS, dict.fromkeys(range(13), 5)), WHOLE))

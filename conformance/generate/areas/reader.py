@@ -45,8 +45,8 @@ def spoiled(edge: str, **how: Any) -> Chain:
 
 
 def last_sum(chunks: list[Chunk]) -> None:
-    """The fingerprint of the last chunk is wrong."""
-    chunks[-1].entry["fingerprint"] = ANOTHER
+    """The result of the last chunk is wrong."""
+    chunks[-1].entry["result"] = ANOTHER
 
 
 def full_after(state: Model, **how: Any) -> Builder:
@@ -67,7 +67,7 @@ def full(slug: str, title: str, error: str = "integrity", **how: Any) -> None:
 
 
 def other_value(chunks: list[Chunk]) -> None:
-    """One byte of a plane is another; the chunk's fingerprint shows it."""
+    """One byte of a plane is another; the chunk's result shows it."""
     stream = chunks[0].streams["values.0"]
     chunks[0].streams["values.0"] = bytes([stream[0] ^ 1]) + stream[1:]
 
@@ -177,15 +177,15 @@ reader.read("three-versions-from-the-first", "Two deltas from the version held",
 reader.read("three-versions-to-the-second", "A delta from the version held, and another version after it",
     "RDR-001", THREE)
 reader.reject("fault-in-the-second-edge",
-    "The last chunk of the second of two edges has a wrong fingerprint: nothing of the first edge is written",
-    "RDR-001 RDR-002", "integrity", "three-versions-from-the-first", spoiled("1 -> 2", spoil=last_sum), to=2)
+    "The last chunk of the second of two edges has a wrong result: nothing of the first edge is written",
+    "RDR-001 RDR-002", "wrong-base", "three-versions-from-the-first", spoiled("1 -> 2", spoil=last_sum), to=2)
 reader.reject("fault-in-the-state-of-the-second-edge",
     "The second of two edges leads to another state than its manifest says: nothing of the first edge is written",
     "RDR-002 RDR-007", "integrity", "three-versions-from-the-first",
     spoiled("1 -> 2", spoil=lambda chunks: chunks.pop()), to=2)
 reader.reject("fault-in-an-edge-from-nothing",
     "The second of three edges fails with nothing held: nothing is held afterwards",
-    "RDR-001", "integrity", "three-versions", spoiled("0 -> 1", spoil=last_sum), held=None, to=2)
+    "RDR-001", "wrong-base", "three-versions", spoiled("0 -> 1", spoil=last_sum), held=None, to=2)
 reader.read("full-version-over-the-one-held",
     "A full version of other tensors takes the place of the state held",
     "FIT-003 RDR-009", partial(full_after, OTHER_TENSORS), level="chain")
@@ -202,7 +202,7 @@ reader.reject("manifest-of-another-fingerprint", "The manifest's fingerprint is 
 # -- a full version is checked like a delta ----------------------------------------------------------------------------
 reader.read("full-version", "A full version, with nothing held",
     "RDR-009", partial(graph, "0", tight=True), held=None, to=0)
-full("full-with-another-word", "A word of a full version is not the one that the chunk's fingerprint sums",
+full("full-with-another-word", "A word of a full version is not the one that the chunk's result sums",
     spoil=other_value)
 full("full-without-a-tensor", "A full version lists no word of a tensor that is not all 0",
     spoil=lambda chunks: chunks.pop())

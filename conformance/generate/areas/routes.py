@@ -235,8 +235,8 @@ detour("codec", "has a chunk of an unknown codec", "", "unsupported",
 detour("bounds", "has a slice past the end of its tensor", "", "malformed",
     hooks={"table": lambda table: table["chunks"][0].update(slices=[[0, 0, 25]])})
 detour("stream", "has a bitmap with a bit too many", "", "malformed", coding=BITMAP, spoil=other_bitmap)
-detour("chunk-fingerprint", "has a chunk whose fingerprint is wrong", "", "integrity",
-    spoil=lambda chunks: chunks[1].entry.update(fingerprint=ANOTHER))
+detour("chunk-result", "has a chunk whose result is wrong", "", "wrong-base",
+    spoil=lambda chunks: chunks[1].entry.update(result=ANOTHER))
 detour("state-fingerprint", "lacks a chunk, so that it leads to another state", "", "integrity",
     spoil=lambda chunks: chunks.pop())
 detour("sources", "has a pack without a path, of which no source is allowed", "", None,

@@ -77,17 +77,17 @@ REFITTED = {
 # fmt: off
 # -- how much changes --------------------------------------------------------------------------------------------------
 write("write-a-full-version", "A root that has no chain yet becomes a chain of one full version",
-    "STO-010 OBJ-002 PTH-006 VER-005 FPR-007 FPR-009 WRT-004 LIM-006", lambda desk: desk.publish(base(), 0))
+    "STO-010 OBJ-002 PTH-006 VER-005 FPR-007 CHK-025 WRT-004 LIM-006", lambda desk: desk.publish(base(), 0))
 write("write-the-first-word", "A delta of one word, the first of its tensor",
     "CHK-018 MAN-008 WRT-001", lambda desk: desk.line(base(), only("a", 0)))
 write("write-the-last-word", "A delta of one word, the last of the last tensor",
     "CHK-018 MAN-008 WRT-001", lambda desk: desk.line(base(), only("c", 299)))
 for percent in (1, 10, 50):
     write(f"write-{percent}-percent", f"Three deltas, in each of which {percent} % of the words change",
-        "CHK-018 MAN-008 FPR-007 FPR-009 ZST-012",
+        "CHK-018 MAN-008 FPR-007 CHK-025 ZST-012",
         lines(base(), *(stepped(Random(f"{percent}/{n}"), base(), percent / 100) for n in range(3))))
 write("write-all-words", "A delta in which every bit of every word changes",
-    "CHK-018 FPR-009", lambda desk: desk.line(base(), opposite(base())))
+    "CHK-018 CHK-025", lambda desk: desk.line(base(), opposite(base())))
 write("write-nothing-changed",
     "An unchanged state is published as a version of its own, and the next one as a delta from it",
     "CHK-018 MAN-008 WRT-004", lambda desk: desk.line(base(), base(), share(0.02)))
@@ -121,14 +121,14 @@ for dtype, (bits, _, _) in DTYPES.items():
         "WRD-002 CHK-018 OBJ-002",
         lines({"w": random_tensor(Random(dtype), dtype, (count,))}, ends_changed(dtype, count)))
 for bits, dtype in ((8, "U8"), (16, "BF16"), (32, "F32"), (64, "F64")):
-    for values, rules in (("step", "CHK-018 VAL-004 FPR-009"), ("replace", "CHK-018 FPR-009")):
+    for values, rules in (("step", "CHK-018 VAL-004 CHK-025"), ("replace", "CHK-018 CHK-025")):
         write(f"write-extreme-steps-of-{bits}-bits-by-{values}",
             f"The greatest and least steps that words of {bits} bits have, those that wrap included; values {values}",
             rules, lines(*(one(dtype, words) for words in extremes(bits)), values=values))
 write("write-bools-beyond-one", "The words of BOOL are bytes: 1 becomes 2, 255 and 0",
     "WRD-002 CHK-018", lines(one("BOOL", [1, 1, 1, 1, 0]), one("BOOL", [2, 255, 0, 1, 128])))
 write("write-steps-that-carry-between-lanes",
-    "Steps of 1 and -2 that carry from the low 16 bits into the high ones", "FPR-007 FPR-009",
+    "Steps of 1 and -2 that carry from the low 16 bits into the high ones", "FPR-007 CHK-025",
     lines({**one("F32", [0x3F80FFFF, 0xBF800000], "w"), **one("U64", [0x0000FFFFFFFFFFFF, 1 << 48], "x")},
         {**one("F32", [0x3F810000, 0xBF7FFFFE], "w"), **one("U64", [1 << 48, (1 << 48) - 2], "x")}))
 
@@ -136,7 +136,7 @@ write("write-steps-that-carry-between-lanes",
 for dtype in (name for name, (_, mask, _) in DTYPES.items() if mask):
     stepped_once = stepped(Random(1), floats(dtype), 0.2)
     exponent(slug(dtype), f"{dtype}: two deltas in order exponent, the second on words that the first has changed",
-        "VER-004 CHK-018 FPR-009", floats(dtype), stepped_once, stepped(Random(2), stepped_once, 0.1))
+        "VER-004 CHK-018 CHK-025", floats(dtype), stepped_once, stepped(Random(2), stepped_once, 0.1))
 exponent("of-integers", "Order exponent is asked for, and no tensor has an exponent",
     "WRT-004 VER-004", integers(1, 2), integers(3, 4))
 exponent("of-all-words", "In order exponent every word changes, and then one", "WRT-004 VER-004",
@@ -145,13 +145,13 @@ exponent("of-zeros-and-infinities", "In order exponent words of both signs of ze
     "VER-004 CHK-018 WRD-002", SPECIAL, OTHER_SPECIAL)
 exponent("of-fitted-tensors",
     "In order exponent a tensor is added and another one reshaped, so that their base words are 0",
-    "VER-004 CHK-018 FPR-009", {"a": weights(Random(1), (10, 12)), "b": weights(Random(2), (100,))}, REFITTED)
+    "VER-004 CHK-018 CHK-025", {"a": weights(Random(1), (10, 12)), "b": weights(Random(2), (100,))}, REFITTED)
 write("write-exponent-order-then-natural", "A delta in order exponent, and after it one in order natural",
     "VER-004 CHK-018", lambda desk: desk.publish(floats(), 0)
     .publish(stepped(Random(1), floats(), 0.3), 1, order="exponent").publish(stepped(Random(2), floats(), 0.3), 2),
     level="writer-exponent")
 write("write-replaced-values", "Deltas whose values are new words",
-    "CHK-018 FPR-009", lambda desk: desk.line(base(), share(0.05), share(0.5), values="replace"))
+    "CHK-018 CHK-025", lambda desk: desk.line(base(), share(0.05), share(0.5), values="replace"))
 write("write-full-versions-between-deltas", "A full version in the middle of a chain, and a delta from it",
     "MAN-008 WRT-001 FPR-007", lambda desk: desk.publish(base(), 0).publish(share(0.1), 1, full=True)
     .publish(share(0.2), 2).publish(share(0.2), 3, full=True))

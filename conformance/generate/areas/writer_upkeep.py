@@ -102,9 +102,9 @@ shortcut("of-a-delta-s-own-edge", "A shortcut with a tag repeats the edge of a v
     f"{SHORTCUT} OBJ-002", edges(walk(2, 53), (0, 1), tag="again"))
 shortcut("over-words-that-return",
     "Of the words that changed between the ends of a shortcut some are again what they were",
-    f"{SHORTCUT} WRT-007 VAL-004", edges(there_and_back(), (0, 2)))
+    f"{SHORTCUT} VAL-004", edges(there_and_back(), (0, 2)))
 shortcut("between-equal-states", "A shortcut leads between two versions of one state",
-    f"{SHORTCUT} WRT-007", edges([base(), share(0.05), base()], (0, 2)))
+    SHORTCUT, edges([base(), share(0.05), base()], (0, 2)))
 shortcut("over-other-layouts",
     "Shortcuts between layouts that differ, and between equal ones with another between them",
     f"{SHORTCUT} CHK-018", edges(retyped(), (0, 2), (1, 3), (0, 3), (None, 3)))

@@ -88,8 +88,7 @@ def _check_fingerprints(case: Case, manifest: Manifest, state: State) -> None:
 def _fault_of_words(case: Case, name: str, fault: Rejection) -> None:
     # An unchanged word has the step 0, which encode_step would make the escape 2^w - 4.
     if fault.rule == "TD-VAL-002" and fault.reason.endswith("2^w - 4"):
-        rule = "TD-VAL-004" if kind_of(name) == "manifest" else "TD-WRT-007"
-        case.findings.add(rule, fault.object or name, "a word is listed with a step of 0")
+        case.findings.add("TD-VAL-004", fault.object or name, "a word is listed with a step of 0")
     case.findings.fault(fault, name)
 
 

@@ -281,8 +281,9 @@ class Chain:
             fitted = fit(held if edge.base is not None else {}, parts.layout)
             state = {name: Tensor(each.dtype, each.shape, each.words.copy()) for name, each in fitted.items()}
             patches = [Patch(index, np.arange(len(each.words)), each.words) for index, each in parts.plain.items()]
+            wrong = "integrity" if edge.base is None else "wrong-base"
             for chunk in parts.chunks:
-                patches += decode_chunk(chunk, parts.layout, fitted)
+                patches += decode_chunk(chunk, parts.layout, fitted, wrong)
             for patch in patches:
                 state[parts.layout[patch.tensor].name].words[patch.at] = patch.words
             return Decoded(parts, fitted, patches, state)

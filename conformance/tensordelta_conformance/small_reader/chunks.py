@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .fingerprint import change
+from .fingerprint import value
 from .packs import Chunk, stream_sizes
 from .rejection import Rejection, require
 from .state import DTYPES, U64, WORD, Layout, Octets, State, Words
@@ -35,8 +35,8 @@ class Patch(NamedTuple):
     words: Words
 
 
-def decode_chunk(chunk: Chunk, layout: Layout, fitted: State) -> list[Patch]:
-    """The listed words of a chunk, decoded against the fitted base; the chunk's fingerprint is checked."""
+def decode_chunk(chunk: Chunk, layout: Layout, fitted: State, wrong: str) -> list[Patch]:
+    """The listed words of a chunk, decoded against the fitted base; `wrong` is the error where they are others."""
     old = np.concatenate([fitted[layout[tensor].name].words[start:stop] for tensor, start, stop in chunk.slices])
     numbers = _decode_positions(chunk)
     if chunk.order == "exponent":
@@ -49,11 +49,10 @@ def decode_chunk(chunk: Chunk, layout: Layout, fitted: State) -> list[Patch]:
     for tensor, start, stop in chunk.slices:
         mine = slice(*np.searchsorted(numbers, (first, first + stop - start)))
         patch = Patch(tensor, numbers[mine] - first + start, new[mine])
-        name = layout[tensor].name
-        total += change(name, patch.at, fitted[name].words[patch.at], patch.words)
+        total += value(layout[tensor].name, patch.at, patch.words)
         patches.append(patch)
         first += stop - start
-    require(total % 2**64 == chunk.fingerprint, "TD-RDR-006", "a chunk has another fingerprint", "integrity")
+    require(total % 2**64 == chunk.result, "TD-CHK-024", "a chunk has another result", wrong)
     return patches
 
 

@@ -28,25 +28,24 @@ def coefficients(name: str, lanes: U64) -> U64:
     return (mix(seed + (lanes >> np.uint64(16))) | one) * (mix(lanes & np.uint64(65535)) | one)
 
 
-def change(name: str, at: NDArray[np.int64], old: Words, new: Words) -> int:
-    """The sum of change(…) of section 8.3 over the words `at` of a tensor."""
-    w = 8 * new.dtype.itemsize
+def value(name: str, at: NDArray[np.int64], words: Words) -> int:
+    """The sum of value(…) of section 8.3 over the words `at` of a tensor."""
+    w = 8 * words.dtype.itemsize
     lanes = 1 if w == 8 else w // 16
     total = 0
     for start in range(0, len(at), _BLOCK):
         part = slice(start, start + _BLOCK)
         first = at[part].astype(np.uint64) * np.uint64(lanes)
         for q in range(lanes):
-            a = old[part].astype(np.uint64) >> np.uint64(16 * q) & np.uint64(65535)
-            b = new[part].astype(np.uint64) >> np.uint64(16 * q) & np.uint64(65535)
-            total += int(((b - a) * coefficients(name, first + np.uint64(q))).sum(dtype=np.uint64))
+            x = words[part].astype(np.uint64) >> np.uint64(16 * q) & np.uint64(65535)
+            total += int((x * coefficients(name, first + np.uint64(q))).sum(dtype=np.uint64))
     return total % 2**64
 
 
 def tensor_fingerprint(name: str, words: Words) -> int:
-    """The fingerprint of a tensor: its change from words that are all zero. Zero words add nothing."""
+    """The fingerprint of a tensor. Zero words add nothing."""
     at = np.flatnonzero(words)
-    return change(name, at, np.zeros_like(words[at]), words[at])
+    return value(name, at, words[at])
 
 
 def state_fingerprint(state: State) -> int:

@@ -156,7 +156,7 @@ class Chunk(NamedTuple):
     shift: int
     values: str
     compression: str
-    fingerprint: int
+    result: int
     streams: dict[str, bytes]
 
     @property
@@ -209,7 +209,7 @@ def _parse_chunk(fields: Fields) -> Chunk:
     require(shift in (0, 4, 8), "TD-CHK-013", "`shift` is not 0, 4 or 8")
     compression = fields.string("compression")
     require(compression in ("none", "zstd"), "TD-CHK-015", f"the compression {compression!r}", "unsupported")
-    changed, total = fields.integer("changed"), fields.sum("fingerprint")
+    changed, total = fields.integer("changed"), fields.sum("result")
     return Chunk(dtype, slices, changed, order, limit, positions, shift, values, compression, total, {})
 
 

@@ -7,6 +7,7 @@ tensor, as unsigned 64-bit integers that wrap; a state's fingerprint is their su
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -87,53 +88,47 @@ def scan(name: str, words: Words, *, start: int = 0) -> int:
     return int(np.add.reduce(sums * outer))
 
 
-def change(name: str, indices: NDArray[np.int64], old: Words, new: Words) -> int:
-    """Sum of (new lane - old lane) * c over listed words of one tensor.
+def values(name: str, indices: NDArray[np.int64], *rows: Words) -> list[int]:
+    """Sums of lane * c over listed words of one tensor, of each row of words: value(...) of SPEC.md section 8.3.
 
     Args:
         name: the tensor's name.
         indices: word indices in the tensor, strictly increasing, int64 of shape (m,).
-        old, new: the words before and after, of shape (m,).
+        rows: words at these indices, each of shape (m,), of one dtype.
 
     Returns:
-        The sum, mod 2^64: what the change adds to the tensor's fingerprint.
+        The sum of each row, mod 2^64.
     """
     if not len(indices):
-        return 0
-    lanes = lanes_per_word(old)
+        return [0] * len(rows)
+    lanes = lanes_per_word(rows[0])
     block_bits = _BLOCK_BITS - (lanes.bit_length() - 1)  # a block of lanes, in words
     first, last = int(indices[0]) >> block_bits, int(indices[-1]) >> block_bits
-    within = indices & ((1 << block_bits) - 1)
-    products = _products(_lanes(old), _lanes(new), within, lanes)
+    products = _products([_lanes(row) for row in rows], indices & ((1 << block_bits) - 1), lanes)
     if first == last:
-        return int(np.add.reduce(products)) * int(block_coefficients(name, first, 1)[0]) & _MASK
+        outer = int(block_coefficients(name, first, 1)[0])
+        return [int(np.add.reduce(each)) * outer & _MASK for each in products]
     if last - first > len(indices):  # few words over a long stretch: one coefficient a word
-        outer = mix((indices >> block_bits).view(np.uint64) + np.uint64(seed(name))) | np.uint64(1)
-        return int(np.add.reduce(products * outer))
+        each_outer = mix((indices >> block_bits).view(np.uint64) + np.uint64(seed(name))) | np.uint64(1)
+        return [int(np.add.reduce(each * each_outer)) for each in products]
     starts = np.searchsorted(indices, np.arange(first, last + 1, dtype=np.int64) << block_bits)
     ends = np.append(starts[1:], len(indices))
     filled = np.flatnonzero(ends > starts)  # reduceat needs blocks with a word
-    sums = np.add.reduceat(products, starts[filled])
-    return int(np.add.reduce(sums * block_coefficients(name, first, last - first + 1)[filled]))
+    outers = block_coefficients(name, first, last - first + 1)[filled]
+    return [int(np.add.reduce(np.add.reduceat(each, starts[filled]) * outers)) for each in products]
 
 
-def _products(
-    old: NDArray[np.unsignedinteger[Any]],
-    new: NDArray[np.unsignedinteger[Any]],
-    within: NDArray[np.int64],
-    lanes: int,
-) -> U64:
-    """(new lane - old lane) * B for each word, summed over its lanes; mod 2^64."""
+def _products(rows: Sequence[NDArray[np.unsignedinteger[Any]]], within: NDArray[np.int64], lanes: int) -> list[U64]:
+    """Lane * B for each word of each row, summed over its lanes; mod 2^64."""
     inner = lane_coefficients()
     if lanes == 1:
-        products = inner.take(within)
-        products *= np.subtract(new, old, dtype=np.int64).view(np.uint64)
-        return products
-    products = np.zeros(len(within), np.uint64)
+        factors = inner.take(within)
+        return [np.multiply(row, factors, dtype=np.uint64) for row in rows]
+    products = [np.zeros(len(within), np.uint64) for _ in rows]
     for lane in range(lanes):
-        step = np.subtract(new[lane::lanes], old[lane::lanes], dtype=np.int64).view(np.uint64)
-        step *= inner[lane::lanes].take(within)
-        products += step
+        factors = inner[lane::lanes].take(within)
+        for product, row in zip(products, rows, strict=True):
+            product += np.multiply(row[lane::lanes], factors, dtype=np.uint64)
     return products
 
 

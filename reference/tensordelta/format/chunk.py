@@ -73,7 +73,7 @@ class Chunk(msgspec.Struct, frozen=True, dict=True):
     positions: Gap | Bitmap | All
     values: Step | Replace
     compression: str
-    fingerprint: Fingerprint
+    result: Fingerprint
 
     @property
     def kind(self) -> DType:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from ..codecs import CodecFault, compression, fingerprint, positions, values
 from ..codecs.order import ExponentOrder, choose_limit
 from ..codecs.words import Words, same_bits
-from ..errors import IntegrityError
 from .chunk import MAX_WORDS_EXPONENT, All, Bitmap, Chunk, Exponent, Gap, Natural, Replace, Span, Step
 from .layout import Layout
 
@@ -26,6 +25,18 @@ Chosen = slice | NDArray[np.intp]
 Bytes = NDArray[np.uint8]
 
 _PLACE_BITS = 24
+
+
+class Sums(NamedTuple):
+    """Sums over listed words, mod 2^64.
+
+    Attributes:
+        change: the change of the state's fingerprint.
+        result: the value of the new words.
+    """
+
+    change: int
+    result: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +70,14 @@ class Piece:
         """The listed words' indices, made where `indices` is None."""
         return np.arange(self.start, self.stop) if self.indices is None else self.indices
 
-    def sum(self, name: str) -> int:
-        """The change of the tensor's fingerprint, mod 2^64."""
+    def sums(self, name: str) -> Sums:
+        """What the listed words add to the sums of section 8."""
+        rows = [self.new] if self.old is None else [self.new, self.old]
         if self.indices is None:
-            before = 0 if self.old is None else fingerprint.scan(name, self.old, start=self.start)
-            return fingerprint.scan(name, self.new, start=self.start) - before
-        old = np.zeros_like(self.new) if self.old is None else self.old
-        return fingerprint.change(name, self.indices, old, self.new)
+            values = [fingerprint.scan(name, row, start=self.start) for row in rows]
+        else:
+            values = fingerprint.values(name, self.indices, *rows)
+        return Sums(values[0] - sum(values[1:]), values[0])
 
 
 class BaseWords(Protocol):
@@ -89,10 +101,16 @@ class BaseWords(Protocol):
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded chunk: its pieces, and for each the change of its tensor's fingerprint."""
+    """A decoded chunk: its pieces, and for each the sums of its words.
+
+    Attributes:
+        pieces, sums: of each slice with listed words that are held.
+        result: the sum of all new words, 16 hex digits; the chunk's own where all of them are those that were written.
+    """
 
     pieces: list[Piece]
-    sums: list[int]
+    sums: list[Sums]
+    result: str
 
 
 def decode(
@@ -102,9 +120,8 @@ def decode(
     base: BaseWords,
     *,
     object: str,
-    prove: bool = True,
 ) -> Decoded:
-    """Decode a checked chunk and prove its fingerprint.
+    """Decode a checked chunk, and sum its words; the caller compares `result` with the chunk's (TD-CHK-024).
 
     Args:
         chunk: the table entry, already checked against the layout.
@@ -112,28 +129,19 @@ def decode(
         read: returns a stream's stored bytes by the stream's name, or None where the pack has no such stream.
         base: the fitted base.
         object: how errors name the chunk.
-        prove: False where `base` lacks tensors of the chunk, so that its fingerprint cannot be proven (TD-RDR-016).
 
     Raises:
         MalformedError: a stream is absent, superfluous, of the wrong size, or breaks a rule of its codec.
-        IntegrityError: the chunk's fingerprint differs.
     """
     pieces = decode_pieces(chunk, read, base, object=object)
-    sums = [piece.sum(layout.tensors[piece.tensor].name) for piece in pieces]
-    if prove and fingerprint.text(sum(sums)) != chunk.fingerprint:
-        raise IntegrityError(
-            f"the chunk's fingerprint is {fingerprint.text(sum(sums))}, not {chunk.fingerprint}",
-            object=object,
-            rule="TD-RDR-006",
-            advice="The base or the pack was altered: scan the state you hold in full, then fetch the pack again.",
-        )
-    return Decoded(pieces, sums)
+    sums = [piece.sums(layout.tensors[piece.tensor].name) for piece in pieces]
+    return Decoded(pieces, sums, fingerprint.text(sum(each.result for each in sums)))
 
 
 def decode_pieces(
     chunk: Chunk, read: Callable[[str], memoryview | None], base: BaseWords, *, object: str
 ) -> list[Piece]:
-    """Decode a checked chunk without a proof; arguments and errors are those of `decode`."""
+    """Decode a checked chunk without its sums; arguments and errors are those of `decode`."""
     try:
         return _decode(chunk, _Streams(chunk, read), base)
     except CodecFault as fault:
@@ -249,12 +257,12 @@ class EncodedChunk:
     Attributes:
         chunk: its table entry.
         streams: its streams as stored.
-        sums: for each piece its tensor, its number of listed words, and the change of the tensor's fingerprint.
+        changes: for each piece its tensor, its number of listed words, and the change of the tensor's fingerprint.
     """
 
     chunk: Chunk
     streams: Mapping[str, bytes]
-    sums: Sequence[tuple[int, int, int]]
+    changes: Sequence[tuple[int, int, int]]
 
     @property
     def size(self) -> int:
@@ -305,7 +313,7 @@ def encode(
     else:
         streams["codes"], escapes = values.encode_step(old, new)
         streams |= {f"escapes.{plane}": each for plane, each in enumerate(escapes)}
-    sums = [(piece.tensor, len(piece.new), piece.sum(layout.tensors[piece.tensor].name)) for piece in pieces]
+    sums = [piece.sums(layout.tensors[piece.tensor].name) for piece in pieces]
     stored = {name: compression.compress(stream) for name, stream in streams.items()}
     packed = sum(map(len, stored.values())) < sum(map(len, streams.values()))
     if not packed:
@@ -318,9 +326,10 @@ def encode(
         positions=positions_codec,
         values=Replace() if values_codec == "replace" else Step(),
         compression=compression.ZSTD if packed else compression.NONE,
-        fingerprint=fingerprint.text(sum(each for _, _, each in sums)),
+        result=fingerprint.text(sum(each.result for each in sums)),
     )
-    return EncodedChunk(chunk, stored, sums)
+    changes = [(piece.tensor, len(piece.new), each.change) for piece, each in zip(pieces, sums, strict=True)]
+    return EncodedChunk(chunk, stored, changes)
 
 
 def _merged_slices(pieces: Sequence[Piece]) -> list[tuple[int, int, int]]:

@@ -19,7 +19,7 @@ from ..codecs import fingerprint
 from ..codecs.compare import changed_words
 from ..codecs.fingerprint import U64
 from ..codecs.words import Words
-from ..errors import IntegrityError, LimitError, WrongBaseError
+from ..errors import IntegrityError, LimitError, TensorDeltaError, WrongBaseError
 from ..format.chunk_codec import Indices, Piece, decode
 from ..format.layout import Layout, Tensor
 from ..format.manifest import Base, Manifest
@@ -124,6 +124,7 @@ class Preparation:
         self._tensors: list[_Tensor | None] = [_Tensor(index, words) for index, words in enumerate(self._words)]
         # Tensors that the last fitting made of zero words, and those that are not held.
         self._zero: frozenset[int] = frozenset()
+        self._full = True
 
     # -- one edge -------------------------------------------------------------------------------------------------
 
@@ -160,6 +161,7 @@ class Preparation:
             LimitError: new tensors would pass the memory budget.
         """
         self._zero = frozenset()
+        self._full = full
         for each in self._tensors:
             if each is not None and len(each.overlay) > 1:
                 each.merge([])
@@ -193,10 +195,11 @@ class Preparation:
         Args:
             packs: the edge's packs, or those of them that hold words of `names`.
             names: the tensors whose new words are needed, all of them held; by default all. Chunks without a word of
-                them are skipped, and the fingerprint of a chunk is proven where all its tensors are held (TD-RDR-016).
+                them are skipped, and the result of a chunk is proven where all its tensors are held (TD-RDR-016).
 
         Raises:
-            MalformedError, IntegrityError, LimitError: see SPEC.md sections 7 and 9.
+            MalformedError, LimitError: see SPEC.md sections 7 and 9.
+            WrongBaseError, IntegrityError: a chunk has another result (SPEC.md section 8.3).
         """
         wanted = None if names is None else {self.layout.index[name] for name in names}
         jobs = list(_jobs(packs, wanted))
@@ -294,12 +297,22 @@ class Preparation:
     def _decode_chunk(self, pack: ChunkPack, blob: Blob, index: int) -> list[tuple[int, int, Piece | None]]:
         chunk, object = pack.chunks[index], pack.chunk_label(index)
         whole = all(self._tensors[tensor] is not None for tensor, _, _ in chunk.slices)
-        decoded = decode(chunk, self.layout, pack.reader(index, blob), self, object=object, prove=whole)
+        decoded = decode(chunk, self.layout, pack.reader(index, blob), self, object=object)
+        if whole and decoded.result != chunk.result:
+            raise self._wrong_result(object)
         return [
-            (piece.tensor, each, self._kept(piece))
+            (piece.tensor, each.change, self._kept(piece))
             for piece, each in zip(decoded.pieces, decoded.sums, strict=True)
             if self._tensors[piece.tensor] is not None
         ]
+
+    def _wrong_result(self, object: str) -> TensorDeltaError:
+        reason = "its new words are not those that were written"
+        if self._full:
+            advice = "The chunk says something else than its streams; have the version published again."
+            return IntegrityError(reason, object=object, rule="TD-CHK-024", advice=advice)
+        advice = "Words that are held were altered in memory: drop the state, and load the version again."
+        return WrongBaseError(reason, object=object, rule="TD-CHK-024", advice=advice)
 
     def _read_plain(self, pack: PlainPack, blob: Blob, tensor: int) -> list[tuple[int, int, Piece | None]]:
         info = self.layout.tensors[tensor]
@@ -311,7 +324,7 @@ class Preparation:
             new = np.frombuffer(data, info.kind.word)
             old = None if self.is_zero(tensor) else self.part(tensor, start, stop)
             piece = Piece(tensor, start, stop, None, old, new)
-            results.append((tensor, piece.sum(info.name), self._kept(piece)))
+            results.append((tensor, piece.sums(info.name).change, self._kept(piece)))
         return results
 
     def _kept(self, piece: Piece) -> Piece | None:
@@ -395,7 +408,7 @@ class Preparation:
         piece = Piece(index, 0, len(held), *changed_words(held, tensor.words))
         # The copy has words that no edge listed: they must still be those of the state.
         assert tensor.origin is not None
-        proven = fingerprint.text(int(self._sums_before[tensor.origin]) + piece.sum(object))
+        proven = fingerprint.text(int(self._sums_before[tensor.origin]) + piece.sums(object).change)
         if proven != fingerprint.text(int(self.sums[index])):
             raise WrongBaseError(
                 f"tensor {object!r} was written to while the update was prepared",

@@ -260,12 +260,11 @@ class Holder:
         owned = change = replicas = 0
         for which, holders, is_owner in self._owners[tensor].count(indices):
             at, words = indices[which], new[which]
+            value, *before = fingerprint.values(name, at, words, *([old[which]] if is_owner else []))
             if is_owner:
                 owned += len(words)
-                change += fingerprint.change(name, at, old[which], words)
-            weight = holders - 1 if is_owner else -1
-            if weight:
-                replicas += weight * fingerprint.change(name, at, np.zeros_like(words), words)
+                change += value - before[0]
+            replicas += (holders - 1 if is_owner else -1) * value
         return Sums(owned, change & _MASK, replicas & _MASK)
 
     def _differs(self, tensor: int) -> WrongBaseError:
@@ -319,7 +318,7 @@ class Holder:
         if owners.simple is None or block.span > _SPARSE * block.words:
             indices = block.indices()
             none = np.zeros_like(words)
-            return fingerprint.change(name, indices, none, words), self.sums(tensor, indices, none, words)
+            return fingerprint.values(name, indices, words)[0], self.sums(tensor, indices, none, words)
         if not block.is_run:
             spread = np.zeros(block.span, words.dtype)
             steps = [stride * words.itemsize for stride in block.strides]

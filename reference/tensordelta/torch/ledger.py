@@ -340,7 +340,7 @@ class Ledger:
         for changes in self._entries(step):
             for number, found in changes.items():
                 tensor = self._parts[number].tensor
-                each = self._piece(number, found).sum(self.layout.tensors[tensor].name)
+                each = self._piece(number, found).sums(self.layout.tensors[tensor].name).change
                 fingerprint.add_to(sums, tensor, each)
         return sums
 

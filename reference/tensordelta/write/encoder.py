@@ -368,7 +368,7 @@ class Encoder:
         with workers as pool:
             found = self.compared.found(self._comparing, threads=self._threads, pool=pool)
             for encoded in ordered_map(self._timed_encode, self._gather(found), threads=self._threads, pool=pool):
-                for tensor, listed, each in encoded.sums:
+                for tensor, listed, each in encoded.changes:
                     self.changed_of[tensor] += listed
                     add_to(self.sums, tensor, each)
                 self.changed += encoded.chunk.changed

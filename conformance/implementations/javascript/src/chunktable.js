@@ -9,7 +9,7 @@ import { reject } from "./errors.js";
  * @typedef {{tensor: number, start: number, stop: number}} Slice
  * @typedef {{index: number, dtype: import("./dtypes.js").DType, slices: Slice[], n: number, m: number,
  *   order: "natural"|"exponent", limit: number, positions: "gap"|"bitmap"|"all", shift: number,
- *   values: "step"|"replace", compression: "none"|"zstd", fingerprint: bigint}} Chunk
+ *   values: "step"|"replace", compression: "none"|"zstd", result: bigint}} Chunk
  */
 
 const CODECS = {
@@ -80,7 +80,7 @@ function chunkEntry(item, index, layout, object) {
   if (compression !== "none" && compression !== "zstd") {
     reject("unsupported", "TD-CHK-015", object, `${where}compression ${JSON.stringify(compression.slice(0, 40))} is unknown`);
   }
-  const fingerprint = BigInt(`0x${required(item, "fingerprint", sum, object, where)}`);
+  const result = BigInt(`0x${required(item, "result", sum, object, where)}`);
   if (order.codec === "exponent") {
     if (dtype.exponentBits === 0) bad("TD-ORD-003", `order exponent for dtype ${dtype.name}`);
     if (order.limit < 1 || order.limit > 2 ** dtype.exponentBits) bad("TD-ORD-004", `order.limit is ${order.limit}`);
@@ -94,7 +94,7 @@ function chunkEntry(item, index, layout, object) {
   if (positions.codec === "all" && m !== n) bad("TD-POS-011", `positions all of ${m} of ${n} words`);
   return {
     index, dtype, slices, n, m, order: order.codec, limit: order.limit ?? 0, positions: positions.codec,
-    shift: positions.shift ?? 0, values: values.codec, compression, fingerprint,
+    shift: positions.shift ?? 0, values: values.codec, compression, result,
   };
 }
 

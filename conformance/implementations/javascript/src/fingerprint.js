@@ -73,8 +73,8 @@ export function tensorFingerprint(start, lanes) {
   return u64(total);
 }
 
-/** The sum of (new - base) * c over lanes of one tensor, added in ascending order of the lanes. */
-export class Changes {
+/** The sum of value(…) of section 8.3 over lanes of one tensor, added in ascending order of the lanes. */
+export class Values {
   /** @param {bigint} start the tensor's seed */
   constructor(start) {
     Object.assign(this, tables());
@@ -86,17 +86,17 @@ export class Changes {
     this.total = 0n;
   }
 
-  /** @param {number} lane @param {number} difference of the two lanes, in (-65536, 65536) */
-  add(lane, difference) {
+  /** @param {number} lane its number @param {number} x its bits */
+  add(lane, x) {
     const number = Math.floor(lane / 65536);
     if (number !== this.number) {
       this.flush();
       this.number = number;
     }
     const i = lane & 65535; // also right beyond 2^32: & takes the number modulo 2^32
-    this.a += difference * this.low[i];
-    this.b += difference * this.middle[i];
-    this.c = (this.c + Math.imul(difference, this.high[i])) | 0;
+    this.a += x * this.low[i];
+    this.b += x * this.middle[i];
+    this.c = (this.c + Math.imul(x, this.high[i])) | 0;
   }
 
   flush() {

@@ -5,7 +5,7 @@ import { checkFrame, decodeFrame } from "./zstd.js";
 import { countEscapes, decodeBitmap, decodeGap, decodeReplace, decodeSteps, exponentOrder } from "./codecs.js";
 import { array, integer, object as anObject, required } from "./fields.js";
 import { wordView } from "./dtypes.js";
-import { Changes } from "./fingerprint.js";
+import { Values } from "./fingerprint.js";
 import { sameShape } from "./layout.js";
 import { scan } from "./state.js";
 import { reject } from "./errors.js";
@@ -154,7 +154,7 @@ function keysOf(chunk, slots) {
  * @param {Uint32Array|null} naturals of the listed words; null: k itself
  * @param {Uint32Array|null} from where the value of each stands; null: in the same order
  */
-function writeSlice(slot, offset, k, end, naturals, from, values, step, changes) {
+function writeSlice(slot, offset, k, end, naturals, from, values, step, before, after) {
   const { w } = slot.entry.dtype;
   const words = wordView(slot.bytes, w);
   if (w === 64) {
@@ -163,12 +163,9 @@ function writeSlice(slot, offset, k, end, naturals, from, values, step, changes)
       const j = offset + (naturals ? naturals[k] : k);
       const value = values[from ? from[k] : k];
       const lane = 4 * j;
-      const a = lanes[lane], b = lanes[lane + 1], c = lanes[lane + 2], d = lanes[lane + 3];
+      for (let q = 0; q < 4; q++) before.add(lane + q, lanes[lane + q]);
       words[j] = step ? words[j] + value : value;
-      changes.add(lane, lanes[lane] - a);
-      changes.add(lane + 1, lanes[lane + 1] - b);
-      changes.add(lane + 2, lanes[lane + 2] - c);
-      changes.add(lane + 3, lanes[lane + 3] - d);
+      for (let q = 0; q < 4; q++) after.add(lane + q, lanes[lane + q]);
     }
     return;
   }
@@ -179,10 +176,13 @@ function writeSlice(slot, offset, k, end, naturals, from, values, step, changes)
     words[j] = step ? old + value : value; // the array takes it modulo 2^w
     const now = words[j];
     if (w === 32) {
-      changes.add(2 * j, (now & 65535) - (old & 65535));
-      changes.add(2 * j + 1, (now >>> 16) - (old >>> 16));
+      before.add(2 * j, old & 65535);
+      before.add(2 * j + 1, old >>> 16);
+      after.add(2 * j, now & 65535);
+      after.add(2 * j + 1, now >>> 16);
     } else {
-      changes.add(j, now - old);
+      before.add(j, old);
+      after.add(j, now);
     }
   }
 }
@@ -231,18 +231,19 @@ function applyChunk(opened, slots, manifest, object, budget) {
     const slot = slots[tensor];
     if (slot && end > k) {
       slot.own(budget, object);
-      const changes = new Changes(slot.entry.seed);
-      writeSlice(slot, start - before, k, end, naturals, from, values, chunk.values === "step", changes);
-      const sum = changes.sum();
-      slot.change += sum;
+      const [old, written] = [new Values(slot.entry.seed), new Values(slot.entry.seed)];
+      writeSlice(slot, start - before, k, end, naturals, from, values, chunk.values === "step", old, written);
+      const sum = written.sum();
+      slot.change += sum - old.sum();
       total += sum;
     }
     k = end;
     before = after;
   }
   // With a part of its tensors only, the sum cannot be known.
-  if (whole && BigInt.asUintN(64, total) !== chunk.fingerprint) {
-    reject("integrity", "TD-RDR-006", object, `chunk ${chunk.index}: the changes have another fingerprint`);
+  if (whole && BigInt.asUintN(64, total) !== chunk.result) {
+    const error = manifest.base ? "wrong-base" : "integrity";
+    reject(error, "TD-CHK-024", object, `chunk ${chunk.index}: the new words are not those that were written`);
   }
 }
 

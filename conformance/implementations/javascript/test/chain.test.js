@@ -241,7 +241,7 @@ test("faults of chunk tables", async () => {
     ["malformed", "TD-VAL-006", one((c) => ({ ...c, order: { codec: "exponent", limit: 1 }, values: { codec: "replace" } }))],
     ["malformed", "TD-ORD-004", one((c) => ({ ...c, order: { codec: "exponent", limit: 257 } }))],
     ["malformed", "TD-MAN-006", one((c) => ({ ...c, order: { codec: "exponent", limit: 256 } }))],
-    ["integrity", "TD-RDR-006", one((c) => ({ ...c, fingerprint: "0".repeat(16) }))],
+    ["wrong-base", "TD-CHK-024", one((c) => ({ ...c, result: "0".repeat(16) }))],
     [null, "", one((c) => ({ ...c, colour: 1e3 }))],
   ];
   for (const [error, rule, edit, either] of cases) {

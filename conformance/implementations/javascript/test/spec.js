@@ -12,6 +12,9 @@ export function appendix() {
   return out;
 }
 
+/** @returns {string[]} the names of the packs of a manifest or shortcut of appendix A */
+export const packsOf = (name) => JSON.parse(Buffer.from(appendix().get(name))).packs.map((pack) => pack.path);
+
 /** @returns {{kind: string, valid: boolean, error: string|undefined, text: string}[]} */
 export function examples() {
   return [...TEXT.matchAll(/<!-- example: (\S+) (valid|invalid)(?: (\S+))? -->\s*```json\n([^`]*)```/g)]

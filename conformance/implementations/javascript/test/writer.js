@@ -27,21 +27,18 @@ export function coefficient(name, i) {
   return ((mix((seeds.get(name) + (BigInt(i) >> 16n)) & M64) | 1n) * (mix(BigInt(i) & 65535n) | 1n)) & M64;
 }
 
-/** change of section 8.3. */
-export function change(name, j, base, now, w) {
-  if (w === 8) return ((now - base) * coefficient(name, j)) & M64;
+/** value of section 8.3. */
+export function value(name, j, x, w) {
+  if (w === 8) return (x * coefficient(name, j)) & M64;
   let f = 0n;
-  for (let q = 0; q < w / 16; q++) {
-    const lane = (x) => (x >> BigInt(16 * q)) & 65535n;
-    f += (lane(now) - lane(base)) * coefficient(name, j * (w / 16) + q);
-  }
+  for (let q = 0; q < w / 16; q++) f += ((x >> BigInt(16 * q)) & 65535n) * coefficient(name, j * (w / 16) + q);
   return f & M64;
 }
 
 /** A tensor of a test: {dtype, shape, words: bigint[]}. A state: an object of tensors by name. */
 export function fingerprint(name, { dtype, words }) {
   const { w } = DTYPES.get(dtype);
-  return words.reduce((f, x, j) => f + (x ? change(name, j, 0n, x, w) : 0n), 0n) & M64;
+  return words.reduce((f, x, j) => f + (x ? value(name, j, x, w) : 0n), 0n) & M64;
 }
 export const stateFingerprint = (state) =>
   Object.entries(state).reduce((f, [name, t]) => f + fingerprint(name, t), 0n) & M64;
@@ -202,13 +199,13 @@ export class Chain {
     const listed = permutation.map((i, position) => ({ ...words[i], position }))
       .filter((l) => positions === "all" || l.base !== l.now || (how.also && l.position % how.also === 0));
     if (listed.length === 0) return null;
-    const sum = listed.reduce((f, l) => f + change(l.name, l.j, l.base, l.now, dtype.w), 0n);
+    const sum = listed.reduce((f, l) => f + value(l.name, l.j, l.now, dtype.w), 0n);
     return {
       entry: {
         dtype: dtype.name, slices: slices.map(([name, start, stop]) => [index(name), start, stop]), changed: listed.length,
         order: order === "exponent" ? { codec: order, limit } : { codec: order },
         positions: positions === "gap" ? { codec: positions, shift } : { codec: positions },
-        values: { codec: values }, compression, fingerprint: hex(sum),
+        values: { codec: values }, compression, result: hex(sum),
       },
       streams: encode({ n: words.length, listed, positions, shift, values, w: dtype.w }),
     };
