@@ -21,6 +21,8 @@ U64 = NDArray[np.uint64]
 _BLOCK_BITS = 16
 _BLOCK = 1 << _BLOCK_BITS
 _MASK = (1 << 64) - 1
+#: Listed words of several lanes that are multiplied at a time, so that what is made for them stays in the caches.
+_PART = 1 << 13
 
 
 def mix(z: U64) -> U64:
@@ -37,6 +39,12 @@ def lane_coefficients() -> U64:
     table = mix(np.arange(_BLOCK, dtype=np.uint64)) | np.uint64(1)
     table.flags.writeable = False
     return table
+
+
+@cache
+def _coefficients_of_lanes(lanes: int) -> tuple[U64, ...]:
+    """B of the first lane of each word of a block, of the second, and so on; each in one piece of memory."""
+    return tuple(np.ascontiguousarray(lane_coefficients()[lane::lanes]) for lane in range(lanes))
 
 
 def seed(name: str) -> int:
@@ -120,15 +128,20 @@ def values(name: str, indices: NDArray[np.int64], *rows: Words) -> list[int]:
 
 def _products(rows: Sequence[NDArray[np.unsignedinteger[Any]]], within: NDArray[np.int64], lanes: int) -> list[U64]:
     """Lane * B for each word of each row, summed over its lanes; mod 2^64."""
-    inner = lane_coefficients()
     if lanes == 1:
-        factors = inner.take(within)
+        factors = lane_coefficients().take(within)
         return [np.multiply(row, factors, dtype=np.uint64) for row in rows]
-    products = [np.zeros(len(within), np.uint64) for _ in rows]
-    for lane in range(lanes):
-        factors = inner[lane::lanes].take(within)
-        for product, row in zip(products, rows, strict=True):
-            product += np.multiply(row[lane::lanes], factors, dtype=np.uint64)
+    products = [np.empty(len(within), np.uint64) for _ in rows]
+    for start in range(0, len(within), _PART):
+        stop = start + _PART
+        for lane, table in enumerate(_coefficients_of_lanes(lanes)):
+            factors = table.take(within[start:stop])
+            for product, row in zip(products, rows, strict=True):
+                part = row[start * lanes + lane : stop * lanes : lanes]
+                if lane:
+                    product[start:stop] += np.multiply(part, factors, dtype=np.uint64)
+                else:
+                    np.multiply(part, factors, out=product[start:stop], dtype=np.uint64)
     return products
 
 
