@@ -270,7 +270,7 @@ _ALIKE = {
     "TD-CHK-022": {"TD-VAL-006"},
     "TD-JSN-009": {"TD-CHK-013", "TD-PCK-008"},
     "TD-LAY-001": {"TD-LAY-007"},
-    "TD-MAN-001": {"TD-JSN-012", "TD-MAN-010"},
+    "TD-MAN-001": {"TD-JSN-012"},
     "TD-OBJ-006": {"TD-OBJ-008"},
     "TD-OBJ-015": {"TD-JSN-011", "TD-JSN-012", "TD-JSN-015", "TD-LIM-004"},
     "TD-ORD-004": {"TD-CHK-013"},

@@ -180,7 +180,10 @@ def test_the_limits_are_those_of_section_16() -> None:
         assert int(line.split(" | ")[1].split()[0].replace(",", "")) == value
     for line, value in [
         ("pack, file | 2^40", manifest.MAX_PACK),
+        ("packs of a manifest, together | 2^48", manifest.MAX_EDGE),
+        ("words of a layout, together | 2^53", layout.MAX_STATE),
         ("packs of a manifest | 2^16", manifest.MAX_PACKS),
+        ("ranges of a pack's `tensors` | 2^16", manifest.MAX_RANGES),
         ("tensors of a layout | 2^20", layout.MAX_TENSORS),
         ("a dimension; product of the dimensions that are not 0 | 2^48", layout.MAX_ELEMENTS),
         ("words of a chunk, n | 2^27", chunk.MAX_WORDS),

@@ -90,7 +90,7 @@ class Pack:
 
     data: bytes
     content: str
-    tensors: tuple[int, int]
+    tensors: Sequence[tuple[int, int]]
     changed: int
     fields: dict[str, Any] = field(default_factory=dict)
     stored: bool = True
@@ -100,7 +100,7 @@ def of_chunks(chunks: Sequence[Chunk], layout: str, *, fields: Mapping[str, Any]
     touched = [index for each in chunks for index, _, _ in each.entry["slices"]]
     listed = sum(each.entry["changed"] for each in chunks)
     data = chunk_pack(chunks, layout, **hooks)  # hooks may spoil the entries
-    return Pack(data, "chunks", (min(touched), max(touched) + 1), listed, dict(fields or {}))
+    return Pack(data, "chunks", ranges(touched), listed, dict(fields or {}))
 
 
 def of_plain(
@@ -109,7 +109,18 @@ def of_plain(
     index = {name: number for number, name in enumerate(ordered(layout))}
     known = [index[name] for name in held if name in index]
     total = sum(len(held[name].words) for name in held if name in index)
-    return Pack(plain_pack(held, **how), "tensors", (min(known), max(known) + 1), total, dict(fields or {}), stored)
+    return Pack(plain_pack(held, **how), "tensors", ranges(known), total, dict(fields or {}), stored)
+
+
+def ranges(tensors: Sequence[int]) -> list[tuple[int, int]]:
+    """The ranges of `tensors` that hold these indices and no others."""
+    found: list[tuple[int, int]] = []
+    for index in sorted(set(tensors)):
+        if found and found[-1][1] == index:
+            found[-1] = found[-1][0], index + 1
+        else:
+            found.append((index, index + 1))
+    return found
 
 
 def digest(data: bytes) -> str:
@@ -196,7 +207,7 @@ class Builder:
             "size": len(pack.data),
             "path": f"packs/{sha256}.safetensors",
             "content": pack.content,
-            "tensors": list(pack.tensors),
+            "tensors": [list(each) for each in pack.tensors],
             "changed": pack.changed,
         }
         entry |= pack.fields

@@ -138,10 +138,34 @@ PACKS = [
     change(
         "pack-tensors-unchecked",
         "The `tensors` of a pack entry say nothing",
-        "require(pack.tensors == span,",
-        "require(True,",
-        "pack-tensors-too-wide-at-the-end",
+        'require(inside, "TD-MAN-030", f"`tensors` lacks tensor {tensor}")',
+        "pass",
+        "pack-tensors-too-narrow-at-the-end",
         "pack-tensors-too-narrow-in-front",
+    ),
+    change(
+        "pack-tensors-by-their-ends",
+        "The `tensors` of a pack entry are taken for one range",
+        "any(first <= tensor < stop for first, stop in pack.tensors)",
+        "pack.tensors[0][0] <= tensor < pack.tensors[-1][1]",
+        "pack-tensors-with-a-hole",
+    ),
+    change(
+        "pack-tensors-exact",
+        "The `tensors` of a pack entry may hold no tensor that the pack lacks",
+        'require(inside, "TD-MAN-030", f"`tensors` lacks tensor {tensor}")',
+        'require(inside, "TD-MAN-030", f"`tensors` lacks tensor {tensor}")\n'
+        "    count = sum(stop - first for first, stop in pack.tensors)\n"
+        '    require(count == len(set(tensors)), "TD-MAN-030", "`tensors` has more")',
+        "pack-tensors-joined",
+        "pack-tensors-too-wide-in-front",
+    ),
+    change(
+        "pack-tensors-that-touch",
+        "Ranges of `tensors` may touch",
+        "ranges[-1][1] < first",
+        "ranges[-1][1] <= first",
+        "pack-tensors-that-touch",
     ),
     change(
         "pack-changed-unchecked",

@@ -29,6 +29,7 @@ def open(
     create: bool = False,
     chain: str | None = None,
     memory: int | None = None,
+    disk: int | None = None,
     threads: int | None = None,
     allow_sources: Iterable[str] = (),
     pack_folders: Iterable[str | os.PathLike[str]] = (),
@@ -47,6 +48,8 @@ def open(
         create: make a new chain if there is none.
         chain: the id that the chain must have.
         memory: bytes that reading may use; by default four fifths of the machine's memory.
+        disk: bytes that a read may write: the packs of a route, the files of a version, or an undo record; by default
+            nine tenths of what the file system has free.
         threads: how many chunks are coded at once; by default $TENSORDELTA_THREADS, or all cores.
         allow_sources: schemes of public sources from which packs may be read, such as "hf".
         pack_folders: folders whose files, under any name, may be used for packs that have the same bytes.
@@ -91,7 +94,16 @@ def open(
         created = (signer or store).create(CHAIN, data)
         made = data if created else None  # another writer may have been faster
     sources = Sources(allow_sources, map(Path, pack_folders))
-    reader = Reader(store, chain=chain, memory=memory, threads=threads, sources=sources, listener=on_event, trust=trust)
+    reader = Reader(
+        store,
+        chain=chain,
+        memory=memory,
+        disk=disk,
+        threads=threads,
+        sources=sources,
+        listener=on_event,
+        trust=trust,
+    )
     return Chain(reader, signer, made=made)
 
 

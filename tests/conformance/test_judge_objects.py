@@ -158,7 +158,7 @@ broken("sum-of-a-chunk", "TD-CHK-025", lambda: standard(chunks=lambda chunks: ch
 broken("sums-of-tensors", "TD-WRT-004", altered(other_fingerprints))
 broken("no-json", "TD-WRT-004", lambda: standard(text=lambda text: text[:-1]))
 broken("another-chain", "TD-WRT-004", lambda: standard(manifest=setting(chain=FOREIGN)))
-broken("tensors-of-a-pack", "TD-WRT-004", lambda: standard(entry=lambda e: e.update(tensors=[0, 3])))
+broken("tensors-of-a-pack", "TD-WRT-004", lambda: standard(entry=lambda e: e.update(tensors=[[0, 3]])))
 broken("changed-of-a-pack", "TD-WRT-004", lambda: standard(entry=lambda e: e.update(changed=1)))
 broken("padding-of-codes", "TD-WRT-004", lambda: pair(OLD, NEW, Part(streams={"codes": b"\xc7"})))
 broken("hint-of-another-chain", "TD-WRT-004", altered(lambda b: b.put("latest.json", hint(FOREIGN, 2))))

@@ -29,7 +29,7 @@ PACK = {
     "size": 1234,
     "path": f"packs/{'2' * 64}.safetensors",
     "content": "chunks",
-    "tensors": [0, 57],
+    "tensors": [[0, 57]],
     "changed": 300,
 }
 FILE = {"name": "config.json", "size": 659, "sha256": "4" * 64, "path": f"files/{'4' * 64}"}

@@ -121,7 +121,7 @@ class Draft:
         self, store: MemoryStore, data: bytes, content: str, held: Iterable[int], changed: int
     ) -> dict[str, Any]:
         digest = store.add("packs/", data, ".safetensors")
-        tensors = [min(held), max(held) + 1]
+        tensors = [[min(held), max(held) + 1]]
         path = f"packs/{digest}.safetensors"
         found = {"sha256": digest, "size": len(data), "path": path, "content": content}
         return {**found, "tensors": tensors, "changed": changed}

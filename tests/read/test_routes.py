@@ -45,7 +45,14 @@ def manifest(
         "fingerprint": fingerprint_of(version),
         "base": start,
         "packs": [
-            {"sha256": "2" * 64, "size": size, "path": "packs/x", "content": "chunks", "tensors": [0, 1], "changed": 1}
+            {
+                "sha256": "2" * 64,
+                "size": size,
+                "path": "packs/x",
+                "content": "chunks",
+                "tensors": [[0, 1]],
+                "changed": 1,
+            }
         ],
         "features": [],
         "created": gallery.CREATED,

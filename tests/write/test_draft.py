@@ -166,7 +166,7 @@ def test_packs_of_a_rank_are_cut_by_tensors(chain: td.Chain, monkeypatch: pytest
     draft = chain.draft(new, layout_change=True)
     draft.commit(encoded(chain, draft, new))
     packs = chain.manifest().packs
-    assert len(packs) > 6 and all(pack.tensors[1] - pack.tensors[0] == 1 for pack in packs)
+    assert len(packs) > 6 and all(stop - first == 1 for pack in packs for first, stop in pack.tensors)
     assert equal(chain.load(), new)
 
 
@@ -268,7 +268,7 @@ def foreign_pack(found: Descriptors) -> None:
 
 
 def other_range(found: Descriptors) -> None:
-    found[0]["packs"][0]["tensors"] = [0, 3]
+    found[0]["packs"][0]["tensors"] = [[0, 3]]
 
 
 def other_number(found: Descriptors) -> None:
@@ -309,7 +309,7 @@ WRONG: list[tuple[Callable[[Descriptors], None], str, str, str]] = [
     (pass_the_end, "malformed", "TD-CHK-008", "claims words 4 to 6 of tensor 2"),
     (no_such_tensor, "malformed", "TD-CHK-008", "claims words 0 to 0 of tensor 3"),
     (foreign_pack, "malformed", "TD-MAN-019", "its packs list"),
-    (other_range, "malformed", "TD-MAN-010", "holds tensors 0 to 2"),
+    (other_range, "malformed", "TD-MAN-030", "holds tensors 0 to 2"),
     (other_number, "malformed", "TD-MAN-011", "another number of words"),
     (other_path, "malformed", "TD-PTH-006", "packs/elsewhere"),
     (other_sum, "wrong-base", "TD-WRT-001", "tensor 'a' was not compared"),

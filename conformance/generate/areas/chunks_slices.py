@@ -71,12 +71,12 @@ fault("far-past-their-tensor", "A slice stops at 2^53 - 1", "CHK-008", 0, [[0, 0
 fault("that-start-past-their-tensor", "A slice lies past the words of its tensor", "CHK-008",
     0, [[0, 0, 30], [1, 0, 20], [1, 20, 25]])
 fault("of-a-tensor-without-words", "A slice has a word of a tensor that has none", "CHK-008",
-    0, [[0, 0, 30], [1, 0, 20], [3, 0, 1]], entry=setting(tensors=[0, 4]))
+    0, [[0, 0, 30], [1, 0, 20], [3, 0, 1]], entry=setting(tensors=[[0, 4]]))
 fault("of-no-tensor", "A slice is of tensor 5 of a layout of five", "CHK-008", 1, [[2, 0, 6], [5, 0, 1]])
 fault("of-tensor-2-32", "A slice is of tensor 2^32 + 2, which in 32 bits is tensor 2", "CHK-008",
     1, [[(1 << 32) + 2, 0, 6]])
 fault("of-another-dtype", "The slices of a chunk of I32 are one of I32 and one of U16", "CHK-009",
-    1, [[2, 0, 6], [4, 0, 1]], entry=setting(tensors=[0, 5]))
+    1, [[2, 0, 6], [4, 0, 1]], entry=setting(tensors=[[0, 5]]))
 
 odd("not-sorted-by-start", "Two slices of one tensor stand in the wrong order", "CHK-004",
     ("a", 10, 30), ("a", 0, 10), ("b", 0, 20))

@@ -125,7 +125,7 @@ fault("table-of-an-object-of-chunks", "The chunks are an object", "JSN-012",
 fault("table-with-null-for-a-chunk", "A chunk is null", "JSN-012", table=lambda t: t["chunks"].append(None))
 # A pack of no chunks names no tensor, so that no `tensors` would be right for it either.
 fault("table-of-no-chunks", "A second pack has a chunk table without chunks", "CHK-001",
-    more=lambda _, layout: [Pack(chunk_pack([], layout), "chunks", (0, 1), 0)])
+    more=lambda _, layout: [Pack(chunk_pack([], layout), "chunks", [(0, 1)], 0)])
 for member in ("dtype", "slices", "changed", "order", "positions", "values", "compression", "result"):
     fault(f"chunk-without-{member}", f"A chunk has no {member}", "JSN-011",
         table=lambda document, member=member: document["chunks"][1].pop(member))

@@ -13,10 +13,10 @@ from generate.standard import setting, standard, without
 ROWS = Rows("entries", twin="standard-of-two")
 
 
-def fault(slug: str, title: str, rule: str, entry: Any, error: str = "malformed") -> None:
+def fault(slug: str, title: str, rule: str, entry: Any, error: str = "malformed", **more: Any) -> None:
     """The entry of the standard chain's pack is spoiled: by a function, or by members set."""
     how = setting(**entry) if isinstance(entry, dict) else entry
-    ROWS.reject(f"pack-{slug}", title, rule, partial(standard, last=False, entry=how), error)
+    ROWS.reject(f"pack-{slug}", title, rule, partial(standard, last=False, entry=how, **more), error)
 
 
 def middle(**how: Any) -> Build:
@@ -26,6 +26,18 @@ def middle(**how: Any) -> Build:
         states[1].update({name: states[0][name] for name in ("a.weight", "d.mask")})
 
     return partial(standard, models=models, plan=lambda plan: plan.__setitem__(slice(4), plan[1:3]), last=False, **how)
+
+
+def ends(**how: Any) -> Build:
+    """A delta whose pack has the first and the last tensor of the layout."""
+
+    def models(states: list[Model]) -> None:
+        states[1].update({name: states[0][name] for name in ("b.bias", "c.ids")})
+
+    def plan(chunks: list[Any]) -> None:
+        chunks[:] = [chunks[0], chunks[3]]
+
+    return partial(standard, models=models, plan=plan, last=False, **how)
 
 
 def at(path: str, place: str = "") -> Build:
@@ -58,24 +70,43 @@ fault("entry-path-null-sources-empty", "A path that is null with no source in th
 fault("entry-content-unknown", "Content that is neither chunks nor tensors", "MAN-012",
     {"content": "archives"}, "unsupported")
 fault("entry-content-upper-case", "Content in upper case", "MAN-012", {"content": "Chunks"}, "unsupported")
+fault("entries-of-2-48-and-more", "A manifest with 257 packs, 256 of which are said to have 2^40 bytes", "LIM-004",
+    {}, "limit", manifest=lambda document: document["packs"].extend(
+        {**document["packs"][0], "sha256": f"{number:064x}", "path": f"packs/{number}", "size": 2**40}
+        for number in range(256)))
 fault("entry-size-2-40-and-one", "A size of 2^40 + 1", "LIM-004", {"size": 2**40 + 1}, "limit")
 
 # -- tensors and changed -----------------------------------------------------------------------------------------------
 
-fault("tensors-empty", "`tensors` is an empty range", "MAN-001", {"tensors": [2, 2]})
-fault("tensors-backwards", "`tensors` is a range that ends before it begins", "MAN-001", {"tensors": [4, 0]})
-fault("tensors-one-number", "`tensors` is one number", "MAN-001", {"tensors": [0]})
-fault("tensors-three-numbers", "`tensors` is three numbers", "MAN-001", {"tensors": [0, 4, 4]})
-fault("tensors-beyond-the-layout", "`tensors` is a range beyond the layout", "MAN-001", {"tensors": [0, 5]})
-fault("tensors-too-narrow-in-front", "`tensors` lacks the first tensor of the pack", "MAN-010", {"tensors": [1, 4]})
-fault("tensors-too-narrow-at-the-end", "`tensors` lacks the last tensor of the pack", "MAN-010", {"tensors": [0, 3]})
-fault("tensors-far-beyond", "`tensors` ends at 2^53 - 1", "MAN-010", {"tensors": [0, 2**53 - 1]})
-ROWS.read("pack-of-the-middle", "A pack of the two tensors in the middle of the layout, with `tensors` [1, 3]",
-    "MAN-010 MAN-011", middle())
-ROWS.reject("pack-tensors-too-wide-in-front", "`tensors` begins before the first tensor of the pack", "MAN-010",
-    middle(entry=setting(tensors=[0, 3])), twin="pack-of-the-middle")
-ROWS.reject("pack-tensors-too-wide-at-the-end", "`tensors` ends after the last tensor of the pack", "MAN-010",
-    middle(entry=setting(tensors=[1, 4])), twin="pack-of-the-middle")
+fault("tensors-without-ranges", "`tensors` has no range", "MAN-001", {"tensors": []})
+fault("tensors-not-ranges", "`tensors` is two numbers", "JSN-012", {"tensors": [0, 4]})
+fault("tensors-empty", "A range of `tensors` is empty", "MAN-001", {"tensors": [[0, 4], [5, 5]]})
+fault("tensors-backwards", "A range of `tensors` ends before it begins", "MAN-001", {"tensors": [[4, 0]]})
+fault("tensors-one-number", "A range of `tensors` is one number", "JSN-012", {"tensors": [[0]]})
+fault("tensors-three-numbers", "A range of `tensors` is three numbers", "JSN-012", {"tensors": [[0, 4, 4]]})
+fault("tensors-of-a-string", "A number in `tensors` is a string", "JSN-012", {"tensors": [["0", 4]]})
+fault("tensors-beyond-the-layout", "A range of `tensors` ends beyond the layout", "MAN-001", {"tensors": [[0, 5]]})
+fault("tensors-far-beyond", "`tensors` ends at 2^53 - 1", "MAN-001", {"tensors": [[0, 2**53 - 1]]})
+fault("tensors-that-touch", "Two ranges of `tensors` touch", "MAN-001", {"tensors": [[0, 2], [2, 4]]})
+fault("tensors-that-overlap", "Two ranges of `tensors` overlap", "MAN-001", {"tensors": [[0, 3], [2, 4]]})
+fault("tensors-descending", "The ranges of `tensors` are in the wrong order", "MAN-001", {"tensors": [[3, 4], [0, 2]]})
+fault("tensors-twice", "`tensors` has a range twice", "MAN-001", {"tensors": [[0, 4], [0, 4]]})
+fault("tensors-too-narrow-in-front", "`tensors` lacks the first tensor of the pack", "MAN-030", {"tensors": [[1, 4]]})
+fault("tensors-too-narrow-at-the-end", "`tensors` lacks the last tensor of the pack", "MAN-030", {"tensors": [[0, 3]]})
+fault("tensors-with-a-hole", "`tensors` lacks a tensor in the midst of the pack's", "MAN-030",
+    {"tensors": [[0, 2], [3, 4]]})
+ROWS.read("pack-of-the-middle", "A pack of the two tensors in the middle of the layout, with `tensors` [1, 3)",
+    "MAN-030 MAN-011", middle())
+ROWS.read("pack-of-both-ends", "A pack of the first and the last tensor of the layout, with two ranges",
+    "MAN-030 MAN-011", ends())
+ROWS.read("pack-tensors-joined", "`tensors` joins the first and the last tensor by those between, which the pack lacks",
+    "MAN-030", ends(entry=setting(tensors=[[0, 4]])))
+ROWS.read("pack-tensors-too-wide-in-front", "`tensors` begins before the first tensor of the pack", "MAN-030",
+    middle(entry=setting(tensors=[[0, 3]])))
+ROWS.read("pack-tensors-too-wide-at-the-end", "`tensors` ends after the last tensor of the pack", "MAN-030",
+    middle(entry=setting(tensors=[[1, 4]])))
+ROWS.reject("pack-tensors-of-the-middle-alone", "`tensors` holds the tensors between the two of the pack", "MAN-030",
+    ends(entry=setting(tensors=[[1, 3]])), twin="pack-of-both-ends")
 fault("changed-one-more", "`changed` is one more than the sum of the chunks' counts", "MAN-011",
     lambda entry: entry.update(changed=entry["changed"] + 1))
 fault("changed-one-less", "`changed` is one less than the sum of the chunks' counts", "MAN-011",

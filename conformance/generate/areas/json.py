@@ -172,7 +172,7 @@ for slug, title, literal in (
 ):
     case(slug, "JSN-010", title).bad(text=replaced(b'"changed":24', b'"changed":' + literal))
 case("json-integer-in-an-array", "JSN-009", "A number in the array of a known field is written as 0.0").bad(
-    text=replaced(b'"tensors":[0,4]', b'"tensors":[0.0,4]')
+    text=replaced(b'"tensors":[[0,4]]', b'"tensors":[[0.0,4]]')
 )
 
 # -- other objects than manifests --------------------------------------------------------------------------------------

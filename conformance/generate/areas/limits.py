@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from generate.builder import Builder, digest, of_chunks
-from generate.codecs import Chunk, encode_gap, encode_replace, encode_step
+from generate.codecs import Chunk, chunk, encode_gap, encode_replace, encode_step
 from generate.edits import Area
 from generate.fingerprint import value_of
 from generate.model import Model, tensor
-from generate.scenes import little
+from generate.scenes import Scene, little
 
 MIB = 1 << 20
 
@@ -57,6 +57,28 @@ budget(
     "LIM-002 LIM-003",
     "A tensor of 2^24 words is added, with a budget of 4 MiB and nothing held",
 ).bad("limit", held=None, **SMALL)
+
+
+def many_chunks() -> Builder:
+    """A delta of 4,000 words, each in a chunk of its own: 1 MB of JSON for 4 kB of words."""
+    before, after = ({"t": tensor("U8", (4_000,), word)} for word in (1, 2))
+    builder = Builder()
+    builder.full(0, before)
+    how = {"positions": "all", "values": "replace"}
+    chunks = [chunk(before, after, [("t", word, word + 1)], **how) for word in range(4_000)]
+    builder.edge(1, after, [of_chunks(chunks, builder.layout(after))], base=0)
+    return builder
+
+
+def in_a_budget(scene: Scene) -> None:
+    """A reader may need little for JSON: it ends with the new state, or with the old one, and takes no more memory."""
+    expected = [scene.after(1), scene.after(0, error="limit")]
+    scene.either(1, *({**each, "memory": 12 * MIB} for each in expected), held=0, memory=4 * MIB)
+
+
+Area("limits", many_chunks, common={"level": "reader-core", "needs": ["memory"], "kind": "read"})(
+    "parsed-json-in-a-budget", "LIM-008", "4,000 chunks of one word, with a budget of 4 MiB"
+).play(in_a_budget)
 
 
 def all_zero(tensors: Mapping[str, tuple[str, list[int]]]) -> Builder:

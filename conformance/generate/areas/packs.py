@@ -335,7 +335,7 @@ ROWS.read("packs-at-each-others-paths",
 for slug, title, rule, error, swap in (
     ("as-objects", "Each of two packs lies under the other's name", "MAN-013", "integrity", objects),
     ("paths", "The entries of two packs have each other's paths", "MAN-013", "integrity", members("path")),
-    ("ranges", "The entries of two packs have each other's tensors", "MAN-010", "malformed", members("tensors")),
+    ("ranges", "The entries of two packs have each other's tensors", "MAN-030", "malformed", members("tensors")),
 ):
     blamed = [manifest_name(1), *two().pack_names(1)]
     ROWS.reject(f"packs-swapped-{slug}", title, rule, partial(two, swap), error,

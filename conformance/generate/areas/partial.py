@@ -116,9 +116,36 @@ def over_several(base: Model, new: Model, layout: str) -> list[Pack]:
     return [of_chunks([both], layout), of_chunks(rest, layout)]
 
 
+def around(base: Model, new: Model, layout: str) -> list[Pack]:
+    """A pack of the tensors in the middle, and one of those around them."""
+    inside, outside = (
+        [chunk_for(base, new, name) for name in names] for names in (("b.weight", "c.ids"), ("a.weight", "d.bias"))
+    )
+    return [of_chunks(inside, layout), of_chunks(outside, layout)]
+
+
 def one_plain(base: Model, new: Model, layout: str) -> list[Pack]:
     held = {name: new[name] for name in ("d.bias", "a.weight", "b.weight")}
     return [of_plain(held, new), of_chunks([chunk_for(base, new, "c.ids")], layout)]
+
+
+def vast(more: int) -> Chain:
+    """A full version of a small tensor, and of zero words that have 2^53 bytes with it, or more."""
+
+    def chain() -> Builder:
+        builder = Builder()
+        state: Model = {"a": tensor("U8", (16,), 7)}
+        shapes = [[1 << 48], [1 << 48], [1 << 48], [(1 << 48) - 2]]
+        entries = [{"name": f"z{number}", "dtype": "F64", "shape": shape} for number, shape in enumerate(shapes)]
+        entries.append({"name": "zz", "dtype": "U8", "shape": [more]})
+        layout = builder.layout(state, hook=lambda document: document["tensors"].extend(entries))
+        sums = tensor_fingerprint("a", state["a"].words).to_bytes(8, "little") + bytes(40)
+        builder.put(f"fingerprints/{digest(sums)}.bin", sums)
+        packs = [of_chunks([chunk_for(fit({}, state), state, "a")], layout)]
+        builder.edge(0, state, packs, layout=layout, fingerprints=False, tensor_fingerprints=digest(sums))
+        return builder
+
+    return chain
 
 
 def packs_gone(builder: Builder) -> None:
@@ -303,6 +330,12 @@ no_part("with-a-chunk-of-another-result",
     "A chunk over a tensor held, which the reader holds whole, has a wrong result",
     "CHK-024", "wrong-base", part_of(other_sum), verify=True)
 
+# -- a state of as many bytes as a layout may have ---------------------------------------------------------------------
+part("of-a-state-of-2-53-bytes", "One small tensor of a state whose words have 2^53 bytes", vast(0), "LIM-005",
+    tensors=["a"], held=None, to=0, verify=None)
+no_part("of-a-state-of-more-than-2-53-bytes", "One small tensor of a state whose words have 2^53 + 1 bytes", "LIM-004",
+    "limit", vast(1), "of-a-state-of-2-53-bytes", input={"tensors": ["a"]}, held=None, to=0)
+
 # -- fingerprints objects ----------------------------------------------------------------------------------------------
 no_part("without-fingerprints-after", "The new version names no fingerprints object",
     "RDR-013", "unsupported", part_of(fingerprints=(True, False)))
@@ -334,6 +367,9 @@ no_part("whose-pack-is-altered", "The pack of a tensor held is altered",
 either("beside-a-pack-that-is-gone",
     "A pack of tensors that the reader does not hold is gone, which it may leave unread",
     "RDR-015", "missing", pack_of("a.weight", Builder.remove))
+either("beside-a-pack-of-tensors-around-that-is-gone",
+    "A pack of tensors before and after those that the reader holds is gone, which it may leave unread",
+    "RDR-015", "missing", part_of(around, after=lambda builder: builder.remove(builder.pack_names(1)[1])))
 either("beside-a-pack-that-is-altered",
     "A pack of tensors that the reader does not hold is altered, which it may leave unread",
     "RDR-015", "integrity", pack_of("a.weight", altered(-1)))

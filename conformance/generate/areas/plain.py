@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from generate.builder import Builder, Pack, identity, nothing, plain_pack, safetensors
+from generate.builder import Builder, Pack, identity, nothing, plain_pack, ranges, safetensors
 from generate.model import DTYPES, Model, Random, ordered, random_tensor, tensor
 from generate.pair import chain, turned
 from generate.rows import Build, Rows, kebab
@@ -31,7 +31,7 @@ def shard(held: Model, new: Model, *, text: Text = identity, pad: bytes | None =
     data = plain_pack(held, pad=b"", **how)
     stop = 8 + int.from_bytes(data[:8], "little")
     made = safetensors(text(data[8:stop]), data[stop:], pad=pad)
-    return Pack(made, "tensors", (min(known), max(known) + 1), words)
+    return Pack(made, "tensors", ranges(known), words)
 
 
 def plain(
@@ -193,8 +193,8 @@ fault("changed-counts-unwanted-words", "Changed counts the words of a tensor tha
     entry=setting(changed=16))
 fault("changed-counts-differences", "Changed counts the words that differ from the base, and not all", "MAN-011",
     {"a": OLD["a"], "b": KNOWN}, twin="plain-words-equal-to-the-base", entry=setting(changed=12))
-fault("tensors-counts-unwanted-tensors", "The range of tensors of a plain pack is one too wide", "MAN-010",
-    entry=setting(tensors=[1, 3]))
+fault("tensors-of-another", "`tensors` of a plain pack is the index of another tensor", "MAN-030",
+    entry=setting(tensors=[[0, 1]]))
 fault("pack-named-as-chunks", "The content of a plain pack is said to be chunks", "PCK-010",
     entry=setting(content="chunks"))
 

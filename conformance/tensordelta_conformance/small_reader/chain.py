@@ -36,6 +36,9 @@ from .state import Layout, State, Tensor, fit, layout_of
 #: The memory budget in bytes where none is given.
 MEMORY = 4 << 30
 
+#: Bytes of memory that a byte of JSON takes at most while it is parsed.
+PARSING = 25
+
 
 class Options(NamedTuple):
     """What the user of a Reader sets: its memory budget, the schemes of sources that it may use, folders in which
@@ -133,7 +136,9 @@ class Chain:
 
     def _document(self, name: str, limit: int, rule: str) -> bytes:
         """The bytes of an object of at most `limit` bytes; `rule` asks that it exists."""
-        require(self._size(name, rule) <= limit, "TD-LIM-004", f"more than {limit} bytes", "limit")
+        size = self._size(name, rule)
+        require(size <= limit, "TD-LIM-004", f"more than {limit} bytes", "limit")
+        self._check_memory(size * PARSING, "TD-LIM-008")
         return self._store.read(name)
 
     def _object_of(self, name: str, entry: Pack | File, exists: str, same: str) -> bytes:
@@ -241,11 +246,13 @@ class Chain:
         parts = Parts(layout, [], {})
         ranges: list[tuple[int, int, int]] = []
         for entry in edge.packs:
-            require(entry.tensors[1] <= len(layout), "TD-MAN-010", "`tensors` passes the end of the layout")
+            require(entry.tensors[-1][1] <= len(layout), "TD-MAN-001", "`tensors` passes the end of the layout")
             taken += entry.size
             self._check_memory(taken)
             data = self.pack(entry)
             with about(entry.path or edge.name):
+                header = min(int.from_bytes(data[:8], "little"), len(data))
+                self._check_memory(taken + header * PARSING, "TD-LIM-008")
                 if entry.content == "chunks":
                     chunks = read_chunks(open_chunk_file(data), layout, edge.layout, edge.features)
                     slices = [each for chunk in chunks for each in chunk.slices]
@@ -266,8 +273,8 @@ class Chain:
             require(tensor != following or stop <= start, "TD-MAN-019", "two chunks or plain tensors share a word")
         return parts
 
-    def _check_memory(self, size: int) -> None:
-        require(size <= self._options.memory, "TD-LIM-002", f"needs {size} bytes", "limit")
+    def _check_memory(self, size: int, rule: str = "TD-LIM-002") -> None:
+        require(size <= self._options.memory, rule, f"needs {size} bytes", "limit")
 
     def decode(self, edge: Manifest, held: State) -> Decoded:
         """Steps 5 to 10. The held state stays as it is."""

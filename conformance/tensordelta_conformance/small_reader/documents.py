@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .fields import Fields, document, integer
 from .rejection import require
@@ -17,6 +17,9 @@ MANIFEST = 67_108_864
 LAYOUT = 268_435_456
 PACK = 2**40
 PACKS = 2**16
+EDGE = 2**48
+STATE = 2**53
+RANGES = 2**16
 TENSORS = 2**20
 NAME = 1024
 DIMENSIONS = 16
@@ -72,6 +75,7 @@ def parse_layout(data: bytes, digest: str) -> Layout:
     layout = [_tensor(Fields(entry)) for entry in entries]
     names = [tensor.name.encode() for tensor in layout]
     require(all(a < b for a, b in pairwise(names)), "TD-LAY-002", "names are not ascending")
+    require(sum(tensor.size for tensor in layout) <= STATE, "TD-LIM-004", "more than 2^53 bytes", "limit")
     return layout
 
 
@@ -106,7 +110,7 @@ class Pack(NamedTuple):
     size: int
     path: str | None
     content: str
-    tensors: tuple[int, int]
+    tensors: list[tuple[int, int]]
     changed: int
     sources: list[str]
 
@@ -166,6 +170,8 @@ def parse_manifest(data: bytes, name: str) -> Manifest:
     plain = [each for each in packs if each.get("content") == "tensors" and "name" in each]
     _check_file_names([each.path("name") for each in files + plain])
     known = all(feature in FEATURES for feature in features)
+    entries = [_pack(each, known) for each in packs]
+    require(sum(each.size for each in entries) <= EDGE, "TD-LIM-004", "packs of more than 2^48 bytes", "limit")
     return Manifest(
         name,
         fields.uuid("chain"),
@@ -173,7 +179,7 @@ def parse_manifest(data: bytes, name: str) -> Manifest:
         fields.digest("layout"),
         fields.sum("fingerprint"),
         base,
-        [_pack(each, known) for each in packs],
+        entries,
         features,
         fields.annotations(),
         fields.digest("tensor_fingerprints") if "tensor_fingerprints" in fields else None,
@@ -190,11 +196,23 @@ def _pack(fields: Fields, known: bool) -> Pack:
     sources = fields.strings("sources") if "sources" in fields else []
     path = None if fields.get("path") is None else fields.path("path", "packs/", "TD-PTH-003")
     require(path is not None or sources, "TD-MAN-009", "neither a path nor a source")
-    first, stop = (integer(each) for each in fields.array("tensors", 2))
-    require(first < stop, "TD-MAN-010", "`tensors` is an empty range")
+    tensors = _ranges(fields.array("tensors"))
     if "name" in fields:
         fields.string("name")
-    return Pack(fields.digest("sha256"), size, path, content, (first, stop), fields.integer("changed"), sources)
+    return Pack(fields.digest("sha256"), size, path, content, tensors, fields.integer("changed"), sources)
+
+
+def _ranges(entries: list[Any]) -> list[tuple[int, int]]:
+    require(len(entries) <= RANGES, "TD-LIM-004", "more than 2^16 ranges", "limit")
+    ranges: list[tuple[int, int]] = []
+    for entry in entries:
+        require(isinstance(entry, list) and len(entry) == 2, "TD-JSN-012", "a range is two integers")
+        first, stop = (integer(each) for each in entry)
+        require(first < stop, "TD-MAN-001", "a range without tensors")
+        require(not ranges or ranges[-1][1] < first, "TD-MAN-001", "ranges that touch, or are not ascending")
+        ranges.append((first, stop))
+    require(ranges, "TD-MAN-001", "no range of tensors")
+    return ranges
 
 
 def _file(fields: Fields) -> File:

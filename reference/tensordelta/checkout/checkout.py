@@ -390,7 +390,7 @@ class Checkout:
                 base = None
             state = State.empty() if base is None else base.state(self._tree)
             layout = FileLayout.of(reader, manifest)
-            staging = Staging(self._private, layout)
+            staging = Staging(self._private, layout, reader.disk)
             try:
                 update = reader.prepare(state, target, allocate=staging.allocate, arena=staging.arena)
                 if base is not None and self._in_place(base.held, update, layout):
@@ -466,6 +466,7 @@ class Checkout:
         started = time.perf_counter()
         held, places = base.held, base.places
         head = UndoHead.of(update, held, places)
+        reader.disk.check(head.size, self._private.path, object="the undo record")
         self._write_private(UNDO, undo_record(head, update))
         try:
             self._write_words(base, update)

@@ -19,12 +19,14 @@ from ..format.layout import Layout, Tensor
 from ..format.manifest import TENSORS, FileEntry, Manifest
 from ..format.names import is_path, manifest_name
 from ..format.pack import PlainPack
-from ..read.prepare import Budget, zeros
+from ..read.budget import Budget
+from ..read.prepare import zeros
 from ..read.reader import Reader
 from ..state.checkpoint import DEFAULT_SHARD, shard_header, shard_order
 from ..state.index import INDEX_SUFFIX, SUFFIX, read_index
 from ..state.shard_file import map_words
 from ..state.update import Update
+from ..stores.disk import Disk
 from .anchored import Folder
 from .record import HeldFile
 
@@ -75,7 +77,7 @@ class FileLayout:
             blob = reader.packs.file(indices[0])
             weight_map = read_index(bytes(blob.read(0, blob.size)), object=indices[0].name)
         for entry in plain if not indices else ():
-            table, _ = reader.packs.pack(entry, manifest, layout, keep=False)
+            table, _ = reader.packs.pack(entry, manifest, layout, reader.budget(), keep=False)
             assert isinstance(table, PlainPack) and isinstance(entry.name, str)
             weight_map |= {layout.tensors[tensor].name: entry.name for tensor in table.tensors}
         # Loaders take a `model.safetensors` for the whole checkpoint even where there is an index.
@@ -105,6 +107,11 @@ class FileLayout:
         return {name: shard_order(tensors) for name, tensors in (shards or {DEFAULT_SHARD: []}).items()}
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all files, but for the headers of shards."""
+        return self.layout.nbytes + sum(file.size for file in self.files)
+
+    @property
     def digests(self) -> dict[str, str]:
         """What state.json has of each file as its SHA-256: of a shard that of the bytes before the words."""
         headers = {name: shard_header(tensors, METADATA) for name, tensors in self.shards.items()}
@@ -118,11 +125,13 @@ class Staging:
     Args:
         private: the private folder of a checkout.
         files: the files to build.
+        disk: the disk budget, which is asked before the first of them is begun.
     """
 
-    def __init__(self, private: Folder, files: FileLayout) -> None:
+    def __init__(self, private: Folder, files: FileLayout, disk: Disk) -> None:
         self._private = private
         self._files = files
+        self._disk = disk
         self._words: dict[Tensor, Words] = {}
         self._shards = dict(zip(files.layout.tensors, files.shard_of, strict=True))
 
@@ -140,8 +149,11 @@ class Staging:
         """Make a shard of zero words.
 
         Raises:
+            LimitError: the files would pass the disk budget.
             OSError: the disk is full; room is allocated here because a failing write to a map kills the process.
         """
+        if not self._words:
+            self._disk.check(self._files.nbytes, self._private.path, object="the files of the version")
         tensors = self._files.shards[name]
         header = shard_header(tensors, METADATA)
         at = len(header)
@@ -158,10 +170,12 @@ class Staging:
         """Memory for decoded words; in a file where there are many, so that a version may be larger than memory.
 
         Raises:
+            LimitError: it would pass the disk budget.
             OSError: the disk is full.
         """
         if size < _ARENA:
             return np.empty(size, np.uint8)
+        self._disk.check(size, self._private.path, object="the words of an edge")
         name = f"{STAGED}/.words"  # a name that no file of a version has
         with self._private.create(name) as file:
             self._private.unlink(name)  # the map keeps the file alive, and a crash leaves nothing

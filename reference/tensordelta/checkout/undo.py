@@ -88,6 +88,11 @@ class UndoHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls(held.version, held.fingerprint, runs)
 
     @property
+    def size(self) -> int:
+        """Bytes of the record, but for the head."""
+        return sum(run.size for run in self.runs)
+
+    @property
     def files(self) -> set[str]:
         """Names of the files that are patched."""
         return {run.file for run in self.runs}

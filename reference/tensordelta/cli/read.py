@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -248,6 +248,12 @@ def plan(address: str, base: int | None, version: int | None, as_json: bool, **o
     print_result(as_json, planned.facts(), planned.table(), expendable=("packs", "changed"), free_text=55)
 
 
+def _ranges_text(ranges: Sequence[tuple[int, int]]) -> str:
+    """The tensors of a pack."""
+    shown = [f"{first} to {stop - 1}" for first, stop in ranges[:3]]
+    return ", ".join(shown if len(ranges) <= 3 else [*shown[:2], f"{len(ranges) - 2} more"])
+
+
 def _manifest_tables(manifest: Manifest, layout: Layout, change: LayoutChange | None) -> Iterator[Table]:
     base = "none: the whole state" if manifest.base is None else f"version {manifest.base.version}"
     yield fields_table(
@@ -275,7 +281,7 @@ def _manifest_tables(manifest: Manifest, layout: Layout, change: LayoutChange | 
         [
             str(index),
             pack.content,
-            f"{pack.tensors[0]} to {pack.tensors[1] - 1}",
+            _ranges_text(pack.tensors),
             f"{pack.changed:,}",
             bytes_text(pack.size),
             pack.path or ", ".join(pack.sources or []),

@@ -19,6 +19,8 @@ MAX_LAYOUT = 256 * 2**20
 MAX_TENSORS = 2**20
 #: Greatest dimension, and greatest product of the dimensions that are not 0.
 MAX_ELEMENTS = 2**48
+#: Greatest number of bytes of all words.
+MAX_STATE = 2**53
 #: Greatest number of dimensions.
 MAX_RANK = 16
 #: Greatest length of a tensor's name, in bytes.
@@ -95,6 +97,7 @@ class Layout:
         if len(self.tensors) > MAX_TENSORS:
             raise LimitError(f"{len(self.tensors)} tensors, more than 2^20", object=object, rule="TD-LIM-004")
         before: bytes | None = None
+        total = 0
         for tensor in self.tensors:
             encoded = tensor.name.encode()
             if not 1 <= len(encoded) <= MAX_NAME:
@@ -115,6 +118,9 @@ class Layout:
                     f"tensor {tensor.name!r} has dtype {tensor.dtype!r}", object=object, rule="TD-WRD-004"
                 )
             self._check_shape(tensor, object)
+            total += tensor.nbytes
+            if total > MAX_STATE:
+                raise LimitError("more than 2^53 bytes of words", object=object, rule="TD-LIM-004")
 
     @staticmethod
     def _check_shape(tensor: Tensor, object: str) -> None:

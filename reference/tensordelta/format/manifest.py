@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -29,8 +31,13 @@ from .names import (
 MAX_MANIFEST = 64 * 2**20
 #: Greatest number of packs.
 MAX_PACKS = 2**16
+#: Greatest number of ranges of tensors of a pack; writers join near ones to have no more than `_RANGES`.
+MAX_RANGES = 2**16
+_RANGES = 2**10
 #: Greatest size of a pack or file, in bytes.
 MAX_PACK = 2**40
+#: Greatest size of all packs of a manifest together, in bytes.
+MAX_EDGE = 2**48
 
 CHUNKS = "chunks"
 TENSORS = "tensors"
@@ -57,7 +64,7 @@ class PackEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     size: Integer
     path: str | None
     content: str
-    tensors: tuple[Integer, Integer]
+    tensors: list[tuple[Integer, Integer]]
     changed: Integer
     sources: list[str] | UnsetType = UNSET
     name: str | UnsetType = UNSET
@@ -66,6 +73,11 @@ class PackEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     def label(self) -> str:
         """How errors name the pack."""
         return self.path if self.path is not None else f"pack {self.sha256}"
+
+    def may_hold(self, tensor: int) -> bool:
+        """True where a tensor, by its index in the layout, lies in one of the ranges of `tensors`."""
+        before = bisect_right(self.tensors, tensor, key=lambda each: each[0])
+        return before > 0 and tensor < self.tensors[before - 1][1]
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -121,6 +133,18 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
 
+def ranges_of(tensors: Iterable[int]) -> list[tuple[int, int]]:
+    """Ranges that hold some tensors, at least one, and no others unless that takes very many ranges."""
+    indices = sorted(set(tensors))
+    gap = 0
+    while True:
+        starts = [at for at, each in enumerate(indices) if at == 0 or each - indices[at - 1] > gap + 1]
+        if len(starts) <= _RANGES:
+            stops = [*starts[1:], len(indices)]
+            return [(indices[start], indices[stop - 1] + 1) for start, stop in zip(starts, stops, strict=True)]
+        gap = 2 * gap + 1
+
+
 def parse_manifest(
     data: bytes, *, version: int, base: int | UnsetType | None = UNSET, tag: str | None = None
 ) -> Manifest:
@@ -170,6 +194,7 @@ def check_features(manifest: Manifest, *, object: str) -> None:
 def _check_packs(manifest: Manifest, name: str) -> None:
     if len(manifest.packs) > MAX_PACKS:
         raise LimitError(f"{len(manifest.packs)} packs, more than 2^16", object=name, rule="TD-LIM-004")
+    total = 0
     for index, pack in enumerate(manifest.packs):
         where = f"`packs[{index}]`"
         if pack.content not in (CHUNKS, TENSORS):
@@ -180,8 +205,18 @@ def _check_packs(manifest: Manifest, name: str) -> None:
             raise MalformedError(f"{where} has neither path nor sources", object=name, rule="TD-MAN-009")
         if pack.path is not None:
             check_path(pack.path, prefix=PACKS, object=name)
-        if pack.tensors[0] >= pack.tensors[1]:
-            raise MalformedError(f"{where} names no tensor", object=name, rule="TD-MAN-010")
+        if len(pack.tensors) > MAX_RANGES:
+            raise LimitError(f"{where} has {len(pack.tensors)} ranges, more than 2^16", object=name, rule="TD-LIM-004")
+        total += pack.size
+        if total > MAX_EDGE:
+            raise LimitError("its packs have more than 2^48 bytes together", object=name, rule="TD-LIM-004")
+        end = -1
+        for first, stop in pack.tensors:
+            if not end < first < stop:
+                raise MalformedError(f"{where} has the range {[first, stop]}", object=name, rule="TD-MAN-001")
+            end = stop
+        if end < 0:
+            raise MalformedError(f"{where} names no tensor", object=name, rule="TD-MAN-001")
 
 
 def _check_names(manifest: Manifest, name: str) -> None:

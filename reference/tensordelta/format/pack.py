@@ -21,7 +21,7 @@ from . import strict_json
 from .chunk import Chunk
 from .chunk_codec import EncodedChunk
 from .layout import Layout
-from .manifest import CHUNKS, EXPONENT_ORDER, Manifest, PackEntry
+from .manifest import CHUNKS, EXPONENT_ORDER, Manifest, PackEntry, ranges_of
 from .names import FormatVersion, Sha256, pack_name
 from .safetensors import MAX_HEADER, Header, build_header, header_size, parse_plain, parse_strict
 
@@ -100,18 +100,33 @@ class PlainPack:
 Pack = ChunkPack | PlainPack
 
 
-def read_pack(blob: Blob, entry: PackEntry, layout: Layout, manifest: Manifest) -> Pack:
+def read_pack(
+    blob: Blob,
+    entry: PackEntry,
+    layout: Layout,
+    manifest: Manifest,
+    *,
+    parsing: Callable[[int], None] = lambda size: None,
+) -> Pack:
     """Read a pack's header, and make all checks that need no stream.
+
+    Args:
+        blob: the pack's proven bytes.
+        entry: the manifest's entry of the pack.
+        layout: the manifest's layout.
+        manifest: the manifest.
+        parsing: called before the header is parsed, with its size; may refuse it.
 
     Raises:
         MalformedError, UnsupportedError, LimitError: see SPEC.md section 6.
     """
     label = entry.label
     length = header_size(bytes(blob.read(0, 8)), size=blob.size, object=label)
+    parsing(length)
     header = bytes(blob.read(8, length))
     if entry.content == CHUNKS:
         chunked = _chunk_pack(header, blob.size, label, layout, manifest)
-        held = [tensor for chunk in chunked.chunks for tensor, _, _ in chunk.slices]
+        held = list({tensor for chunk in chunked.chunks for tensor, _, _ in chunk.slices})
         changed = sum(chunk.changed for chunk in chunked.chunks)
         pack: Pack = chunked
     else:
@@ -119,11 +134,10 @@ def read_pack(blob: Blob, entry: PackEntry, layout: Layout, manifest: Manifest) 
         held = list(plain.tensors)
         changed = sum(layout.tensors[tensor].words for tensor in plain.tensors)
         pack = plain
-    if entry.tensors != (min(held), max(held) + 1):
+    outside = next((tensor for tensor in held if not entry.may_hold(tensor)), None)
+    if outside is not None:
         raise MalformedError(
-            f"holds tensors {min(held)} to {max(held)}, but `tensors` is {list(entry.tensors)}",
-            object=label,
-            rule="TD-MAN-010",
+            f"holds tensor {outside}, which is in no range of `tensors`", object=label, rule="TD-MAN-030"
         )
     if entry.changed != changed:
         raise MalformedError(
@@ -278,7 +292,7 @@ def build_pack(encoded: Sequence[EncodedChunk], *, layout: str) -> BuiltPack:
         size=sum(map(len, parts)),
         path=pack_name(sha256),
         content=CHUNKS,
-        tensors=(min(tensors), max(tensors) + 1),
+        tensors=ranges_of(tensors),
         changed=sum(each.chunk.changed for each in encoded),
     )
     return BuiltPack(entry, parts)

@@ -25,6 +25,10 @@ MAX_DEPTH = 16
 #: The greatest integer of a known field.
 MAX_INTEGER = 2**53 - 1
 
+#: Bytes of memory that a byte of JSON text takes at most while it is parsed, and that the result keeps; measured.
+PARSING = 25
+KEPT = 5
+
 _VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
 # Possessive, and the closing quote is optional: no input makes the match look at a byte twice.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)

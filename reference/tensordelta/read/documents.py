@@ -28,6 +28,7 @@ from ..format.names import (
     shortcut_name,
     signature_name,
 )
+from ..format.strict_json import PARSING
 from ..state.holder import Holder
 from ..state.state import State
 from ..stores import Store
@@ -46,6 +47,7 @@ class Documents:
         store: where the chain lies.
         chain: the chain id that is expected, if the caller has pinned one.
         trust: the keys of which one must have signed what is read; None to read without signatures.
+        memory: bytes that a document may take while it is parsed; None for any.
 
     Attributes:
         chain: the chain id.
@@ -56,8 +58,11 @@ class Documents:
         UntrustedError: it is not signed by a trusted key.
     """
 
-    def __init__(self, store: Store, *, chain: str | None = None, trust: Trust | None = None) -> None:
+    def __init__(
+        self, store: Store, *, chain: str | None = None, trust: Trust | None = None, memory: int | None = None
+    ) -> None:
         self.store = store
+        self._memory = memory
         self.trust = trust
         self.chain = self._open(chain)
         self._manifests: dict[int, Manifest] = {}
@@ -89,6 +94,13 @@ class Documents:
         with self.store.open(name) as blob:
             if blob.size > limit:
                 raise LimitError(f"{blob.size} bytes, more than {limit}", object=name, rule="TD-LIM-004")
+            if self._memory is not None and blob.size * PARSING > self._memory and name.endswith(".json"):
+                raise LimitError(
+                    f"takes {blob.size * PARSING:,} bytes of memory to parse, the budget is {self._memory:,}",
+                    object=name,
+                    rule="TD-LIM-008",
+                    advice="Raise the budget (memory=…).",
+                )
             return bytes(blob.read(0, blob.size))
 
     def _read(

@@ -20,11 +20,15 @@ from ..format import pack
 from ..format.layout import Layout
 from ..format.manifest import TENSORS, FileEntry, Manifest, PackEntry
 from ..format.pack import Blob, Pack
+from ..format.strict_json import KEPT as KEPT_JSON
+from ..format.strict_json import PARSING
 from ..state.index import SUFFIX
 from ..stores import FileBlob, Parts, Store, StoredBlob
 from ..stores.cache import CachedBlob, PackCache
+from ..stores.disk import Disk
 from ..stores.download import PARALLEL, Downloads, Wanted, part_size
 from ..stores.hub import public_file
+from .budget import Budget
 
 #: Bytes of a large pack that are read, and proven, at once.
 _BLOCK = 1 << 18
@@ -190,6 +194,7 @@ class Packs:
         sources: places other than the root that may have packs.
         listener: receives the events of downloads.
         cache: where this machine keeps packs of a remote store; by default this user's.
+        disk: the disk budget.
     """
 
     def __init__(
@@ -200,9 +205,11 @@ class Packs:
         sources: Sources | None = None,
         listener: Listener | None = None,
         cache: PackCache | None = None,
+        disk: Disk | None = None,
     ) -> None:
         self.sources = sources or Sources()
         self.cache = (cache or PackCache()) if store.remote else None
+        self.disk = disk or Disk()
         self._store = store
         self._listener = listener
         self._part = part_size(memory)
@@ -213,27 +220,35 @@ class Packs:
         """The bytes of memory that downloads may take at once."""
         return 0 if self.cache is None else PARALLEL * self._part
 
-    def of(self, manifest: Manifest, layout: Layout, *, object: str) -> list[tuple[Pack, Blob]]:
-        """A manifest's packs: fetched, proven, their tables checked."""
+    def of(self, manifest: Manifest, layout: Layout, budget: Budget, *, object: str) -> list[tuple[Pack, Blob]]:
+        """A manifest's packs: fetched, proven, their tables checked; the budget has what the parsed tables take."""
         check_ranges(manifest, layout, object=object)
         packs: list[tuple[Pack, Blob]] = []
         room = KEPT
         for entry in manifest.packs:
             keep = entry.size <= room
             room -= entry.size if keep else 0
-            packs.append(self.pack(entry, manifest, layout, keep=keep))
+            packs.append(self.pack(entry, manifest, layout, budget, keep=keep))
         pack.check_overlap([each for each, _ in packs], layout, object=object)
         return packs
 
-    def pack(self, entry: PackEntry, manifest: Manifest, layout: Layout, *, keep: bool) -> tuple[Pack, Blob]:
+    def pack(
+        self, entry: PackEntry, manifest: Manifest, layout: Layout, budget: Budget, *, keep: bool
+    ) -> tuple[Pack, Blob]:
         """One pack: fetched, proven, its table checked.
 
         Raises:
+            LimitError: the parsed table would pass the memory budget.
             SourceError: it lies in no place that answered, and a source failed.
             TensorDeltaError: it cannot be had, or breaks a rule.
         """
         blob = self.fetch(entry, keep=keep)
-        return pack.read_pack(blob, entry, layout, manifest), blob
+
+        def parsing(size: int) -> None:
+            budget.check(size * PARSING, object=entry.label, rule="TD-LIM-008")
+            budget.take(size * KEPT_JSON, object=entry.label, rule="TD-LIM-008")
+
+        return pack.read_pack(blob, entry, layout, manifest, parsing=parsing), blob
 
     def file(self, entry: FileEntry) -> Blob:
         """A file that belongs next to the checkpoint, proven.
@@ -355,6 +370,8 @@ class Packs:
             for version, entry in entries
             if entry.path is not None and next(self.sources.files(entry), None) is None
         ]
+        needed = sum(each.size for each in wanted if not (self.cache.folder / each.sha256).exists())
+        self.disk.check(needed, self.cache.folder, object="the packs of the route")
         outer = self._thread.downloads
         with Downloads(self._store, self.cache, wanted, part=self._part, listener=self._listener) as downloads:
             self._thread.downloads = downloads
@@ -385,9 +402,12 @@ def check_ranges(manifest: Manifest, layout: Layout, *, object: str) -> None:
         MalformedError: one does.
     """
     for entry in manifest.packs:
-        if entry.tensors[1] > len(layout):
+        first, stop = entry.tensors[-1]
+        if stop > len(layout):
             raise MalformedError(
-                f"`tensors` is {list(entry.tensors)}, the layout has {len(layout)}", object=object, rule="TD-MAN-010"
+                f"`tensors` has the range {[first, stop]}, the layout has {len(layout)}",
+                object=object,
+                rule="TD-MAN-001",
             )
 
 

@@ -18,8 +18,9 @@ from ..format.layout import Layout
 from ..format.manifest import Base, Manifest, PackEntry
 from ..format.pack import Blob, ChunkPack, Pack, check_overlap
 from ..state.state import State
+from .budget import Budget
 from .packs import SourceError, check_ranges
-from .prepare import Budget, Preparation
+from .prepare import Preparation
 from .reader import EdgeFault, Reader
 from .routes import Edge, Held
 
@@ -207,7 +208,7 @@ class _Hop:
         needed: names of the tensors whose base words are needed.
     """
 
-    def __init__(self, reader: Reader, edge: Edge, wanted: Collection[str], *, alone: bool) -> None:
+    def __init__(self, reader: Reader, edge: Edge, wanted: Collection[str], budget: Budget, *, alone: bool) -> None:
         manifest = edge.manifest
         self.edge = edge
         self.layout = reader.documents.layout(manifest.layout)
@@ -215,7 +216,7 @@ class _Hop:
         self.needed = set(wanted)
         check_ranges(manifest, self.layout, object=edge.name)
         self.packs: list[tuple[Pack, Blob]] = [
-            reader.packs.pack(entry, manifest, self.layout, keep=False)
+            reader.packs.pack(entry, manifest, self.layout, budget, keep=False)
             for entry in _touching(edge, self.layout, self.wanted)
         ]
         check_overlap([pack for pack, _ in self.packs], self.layout, object=edge.name)
@@ -275,7 +276,7 @@ def _follow(
     with reader.packs.ahead(_ahead(reader, route, names)):
         for edge in reversed(route):
             with _failing(edge):
-                hops.append(_Hop(reader, edge, needed, alone=alone))
+                hops.append(_Hop(reader, edge, needed, budget, alone=alone))
             needed = hops[-1].needed
     first = route[0]
     if first.manifest.base is not None:
@@ -294,7 +295,7 @@ def _touching(edge: Edge, layout: Layout, names: Collection[str]) -> Iterator[Pa
     """The packs of an edge that may have words of some tensors (TD-RDR-015)."""
     indices = [layout.index[name] for name in names if name in layout.index]
     for entry in edge.manifest.packs:
-        if any(entry.tensors[0] <= index < entry.tensors[1] for index in indices):
+        if any(entry.may_hold(index) for index in indices):
             yield entry
 
 

@@ -27,6 +27,7 @@ from ..format.pack import Blob, ChunkPack, Pack, PlainPack
 from ..state.state import State
 from ..state.update import Prepared
 from ..threads import ordered_map
+from .budget import Budget
 
 #: Gives zero words for a tensor, after it has asked the budget.
 Allocate = Callable[[Tensor, "Budget"], Words]
@@ -42,37 +43,6 @@ _ALIGN = 8
 _PLAIN = 1 << 22
 #: Bytes that a listed word takes at least: its index, its old word and its new word.
 _BYTES_A_CHANGE = 16
-
-
-class Budget:
-    """A reader's memory budget, in bytes. It is asked before memory is allocated."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-
-    def take(self, amount: int, *, object: str) -> None:
-        """Reserve memory.
-
-        Raises:
-            LimitError: it would pass the budget.
-        """
-        self.check(amount, object=object)
-        self.used += amount
-
-    def check(self, amount: int, *, object: str) -> None:
-        """Check that there is room for a short time.
-
-        Raises:
-            LimitError: it would pass the budget.
-        """
-        if self.used + amount > self.limit:
-            raise LimitError(
-                f"needs {self.used + amount:,} bytes of memory, the budget is {self.limit:,}",
-                object=object,
-                rule="TD-LIM-002",
-                advice="Raise the budget (memory=…), or take a route with smaller steps.",
-            )
 
 
 def zeros(tensor: Tensor, budget: Budget) -> Words:
@@ -96,6 +66,7 @@ class Preparation:
         in_flight: bytes that the chunks being decoded may need together; a single chunk may need more.
 
     Attributes:
+        budget: the memory budget.
         layout: the present layout: that of the edge that was fitted last.
         sums: the present fingerprints of its tensors; 0 for a tensor that is not held.
     """
@@ -114,7 +85,7 @@ class Preparation:
         self._words = [state.words(index) for index in range(len(state.layout))]
         self._sums_before = sums
         self._threads = threads
-        self._budget = budget
+        self.budget = budget
         self._allocate = allocate
         self._arena = arena
         self._room: _Room | None = None
@@ -181,7 +152,7 @@ class Preparation:
                 continue
             held = self._tensors[old] if old is not None and before.tensors[old] == tensor else None
             if held is None or old is None:
-                held = _Tensor(None, self._allocate(tensor, self._budget))
+                held = _Tensor(None, self._allocate(tensor, self.budget))
                 zero.add(index)
             else:
                 sums[index] = self.sums[old]
@@ -254,13 +225,13 @@ class Preparation:
         if tensor.words.nbytes > _BYTES_A_CHANGE * len(piece.new):
             return
         try:
-            self._budget.take(tensor.words.nbytes, object=object)
+            self.budget.take(tensor.words.nbytes, object=object)
         except LimitError:  # then the overlay stays
             return
         tensor.words = tensor.part(0, len(tensor.words))
         tensor.own, tensor.overlay = True, []
         if self._arena is None:
-            self._budget.used -= len(piece.new) * (8 + 2 * tensor.words.itemsize)
+            self.budget.used -= len(piece.new) * (8 + 2 * tensor.words.itemsize)
 
     def _tensor(self, tensor: int) -> _Tensor:
         """A tensor that is held."""
@@ -285,13 +256,13 @@ class Preparation:
             if any(self._is_overlaid(tensor) for tensor, _, _ in chunk.slices):
                 held = chunk.changed * (8 + 2 * chunk.kind.word.itemsize)
                 total += self._take(held, len(chunk.slices), object=object)
-            self._budget.check(chunk.memory, object=object)
+            self.budget.check(chunk.memory, object=object)
         self._room = _Room(self._arena(total)) if self._arena and total else None
 
     def _take(self, held: int, pieces: int, *, object: str) -> int:
         """Reserve memory for pieces, unless there is an arena; returns the bytes that an arena needs for them."""
         if self._arena is None:
-            self._budget.take(held, object=object)
+            self.budget.take(held, object=object)
         return held + 3 * _ALIGN * (pieces + held // _PLAIN)
 
     def _decode_chunk(self, pack: ChunkPack, blob: Blob, index: int) -> list[tuple[int, int, Piece | None]]:
@@ -404,7 +375,7 @@ class Preparation:
     def _changes(self, index: int, held: Words, tensor: _Tensor, *, object: str) -> list[Piece]:
         """The changes of a tensor of which there is a copy."""
         count = int(np.count_nonzero(held != tensor.words))
-        self._budget.take(count * (8 + 2 * held.itemsize), object=f"tensor {object!r}")
+        self.budget.take(count * (8 + 2 * held.itemsize), object=f"tensor {object!r}")
         piece = Piece(index, 0, len(held), *changed_words(held, tensor.words))
         # The copy has words that no edge listed: they must still be those of the state.
         assert tensor.origin is not None

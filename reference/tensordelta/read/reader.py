@@ -21,12 +21,14 @@ from ..state.state import State
 from ..state.update import Update
 from ..stores import Store
 from ..stores.cache import PackCache
+from ..stores.disk import Disk
 from ..stores.download import PARALLEL
 from ..threads import ordered_map, thread_count
+from .budget import Budget
 from .documents import Documents
 from .listing import Member, Members
 from .packs import Packs, SourceError, Sources, default_memory
-from .prepare import Allocate, Arena, Budget, Preparation, zeros
+from .prepare import Allocate, Arena, Preparation, zeros
 from .routes import EXACT, Edge, Fault, Held, Plan, Planner
 from .trust import Trust
 
@@ -59,6 +61,7 @@ class Reader:
         store: where the chain lies.
         chain: the chain id that is expected, if the caller has pinned one.
         memory: the memory budget in bytes; by default four fifths of the machine's memory.
+        disk: the disk budget in bytes; by default nine tenths of what is free.
         threads: how many chunks are decoded at once.
         sources: places other than the root that may have packs.
         listener: receives events.
@@ -67,6 +70,7 @@ class Reader:
 
     Attributes:
         store, chain, trust: where the chain lies, its id, and the trusted keys.
+        disk: the disk budget.
         documents: everything under the root but packs and files.
         packs: packs and files.
 
@@ -82,6 +86,7 @@ class Reader:
         *,
         chain: str | None = None,
         memory: int | None = None,
+        disk: int | None = None,
         threads: int | None = None,
         sources: Sources | None = None,
         listener: Listener | None = None,
@@ -91,8 +96,9 @@ class Reader:
         self.threads = thread_count(threads)
         self.memory = default_memory() if memory is None else memory
         self.listener = listener
-        self.packs = Packs(store, memory=self.memory, sources=sources, listener=listener, cache=cache)
-        self.documents = Documents(store, chain=chain, trust=trust)
+        self.disk = Disk(disk)
+        self.packs = Packs(store, memory=self.memory, sources=sources, listener=listener, cache=cache, disk=self.disk)
+        self.documents = Documents(store, chain=chain, trust=trust, memory=self.memory)
         self.store, self.chain, self.trust = store, self.documents.chain, trust
         self._reads = PARALLEL if store.remote else 1
         # The versions and shortcuts that were listed last.
@@ -115,6 +121,7 @@ class Reader:
             self.store,
             chain=self.chain,
             memory=self.memory,
+            disk=self.disk.limit,
             threads=self.threads,
             sources=sources or self.packs.sources,
             listener=self.listener,
@@ -387,11 +394,15 @@ class Reader:
         if base is not None:
             base_layout = None if base.layout == digest else self.documents.layout(base.layout)
             preparation.check_base(base, base_layout, object=edge.name)
-        packs = self.packs.of(manifest, layout, object=edge.name)
+        budget = preparation.budget
+        used = budget.used
+        packs = self.packs.of(manifest, layout, budget, object=edge.name)
+        parsed = budget.used - used
         emit(Event("fetched", manifest.version, manifest.size, time.perf_counter() - started), self.listener)
         preparation.fit(layout, full=base is None)
         preparation.decode(packs)
         preparation.prove(manifest, object=edge.name)
+        budget.used -= parsed
         return manifest.layout
 
     def _update(

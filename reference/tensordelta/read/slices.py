@@ -192,7 +192,9 @@ class _Preparation:
             self._restart()
         else:
             self._check_base(manifest.base, object=edge.name)
-        packs = self._reader.packs.of(manifest, layout, object=edge.name)
+        used = self._budget.used
+        packs = self._reader.packs.of(manifest, layout, self._budget, object=edge.name)
+        parsed = self._budget.used - used
         emit(Event("fetched", manifest.version, manifest.size, time.perf_counter() - started), self._reader.listener)
         jobs = [
             (pack, blob, index)
@@ -210,6 +212,7 @@ class _Preparation:
         self._listed += sum(chunk.changed for pack, _ in packs if isinstance(pack, ChunkPack) for chunk in pack.chunks)
         self._packs += [entry.sha256 for entry in manifest.packs]
         self._fingerprint = manifest.fingerprint
+        self._budget.used -= parsed
 
     def _restart(self) -> None:
         """Start from zero words, as a full version does."""

@@ -153,7 +153,7 @@ class _Verifier:
         with self._reader.packs.ahead((manifest.version, entry) for entry in manifest.packs):
             for entry in manifest.packs:
                 with self._noting(edge.name):
-                    packs.append(self._reader.packs.pack(entry, manifest, layout, keep=False)[0])
+                    packs.append(self._reader.packs.pack(entry, manifest, layout, self._reader.budget(), keep=False)[0])
         if edge.name in self._failed or edge.name in self._collected:
             return
         check_overlap(packs, layout, object=edge.name)

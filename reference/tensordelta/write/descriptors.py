@@ -174,12 +174,13 @@ def check_packs(descriptor: Descriptor, layout: Layout, label: str) -> None:
     for entry in descriptor.packs:
         if entry.content != CHUNKS or entry.path != pack_name(entry.sha256):
             raise MalformedError(f"{entry.label} is no pack of a rank", object=label, rule="TD-PTH-006")
-        if not {entry.tensors[0], entry.tensors[1] - 1} <= listed.keys():
-            raise MalformedError(
-                f"{entry.label} holds tensors {entry.tensors[0]} to {entry.tensors[1] - 1}, of which it lists no words",
-                object=label,
-                rule="TD-MAN-010",
-            )
+        for first, stop in entry.tensors:
+            if not {first, stop - 1} <= listed.keys():
+                raise MalformedError(
+                    f"{entry.label} holds tensors {first} to {stop - 1}, of which it lists no words",
+                    object=label,
+                    rule="TD-MAN-030",
+                )
     if sum(entry.changed for entry in descriptor.packs) != sum(count for _, count, _ in descriptor.changes):
         reason = "its packs list another number of words than its changes"
         raise MalformedError(reason, object=label, rule="TD-MAN-011")

@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import UNSET
 
 from ..errors import IntegrityError
-from ..format.manifest import TENSORS, PackEntry
+from ..format.manifest import TENSORS, PackEntry, ranges_of
 from ..format.names import pack_name
 from ..state.checkpoint import DEFAULT_SHARD, Checkpoint, Shard
 from ..state.index import INDEX, INDEX_SUFFIX, build_index, read_index
@@ -45,7 +45,7 @@ def plain_entry(shard: Shard, checkpoint: Checkpoint, source: str | None) -> Pac
         size=size,
         path=None if source else pack_name(sha256),
         content=TENSORS,
-        tensors=(min(held, default=0), max(held, default=0) + 1),
+        tensors=ranges_of(held or [0]),
         changed=sum(checkpoint.layout.tensors[index].words for index in held),
         sources=[f"{source.rstrip('/')}/{shard.name}"] if source else UNSET,
         name=shard.name if checkpoint.is_folder else DEFAULT_SHARD,

@@ -123,15 +123,15 @@ async function applyPacks(objects, manifest, layout, slots, skip) {
   const { budget } = objects;
   const ranges = new Ranges();
   for (const pack of manifest.packs) {
-    if (pack.stop > layout.tensors.length) {
-      reject("malformed", "TD-MAN-010", manifest.object, `${pack.where}.tensors ends beyond the layout`);
+    if (pack.tensors.at(-1)[1] > layout.tensors.length) {
+      reject("malformed", "TD-MAN-001", manifest.object, `${pack.where}.tensors ends beyond the layout`);
     }
   }
   /** How many tensors before an index are held. */
   const heldBefore = [0];
   for (const slot of slots) heldBefore.push(heldBefore[heldBefore.length - 1] + (slot ? 1 : 0));
   for (const pack of manifest.packs) {
-    if (skip && heldBefore[pack.first] === heldBefore[pack.stop]) continue; // [TD-RDR-015]
+    if (skip && pack.tensors.every(([first, stop]) => heldBefore[first] === heldBefore[stop])) continue; // [TD-RDR-015]
     const mark = budget.mark();
     const bytes = await objects.pack(pack, manifest);
     applyPack(bytes, pack, manifest, layout, slots, ranges, budget);

@@ -102,5 +102,7 @@ export function parseLayout(bytes, object, digest, budget) {
       reject("malformed", "TD-LAY-002", object, `tensors[${i}] does not come after the tensor before it`);
     }
   }
+  const total = tensors.reduce((sum, entry) => sum + BigInt(entry.bytes), 0n);
+  if (total > LIMIT.stateBytes) reject("limit", "TD-LIM-004", object, "words of more than 2^53 bytes");
   return new Layout(tensors, digest);
 }

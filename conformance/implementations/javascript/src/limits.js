@@ -6,7 +6,10 @@ export const LIMIT = Object.freeze({
   nesting: 16,
   packHeader: 100000000,
   bytes: 2 ** 40, // a pack, a file
+  edgeBytes: 2n ** 48n, // all packs of a manifest
+  stateBytes: 2n ** 53n, // all words of a layout
   packs: 65536,
+  ranges: 65536, // of a pack's `tensors`
   tensors: 2 ** 20,
   dimensions: 16,
   elements: 2 ** 48,

@@ -13,8 +13,8 @@ export const EXPONENT_ORDER = "exponent-order";
 export const FEATURES = Object.freeze([EXPONENT_ORDER]);
 
 /**
- * @typedef {{sha256: string, size: number, path: string|null, content: "chunks"|"tensors", first: number, stop: number,
- *   changed: number, sources: string[], name: string|null, where: string}} PackEntry
+ * @typedef {{sha256: string, size: number, path: string|null, content: "chunks"|"tensors",
+ *   tensors: [number, number][], changed: number, sources: string[], name: string|null, where: string}} PackEntry
  * @typedef {{name: string, size: number, sha256: string, path: string}} FileEntry
  * @typedef {{object: string, chain: string, version: number, layout: string, fingerprint: bigint,
  *   base: {version: number, layout: string, fingerprint: bigint}|null, packs: PackEntry[], features: Set<string>,
@@ -29,6 +29,22 @@ function size(value, where, object) {
   return number;
 }
 
+/** @returns {[number, number][]} ascending, none touching the next */
+function ranges(list, where, object) {
+  if (list.length > LIMIT.ranges) reject("limit", "TD-LIM-004", object, `${where} has more than 2^16 ranges`);
+  if (list.length === 0) reject("malformed", "TD-MAN-001", object, `${where} is empty`);
+  let before = -1;
+  return list.map((pair, i) => {
+    if (array(pair, `${where}[${i}]`, object).length !== 2) {
+      reject("malformed", "TD-JSN-012", object, `${where}[${i}] is no array of two`);
+    }
+    const [first, stop] = pair.map((n, k) => integer(n, `${where}[${i}][${k}]`, object));
+    if (first <= before || stop <= first) reject("malformed", "TD-MAN-001", object, `${where}[${i}] is no range after the one before`);
+    before = stop;
+    return [first, stop];
+  });
+}
+
 /** @returns {PackEntry} */
 function packEntry(item, where, object) {
   anObject(item, where, object);
@@ -40,10 +56,7 @@ function packEntry(item, where, object) {
   if (out.content !== "chunks" && out.content !== "tensors") {
     reject("unsupported", "TD-MAN-012", object, `${at}content ${JSON.stringify(out.content.slice(0, 40))} is unknown`);
   }
-  const range = field("tensors", array);
-  if (range.length !== 2) reject("malformed", "TD-JSN-012", object, `${at}tensors is no array of two`);
-  [out.first, out.stop] = range.map((n, i) => integer(n, `${at}tensors[${i}]`, object));
-  if (out.first >= out.stop) reject("malformed", "TD-MAN-010", object, `${at}tensors is an empty range`);
+  out.tensors = ranges(field("tensors", array), `${at}tensors`, object);
   out.changed = field("changed", integer);
   out.sources = optional(item, "sources", array, object, [], at);
   out.sources.forEach((uri, i) => string(uri, `${at}sources[${i}]`, object));
@@ -131,6 +144,7 @@ export function parseManifest(bytes, object, chain, named, budget) {
     reject("malformed", "TD-MAN-003", object, `base.version ${out.base.version} is not less than version ${out.version}`);
   }
   out.cost = out.packs.reduce((total, p) => total + BigInt(p.size), 0n);
+  if (out.cost > LIMIT.edgeBytes) reject("limit", "TD-LIM-004", object, "packs of more than 2^48 bytes");
   return out;
 }
 

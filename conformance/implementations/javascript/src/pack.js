@@ -250,21 +250,23 @@ function applyChunk(opened, slots, manifest, object, budget) {
 /** What a pack says about itself, for the comparison with its entry. */
 class Named {
   constructor() {
-    this.first = Infinity;
-    this.stop = 0;
+    /** @type {Set<number>} */
+    this.tensors = new Set();
     this.changed = 0;
   }
 
   add(tensor) {
-    this.first = Math.min(this.first, tensor);
-    this.stop = Math.max(this.stop, tensor + 1);
+    this.tensors.add(tensor);
   }
 
   check(pack, manifest) {
     const { where } = pack;
-    if (pack.first !== this.first || pack.stop !== this.stop) {
-      reject("malformed", "TD-MAN-010", manifest.object,
-        `${where}.tensors is [${pack.first}, ${pack.stop}], and the pack names [${this.first}, ${this.stop})`);
+    let k = 0;
+    for (const tensor of [...this.tensors].sort((a, b) => a - b)) {
+      while (k < pack.tensors.length && pack.tensors[k][1] <= tensor) k++;
+      if (k === pack.tensors.length || tensor < pack.tensors[k][0]) {
+        reject("malformed", "TD-MAN-030", manifest.object, `${where}.tensors lacks tensor ${tensor}, which the pack names`);
+      }
     }
     if (pack.changed !== this.changed) {
       reject("malformed", "TD-MAN-011", manifest.object, `${where}.changed is ${pack.changed}, and the pack has ${this.changed}`);

@@ -180,8 +180,8 @@ test("a version that is held and whose manifest has gone is still a base", async
 test("faults of manifests", async () => {
   const entry = (chain) => chain.manifests.get(1).packs[0];
   const cases = [
-    ["malformed", "TD-MAN-010", (m, p) => ({ ...m, packs: [{ ...p, tensors: [0, 2] }] })],
-    ["malformed", "TD-MAN-010", (m, p) => ({ ...m, packs: [{ ...p, tensors: [0, 9] }] })],
+    ["malformed", "TD-MAN-030", (m, p) => ({ ...m, packs: [{ ...p, tensors: [[1, 2]] }] })],
+    ["malformed", "TD-MAN-001", (m, p) => ({ ...m, packs: [{ ...p, tensors: [[0, 9]] }] })],
     ["malformed", "TD-MAN-011", (m, p) => ({ ...m, packs: [{ ...p, changed: 3 }] })],
     ["malformed", "TD-MAN-009", (m, p) => ({ ...m, packs: [{ ...p, path: null }] })],
     ["malformed", "TD-MAN-019", (m, p) => ({ ...m, packs: [p, p] })],
@@ -258,7 +258,7 @@ test("plain packs", async () => {
   const bytes = wordBytes(states[1].a);
   const entry = (over) => ({ name: "a", dtype: "BF16", shape: [6], bytes, ...over });
   const publish = (entries, metadata, over = {}) => chain.publish(1, states[1], 0,
-    [{ ...chain.put(safetensors(entries, metadata)), content: "tensors", tensors: [0, 1], changed: 6, ...over }]);
+    [{ ...chain.put(safetensors(entries, metadata)), content: "tensors", tensors: [[0, 1]], changed: 6, ...over }]);
   publish([{ name: "zz", dtype: "U8", shape: [1], bytes: Uint8Array.of(1) }, entry({})], { tensordelta: "means nothing" });
   expect(await readAll(chain, 1), states[1]);
   for (const [error, over] of [["malformed", { shape: [3, 2] }], ["malformed", { dtype: "F16" }], ["unsupported", { dtype: "F128" }], ["malformed", { name: "q" }], ["malformed", { shape: [5] }]]) {

@@ -220,7 +220,7 @@ export class Chain {
     const indices = chunks.flatMap((c) => c.entry.slices.map((s) => s[0]));
     return {
       ...this.put(safetensors(entries, { tensordelta: JSON.stringify(table) }, 3)), content: "chunks",
-      tensors: [Math.min(...indices), Math.max(...indices) + 1], changed: chunks.reduce((n, c) => n + c.entry.changed, 0),
+      tensors: [[Math.min(...indices), Math.max(...indices) + 1]], changed: chunks.reduce((n, c) => n + c.entry.changed, 0),
     };
   }
 
@@ -228,7 +228,7 @@ export class Chain {
     const bytes = safetensors(held.map((name) => ({ name, dtype: state[name].dtype, shape: state[name].shape, bytes: wordBytes(state[name]) })));
     const indices = held.map((name) => names(state).indexOf(name));
     return {
-      ...this.put(bytes), content: "tensors", tensors: [Math.min(...indices), Math.max(...indices) + 1],
+      ...this.put(bytes), content: "tensors", tensors: [[Math.min(...indices), Math.max(...indices) + 1]],
       changed: held.reduce((n, name) => n + state[name].words.length, 0),
     };
   }
