@@ -190,7 +190,7 @@ def test_the_limits_are_those_of_section_16() -> None:
     ]:
         assert f"| {line}" in section
         assert 2 ** int(line.split("2^")[1]) == value
-    assert chunk.MAX_WORDS_EXPONENT == 2**24
+    assert chunk.MAX_GROUP == 2**24
     assert MAX_VERSION == 10**12 - 1
     assert strict_json.MAX_INTEGER == 2**53 - 1
 

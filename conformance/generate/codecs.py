@@ -86,6 +86,7 @@ def chunk(
     *,
     order: str = "natural",
     limit: int | None = None,
+    groups: Sequence[int] | None = None,
     positions: str = "gap",
     shift: int = 0,
     values: str = "step",
@@ -100,6 +101,7 @@ def chunk(
         base: the fitted base.
         new: the new state.
         slices: (name, start, stop), in the order of the chunk.
+        groups: how many slices each group has, for order exponent.
         restate: natural numbers of words to list even if they are equal (values `replace`).
         raw: changes streams before compression.
     """
@@ -120,7 +122,14 @@ def chunk(
         bits = (DTYPES[dtype][1] >> DTYPES[dtype][2]).bit_length()
         limit = 1 << bits if limit is None else limit
         order_entry["limit"] = limit
-        perm = permutation(old, dtype, limit)
+        perm: list[int] = []
+        parts = iter([stop - start for _, start, stop in slices])
+        for count in groups or [len(slices)]:
+            first = len(perm)
+            last = first + sum(next(parts) for _ in range(count))
+            perm += [first + number for number in permutation(old[first:last], dtype, limit)]
+        if groups is not None:
+            order_entry["groups"] = list(groups)
         wanted = set(listed)
         numbers = [r for r in range(n) if perm[r] in wanted]
         taken = [perm[r] for r in numbers]

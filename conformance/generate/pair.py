@@ -64,6 +64,7 @@ class Part:
     slices: Sequence[Slice] = ()
     order: str = "natural"
     limit: int | None = None
+    groups: Sequence[int] | None = None
     positions: str = "gap"
     shift: int = 0
     values: str = "step"
@@ -88,6 +89,7 @@ def made(base: Model, new: Model, part: Part) -> Chunk:
         slices,
         order=part.order,
         limit=part.limit,
+        groups=part.groups,
         positions=part.positions,
         shift=part.shift,
         values=part.values,

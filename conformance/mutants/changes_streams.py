@@ -169,6 +169,20 @@ STREAMS = [
     ),
     # -- order exponent -----------------------------------------------------------------------------------------------
     change(
+        "exponent-groups-ignored",
+        "All words of a chunk are sorted together, whatever its groups",
+        "    for size in group_sizes(chunk):\n",
+        "    for size in (chunk.n,):\n",
+        "exponent-worked-in-two-groups",
+    ),
+    change(
+        "exponent-groups-unmoved",
+        "The numbers of each group begin with 0",
+        "chunk.dtype, chunk.limit) + first)",
+        "chunk.dtype, chunk.limit))",
+        "exponent-worked-in-two-groups",
+    ),
+    change(
         "exponent-unstable",
         "Words of equal exponents stand in the reverse of their order",
         'first[np.argsort(keys[first], kind="stable")]',

@@ -370,7 +370,7 @@ def test_a_table_may_be_nested_by_itself() -> None:
 
 
 def test_limits_of_n() -> None:
-    """2^27 words are accepted, 2^24 in order exponent; one more is beyond the limit."""
+    """2^27 words are accepted, 2^24 in a group of order exponent; one more is beyond the limit."""
     layout = Layout([Tensor("w", "BF16", (2**28,)), Tensor("x", "U8", (9,))])
     good = {
         "dtype": "BF16",

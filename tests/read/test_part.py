@@ -113,7 +113,7 @@ def test_order_exponent_over_tensors_that_are_not_held(tmp_path: Path) -> None:
     chain = chain_of(tmp_path, order="exponent")
     with pytest.raises(td.UnsupportedError) as caught:
         chain.load_part(PART, 1, held=part(states()[0]))
-    assert caught.value.rule == "TD-RDR-014"
+    assert caught.value.rule == "TD-RDR-017"
     assert bytes_of(chain.load_part("abcd", 1, held=part(states()[0], list("abcd")))) == expected(1, list("abcd"))
     assert chain.read(1, "b").tobytes() == states()[1]["b"].tobytes(), "one tensor is read with what it needs"
 

@@ -262,7 +262,7 @@ def test_order_exponent_needs_the_words_of_its_tensors(tmp_path: Path) -> None:
     digests = chain.manifest(0).layout, chain.manifest(0).fingerprint
     for shards in halves:
         shards.holder.hold(0, chain.id, digests)
-    assert [update(shards) for shards in halves] == ["TD-RDR-014"] * 2
+    assert [update(shards) for shards in halves] == ["TD-RDR-017"] * 2
 
 
 def test_another_layout_is_refused(tmp_path: Path) -> None:

@@ -64,8 +64,7 @@ def many_chunks() -> Builder:
     before, after = ({"t": tensor("U8", (4_000,), word)} for word in (1, 2))
     builder = Builder()
     builder.full(0, before)
-    how = {"positions": "all", "values": "replace"}
-    chunks = [chunk(before, after, [("t", word, word + 1)], **how) for word in range(4_000)]
+    chunks = [chunk(before, after, [("t", word, word + 1)], positions="all", values="replace") for word in range(4_000)]
     builder.edge(1, after, [of_chunks(chunks, builder.layout(after))], base=0)
     return builder
 

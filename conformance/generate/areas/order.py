@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from generate.builder import Builder, manifest_name
@@ -128,6 +129,49 @@ for number, dtype in enumerate(FLOATS):
         chain(old, new, Part([("a", 0, 30)], order="exponent", limit=top),
             Part([("b", 0, 30)], order="exponent", limit=top // 2, positions="bitmap")))
 
+# -- exponent: groups of slices ----------------------------------------------------------------------------------------
+
+HALVES = Part([("w", 0, 2), ("w", 2, 5)], limit=121)
+exponent("worked-in-two-groups", "The worked example of section 7.3 in two groups: the order is 1, 0, 2, 3, 4",
+    *WORKED, replace(HALVES, groups=[1, 1], hand={"gaps": "01 01", "codes": "01"}))
+exponent("in-one-group", "Groups may be given where there is one: the order is 2, 1, 3, 0, 4",
+    *WORKED, replace(HALVES, groups=[2], hand={"gaps": "02 00", "codes": "04"}))
+GROUPED: Model = {name: random_tensor(Random(60 + number), "BF16", (40,)) for number, name in enumerate("abcd")}
+SLICES = [("a", 0, 40), ("b", 0, 10), ("b", 10, 40), ("c", 5, 33), ("d", 0, 40)]
+for groups, text in (
+    ([1, 1, 1, 1, 1], "each slice a group"), ([2, 3], "two groups, a tensor in both"), ([1, 3, 1], "three groups"),
+    ([4, 1], "two groups, the last of one slice"),
+):
+    listed = {name: changed(Random(70), each, 0.3) for name, each in GROUPED.items()}
+    outside = {place: int(GROUPED["c"].words[place]) for place in (*range(5), *range(33, 40))}
+    new = moved(listed, outside, "c")
+    slug = "-".join(map(str, groups))
+    exponent(f"in-groups-of-{slug}", f"Five slices over four tensors, {text}, by gaps",
+        GROUPED, new, Part(SLICES, groups=groups, limit=100))
+    exponent(f"in-groups-of-{slug}-by-bitmap", f"Five slices over four tensors, {text}, by a bitmap",
+        GROUPED, new, Part(SLICES, groups=groups, limit=256, positions="bitmap", compression="zstd"))
+exponent("in-a-group-without-listed-words", "Of three groups the one in the middle has no listed word",
+    GROUPED, moved_in(GROUPED, a={3: 1, 39: 2}, d={0: 3}),
+    Part([(name, 0, 40) for name in "abd"], groups=[1, 1, 1]))
+TWO_GROUPS = "exponent-worked-in-two-groups"
+grouping: Any
+for slug, title, rule, grouping in (
+    ("one-too-few", "The groups have fewer slices than the chunk", "ORD-006", [1]),
+    ("one-too-many", "The groups have more slices than the chunk", "ORD-006", [1, 1, 1]),
+    ("greater", "The last group ends after the slices", "ORD-006", [1, 2]),
+    ("with-zero", "A group has no slice", "ORD-006", [1, 0, 1]),
+    ("none", "There are no groups", "ORD-006", []),
+    ("null", "The groups are null", "CHK-013", None),
+    ("a-number", "The groups are a number", "CHK-013", 2),
+    ("of-strings", "A group is a string", "CHK-013", ["1", 1]),
+    ("negative", "A group has -1 slices", "JSN-009", [-1, 3]),
+    ("fractional", "A group has 1.0 slices", "JSN-009", [1.0, 1]),
+):
+    ROWS.reject(f"exponent-groups-{slug}", title, rule, chain(*WORKED, replace(HALVES, order="exponent", groups=[1, 1],
+        entry={"order": {"codec": "exponent", "limit": 121, "groups": grouping}})), twin=TWO_GROUPS)
+ROWS.reject("natural-with-groups", "Order natural has groups", "CHK-014",
+    chain(*WORKED, replace(HALVES, entry={"order": {"codec": "natural", "groups": [1, 1]}})), twin=TWO_GROUPS)
+
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 PART = Part(order="exponent")
@@ -172,11 +216,12 @@ for dtype in (dtype for dtype in DTYPES if dtype not in FLOATS):
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 
-def wide(n: int) -> Build:
-    """A full version of a tensor of 2^24 + 1 words, of which the chunk has n."""
+def wide(*ends: int, **order: Any) -> Build:
+    """A full version of a tensor of 2^24 + 1 words, of which the chunk has slices with these ends."""
     def build() -> Builder:
         new = moved(one("F8_E4M3", (1 << 24) + 1), {3: 1})
-        entry = {"slices": [[0, 0, n]], "order": {"codec": "exponent", "limit": 16}}
+        slices = [[0, start, stop] for start, stop in pairwise((0, *ends))]
+        entry = {"slices": slices, "order": {"codec": "exponent", "limit": 16, **order}}
         return chain(None, new, Part([("w", 0, 4)], entry=entry), features=["exponent-order"])()
 
     return build
@@ -186,3 +231,8 @@ ROWS.read("exponent-of-2-24-words", "A chunk in order exponent has 2^24 words", 
     wide(1 << 24), full=True, flags=["huge"])
 ROWS.reject("exponent-of-2-24-words-and-one", "A chunk in order exponent has 2^24 + 1 words", "ORD-005",
     wide((1 << 24) + 1), "limit", "exponent-of-2-24-words", full=True)
+ROWS.read("exponent-of-2-24-words-and-one-in-two-groups",
+    "A chunk in order exponent has 2^24 + 1 words, in two groups that have fewer", "LIM-005 ORD-005",
+    wide(5, (1 << 24) + 1, groups=[1, 1]), full=True, flags=["huge"])
+ROWS.reject("exponent-of-2-24-words-and-one-in-one-of-two-groups", "A group in order exponent has 2^24 + 1 words",
+    "ORD-005", wide((1 << 24) + 1, groups=[1]), "limit", "exponent-of-2-24-words", full=True)

@@ -165,6 +165,7 @@ def other_layout() -> Model:
 
 EXPONENT = ["exponent-order"]
 APART = part_of(shared(apart=True, order="exponent", limit=121), features=EXPONENT)
+GROUPS = part_of(shared(order="exponent", groups=[1, 1], limit=121), features=EXPONENT)
 TOGETHER = part_of(shared(order="exponent", limit=121), features=EXPONENT)
 
 
@@ -291,13 +292,18 @@ part("added", "A tensor of the part is added by the delta, and starts with zero 
 part("dropped", "A tensor held is dropped by the delta, another stays",
     part_of(state=other_layout), "FIT-001", tensors=["a.weight", "c.ids"])
 part("in-order-exponent", "A chunk in order exponent over one tensor, which the reader holds",
-    APART, "ORD-002 RDR-014", needs=["reader-exponent"])
+    APART, "ORD-002 RDR-017", needs=["reader-exponent"])
 part("beside-order-exponent",
     "A chunk in order exponent over tensors of which the reader holds none is not needed",
-    TOGETHER, "RDR-014", tensors=["c.ids", "d.bias"])
+    TOGETHER, "RDR-017", tensors=["c.ids", "d.bias"])
 no_part("of-a-chunk-in-order-exponent",
     "A chunk in order exponent over two tensors of which the reader holds one",
-    "RDR-014", "unsupported", TOGETHER, "in-order-exponent")
+    "RDR-017", "unsupported", TOGETHER, "in-order-exponent")
+part("of-a-chunk-in-groups",
+    "A chunk in order exponent over two tensors, each a group; the reader holds one",
+    GROUPS, "ORD-002 RDR-017", needs=["reader-exponent"])
+part("of-a-chunk-in-groups-the-other", "The same chunk, of which the reader holds the other tensor",
+    GROUPS, "ORD-002 RDR-017", tensors=["a.weight", "d.bias"], needs=["reader-exponent"])
 
 # -- the base ----------------------------------------------------------------------------------------------------------
 no_part("held-other-word", "A word of the part held differs from the base",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fingerprint import value
-from .packs import Chunk, stream_sizes
+from .packs import Chunk, group_sizes, stream_sizes
 from .rejection import Rejection, require
 from .state import DTYPES, U64, WORD, Layout, Octets, State, Words
 
@@ -40,7 +40,7 @@ def decode_chunk(chunk: Chunk, layout: Layout, fitted: State, wrong: str) -> lis
     old = np.concatenate([fitted[layout[tensor].name].words[start:stop] for tensor, start, stop in chunk.slices])
     numbers = _decode_positions(chunk)
     if chunk.order == "exponent":
-        numbers = exponent_permutation(old, chunk.dtype, chunk.limit)[numbers]
+        numbers = _exponent_order(chunk, old)[numbers]
     new = _decode_values(chunk, old[numbers])
     order = np.argsort(numbers, kind="stable")
     numbers, new = numbers[order], new[order]
@@ -84,8 +84,17 @@ def _decode_values(chunk: Chunk, base: Words) -> Words:
 # -- section 7.3: order exponent --------------------------------------------------------------------------------------
 
 
+def _exponent_order(chunk: Chunk, base: Words) -> Numbers:
+    """The natural number of the word at each position of a chunk: those of one group after those of the other."""
+    perm, first = [], 0
+    for size in group_sizes(chunk):
+        perm.append(exponent_permutation(base[first : first + size], chunk.dtype, chunk.limit) + first)
+        first += size
+    return np.concatenate(perm)
+
+
 def exponent_permutation(base: Words, dtype: str, limit: int) -> Numbers:
-    """The natural number of the word at each position."""
+    """The number of the word at each position of a group."""
     kind = DTYPES[dtype]
     keys = (base.astype(np.uint64) & np.uint64(kind.mask)) >> np.uint64(kind.shift)
     first = np.flatnonzero(keys < limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from .documents import Pack
@@ -14,7 +14,7 @@ from .state import DTYPES, Layout, State, Tensor
 
 HEADER = 100_000_000
 CHUNK = 2**27
-EXPONENT_CHUNK = 2**24
+GROUP = 2**24
 
 
 # -- section 6.1: the file --------------------------------------------------------------------------------------------
@@ -146,13 +146,15 @@ def open_chunk_file(data: bytes) -> ChunkFile:
 
 
 class Chunk(NamedTuple):
-    """A chunk entry, with the stored bytes of its streams; `limit` and `shift` are 0 where no codec has them."""
+    """A chunk entry, with the stored bytes of its streams; `limit` and `shift` are 0 where no codec has them, and
+    `groups` is one of all slices where none are given."""
 
     dtype: str
     slices: list[tuple[int, int, int]]
     changed: int
     order: str
     limit: int
+    groups: list[int]
     positions: str
     shift: int
     values: str
@@ -205,13 +207,16 @@ def _parse_chunk(fields: Fields) -> Chunk:
         slices.append((tensor, start, stop))
     require(slices, "TD-CHK-002", "a chunk without slices")
     order, limit = _codec(fields, "order", {"natural": None, "exponent": "limit"})
+    codec = Fields(fields.get("order"))
+    groups = [integer(each) for each in codec.array("groups")] if "groups" in codec else [len(slices)]
+    require(all(groups) and sum(groups) == len(slices), "TD-ORD-006", "`groups` are not those of the slices")
     positions, shift = _codec(fields, "positions", {"gap": "shift", "bitmap": None, "all": None})
     values, _ = _codec(fields, "values", {"step": None, "replace": None})
     require(shift in (0, 4, 8), "TD-CHK-013", "`shift` is not 0, 4 or 8")
     compression = fields.string("compression")
     require(compression in ("none", "zstd"), "TD-CHK-015", f"the compression {compression!r}", "unsupported")
     changed, total = fields.integer("changed"), fields.sum("result")
-    return Chunk(dtype, slices, changed, order, limit, positions, shift, values, compression, total, {})
+    return Chunk(dtype, slices, changed, order, limit, groups, positions, shift, values, compression, total, {})
 
 
 def _codec(fields: Fields, key: str, known: dict[str, str | None]) -> tuple[str, int]:
@@ -221,7 +226,10 @@ def _codec(fields: Fields, key: str, known: dict[str, str | None]) -> tuple[str,
     require(name in known, "TD-CHK-012", f"the codec {name!r}", "unsupported")
     parameter = known[name]
     require(parameter is None or parameter in codec, "TD-CHK-013", f"codec {name!r} lacks a parameter")
-    require(set(codec.members) <= {"codec", parameter}, "TD-CHK-014", f"codec {name!r} has an unknown member")
+    optional = {"groups"} if name == "exponent" else set()
+    require(
+        set(codec.members) <= {"codec", parameter} | optional, "TD-CHK-014", f"codec {name!r} has an unknown member"
+    )
     return name, 0 if parameter is None else codec.integer(parameter)
 
 
@@ -245,8 +253,15 @@ def _check_chunk(chunk: Chunk, layout: Layout, features: Sequence[str]) -> None:
         require(chunk.values != "replace", "TD-VAL-006", "values `replace` in another order")
         require(kind.mask, "TD-ORD-003", "a dtype without exponents")
         require(1 <= chunk.limit <= 1 << kind.exponent_bits, "TD-ORD-004", "`limit` is out of range")
-        require(chunk.n <= EXPONENT_CHUNK, "TD-ORD-005", "more than 2^24 words in order `exponent`", "limit")
+        require(max(group_sizes(chunk)) <= GROUP, "TD-ORD-005", "a group of more than 2^24 words", "limit")
         require("exponent-order" in features, "TD-MAN-006", "a feature that is not listed")
+
+
+def group_sizes(chunk: Chunk) -> list[int]:
+    """The number of words of each group of slices (section 7.3)."""
+    sizes = [stop - start for _, start, stop in chunk.slices]
+    ends = list(accumulate(chunk.groups))
+    return [sum(sizes[end - count : end]) for count, end in zip(chunk.groups, ends, strict=True)]
 
 
 def stream_sizes(chunk: Chunk) -> dict[str, tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class ExponentOrder:
         """The order that the base's words give, for exponents below `limit`.
 
         Args:
-            base: the words of the chunk's slices, one after another.
+            base: the words of a group of slices, one after another.
         """
         assert dtype.exponent is not None
         low, width = dtype.exponent
@@ -105,7 +105,7 @@ def _exponents(words: Words, low: int, width: int) -> NDArray[np.unsignedinteger
     return field.astype(np.uint8 if width <= 8 else np.uint16)
 
 
-def choose_limit(base: Sequence[Words], old: Words, dtype: DType) -> int:
+def choose_limit(base: Iterable[Words], old: Words, dtype: DType) -> int:
     """A good limit for a chunk: the smallest whose cost is close to the least, if it puts few words first.
 
     The cost is the entropy of the positions when each exponent has its own density; exponents from the limit on share

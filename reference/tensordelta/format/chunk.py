@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
+from itertools import accumulate
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from ..codecs import compression, positions
 from ..codecs.words import DTYPES, DType
@@ -18,9 +20,15 @@ from . import strict_json
 from .layout import Layout
 from .names import Fingerprint, Integer
 
-#: Greatest number of words of a chunk; less in exponent order, where readers sort words.
+#: Greatest number of words of a chunk.
 MAX_WORDS = 2**27
-MAX_WORDS_EXPONENT = 2**24
+#: Greatest number of words of a group of slices in exponent order, which readers sort at once.
+MAX_GROUP = 2**24
+
+
+def count_words(slices: Iterable[tuple[int, int, int]]) -> int:
+    """Number of words of some slices."""
+    return sum(stop - start for _, start, stop in slices)
 
 
 class Natural(msgspec.Struct, frozen=True, tag_field="codec", tag="natural", forbid_unknown_fields=True):
@@ -28,9 +36,10 @@ class Natural(msgspec.Struct, frozen=True, tag_field="codec", tag="natural", for
 
 
 class Exponent(msgspec.Struct, frozen=True, tag_field="codec", tag="exponent", forbid_unknown_fields=True):
-    """Words with base exponents below `limit` come first (SPEC.md section 7.3)."""
+    """In each group of slices, words with base exponents below `limit` come first (SPEC.md section 7.3)."""
 
     limit: Annotated[int, Meta(ge=1, le=2**11)]
+    groups: list[Annotated[int, Meta(ge=1, le=strict_json.MAX_INTEGER)]] | UnsetType = UNSET
 
 
 class Gap(msgspec.Struct, frozen=True, tag_field="codec", tag="gap", forbid_unknown_fields=True):
@@ -83,7 +92,15 @@ class Chunk(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def words(self) -> int:
         """Number of words of the chunk's space."""
-        return sum(stop - start for _, start, stop in self.slices)
+        return count_words(self.slices)
+
+    @property
+    def groups(self) -> list[list[tuple[int, int, int]]]:
+        """The slices by group: in exponent order, the words of one are sorted together; else all are in one."""
+        if isinstance(self.order, Natural) or isinstance(self.order.groups, UnsetType):
+            return [self.slices]
+        ends = list(accumulate(self.order.groups))
+        return [self.slices[end - count : end] for count, end in zip(self.order.groups, ends, strict=True)]
 
     @property
     def memory(self) -> int:
@@ -92,8 +109,10 @@ class Chunk(msgspec.Struct, frozen=True, dict=True):
         total = self.changed * (4 * 8 + 6 * word)
         if isinstance(self.positions, Gap):
             total += 10 * positions.max_gaps(self.changed, self.words, self.positions.shift)
-        if isinstance(self.positions, Bitmap) or isinstance(self.order, Exponent):
+        if isinstance(self.positions, Bitmap):
             total += self.words * (10 + word)
+        elif isinstance(self.order, Exponent):
+            total += max(map(count_words, self.groups)) * (10 + word)
         return total
 
 
@@ -126,6 +145,8 @@ def parse(value: Any, *, object: str) -> Chunk:
 
 
 def _field_rule(fault: str) -> str | None:
+    if " - at `$.order.groups" in fault:
+        return strict_json.field_rule(fault) or "TD-ORD-006"
     if any(f" - at `$.{field}" in fault for field in _CODECS):
         return "TD-CHK-014" if "unknown field" in fault else "TD-CHK-013"
     return strict_json.field_rule(fault)
@@ -141,8 +162,6 @@ def check(chunk: Chunk, layout: Layout, *, object: str) -> None:
     exponent = isinstance(chunk.order, Exponent)
     if chunk.words > MAX_WORDS:
         raise LimitError(f"{chunk.words} words, more than 2^27", object=object, rule="TD-CHK-016")
-    if exponent and chunk.words > MAX_WORDS_EXPONENT:
-        raise LimitError(f"{chunk.words} words, more than 2^24", object=object, rule="TD-ORD-005")
     if not 1 <= chunk.changed <= chunk.words:
         raise MalformedError(f"{chunk.changed} of {chunk.words} words listed", object=object, rule="TD-CHK-011")
     if isinstance(chunk.order, Exponent):
@@ -150,6 +169,12 @@ def check(chunk: Chunk, layout: Layout, *, object: str) -> None:
             raise MalformedError(f"{chunk.dtype} has no exponent field", object=object, rule="TD-ORD-003")
         if chunk.order.limit > 1 << chunk.kind.exponent[1]:
             raise MalformedError(f"the limit {chunk.order.limit} is too great", object=object, rule="TD-ORD-004")
+        if not isinstance(chunk.order.groups, UnsetType) and sum(chunk.order.groups) != len(chunk.slices):
+            raise MalformedError(
+                f"groups of {sum(chunk.order.groups)} of {len(chunk.slices)} slices", object=object, rule="TD-ORD-006"
+            )
+        if max(map(count_words, chunk.groups)) > MAX_GROUP:
+            raise LimitError("a group of more than 2^24 words", object=object, rule="TD-ORD-005")
         if isinstance(chunk.values, Replace):
             raise MalformedError("replace in exponent order", object=object, rule="TD-VAL-006")
     if isinstance(chunk.positions, All):

@@ -11,20 +11,36 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from ..codecs import CodecFault, compression, fingerprint, positions, values
 from ..codecs.order import ExponentOrder, choose_limit
-from ..codecs.words import Words, same_bits
-from .chunk import MAX_WORDS_EXPONENT, All, Bitmap, Chunk, Exponent, Gap, Natural, Replace, Span, Step
+from ..codecs.words import DType, Words, same_bits
+from .chunk import (
+    MAX_GROUP,
+    All,
+    Bitmap,
+    Chunk,
+    Exponent,
+    Gap,
+    Natural,
+    Replace,
+    Span,
+    Step,
+    count_words,
+)
 from .layout import Layout
 
 Indices = NDArray[np.int64]
 #: Which of some words are meant: a part of them, or the places of those.
 Chosen = slice | NDArray[np.intp]
 Bytes = NDArray[np.uint8]
+Slice = tuple[int, int, int]
 
-_PLACE_BITS = 24
+_PLACE_BITS = 27
+#: Words of a group in exponent order. A larger one gains 0.1 %, and readers of some tensors skip fewer words.
+_GROUP = 1 << 22
 
 
 class Sums(NamedTuple):
@@ -91,6 +107,9 @@ class BaseWords(Protocol):
 
     def part(self, tensor: int, start: int, stop: int) -> Words:
         """Words start … stop - 1."""
+
+    def wants(self, tensor: int, start: int, stop: int) -> bool:
+        """True where words start … stop - 1 of a tensor are wanted, at least one of them."""
 
     def is_whole(self, tensor: int) -> bool:
         """True where a tensor's listed words are all wanted."""
@@ -179,10 +198,29 @@ def _decode(chunk: Chunk, streams: _Streams, base: BaseWords) -> list[Piece]:
     steps = _decode_steps(chunk, streams)
     if isinstance(chunk.order, Exponent):
         assert numbers is not None
-        space = [base.part(*each) for each in chunk.slices]
-        places = ExponentOrder.of(space, chunk.kind, chunk.order.limit).places(numbers)
-        numbers, steps = _ascending(places, steps)
+        numbers, steps = _natural(chunk, numbers, steps, base, chunk.order.limit)
     return _split(chunk, numbers, base, None, steps)
+
+
+def _natural(chunk: Chunk, numbers: Indices, steps: Words, base: BaseWords, limit: int) -> tuple[Indices, Words]:
+    """Places of the words with these numbers in exponent order, ascending, and their steps.
+
+    Groups of which no word is wanted are left out: their base words may be lacking.
+    """
+    found: list[tuple[Indices, Words]] = [(numbers[:0], steps[:0])]
+    first = offset = 0
+    for slices in chunk.groups:
+        end = offset + count_words(slices)
+        last = int(np.searchsorted(numbers, end))
+        if last > first and any(base.wants(*each) for each in slices):
+            order = ExponentOrder.of([base.part(*each) for each in slices], chunk.kind, limit)
+            places = order.places(numbers[first:last] - offset)
+            places += offset
+            found.append(_ascending(places, steps[first:last]))
+        first, offset = last, end
+    if len(found) == 2:
+        return found[1]
+    return np.concatenate([places for places, _ in found]), np.concatenate([words for _, words in found])
 
 
 def _ascending(places: Indices, words: Words) -> tuple[Indices, Words]:
@@ -190,7 +228,7 @@ def _ascending(places: Indices, words: Words) -> tuple[Indices, Words]:
     keys = places << _PLACE_BITS
     keys |= np.arange(len(places))
     keys.sort()
-    return keys >> _PLACE_BITS, words.take(keys & (MAX_WORDS_EXPONENT - 1))
+    return keys >> _PLACE_BITS, words.take(keys & ((1 << _PLACE_BITS) - 1))
 
 
 def _decode_positions(chunk: Chunk, streams: _Streams) -> Indices | None:
@@ -288,8 +326,9 @@ def encode(
         base: returns the base's words of a span, for exponent order.
     """
     kind = layout.tensors[pieces[0].tensor].kind
-    slices = _merged_slices(pieces)
-    words = sum(stop - start for _, start, stop in slices)
+    groups = _grouped(pieces) if order == "exponent" else [_merged(pieces)]
+    slices = [each for group in groups for each in group]
+    words = count_words(slices)
     changed = sum(len(piece.new) for piece in pieces)
     new = _joined([piece.new for piece in pieces])
     old = None
@@ -302,10 +341,9 @@ def encode(
         numbers = _places(pieces)
         if order == "exponent":
             assert base is not None and old is not None
-            space = [base(Span(*each)) for each in slices]
-            limit = choose_limit(space, old, kind)
-            order_codec = Exponent(limit)
-            numbers, taken = ExponentOrder.of(space, kind, limit).numbers(numbers)
+            limit = choose_limit((base(Span(*each)) for each in slices), old, kind)
+            order_codec = Exponent(limit, UNSET if len(groups) == 1 else [len(group) for group in groups])
+            numbers, taken = _numbers(groups, numbers, base, kind, limit)
             old, new = old[taken], new[taken]
         positions_codec, streams = _encode_positions(numbers, words, even=order == "natural")
     if old is None:
@@ -332,8 +370,41 @@ def encode(
     return EncodedChunk(chunk, stored, changes)
 
 
-def _merged_slices(pieces: Sequence[Piece]) -> list[tuple[int, int, int]]:
-    slices: list[tuple[int, int, int]] = []
+def _numbers(
+    groups: Sequence[Sequence[Slice]], places: Indices, base: Callable[[Span], Words], kind: DType, limit: int
+) -> tuple[Indices, NDArray[np.intp]]:
+    """Numbers in exponent order of the words at these places, ascending, and the permutation that sorts them."""
+    numbers: list[Indices] = []
+    taken: list[NDArray[np.intp]] = []
+    first = offset = 0
+    for group in groups:
+        end = offset + count_words(group)
+        last = int(np.searchsorted(places, end))
+        if last > first:
+            order = ExponentOrder.of([base(Span(*each)) for each in group], kind, limit)
+            mine, sorting = order.numbers(places[first:last] - offset)
+            numbers.append(mine + offset)
+            taken.append(sorting + first)
+        first, offset = last, end
+    return np.concatenate(numbers), np.concatenate(taken)
+
+
+def _grouped(pieces: Sequence[Piece]) -> list[list[Slice]]:
+    """The slices of pieces in exponent order, in groups that end with a tensor once they have `_GROUP` words."""
+    groups: list[list[Piece]] = []
+    words = 0
+    for piece in pieces:
+        size = piece.stop - piece.start
+        if not groups or words + size > MAX_GROUP or (words >= _GROUP and groups[-1][-1].tensor != piece.tensor):
+            groups.append([])
+            words = 0
+        groups[-1].append(piece)
+        words += size
+    return [_merged(group) for group in groups]
+
+
+def _merged(pieces: Sequence[Piece]) -> list[Slice]:
+    slices: list[Slice] = []
     for piece in pieces:
         if slices and slices[-1][0] == piece.tensor and slices[-1][2] == piece.start:
             slices[-1] = (piece.tensor, slices[-1][1], piece.stop)

@@ -222,18 +222,19 @@ class _Hop:
         check_overlap([pack for pack, _ in self.packs], self.layout, object=edge.name)
         for pack in (pack for pack, _ in self.packs if isinstance(pack, ChunkPack)):
             for number, chunk in enumerate(pack.chunks):
-                names = {self.layout.tensors[tensor].name for tensor, _, _ in chunk.slices}
-                others = names - self.wanted
-                if not others or not isinstance(chunk.order, Exponent) or names.isdisjoint(self.wanted):
-                    continue
-                if alone:
-                    raise UnsupportedError(
-                        f"is in order exponent over {min(others)!r}, which is not held",
-                        object=pack.chunk_label(number),
-                        rule="TD-RDR-014",
-                        advice="Hold all tensors of the chunk, or load the whole version.",
-                    )
-                self.needed |= others
+                for group in chunk.groups if isinstance(chunk.order, Exponent) else ():
+                    names = {self.layout.tensors[tensor].name for tensor, _, _ in group}
+                    others = names - self.wanted
+                    if not others or names.isdisjoint(self.wanted):
+                        continue
+                    if alone:
+                        raise UnsupportedError(
+                            f"is in order exponent over {min(others)!r}, which is not held",
+                            object=pack.chunk_label(number),
+                            rule="TD-RDR-017",
+                            advice="Hold all tensors of the group, or load the whole version.",
+                        )
+                    self.needed |= others
 
     def follow(self, preparation: Preparation) -> None:
         """Fit the needed tensors, and decode the wanted ones."""

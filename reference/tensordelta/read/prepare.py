@@ -317,6 +317,10 @@ class Preparation:
         # Other chunks may have written their words of it already; those of the chunk being decoded are zero.
         return tensor in self._zero
 
+    def wants(self, tensor: int, start: int, stop: int) -> bool:
+        """True where a tensor is held."""
+        return self._tensors[tensor] is not None
+
     def is_whole(self, tensor: int) -> bool:
         """True: whole tensors are held, or none of their words."""
         return True

@@ -258,12 +258,14 @@ class _Preparation:
             return self._read_plain(pack, blob, index)
         chunk, object = pack.chunks[index], pack.chunk_label(index)
         if isinstance(chunk.order, Exponent) and not self._from_zero:
-            for tensor, _, _ in chunk.slices:
-                if not self._holder.has_all(tensor):
+            for group in chunk.groups:
+                lacking = [each for each in group if not self._holder.has_range(*each)]
+                if lacking and any(self.wants(*each) for each in group):
                     raise UnsupportedError(
-                        f"is in order exponent over {self._holder.layout.tensors[tensor].name!r}, not all of it held",
+                        f"is in order exponent over {self._holder.layout.tensors[lacking[0][0]].name!r}, "
+                        "of which words are lacking",
                         object=object,
-                        rule="TD-RDR-014",
+                        rule="TD-RDR-017",
                         advice="Publish in order `natural` for several ranks, or load the version as a whole.",
                     )
         return decode_pieces(chunk, pack.reader(index, blob), self, object=object)
@@ -309,6 +311,10 @@ class _Preparation:
     def is_zero(self, tensor: int) -> bool:
         """True for a full version."""
         return self._from_zero
+
+    def wants(self, tensor: int, start: int, stop: int) -> bool:
+        """True where words of this range are held."""
+        return self._holder.has_some(tensor, start, stop)
 
     def is_whole(self, tensor: int) -> bool:
         """True where all of the tensor is held."""

@@ -175,6 +175,23 @@ class Holder:
         """True where it has every word of a tensor."""
         return sum(block.words for block in self._blocks[tensor]) == self.layout.tensors[tensor].words
 
+    def has_range(self, tensor: int, start: int, stop: int) -> bool:
+        """True where it has every word from `start` to `stop` of a tensor."""
+        if self.has_all(tensor):
+            return True
+        if any(block.is_run and block.offset <= start and stop <= block.stop for block in self._blocks[tensor]):
+            return True
+        at = np.arange(start, stop)
+        return self.has_some(tensor, start, stop) and len(at[self.held(tensor, at)]) == len(at)
+
+    def has_some(self, tensor: int, start: int, stop: int) -> bool:
+        """True where it has a word from `start` to `stop` of a tensor."""
+        near = [block for block in self._blocks[tensor] if block.offset < stop and start < block.stop]
+        if any(block.is_run for block in near):
+            return True
+        at = np.arange(start, stop) if near else np.zeros(0, np.int64)
+        return any(len(at[block.find(at)[0]]) for block in near)
+
     def meet(self, blocks: Sequence[Sequence[Sequence[Block]]]) -> None:
         """Learn what the other holders have.
 

@@ -19,7 +19,7 @@ import numpy as np
 from ..codecs.compare import changed_words
 from ..codecs.fingerprint import U64, add_to
 from ..codecs.words import Words
-from ..format.chunk import MAX_WORDS_EXPONENT, Exponent, Span
+from ..format.chunk import Exponent, Span
 from ..format.chunk_codec import EncodedChunk, Piece, encode
 from ..format.layout import Layout
 from ..format.manifest import EXPONENT_ORDER
@@ -37,9 +37,8 @@ _JOB_BYTES = 8 << 20
 #: Listed words of a chunk, and of one that lists whole stretches.
 _LISTED = 1 << 16
 _LISTED_DENSE = 1 << 20
-#: Words of a chunk's space: more cost no reader anything in natural order, and save tables.
+#: Words of a chunk's space: more cost no reader anything, and save tables.
 _SPACE = 1 << 26
-_SPACE_EXPONENT = MAX_WORDS_EXPONENT
 #: Bytes of a pack.
 _PACK = 48 << 20
 
@@ -378,7 +377,6 @@ class Encoder:
 
     def _gather(self, found: Iterable[list[Piece]]) -> Iterator[list[Piece]]:
         """Pieces of one kind, as many as make a chunk."""
-        space = _SPACE_EXPONENT if self._codecs.order == "exponent" else _SPACE
         waiting: list[Piece] = []
         kind: tuple[str, bool, bool] | None = None
         listed = words = 0
@@ -387,7 +385,7 @@ class Encoder:
             mine = dtype, fresh, piece.indices is None
             size, count = piece.stop - piece.start, len(piece.new)
             full = _LISTED_DENSE if mine[2] else _LISTED
-            if waiting and (mine != kind or words + size > space or listed + count > full * 3 // 2):
+            if waiting and (mine != kind or words + size > _SPACE or listed + count > full * 3 // 2):
                 yield waiting
                 waiting, listed, words = [], 0, 0
             waiting.append(piece)

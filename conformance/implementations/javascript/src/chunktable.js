@@ -8,7 +8,7 @@ import { reject } from "./errors.js";
 /**
  * @typedef {{tensor: number, start: number, stop: number}} Slice
  * @typedef {{index: number, dtype: import("./dtypes.js").DType, slices: Slice[], n: number, m: number,
- *   order: "natural"|"exponent", limit: number, positions: "gap"|"bitmap"|"all", shift: number,
+ *   order: "natural"|"exponent", limit: number, groups: number[], positions: "gap"|"bitmap"|"all", shift: number,
  *   values: "step"|"replace", compression: "none"|"zstd", result: bigint}} Chunk
  */
 
@@ -19,7 +19,7 @@ const CODECS = {
 };
 
 /** A codec object: the codec and its parameters, nothing else. */
-function codec(chunk, kind, where, object) {
+function codec(chunk, kind, where, object, slices) {
   const map = required(chunk, kind, anObject, object, where);
   const at = `${where}${kind}.`;
   const name = required(map, "codec", string, object, at);
@@ -28,7 +28,7 @@ function codec(chunk, kind, where, object) {
   }
   const parameters = CODECS[kind][name];
   for (const member of map.keys()) {
-    if (member !== "codec" && !parameters.includes(member)) {
+    if (member !== "codec" && !parameters.includes(member) && !(name === "exponent" && member === "groups")) {
       reject("malformed", "TD-CHK-014", object, `${at}${member.slice(0, 40)} is no parameter of ${name}`);
     }
   }
@@ -36,6 +36,11 @@ function codec(chunk, kind, where, object) {
   for (const parameter of parameters) {
     if (!map.has(parameter)) reject("malformed", "TD-CHK-013", object, `${at}${parameter} is absent`);
     out[parameter] = integer(map.get(parameter), at + parameter, object);
+  }
+  if (name === "exponent") {
+    out.groups = map.has("groups") ? array(map.get("groups"), `${at}groups`, object) : [slices];
+    const sum = out.groups.reduce((total, count, i) => total + integer(count, `${at}groups[${i}]`, object), 0);
+    if (sum !== slices || out.groups.includes(0)) reject("malformed", "TD-ORD-006", object, `${at}groups are not those of ${slices} slices`);
   }
   return out;
 }
@@ -73,7 +78,7 @@ function chunkEntry(item, index, layout, object) {
   }
   const m = required(item, "changed", integer, object, where);
   if (m < 1 || m > n) bad("TD-CHK-011", `changed is ${m}, and there are ${n} words`);
-  const order = codec(item, "order", where, object);
+  const order = codec(item, "order", where, object, slices.length);
   const positions = codec(item, "positions", where, object);
   const values = codec(item, "values", where, object);
   const compression = required(item, "compression", string, object, where);
@@ -86,14 +91,19 @@ function chunkEntry(item, index, layout, object) {
     if (order.limit < 1 || order.limit > 2 ** dtype.exponentBits) bad("TD-ORD-004", `order.limit is ${order.limit}`);
     if (positions.codec === "all") bad("TD-POS-012", "positions all in order exponent");
     if (values.codec === "replace") bad("TD-VAL-006", "values replace in order exponent");
-    if (n > LIMIT.exponentWords) reject("limit", "TD-ORD-005", object, `${where}order exponent over more than 2^24 words`);
+    let first = 0;
+    for (const count of order.groups) {
+      const words = slices.slice(first, first + count).reduce((sum, s) => sum + (s.stop - s.start), 0);
+      if (words > LIMIT.groupWords) reject("limit", "TD-ORD-005", object, `${where}order.groups has one of more than 2^24 words`);
+      first += count;
+    }
   }
   if (positions.codec === "gap" && ![0, 4, 8].includes(positions.shift)) {
     bad("TD-CHK-013", `positions.shift is ${positions.shift}`);
   }
   if (positions.codec === "all" && m !== n) bad("TD-POS-011", `positions all of ${m} of ${n} words`);
   return {
-    index, dtype, slices, n, m, order: order.codec, limit: order.limit ?? 0, positions: positions.codec,
+    index, dtype, slices, n, m, order: order.codec, limit: order.limit ?? 0, groups: order.groups ?? [slices.length], positions: positions.codec,
     shift: positions.shift ?? 0, values: values.codec, compression, result,
   };
 }

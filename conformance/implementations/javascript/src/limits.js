@@ -14,7 +14,7 @@ export const LIMIT = Object.freeze({
   dimensions: 16,
   elements: 2 ** 48,
   chunkWords: 2 ** 27,
-  exponentWords: 2 ** 24,
+  groupWords: 2 ** 24, // of order exponent
   annotations: 64,
   annotationBytes: 4096,
   version: 10 ** 12 - 1,

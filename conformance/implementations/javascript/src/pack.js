@@ -129,11 +129,11 @@ function decodeChunk({ chunk, streams }, object, budget) {
 }
 
 /** Gives the exponent fields of a chunk's base words, in natural order. */
-function keysOf(chunk, slots) {
-  const { w, shift, exponentBits } = chunk.dtype;
+function keysOf({ dtype }, slices, slots) {
+  const { w, shift, exponentBits } = dtype;
   const mask = (1 << exponentBits) - 1;
   return (visit) => {
-    for (const { tensor, start, stop } of chunk.slices) {
+    for (const { tensor, start, stop } of slices) {
       const { bytes } = slots[tensor];
       if (w === 64) {
         const halves = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
@@ -144,6 +144,37 @@ function keysOf(chunk, slots) {
       }
     }
   };
+}
+
+/** The slices of a chunk by group, with the number of words of each. */
+function groupsOf({ groups, slices }) {
+  let first = 0;
+  return groups.map((count) => {
+    const mine = slices.slice(first, first += count);
+    return { slices: mine, n: mine.reduce((sum, s) => sum + (s.stop - s.start), 0) };
+  });
+}
+
+/**
+ * The natural numbers of the words at some positions in order exponent, ascending, and where the value of each stands.
+ * Positions in a group that is not held stand for themselves: nobody takes their words.
+ */
+function naturalsOf(chunk, slots, positions) {
+  const naturals = new Uint32Array(positions.length);
+  const from = new Uint32Array(positions.length);
+  let first = 0;
+  let k = 0;
+  for (const { slices, n } of groupsOf(chunk)) {
+    const end = firstFrom(positions, first + n);
+    const mine = positions.slice(k, end).map((position) => position - first);
+    const held = slots[slices[0].tensor] !== null;
+    const order = held ? exponentOrder(keysOf(chunk, slices, slots), chunk.limit, n, mine) : { naturals: mine, from: mine.keys() };
+    naturals.set(order.naturals.map((number) => number + first), k);
+    from.set([...order.from].map((place) => place + k), k);
+    k = end;
+    first += n;
+  }
+  return { naturals, from };
 }
 
 /**
@@ -211,16 +242,19 @@ function applyChunk(opened, slots, manifest, object, budget) {
     if (!manifest.features.has(EXPONENT_ORDER)) {
       reject("malformed", "TD-MAN-006", manifest.object, `${object} uses order exponent, and features lacks ${EXPONENT_ORDER}`);
     }
-    if (held > 0 && !whole) {
-      reject("unsupported", "TD-RDR-014", object, `chunk ${chunk.index}: order exponent over tensors that are not held`);
+    for (const { slices } of groupsOf(chunk)) {
+      const known = slices.filter((s) => slots[s.tensor] !== null).length;
+      if (known > 0 && known < slices.length) {
+        reject("unsupported", "TD-RDR-017", object, `chunk ${chunk.index}: a group in order exponent over tensors that are not held`);
+      }
     }
   }
   let { positions: naturals, values } = decodeChunk(opened, object, budget);
   if (held === 0) return;
   let from = null;
   if (chunk.order === "exponent") {
-    budget.take(4 * chunk.n + 8 * chunk.m, object, "order exponent");
-    ({ naturals, from } = exponentOrder(keysOf(chunk, slots), chunk.limit, chunk.n, naturals));
+    budget.take(4 * chunk.n + 16 * chunk.m, object, "order exponent");
+    ({ naturals, from } = naturalsOf(chunk, slots, naturals));
   }
   let total = 0n;
   let k = 0;

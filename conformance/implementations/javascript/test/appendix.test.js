@@ -110,7 +110,7 @@ test("a part that lacks a tensor of an exponent chunk takes the other edge, or s
   assert.deepEqual((await reader.read(2)).route, [MANIFESTS[0], MANIFESTS[1], NAT]);
   objects.delete(NAT);
   await assert.rejects(new Reader(new MemoryStore(objects), { tensors: ["norm.weight"] }).read(2),
-    { error: "unsupported", rule: "TD-RDR-014" });
+    { error: "unsupported", rule: "TD-RDR-017" });
 });
 
 test("prepare, apply, undo", async () => {
