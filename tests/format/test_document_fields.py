@@ -38,7 +38,7 @@ INTEGERS = [
     ("latest", "version"),
     ("layout", "tensors.0.shape.1"),
     *(("manifest", each) for each in ("version", "base.version", "packs.0.size", "packs.0.changed", "files.0.size")),
-    *(("manifest", f"packs.0.tensors.{each}") for each in (0, 1)),
+    *(("manifest", f"packs.0.tensors.0.{each}") for each in (0, 1)),
 ]
 STRINGS = [
     *(("chain", each) for each in ("chain", "created")),

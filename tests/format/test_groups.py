@@ -55,7 +55,7 @@ def order_of(chain: td.Chain) -> Exponent:
 def test_groups_end_with_tensors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int, most: int, groups: list[int] | None
 ) -> None:
-    chain, (first, second) = grouped(tmp_path, monkeypatch, group, most)
+    chain, (_first, second) = grouped(tmp_path, monkeypatch, group, most)
     found = order_of(chain).groups
     assert (found or None) == groups
     state = chain.load(0)
