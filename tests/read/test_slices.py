@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tensordelta as td
 from tensordelta.state.group import GroupError
-from tensordelta.state.slice_update import SliceUpdate
+from tensordelta.state.slice_update import SliceUpdate, agree
 
 Arrays = dict[str, np.ndarray]
 
@@ -167,14 +167,19 @@ def flipped(arrays: list[Arrays], rank: int, shards: Shards) -> None:
         shards.pieces["norm"][0][listed] ^= 1
 
 
-def test_a_flipped_listed_word_of_an_owner_is_refused_by_all(tmp_path: Path) -> None:
-    """With codec `replace`; with `step` the sums of old words cannot show it."""
-    chain, states = chain_of(tmp_path, ["replace"])
+@pytest.mark.parametrize("values", ["step", "replace"])
+def test_a_flipped_listed_word_of_an_owner_is_refused_by_all(tmp_path: Path, values: str) -> None:
+    """With `replace` the sum of the changes shows it, with `step` that of the new words."""
+    chain, states = chain_of(tmp_path, [values])
+    kind, said = {
+        "replace": (td.IntegrityError, "fingerprint would be"),
+        "step": (td.WrongBaseError, "not those that were written"),
+    }[values]
 
     def update(shards: Shards) -> None:
         flipped(states, 0, shards)
         prepared = chain.prepare(shards.holder, 1)
-        with pytest.raises(td.IntegrityError, match="fingerprint would be"):
+        with pytest.raises(kind, match=said):
             prepared.agree()
         with pytest.raises(RuntimeError, match="`agree` comes before"):
             prepared.apply()
@@ -228,6 +233,79 @@ def test_a_flipped_word_that_no_update_lists_is_found_by_a_scan(tmp_path: Path) 
 
     failed = start(chain, states[0], 2, flip)
     assert all(isinstance(each, GroupError) or each is None for each in failed)
+
+
+def test_holders_of_other_updates_and_holders_that_fail_are_told_apart(tmp_path: Path) -> None:
+    """By one sum over the holders, and one exchange of texts where one of them failed."""
+    chain, states = chain_of(tmp_path, ["step", "step"])
+
+    def prepare(shards: Shards) -> SliceUpdate:
+        if shards.holder.group.rank:
+            raise ValueError("no memory left")
+        return chain.prepare(shards.holder, 1)
+
+    def update(shards: Shards) -> None:
+        mine = chain.prepare(shards.holder, 1 + shards.holder.group.rank)
+        with pytest.raises(td.WrongBaseError, match="different updates"):
+            mine.agree()
+        assert mine.differs
+        with pytest.raises(GroupError, match="rank 1: ValueError: no memory left"):
+            agree(shards.holder.group, lambda: prepare(shards))
+        agree(shards.holder.group, lambda: chain.prepare(shards.holder, 1)).apply()
+        assert shards.is_of(states[1])
+
+    assert start(chain, states[0], 2, update) == [None, None]
+
+
+def test_a_holder_fetches_the_packs_of_its_tensors_alone(tmp_path: Path) -> None:
+    """One holder has a tensor that lies in the midst of the others in the layout; two packs, one for each holder."""
+    folder = tmp_path / "chain"
+    chain = td.open(folder, create=True, threads=1)
+    before = {name: np.full(50, number, np.float32) for number, name in enumerate("abcde")}
+    after = {name: array + 1 for name, array in before.items()}
+    owners = "ace", "bd"
+    for state, base in ((before, None), (after, before)):
+        draft = chain.draft(state if base is None else None, **({"layout_change": True} if base is None else {}))
+        parts = [{name: state[name] for name in group} for group in owners]
+        bases = [None if base is None else {name: base[name] for name in group} for group in owners]
+        joined = chain.join(draft.to_json())
+        draft.commit([joined.encode(part, old) for part, old in zip(parts, bases, strict=True)])
+    packs = chain.manifest(1).packs
+    group = Threads(2)
+
+    def work(rank: int) -> None:
+        reader = td.open(folder, threads=1)
+        fetched: list[str | None] = []
+        fetch = reader._reader.packs.fetch
+        reader._reader.packs.fetch = lambda entry, **how: (fetched.append(entry.path), fetch(entry, **how))[1]  # type: ignore[method-assign]
+        mine = {name: [everything] if name in owners[rank] else [] for name in before}
+        shards = Shards(reader.layout(0), before, mine, group.member(rank))
+        shards.holder.meet(shards.holder.group.gather(shards.holder.blocks))
+        assert reader.identify(shards.holder) == 0
+        advance(reader, shards, 1)
+        assert shards.is_of(after)
+        assert fetched == [packs[rank].path]
+
+    assert group.run(work) == [None, None]
+
+
+def test_plain_packs_count_as_changes(tmp_path: Path) -> None:
+    """A checkpoint's own shard, taken as it is, in a full version that two holders go over to."""
+    from safetensors.numpy import save_file
+
+    chain, states = chain_of(tmp_path, ["step"])
+    (tmp_path / "checkpoint").mkdir()
+    save_file(states[0], tmp_path / "checkpoint" / "model.safetensors")
+    chain.publish(tmp_path / "checkpoint", plain=True)
+    assert [entry.content for entry in chain.manifest(2).packs] == ["tensors"]
+
+    def update(shards: Shards) -> None:
+        advance(chain, shards, 1)
+        advance(chain, shards, 2)
+        assert shards.is_of(states[0])
+        assert chain.identify(shards.holder) == 2
+
+    assert start(chain, states[0], 2, update) == [None, None]
 
 
 def test_missing_and_unknown_words_are_refused(tmp_path: Path) -> None:

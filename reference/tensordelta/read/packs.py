@@ -220,12 +220,23 @@ class Packs:
         """The bytes of memory that downloads may take at once."""
         return 0 if self.cache is None else PARALLEL * self._part
 
-    def of(self, manifest: Manifest, layout: Layout, budget: Budget, *, object: str) -> list[tuple[Pack, Blob]]:
-        """A manifest's packs: fetched, proven, their tables checked; the budget has what the parsed tables take."""
+    def of(
+        self,
+        manifest: Manifest,
+        layout: Layout,
+        budget: Budget,
+        entries: Sequence[PackEntry] | None = None,
+        *,
+        object: str,
+    ) -> list[tuple[Pack, Blob]]:
+        """A manifest's packs, or those of some entries: fetched, proven, their tables checked.
+
+        The budget has what the parsed tables take.
+        """
         check_ranges(manifest, layout, object=object)
         packs: list[tuple[Pack, Blob]] = []
         room = KEPT
-        for entry in manifest.packs:
+        for entry in manifest.packs if entries is None else entries:
             keep = entry.size <= room
             room -= entry.size if keep else 0
             packs.append(self.pack(entry, manifest, layout, budget, keep=keep))

@@ -1,4 +1,4 @@
-"""Preparing an update for a holder of some of a state's words (SPEC.md sections 9 and 10).
+"""Preparing an update for a holder of some of a state's words (SPEC.md section 9.5).
 
 A holder decodes positions and values of whole chunks, and keeps the listed words that it has; old words are taken there
 alone. No holder can prove an edge by itself: what `Preparation` proves for a whole state, the sums of all holders prove
@@ -8,7 +8,7 @@ once, for the whole route (`SliceUpdate.agree`).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,11 +19,11 @@ from ..events import Event, emit
 from ..format.chunk import Exponent
 from ..format.chunk_codec import Chosen, Indices, Piece, decode_pieces
 from ..format.layout import Layout
-from ..format.manifest import Base
+from ..format.manifest import Base, Manifest, PackEntry
 from ..format.pack import Blob, ChunkPack, Pack, PlainPack
 from ..state.group import GroupError, together
 from ..state.holder import Holder, Write
-from ..state.slice_update import PreparedSlices, SliceUpdate
+from ..state.slice_update import PreparedSlices, SliceUpdate, Totals
 from ..threads import ordered_map
 from .packs import SourceError
 from .reader import EdgeFault, Reader
@@ -123,7 +123,8 @@ def prepare(reader: Reader, holder: Holder, version: int | None = None) -> Slice
 
     def follow(route: Sequence[Edge]) -> _Preparation:
         preparation = _Preparation(reader, holder, digests)
-        with reader.packs.ahead((edge.manifest.version, entry) for edge in route for entry in edge.manifest.packs):
+        needed = ((edge.manifest.version, entry) for edge in route for entry in _needed(edge.manifest, holder))
+        with reader.packs.ahead(needed):
             for edge in route:
                 try:
                     preparation.follow(edge)
@@ -167,7 +168,7 @@ class _Preparation:
         self._digest, self._fingerprint = digests
         self._budget = reader.budget()
         self._changes: dict[int, _Changes] = {}
-        self._owned = self._change = self._listed = self._replicas = 0
+        self._totals = Totals()
         self._from_zero = self._restarted = False
         self._packs: list[str] = []
 
@@ -193,7 +194,8 @@ class _Preparation:
         else:
             self._check_base(manifest.base, object=edge.name)
         used = self._budget.used
-        packs = self._reader.packs.of(manifest, layout, self._budget, object=edge.name)
+        entries = _needed(manifest, self._holder)
+        packs = self._reader.packs.of(manifest, layout, self._budget, entries, object=edge.name)
         parsed = self._budget.used - used
         emit(Event("fetched", manifest.version, manifest.size, time.perf_counter() - started), self._reader.listener)
         jobs = [
@@ -204,12 +206,16 @@ class _Preparation:
         self._check_memory(jobs)
         fresh: dict[int, list[Piece]] = {}
         results = ordered_map(self._decode, jobs, threads=self._reader.threads, cost=_cost, budget=_IN_FLIGHT)
-        for pieces in results:
+        for pieces, totals in results:
+            self._totals = self._totals.plus(totals)
             for piece in pieces:
                 fresh.setdefault(piece.tensor, []).append(piece)
         for tensor in range(len(layout)) if self._from_zero else sorted(fresh):
             self._take_over(tensor, sorted(fresh.get(tensor, ()), key=lambda piece: piece.start))
-        self._listed += sum(chunk.changed for pack, _ in packs if isinstance(pack, ChunkPack) for chunk in pack.chunks)
+        for entry, (pack, _) in zip(entries, packs, strict=True):
+            if isinstance(pack, ChunkPack) and self._holder.is_first_of(_tensors(entry)):  # it answers for these chunks
+                results_of_chunks = sum(int(chunk.result, 16) for chunk in pack.chunks)
+                self._totals = self._totals.plus(Totals(listed=-entry.changed, result=-results_of_chunks))
         self._packs += [entry.sha256 for entry in manifest.packs]
         self._fingerprint = manifest.fingerprint
         self._budget.used -= parsed
@@ -217,7 +223,7 @@ class _Preparation:
     def _restart(self) -> None:
         """Start from zero words, as a full version does."""
         self._changes = {}
-        self._owned = self._change = self._listed = self._replicas = 0
+        self._totals = Totals()
         self._restarted = True
 
     def _check_base(self, base: Base, *, object: str) -> None:
@@ -252,10 +258,25 @@ class _Preparation:
                 self._budget.take(changed * (8 + 2 * kind.word.itemsize), object=object)
             self._budget.check(passing, object=object)
 
-    def _decode(self, job: tuple[Pack, Blob, int]) -> list[Piece]:
+    def _decode(self, job: tuple[Pack, Blob, int]) -> tuple[list[Piece], Totals]:
+        """The pieces of a chunk or plain tensor that are held, and what they add to the sums."""
         pack, blob, index = job
         if isinstance(pack, PlainPack):
-            return self._read_plain(pack, blob, index)
+            pieces = self._read_plain(pack, blob, index)
+            sums = self._sums(pieces)
+            return pieces, sums._replace(listed=0, result=0)
+        pieces = self._decode_chunk(pack, blob, index)
+        return pieces, self._sums(pieces)
+
+    def _sums(self, pieces: Sequence[Piece]) -> Totals:
+        totals = Totals()
+        for piece in pieces:
+            old = np.zeros_like(piece.new) if piece.old is None else piece.old
+            sums = self._holder.sums(piece.tensor, piece.places, old, piece.new)
+            totals = totals.plus(Totals(sums.owned, sums.change, sums.result, sums.replicas))
+        return totals
+
+    def _decode_chunk(self, pack: ChunkPack, blob: Blob, index: int) -> list[Piece]:
         chunk, object = pack.chunks[index], pack.chunk_label(index)
         if isinstance(chunk.order, Exponent) and not self._from_zero:
             for group in chunk.groups:
@@ -288,21 +309,16 @@ class _Preparation:
         return pieces
 
     def _take_over(self, tensor: int, pieces: Sequence[Piece]) -> None:
-        """Count an edge's changes of a tensor, and lay them over those of the edges before."""
+        """Lay an edge's changes of a tensor over those of the edges before."""
         word = self._holder.layout.tensors[tensor].kind.word
         at = np.concatenate([np.zeros(0, np.int64), *(piece.places for piece in pieces)])
         new = np.concatenate([np.zeros(0, word), *(piece.new for piece in pieces)])
         old = np.concatenate([np.zeros(0, word), *(piece.old for piece in pieces if piece.old is not None)])
         if self._from_zero:  # words that are not listed are zero
-            owned = self._holder.sums(tensor, at, np.zeros_like(new), new).owned
             every = self._holder.indices(tensor)
             words = np.zeros(len(every), word)
             words[np.searchsorted(every, at)] = new
             at, old, new = every, np.zeros_like(words), words
-        sums = self._holder.sums(tensor, at, old, new)
-        self._owned += owned if self._from_zero else sums.owned
-        self._change += sums.change
-        self._replicas += sums.replicas
         before = self._changes.get(tensor)
         self._changes[tensor] = _Changes(at, old, new) if before is None else before.then(at, old, new)
 
@@ -350,10 +366,7 @@ class _Preparation:
         return PreparedSlices(
             writes=writes,
             changed=sum(len(each.at) for each in self._changes.values()),
-            owned=self._owned,
-            change=self._change,
-            replicas=self._replicas,
-            listed=self._listed,
+            totals=self._totals,
             restarted=self._restarted,
             version=version,
             chain=self._reader.chain,
@@ -409,6 +422,21 @@ class _Changes:
         hit = np.flatnonzero(place < len(self.at))
         hit = hit[self.at[place[hit]] == indices[hit]]
         words[hit] = self.new[place[hit]]
+
+
+def _tensors(entry: PackEntry) -> Iterator[int]:
+    """The tensors that a pack may hold."""
+    return (tensor for first, stop in entry.tensors for tensor in range(first, stop))
+
+
+def _needed(manifest: Manifest, holder: Holder) -> list[PackEntry]:
+    """The packs of an edge that may have words of a holder; all others are left where they are."""
+    end = len(holder.layout)
+    return [
+        entry
+        for entry in manifest.packs
+        if entry.tensors[-1][1] > end or holder.has_any_of(_tensors(entry))  # one beyond the layout is refused later
+    ]
 
 
 def _cost(job: tuple[Pack, Blob, int]) -> int:

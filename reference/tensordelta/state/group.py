@@ -75,8 +75,25 @@ def together(group: Group, work: Callable[[], T]) -> T:
         if group.size == 1:
             raise
         fault = error
-    faults = group.gather("" if fault is None else f"{type(fault).__name__}: {fault}")
+    faults = group.gather(_text(fault))
     if any(faults):
-        failed = "; ".join(f"rank {rank}: {each}" for rank, each in enumerate(faults) if each)
-        raise GroupError(failed) from fault
+        raise _failure(faults) from fault
     return result  # type: ignore[return-value]  # there is a result where there is no fault
+
+
+def failure(group: Group, fault: Exception | None) -> GroupError:
+    """What a group failed of, where it is known that one of its holders did; all call this.
+
+    Args:
+        group: the holders.
+        fault: this one's, if it failed.
+    """
+    return _failure(group.gather(_text(fault)))
+
+
+def _text(fault: Exception | None) -> str:
+    return "" if fault is None else f"{type(fault).__name__}: {fault}"
+
+
+def _failure(faults: list[str]) -> GroupError:
+    return GroupError("; ".join(f"rank {rank}: {each}" for rank, each in enumerate(faults) if each))

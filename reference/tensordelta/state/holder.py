@@ -76,12 +76,14 @@ class Sums(NamedTuple):
 
     Attributes:
         owned: how many of the words it owns.
+        result: the value of these, as they are after the update.
         change: the change of the state's fingerprint by these.
         replicas: for the words that others have as well: (k - 1) times the new word's value from the owner of a word
             that k holders have, and its value taken away by each other one. The group's sum is 0 where all are equal.
     """
 
     owned: int
+    result: int
     change: int
     replicas: int
 
@@ -119,6 +121,7 @@ class Holder:
         self._tied = _tied(layout, self._parts)
         self._blocks = [list(dict.fromkeys(part.place.block for part in each)) for each in self._parts]
         self._owners = [_Owners((), ())] * len(layout)
+        self._first = [self.group.rank if each else None for each in self._blocks]
         self.version: int | None = None
         self.chain: str | None = None
         self.version_digests: tuple[str, str] | None = None
@@ -192,6 +195,15 @@ class Holder:
         at = np.arange(start, stop) if near else np.zeros(0, np.int64)
         return any(len(at[block.find(at)[0]]) for block in near)
 
+    def has_any_of(self, tensors: Iterable[int]) -> bool:
+        """True where it has a word of one of these tensors."""
+        return any(self._blocks[tensor] for tensor in tensors)
+
+    def is_first_of(self, tensors: Iterable[int]) -> bool:
+        """True where no holder of the group before this one has a word of any of these tensors, and this one has."""
+        ranks = [rank for rank in (self._first[tensor] for tensor in tensors) if rank is not None]
+        return bool(ranks) and min(ranks) == self.group.rank
+
     def meet(self, blocks: Sequence[Sequence[Sequence[Block]]]) -> None:
         """Learn what the other holders have.
 
@@ -202,6 +214,10 @@ class Holder:
             ValueError: another holder has blocks of another number of tensors.
         """
         rank = self.group.rank
+        self._first = [
+            next((each for each, other in enumerate(blocks) if other[tensor]), None)
+            for tensor in range(len(self.layout))
+        ]
         self._owners = [
             _Owners(mine, [(each < rank, other[tensor]) for each, other in enumerate(blocks) if each != rank])
             for tensor, mine in enumerate(self._blocks)
@@ -274,15 +290,16 @@ class Holder:
     def sums(self, tensor: int, indices: Indices, old: Words, new: Words) -> Sums:
         """What this holder adds to the group's sums for words of a tensor that it has; arguments as for `writes`."""
         name = self.layout.tensors[tensor].name
-        owned = change = replicas = 0
+        owned = result = change = replicas = 0
         for which, holders, is_owner in self._owners[tensor].count(indices):
             at, words = indices[which], new[which]
             value, *before = fingerprint.values(name, at, words, *([old[which]] if is_owner else []))
             if is_owner:
                 owned += len(words)
+                result += value
                 change += value - before[0]
             replicas += (holders - 1 if is_owner else -1) * value
-        return Sums(owned, change & _MASK, replicas & _MASK)
+        return Sums(owned, result & _MASK, change & _MASK, replicas & _MASK)
 
     def _differs(self, tensor: int) -> WrongBaseError:
         return WrongBaseError(
@@ -321,7 +338,7 @@ class Holder:
             again = (tensor, block) in first
             known = first.setdefault((tensor, block), value)
             if again:  # in another place of this holder: as equal to the first as a replica must be
-                sums = Sums(0, 0, known - value)
+                sums = Sums(0, 0, 0, known - value)
             for column, each in enumerate((sums.change, sums.owned, sums.replicas)):
                 totals[tensor, column] = (int(totals[tensor, column]) + each) & _MASK
         return totals
@@ -344,8 +361,8 @@ class Holder:
         value = fingerprint.scan(name, words, start=block.offset)
         holders, is_owner = owners.simple
         if is_owner:
-            return value, Sums(block.words, value, (holders - 1) * value)
-        return value, Sums(0, 0, -value)
+            return value, Sums(block.words, value, value, (holders - 1) * value)
+        return value, Sums(0, 0, 0, -value)
 
 
 def _check(tensor: Tensor, blocks: Sequence[Block]) -> None:

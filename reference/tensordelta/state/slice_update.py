@@ -6,15 +6,39 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
 from ..errors import IntegrityError, TensorDeltaError, WrongBaseError
+from .group import Group, failure
 from .holder import Holder, Write
 
 _MASK = (1 << 64) - 1
+#: What a holder adds to the sums that has no update.
+_UNPREPARED = np.array([1, 0, 0, 0, 0, 0, 0], np.uint64)
+
+
+class Totals(NamedTuple):
+    """What one holder adds to four of the group's seven sums (SPEC.md section 9.5), mod 2^64.
+
+    Attributes:
+        listed: how many listed words of chunks it owns, less those of the chunks that it answers for.
+        change: the change of the state's fingerprint by words that it owns.
+        result: the value of the listed words of chunks that it owns, less the results of those chunks.
+        replicas: see `holder.Sums`, over the words after the update.
+    """
+
+    listed: int = 0
+    change: int = 0
+    result: int = 0
+    replicas: int = 0
+
+    def plus(self, other: Totals) -> Totals:
+        """The sums of both."""
+        return Totals(*(one + another for one, another in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -24,12 +48,9 @@ class PreparedSlices:
     Attributes:
         writes: the scatters.
         changed: words that they write, each counted once.
-        owned: listed words of the route's chunks that the holder owns; a word counts once for each chunk.
-        change: the change of the state's fingerprint by the words that it owns, mod 2^64.
-        replicas: see `Sums`, over the words after the update.
-        listed: listed words of the route's chunks.
-        restarted: True where the route has a full version: `owned`, `change`, `replicas` and `listed` count from there,
-            and the change is that from zero words.
+        totals: what it adds to the group's sums.
+        restarted: True where the route has a full version: `totals` count from there, and the change is that from zero
+            words.
         version, chain, digests: the version, its chain's id, the digest of its layout and its fingerprint.
         route: names of the manifests and shortcuts that were followed.
         packs: SHA-256 of each of their packs, in that order.
@@ -39,10 +60,7 @@ class PreparedSlices:
 
     writes: Sequence[Write]
     changed: int
-    owned: int
-    change: int
-    replicas: int
-    listed: int
+    totals: Totals
     restarted: bool
     version: int
     chain: str
@@ -74,6 +92,7 @@ class SliceUpdate:
         memory: bytes that the update holds, those for `undo` included.
         seconds: how long preparing took.
         fingerprint: the new version's, 16 hex digits.
+        differs: `agree` has found that another holder prepared another update.
     """
 
     def __init__(
@@ -90,6 +109,7 @@ class SliceUpdate:
         self._on_applied = on_applied
         self._before = holder.version, holder.chain, holder.version_digests
         self._agreed = False
+        self.differs = False
         self._applied: int | None = None
         self.version, self.route, self.size = prepared.version, prepared.route, prepared.size
         self.base = holder.version
@@ -107,58 +127,53 @@ class SliceUpdate:
         """True where it was applied, and not undone."""
         return self._applied is not None
 
-    @property
-    def plan(self) -> str:
-        """What all holders must have in common: a digest of what they hold, the route, its packs and the target."""
-        prepared = self._prepared
-        parts = (self._before, prepared.chain, prepared.version, prepared.digests, prepared.route, prepared.packs)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
-
     def agree(self) -> None:
         """Prove the update together with all other holders, which call this as well; nothing is written.
 
         Raises:
-            WrongBaseError: the holders prepared different updates, or words that several of them have differ.
+            WrongBaseError: the holders prepared different updates, or words that are held are not those of the base.
             IntegrityError: their words together do not change as the versions' fingerprints do.
+            GroupError: another holder has not prepared its update.
         """
-        group = self._holder.group
-        plans = group.gather(self.plan)
-        sums = group.sum(self._totals())
-        if len(set(plans)) > 1:
-            raise self._wrong_base(
-                "the holders prepared different updates: " + ", ".join(each[:8] for each in plans),
-                "Prepare it again in all of them, for the same version.",
-            )
-        self._check(sums)
-        self._agreed = True
+        agree(self._holder.group, lambda: self)
 
-    def _totals(self) -> U64:
-        """What this holder adds to the sums."""
+    def totals(self) -> U64:
+        """What this holder adds to the group's seven sums."""
+        return np.array([1, 1, self._plan, *(each & _MASK for each in self._prepared.totals)], np.uint64)
+
+    @property
+    def _plan(self) -> int:
+        """A number that only holders have in common that go from one version to another over the same objects."""
         prepared = self._prepared
-        return np.array([each & _MASK for each in (prepared.owned, prepared.change, prepared.replicas)], np.uint64)
+        parts = (self._before, prepared.chain, prepared.version, prepared.digests, prepared.route, prepared.packs)
+        return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")
 
-    def _check(self, sums: U64) -> None:
-        owned, change, replicas = (int(each) for each in sums)
+    def prove(self, sums: U64) -> None:
+        """Look at the group's sums, where all holders have prepared an update; see `agree`."""
+        holders, _, plans, listed, change, result, replicas = (int(each) for each in sums)
+        if plans != self._plan * holders & _MASK:
+            self.differs = True
+            raise self._wrong_base(
+                "the holders prepared different updates", "Prepare it again in all of them, for the same version."
+            )
+        again = "Load the version again in all of them."
+        if listed:
+            raise self._wrong_base("words that the update lists have no owner, or several", again)
         held = self._before[2]
         assert held is not None
-        if owned != self._prepared.listed:
-            raise self._wrong_base(
-                f"the holders own {owned:,} of the {self._prepared.listed:,} words that the update lists",
-                "Load the version again in all of them.",
-            )
         new = fingerprint.text(change + (0 if self._prepared.restarted else int(held[1], 16)))
         if new != self.fingerprint:
             raise IntegrityError(
                 f"the new state's fingerprint would be {new}, not {self.fingerprint}",
-                object=self.route[-1],
+                object=self.route[-1] if self.route else "update",
                 rule="TD-RDR-007",
                 advice="Words that are held, or a pack, were altered: load the version again in all holders.",
             )
+        if result:
+            raise self._wrong_base("the new words are not those that were written", again, rule="TD-CHK-024")
         if replicas:
-            raise self._wrong_base(
-                "words that several holders have are not the same in all of them",
-                "Load the version again in all of them.",
-            )
+            raise self._wrong_base("words that several holders have are not the same in all of them", again)
+        self._agreed = True
 
     def apply(self) -> None:
         """Write the update into the holder's memory: only the scatter, in O(changes).
@@ -178,6 +193,7 @@ class SliceUpdate:
             raise self._wrong_base(
                 "the state was updated after this update was prepared",
                 "Prepare the update again from the state as it is now.",
+                rule="TD-APP-001",
             )
         if not self._agreed:
             raise RuntimeError("`agree` comes before `apply`, in all holders of the state")
@@ -194,7 +210,9 @@ class SliceUpdate:
         """
         with self._holder.lock:
             if self._applied is None or self._holder.moves != self._applied:
-                raise self._wrong_base("the update is not the last that was applied", "Undo the later ones first.")
+                raise self._wrong_base(
+                    "the update is not the last that was applied", "Undo the later ones first.", rule="TD-APP-001"
+                )
             self._write(forward=False)
             version, chain, digests = self._before
             assert version is not None and chain is not None and digests is not None
@@ -212,12 +230,43 @@ class SliceUpdate:
                 write.take_back() if forward else write.do()
             raise
 
-    def _wrong_base(self, reason: str, advice: str) -> TensorDeltaError:
+    def _wrong_base(self, reason: str, advice: str, *, rule: str = "TD-SLC-001") -> TensorDeltaError:
         object = self.route[-1] if self.route else "update"
-        return WrongBaseError(reason, object=object, rule="TD-APP-001", advice=advice)
+        return WrongBaseError(reason, object=object, rule=rule, advice=advice)
 
     def __repr__(self) -> str:
         return (
             f"SliceUpdate(to version {self.version}, {self.size:,} bytes, {self.changed:,} words, "
             f"{self.memory:,} bytes of memory{', applied' if self._applied is not None else ''})"
         )
+
+
+def agree(group: Group, prepare: Callable[[], SliceUpdate]) -> SliceUpdate:
+    """Prepare an update in every holder of a group, and prove it by one sum over all of them; all call this.
+
+    Args:
+        group: the holders.
+        prepare: prepares this one's, without asking another.
+
+    Returns:
+        The update, which `apply` may write.
+
+    Raises:
+        GroupError: a holder could not prepare its update. In a group of one the error itself is raised.
+        WrongBaseError, IntegrityError: see `SliceUpdate.agree`.
+        LostError: another holder did not answer.
+    """
+    update: SliceUpdate | None = None
+    fault: Exception | None = None
+    try:
+        update = prepare()
+    except Exception as error:
+        if group.size == 1:
+            raise
+        fault = error
+    sums = group.sum(_UNPREPARED if update is None else update.totals())
+    if sums[1] != group.size:
+        raise failure(group, fault) from fault
+    assert update is not None
+    update.prove(sums)
+    return update

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Self
 
 from ..chain import Chain
+from ..errors import WrongBaseError
 from ..state.blocks import Block
 from ..state.group import Group, GroupError, LostError, together
 from ..state.holder import Holder
-from ..state.slice_update import SliceUpdate
+from ..state.slice_update import SliceUpdate, agree
 from .device_state import DeviceState
 
 _LOG = logging.getLogger("tensordelta")
@@ -138,11 +139,19 @@ class Rank:
 
     def _agreed(self, version: int) -> SliceUpdate:
         """The update to a version that all ranks have prepared and proven."""
-        update = together(self._group, lambda: self._prepared(version))
-        if len(set(self._group.gather(update.plan))) > 1:  # prepared at different moments, over different routes
-            update = together(self._group, lambda: self.chain.prepare(self.state, version))
-        update.agree()
-        return update
+        mine: list[SliceUpdate] = []
+
+        def prepared() -> SliceUpdate:
+            mine.append(self._prepared(version))
+            return mine[0]
+
+        try:
+            return agree(self._group, prepared)
+        except WrongBaseError:
+            if not (mine and mine[0].differs):
+                raise
+        # Prepared at different moments, over different routes.
+        return agree(self._group, lambda: self.chain.prepare(self.state, version))
 
     def _prepared(self, version: int) -> SliceUpdate:
         ready = self.ready
