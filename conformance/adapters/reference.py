@@ -1,6 +1,7 @@
 """The adapter of the reference implementation: `python conformance/adapters/reference.py [OP REQUEST]`.
 
-It speaks the protocol of ADAPTER.md, and is the one file of the suite that imports `tensordelta`.
+It speaks the protocol of ADAPTER.md. It and `holders.py` beside it are the only files of the suite that import
+`tensordelta`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from holders import Group
+
 import tensordelta as td
 
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
 
-LEVELS = "reader-core reader-exponent chain partial verifier checkout writer-core writer-exponent signed".split()
+LEVELS = "reader-core reader-exponent chain partial slice verifier checkout writer-core writer-exponent signed".split()
 CAPABILITIES = "prepare memory sources places pin shortcut collect sign".split()
 
 #: What the reference calls an object may say more, such as the number of a chunk.
@@ -81,6 +84,12 @@ class Adapter:
     def _read(self, request: Request) -> Answer:
         self._take_held(request)
         chain = self._open(request)
+        if "holders" in request:
+            group = Group(chain, self._state, request["holders"])
+            try:
+                return {"version": group.read(request.get("altered", ()), request["to"])}
+            finally:
+                self._state = group.state()
         if "tensors" in request:
             held = self._state if self._holds else None
             self._state = chain.load_part(request["tensors"], request["to"], held=held)

@@ -212,6 +212,8 @@ class FunctionAdapter(Adapter):
     def _call_read(self, members: Mapping[str, Any]) -> Answer:
         if self._read is None:
             return Declined("no function reads")
+        if "holders" in members:
+            return Declined("a function has no holders")
         held: Held | None = None
         if members["held"] is not None:
             held = Held(_writable(read_state(Path(members["held"]["state"]))), members["held"]["version"])

@@ -16,6 +16,7 @@ LEVELS = (
     "reader-exponent",
     "chain",
     "partial",
+    "slice",
     "verifier",
     "checkout",
     "writer-core",

@@ -103,8 +103,8 @@ def test_all_keep_the_old_version_where_one_fails(tmp_path: Path, rank: int, wha
 
 @pytest.mark.parametrize(
     ("rank", "tensor", "at", "version", "error"),
-    [(1, "odd", 8, 1, "IntegrityError"), (1, "norm", 4, 2, "WrongBaseError")],
-    ids=["an owner's, over `replace`", "a replica's, over `step`"],
+    [(1, "odd", 8, 1, "IntegrityError"), (1, "odd", 4, 2, "WrongBaseError"), (1, "norm", 4, 2, "WrongBaseError")],
+    ids=["an owner's, over `replace`", "an owner's, over `step`", "a replica's, over `step`"],
 )
 def test_a_flipped_listed_word_is_refused_by_all(
     tmp_path: Path, rank: int, tensor: str, at: int, version: int, error: str

@@ -36,6 +36,7 @@ class Adapter {
   /** A Reader for a request, with what is held now. */
   async reader(request) {
     if (request.keys) throw new Unsupported("signatures");
+    if (request.holders) throw new Unsupported("slices");
     if (request.held !== undefined) {
       this.pins.clear();
       this.held = null;
@@ -80,6 +81,7 @@ class Adapter {
 
   async verify(request) {
     if (request.keys) throw new Unsupported("signatures");
+    if (request.holders) throw new Unsupported("slices");
     const faults = await verify(new FolderStore(request.chain), {
       digest: nodeDigest, memory: request.memory,
       places: (request.places ?? []).map(folderPlace), sources: sourcesFor(request.sources ?? []),

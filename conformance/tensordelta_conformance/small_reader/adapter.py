@@ -63,7 +63,7 @@ class Adapter:
         operations = {"read": self.read, "prepare": self.prepare, "apply": self.apply, "undo": self.undo}
         if operation not in operations:
             raise NotImplementedError(operation)
-        if "tensors" in request:
+        if "tensors" in request or "holders" in request:
             raise NotImplementedError("reads whole states only")
         if "held" in request:
             held = request["held"]

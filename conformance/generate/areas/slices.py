@@ -1,0 +1,225 @@
+"""Holders of slices of a state, which prove updates together (SPEC.md section 9.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from generate.area import area
+from generate.builder import Builder, Pack, of_chunks, of_plain
+from generate.codecs import chunk, chunk_for
+from generate.graph import ANOTHER, Chain
+from generate.model import Model, Random, Tensor, fit, ordered, random_tensor, stepped, weights
+from generate.scenes import Scene
+
+Share = Mapping[str, Sequence[Sequence[int]]]
+Altered = Sequence[tuple[int, str, int, int]]
+
+SLICES = area("slices", level="slice")
+CHUNK, STATE, TOGETHER, SCAN = "CHK-024", "RDR-007", "SLC-001", "SLC-002"
+
+
+def first() -> Model:
+    """A matrix, a norm, a bias and a tensor that one holder has alone."""
+    rng = Random(91)
+    return {
+        "bias": weights(rng, (16,), "F32"),
+        "matrix": weights(rng, (6, 8)),
+        "norm": random_tensor(rng, "BF16", (8,)),
+        "only": random_tensor(rng, "F8_E4M3", (5,)),
+    }
+
+
+def second() -> Model:
+    return stepped(Random(92), first(), 0.6)
+
+
+def third() -> Model:
+    return stepped(Random(93), second(), 0.6)
+
+
+#: Four holders: columns of the matrix, the norm in all of them, halves of the bias twice, and the last one alone.
+FOUR: list[Share] = [
+    {"matrix": [[2 * rank, 2 * rank + 2, 8]], "norm": [[0, 8]], "bias": [[8 * (rank % 2), 8 * (rank % 2) + 8]]}
+    | ({"only": [[0, 5]]} if rank == 3 else {})
+    for rank in range(4)
+]
+#: Two holders of rows, of which the second has all of the first's bias in two pieces.
+TWO: list[Share] = [
+    {"matrix": [[0, 24]], "norm": [[0, 3]], "bias": [[0, 16]]},
+    {"matrix": [[24, 48]], "norm": [[2, 8]], "bias": [[0, 5], [5, 16]], "only": [[0, 5]]},
+]
+#: Two holders of whole tensors.
+WHOLE: list[Share] = [{"matrix": [[0, 48]], "norm": [[0, 8]]}, {"bias": [[0, 16]], "only": [[0, 5]]}]
+#: One holder of everything.
+ALONE: list[Share] = [{"bias": [[0, 16]], "matrix": [[0, 48]], "norm": [[0, 8]], "only": [[0, 5]]}]
+
+
+def held(model: Model, shares: Sequence[Share], altered: Altered = ()) -> Model:
+    """What each holder has, as its `out` says."""
+    found: Model = {}
+    for rank, share in enumerate(shares):
+        for name, pieces in share.items():
+            words = model[name].words.copy()
+            for place, tensor, word, value in altered:
+                if (place, tensor) == (rank, name):
+                    words[word] = value
+            at: set[int] = set()
+            for start, stop, *row in pieces:
+                width = row[0] if row else len(words)
+                at |= {word for word in range(len(words)) if start <= word % width < stop}
+            own = words[np.array(sorted(at))]
+            found[f"{rank}:{name}"] = Tensor(model[name].dtype, (len(own),), own)
+    return found
+
+
+def versions(*states: Model, packs: Callable[[Model, Model, str], list[Pack]] | None = None, **how: Any) -> Chain:
+    """A full version, and deltas; `packs` makes those of the last."""
+
+    def build() -> Builder:
+        builder = Builder()
+        builder.full(0, states[0])
+        for version, new in enumerate(states[1:], 1):
+            if packs is None or version < len(states) - 1:
+                builder.delta(version, new, version - 1)
+            else:
+                made = packs(fit(states[version - 1], new), new, builder.layout(new))
+                builder.edge(version, new, made, base=version - 1, **how)
+        return builder
+
+    return build
+
+
+def each(spoil: Callable[[list[Any]], Any] = lambda chunks: None, **coding: Any) -> Callable[..., list[Pack]]:
+    """A pack for each tensor, of a chunk."""
+
+    def packs(base: Model, new: Model, layout: str) -> list[Pack]:
+        chunks = [chunk_for(base, new, name, **coding) for name in ordered(new)]
+        spoil(chunks)
+        return [of_chunks([made], layout) for made in chunks]
+
+    return packs
+
+
+def listed(name: str) -> tuple[int, int]:
+    """A word of a tensor that the delta lists, and its value with one bit flipped, with which no step wraps around."""
+    before, after = first()[name].words, second()[name].words
+    inner = (np.minimum(before, after) > 4) & (before != after)
+    word = int(np.flatnonzero(inner)[0])
+    return word, int(before[word]) ^ 1
+
+
+def read(slug: str, title: str, rules: str, shares: Sequence[Share], build: Chain, to: int = 1, **how: Any) -> None:
+    """Holders that end at a version."""
+    after = {1: second, 2: third}[to]()
+
+    def scene(scene: Scene) -> None:
+        expected = {"version": to, "state": scene.state(held(after, shares))}
+        scene.step("read", scene.ask(0, to, holders=list(shares)), expected)
+
+    SLICES.play(f"slices-{slug}", title, rules, build, scene, **{"kind": "read", "verify": True, **how})
+
+
+def refuse(
+    slug: str,
+    title: str,
+    rules: str,
+    shares: Sequence[Share],
+    build: Chain,
+    error: str,
+    altered: Altered = (),
+    before: Model | None = None,
+    twin: str = "of-a-delta",
+    **how: Any,
+) -> None:
+    """Holders that all stay where they are; there is no statement about a verifier unless a row has one."""
+    words = first() if before is None else before
+
+    def scene(scene: Scene) -> None:
+        given: dict[str, Any] = {"holders": list(shares)}
+        if altered:
+            given["altered"] = [list(each) for each in altered]
+        expected = {"error": [error], "state": scene.state(held(words, shares, altered))}
+        scene.step("read", scene.ask((words, 0), 1, **given), expected)
+
+    common = {"kind": "read", "verify": None, "twin": f"slices-{twin}", "error": error}
+    SLICES.play(f"slices-{slug}", title, rules, build, scene, **common | how)
+
+
+def full_after() -> Builder:
+    """Version 1 is full."""
+    builder = Builder()
+    builder.full(0, first())
+    builder.full(1, second())
+    return builder
+
+
+STEPS, REPLACED = versions(first(), second(), packs=each()), versions(first(), second(), packs=each(values="replace"))
+
+# fmt: off
+# -- what is read ------------------------------------------------------------------------------------------------------
+read("of-a-delta", "Four holders, of columns, replicas, halves that two have each, and a tensor that one has", TOGETHER,
+    FOUR, STEPS)
+read("of-replaced-words", "The same over replaced words", TOGETHER, FOUR, REPLACED)
+read("of-rows", "Two holders of rows, and of ranges that overlap", TOGETHER, TWO, STEPS)
+read("of-whole-tensors", "Two holders of whole tensors", TOGETHER, WHOLE, STEPS)
+read("of-one-holder", "One holder of everything", TOGETHER, ALONE, STEPS)
+read("over-two-deltas", "Four holders, over two deltas at once", TOGETHER, FOUR,
+    versions(first(), second(), third(), packs=each(positions="bitmap")), to=2)
+read("of-one-chunk", "Four holders of one chunk over two tensors", f"{TOGETHER} CHK-024", FOUR,
+    versions(first(), second(), packs=lambda base, new, layout: [of_chunks(
+        [chunk(base, new, [("matrix", 0, 48), ("norm", 0, 8)]), chunk_for(base, new, "bias"),
+         chunk_for(base, new, "only")], layout)]))
+read("of-a-plain-pack", "Four holders, over a delta of which a plain pack has two tensors", f"{TOGETHER} PCK-019", FOUR,
+    versions(first(), second(), packs=lambda base, new, layout: [
+        of_plain({name: new[name] for name in ("matrix", "norm")}, new),
+        of_chunks([chunk_for(base, new, name) for name in ("bias", "only")], layout)]))
+read("over-a-full-version", "Four holders, over a full version", f"{TOGETHER} RDR-009", FOUR,
+    full_after)
+read("in-order-exponent", "Each group of a chunk in order exponent is held by one holder", f"{TOGETHER} RDR-017",
+    [{"matrix": [[0, 48]]}, {"norm": [[0, 8]], "bias": [[0, 16]], "only": [[0, 5]]}],
+    versions(first(), second(), packs=lambda base, new, layout: [of_chunks(
+        [chunk(base, new, [("matrix", 0, 48), ("norm", 0, 8)], order="exponent", groups=[1, 1]),
+         chunk_for(base, new, "bias"), chunk_for(base, new, "only")], layout)], features=["exponent-order"]),
+    needs=["reader-exponent"])
+refuse("in-order-exponent-of-half-a-group", "A group of a chunk in order exponent is held in halves", "RDR-017", TWO,
+    versions(first(), second(), packs=lambda base, new, layout: [of_chunks(
+        [chunk(base, new, [("matrix", 0, 48)], order="exponent"), chunk_for(base, new, "norm"),
+         chunk_for(base, new, "bias"), chunk_for(base, new, "only")], layout)], features=["exponent-order"]),
+    "unsupported")
+
+# -- words that changed in memory --------------------------------------------------------------------------------------
+for name, rank, who, rules, error in (
+    ("matrix", 0, "an owner, who has it alone", CHUNK, "wrong-base"),
+    ("norm", 0, "an owner of which others have replicas", CHUNK, "wrong-base"),
+    ("norm", 3, "a replica", TOGETHER, "wrong-base"),
+    ("bias", (listed("bias")[0] // 8) + 2, "the second of two who have it", TOGETHER, "wrong-base"),
+    ("only", 3, "the one holder that has the tensor", CHUNK, "wrong-base"),
+):
+    word, value = listed(name)
+    place = word % 8 // 2 if name == "matrix" else rank
+    refuse(f"{name}-altered-in-{rank}", f"A listed word changed in the memory of {who}", f"{TOGETHER} {rules}",
+        FOUR, STEPS, error, [(place, name, word, value)])
+word, value = listed("norm")
+refuse("norm-altered-in-all", "A listed word changed in the memory of an owner and all replicas in the same way",
+    f"{TOGETHER} {CHUNK}", FOUR, STEPS, "wrong-base", [(rank, "norm", word, value) for rank in range(4)])
+refuse("replaced-word-altered", "A listed word changed in the memory of its owner, over replaced words",
+    f"{TOGETHER} {STATE}", FOUR, REPLACED, "integrity", [(0, "norm", word, value)], twin="of-replaced-words")
+
+# -- the scan ----------------------------------------------------------------------------------------------------------
+word, value = listed("matrix")
+OTHER = first()["matrix"].words.copy()
+OTHER[word] = value
+refuse("of-another-state", "The words of the group are not those of the version that it remembers", f"{SCAN} SLC-003",
+    FOUR, STEPS, "wrong-base", before={**first(), "matrix": Tensor("BF16", (6, 8), OTHER)})
+
+# -- the chain ---------------------------------------------------------------------------------------------------------
+refuse("of-a-chunk-of-another-result", "A chunk has another result", f"{TOGETHER} {CHUNK}", FOUR,
+    versions(first(), second(), packs=each(lambda chunks: chunks[1].entry.update(result=ANOTHER))), "wrong-base",
+    verify=True)
+refuse("with-a-tensor-left-out", "A tensor that changed is in no pack", f"{TOGETHER} {STATE}", FOUR,
+    versions(first(), second(), packs=each(lambda chunks: chunks.pop(2))), "integrity", verify=True)
+refuse("of-another-fingerprint", "The manifest has another fingerprint", f"{TOGETHER} {STATE}", FOUR,
+    versions(first(), second(), packs=each(), fingerprint=ANOTHER), "integrity", verify=True)
