@@ -53,8 +53,9 @@ class Faults:
             self.heal()
 
     def _sum(self, _: float) -> None:
+        """It adds another change of the fingerprint."""
         group = self.weight_transfer_engine._followed.state.group
-        _once(group, "sum", lambda add, values: add(values + np.array([0, 1, 0], np.uint64)))
+        _once(group, "sum", lambda add, values: add(values + np.array([0, 0, 0, 0, 1, 0, 0], np.uint64)))
 
     def _scatter(self, _: float) -> None:
         _in_second_write(lambda: _raise(RuntimeError("amid the scatter")))
