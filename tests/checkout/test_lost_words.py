@@ -104,6 +104,23 @@ def test_the_command_scans_and_says_what_it_repaired(chain: td.Chain, tmp_path: 
     assert all_tensors(folder) == all_tensors(tmp_path / "checkpoints" / "1")
 
 
+def test_a_lost_word_that_the_next_version_lists_is_noticed_without_a_scan(tmp_path: Path) -> None:
+    """A process that follows a chain scans its folder once; a step over a lost word would make another wrong one."""
+    words = np.arange(1000, dtype=np.uint16)
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    chain.publish({"w": words})
+    folder = tmp_path / "out"
+    chain.pull(folder)
+    chain.publish({"w": words + np.uint16(1)})
+    flip(folder / "model.safetensors", restore_time=True)
+    unseen(folder)
+    pulled = chain.pull(folder)
+    assert pulled.version == 1
+    assert pulled.repaired == ("1 tensors of model.safetensors have other words (w)",)
+    assert np.array_equal(td.read_state(folder)["w"], words + np.uint16(1))
+    assert Checkout(folder).verify(threads=1) == (1, [])
+
+
 def test_later_pulls_of_a_process_scan_where_they_are_asked_to(chain: td.Chain, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     chain.pull(folder, 0)

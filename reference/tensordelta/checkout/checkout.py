@@ -57,6 +57,8 @@ from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
 _LOG = logging.getLogger("tensordelta")
 
 _LOCK = "lock"
+#: The rule that shows a listed word of the base to be another than it was.
+_WRONG_RESULT = "TD-CHK-024"
 #: Nanoseconds after which a later write gives a file other times.
 _SETTLED = 2_000_000_000
 #: Process, device and inode of each folder whose words this process has scanned or written.
@@ -392,7 +394,13 @@ class Checkout:
             layout = FileLayout.of(reader, manifest)
             staging = Staging(self._private, layout, reader.disk)
             try:
-                update = reader.prepare(state, target, allocate=staging.allocate, arena=staging.arena)
+                try:
+                    update = reader.prepare(state, target, allocate=staging.allocate, arena=staging.arena)
+                except WrongBaseError as fault:
+                    if base is None or scan or fault.rule != _WRONG_RESULT:
+                        raise
+                    _LOG.warning("%s is read in full: %s", self.folder, fault)
+                    return self.pull(reader, target, scan=True)  # a listed word was lost since the last scan
                 if base is not None and self._in_place(base.held, update, layout):
                     self._patch(base, update, reader, manifest)
                 else:
