@@ -205,12 +205,6 @@ PACKS = [
         '    require(found, "TD-PCK-016", "no tensor of the layout")\n',
         "",
         "plain-pack-of-unwanted-tensors",
-        also=(
-            (
-                "    span = min(tensors), max(tensors) + 1\n",
-                "    if not tensors:\n        return\n    span = min(tensors), max(tensors) + 1\n",
-            ),
-        ),
     ),
     change(
         "plain-sizes-wrap",
@@ -240,17 +234,11 @@ PACKS = [
         '    require(entries, "TD-CHK-001", "no chunks")\n',
         "",
         "table-of-no-chunks",
-        also=(
-            (
-                "    span = min(tensors), max(tensors) + 1\n",
-                "    if not tensors:\n        return\n    span = min(tensors), max(tensors) + 1\n",
-            ),
-        ),
     ),
     change(
         "codec-parameters-ignored",
         "Unknown members of a codec object are ignored",
-        'require(set(codec.members) <= {"codec", parameter}, "TD-CHK-014", f"codec {name!r} has an unknown member")',
+        'require(set(codec.members) <= members, "TD-CHK-014", f"codec {name!r} has an unknown member")',
         "pass",
         "codec-natural-with-limit",
         "codec-step-with-another-member",

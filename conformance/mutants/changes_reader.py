@@ -177,10 +177,10 @@ READER = [
     change(
         "chunks-against-each-other",
         "A chunk is decoded against the result of the chunks before it",
-        "decode_chunk(chunk, parts.layout, fitted)",
+        "decode_chunk(chunk, parts.layout, fitted, wrong)",
         "decode_chunk(chunk, parts.layout, {name: Tensor(each.dtype, each.shape, "
         "np.resize(patches[-1].words, len(each.words))) if patches and patches[-1].words.dtype == each.words.dtype "
-        "else each for name, each in fitted.items()})",
+        "else each for name, each in fitted.items()}, wrong)",
         "standard",
     ),
     change(

@@ -220,15 +220,15 @@ STREAMS = [
     change(
         "exponent-values-by-number",
         "Values are in the order of the natural numbers",
-        "numbers = exponent_permutation(old, chunk.dtype, chunk.limit)[numbers]",
-        "numbers = np.sort(exponent_permutation(old, chunk.dtype, chunk.limit)[numbers])",
+        "numbers = _exponent_order(chunk, old)[numbers]",
+        "numbers = np.sort(_exponent_order(chunk, old)[numbers])",
         "exponent-values-are-in-the-order-of-the-positions",
     ),
     change(
         "exponent-inverse",
         "Position r is the place of word r among the sorted",
-        "numbers = exponent_permutation(old, chunk.dtype, chunk.limit)[numbers]",
-        "numbers = np.argsort(exponent_permutation(old, chunk.dtype, chunk.limit))[numbers]",
+        "numbers = _exponent_order(chunk, old)[numbers]",
+        "numbers = np.argsort(_exponent_order(chunk, old))[numbers]",
         "exponent-worked-with-limit-121",
     ),
     # -- values -------------------------------------------------------------------------------------------------------

@@ -194,8 +194,8 @@ refuse("in-order-exponent-of-half-a-group", "A group of a chunk in order exponen
 for name, rank, who, rules, error in (
     ("matrix", 0, "an owner, who has it alone", CHUNK, "wrong-base"),
     ("norm", 0, "an owner of which others have replicas", CHUNK, "wrong-base"),
-    ("norm", 3, "a replica", TOGETHER, "wrong-base"),
-    ("bias", (listed("bias")[0] // 8) + 2, "the second of two who have it", TOGETHER, "wrong-base"),
+    ("norm", 3, "a replica", "", "wrong-base"),
+    ("bias", (listed("bias")[0] // 8) + 2, "the second of two who have it", "", "wrong-base"),
     ("only", 3, "the one holder that has the tensor", CHUNK, "wrong-base"),
 ):
     word, value = listed(name)

@@ -29,7 +29,7 @@ from .documents import (
     parse_manifest,
 )
 from .fingerprint import state_fingerprint
-from .packs import Chunk, check_entry, open_chunk_file, read_chunks, read_plain_pack
+from .packs import Chunk, check_entry, open_chunk_file, read_chunks, read_plain_pack, split_file
 from .rejection import Rejection, about, require
 from .state import Layout, State, Tensor, fit, layout_of
 
@@ -251,8 +251,8 @@ class Chain:
             self._check_memory(taken)
             data = self.pack(entry)
             with about(entry.path or edge.name):
-                header = min(int.from_bytes(data[:8], "little"), len(data))
-                self._check_memory(taken + header * PARSING, "TD-LIM-008")
+                header, _ = split_file(data)
+                self._check_memory(taken + len(header) * PARSING, "TD-LIM-008")
                 if entry.content == "chunks":
                     chunks = read_chunks(open_chunk_file(data), layout, edge.layout, edge.features)
                     slices = [each for chunk in chunks for each in chunk.slices]

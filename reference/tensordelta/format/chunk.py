@@ -146,7 +146,8 @@ def parse(value: Any, *, object: str) -> Chunk:
 
 def _field_rule(fault: str) -> str | None:
     if " - at `$.order.groups" in fault:
-        return strict_json.field_rule(fault) or "TD-ORD-006"
+        found = strict_json.field_rule(fault) or "TD-ORD-006"
+        return "TD-CHK-013" if found == "TD-JSN-012" else found
     if any(f" - at `$.{field}" in fault for field in _CODECS):
         return "TD-CHK-014" if "unknown field" in fault else "TD-CHK-013"
     return strict_json.field_rule(fault)
