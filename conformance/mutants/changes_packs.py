@@ -325,8 +325,8 @@ PACKS = [
         "groups-not-of-all-slices",
         "The groups of order exponent need not be those of all slices",
         "all(groups) and sum(groups) == len(slices)",
-        "groups and all(groups) and sum(groups) <= len(slices)",
-        "exponent-groups-one-too-few",
+        "all(groups) and sum(groups) >= len(slices)",
+        "exponent-groups-one-too-many",
     ),
     change(
         "groups-without-slices",
@@ -338,16 +338,9 @@ PACKS = [
     change(
         "groups-of-order-natural",
         "Order natural may have groups",
-        'optional = {"groups"} if name == "exponent" else set()',
-        'optional = {"groups"}',
+        'members = {"codec", parameter, "groups"} if name == "exponent" else {"codec", parameter}',
+        'members = {"codec", parameter, "groups"}',
         "natural-with-groups",
-    ),
-    change(
-        "chunk-limit-in-spite-of-groups",
-        "A chunk of two groups may not have more than 2^24 words",
-        "max(group_sizes(chunk)) <= GROUP",
-        "chunk.n <= GROUP",
-        "exponent-of-2-24-words-and-one-in-two-groups",
     ),
     change(
         "exponents-of-any-dtype",

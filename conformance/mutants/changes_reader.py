@@ -181,7 +181,7 @@ READER = [
         "decode_chunk(chunk, parts.layout, {name: Tensor(each.dtype, each.shape, "
         "np.resize(patches[-1].words, len(each.words))) if patches and patches[-1].words.dtype == each.words.dtype "
         "else each for name, each in fitted.items()}, wrong)",
-        "standard",
+        "exponent-of-bf16",
     ),
     change(
         "plain-packs-in-full-versions-only",
@@ -205,8 +205,8 @@ READER = [
         "The layout of the held state is not compared with the base's",
         'require(same, "TD-RDR-004", "the held layout is not the base\'s", "wrong-base")',
         "pass",
-        "held-other-shape",
-        "held-other-dtype",
+        "held-other-dtype-of-other-width",
+        "held-one-tensor-more",
     ),
     change(
         "chunk-result-unchecked",

@@ -226,10 +226,8 @@ def _codec(fields: Fields, key: str, known: dict[str, str | None]) -> tuple[str,
     require(name in known, "TD-CHK-012", f"the codec {name!r}", "unsupported")
     parameter = known[name]
     require(parameter is None or parameter in codec, "TD-CHK-013", f"codec {name!r} lacks a parameter")
-    optional = {"groups"} if name == "exponent" else set()
-    require(
-        set(codec.members) <= {"codec", parameter} | optional, "TD-CHK-014", f"codec {name!r} has an unknown member"
-    )
+    members = {"codec", parameter, "groups"} if name == "exponent" else {"codec", parameter}
+    require(set(codec.members) <= members, "TD-CHK-014", f"codec {name!r} has an unknown member")
     return name, 0 if parameter is None else codec.integer(parameter)
 
 
