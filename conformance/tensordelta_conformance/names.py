@@ -15,7 +15,9 @@ LEVELS = (
     "reader-core",
     "reader-exponent",
     "chain",
+    "follow",
     "partial",
+    "sources",
     "verifier",
     "checkout",
     "writer-core",
@@ -41,3 +43,6 @@ ERRORS = (
     "untrusted",
 )
 """SPEC.md section 17; the set is closed."""
+
+FAILED = "failed"
+"""What stands among the errors of a case for a failure of the store, which is no rejection."""

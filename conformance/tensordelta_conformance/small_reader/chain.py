@@ -7,6 +7,8 @@ import os
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
 
@@ -19,12 +21,14 @@ from .documents import (
     SMALL,
     Base,
     File,
+    Hint,
     Manifest,
     Pack,
     check_features,
     check_name,
     manifest_name,
     parse_chain,
+    parse_latest,
     parse_layout,
     parse_manifest,
 )
@@ -95,6 +99,40 @@ class Folder:
         return self._path(name).read_bytes()
 
 
+class Web:
+    """Objects behind plain HTTP (section 12.5), which lists nothing. What was got is kept."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._got: dict[str, bytes | None] = {}
+
+    def names(self, prefix: str) -> list[str]:
+        """Nothing: there is no listing."""
+        return []
+
+    def size(self, name: str) -> int | None:
+        """The size of an object; None if it does not exist."""
+        data = self._get(name)
+        return None if data is None else len(data)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of an object."""
+        return self._get(name) or b""
+
+    def _get(self, name: str) -> bytes | None:
+        """An object's bytes. Raises OSError for every answer but the object and its absence."""
+        if name not in self._got:
+            try:
+                with urlopen(f"{self._root}/{name}") as answer:
+                    self._got[name] = answer.read()
+            except HTTPError as error:
+                with error:
+                    if error.code not in (404, 410):
+                        raise OSError(f"{name}: status {error.code}") from None
+                self._got[name] = None
+        return self._got[name]
+
+
 class Parts(NamedTuple):
     """The packs of an edge, checked as far as they can be without the base (steps 5, 7 and 8)."""
 
@@ -156,6 +194,20 @@ class Chain:
             check_name(edge)
             require(edge.chain == self.id(), "TD-OBJ-011", f"of the chain {edge.chain}", "conflict")
             return edge
+
+    def find(self, version: int) -> bool:
+        """True if a version exists, where nothing lists the versions (section 10.2)."""
+        if version not in self.versions and self._store.size(manifest_name(version)) is not None:
+            self.versions.append(version)
+        return version in self.versions
+
+    def hint(self) -> Hint | None:
+        """The hint; None where it is absent, breaks a rule or names another chain (section 4.11)."""
+        try:
+            hint = parse_latest(self._document("latest.json", SMALL, "TD-OBJ-018"))
+        except Rejection:
+            return None
+        return hint if hint.chain == self.id() else None
 
     def layout(self, digest: str) -> Layout:
         """A layout by its digest."""

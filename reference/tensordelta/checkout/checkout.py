@@ -376,7 +376,7 @@ class Checkout:
         started = time.perf_counter()
         with self.locked(), self._steady():
             held = self._recover()
-            target = reader.target(version)
+            target = reader.target(version, None if held is None else held.version)
             reader.documents.admit(target, None if held is None else held.applied)
             base = None if held is None else self._examine(held, reader, self._scan(scan))
             scanned = 0 if base is None else base.scanned

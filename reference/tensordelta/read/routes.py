@@ -98,6 +98,11 @@ class Planner:
     def __init__(self, members: Members) -> None:
         self.members = members
 
+    @property
+    def listed(self) -> frozenset[Member]:
+        """All members of the listing."""
+        return self.members.listed
+
     def plan(self, target: int, *, held: Held | None = None, dropped: dict[str, Fault] | None = None) -> Sequence[Edge]:
         """The cheapest route to `target`, in bytes of packs; empty if it is held already.
 

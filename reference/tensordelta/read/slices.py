@@ -117,7 +117,7 @@ def prepare(reader: Reader, holder: Holder, version: int | None = None) -> Slice
         )
     with holder.lock:
         generation, own, digests = holder.moves, holder.version, holder.version_digests
-    target = reader.target(version)
+    target = reader.target(version, holder.version)
     reader.documents.admit(target, holder)
     held = Held(own, digests[1], digests[0])
 

@@ -7,6 +7,7 @@ export const LIMIT = Object.freeze({
   packHeader: 100000000,
   bytes: 2 ** 40, // a pack, a file
   packs: 65536,
+  hinted: 64, // shortcuts that the hint names
   tensors: 2 ** 20,
   dimensions: 16,
   elements: 2 ** 48,

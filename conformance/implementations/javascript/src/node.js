@@ -4,7 +4,7 @@ import { constants } from "node:fs";
 import { lstat, open, readdir, readlink, realpath, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import { TooLong, bodyWithin } from "./store.js";
+import { TooLong, bodyWithin, getFollowing } from "./store.js";
 import { Rejection, reject } from "./errors.js";
 import { toUtf8 } from "./bytes.js";
 import { openSafetensors, plainEntries } from "./safetensors.js";
@@ -167,7 +167,7 @@ const SOURCES = {
     return readRegular(await realpath(path), uri, size);
   },
   async https(uri, size) {
-    const answer = await fetch(uri, { redirect: "follow" });
+    const answer = await getFollowing(uri);
     if (answer.status === 404 || answer.status === 410) return null;
     if (!answer.ok) throw new Error(`${uri}: status ${answer.status}`);
     return bodyWithin(answer, uri, size);

@@ -2,6 +2,7 @@
 import { Budget } from "./budget.js";
 import { Objects } from "./objects.js";
 import { Planner } from "./route.js";
+import { Trail } from "./trail.js";
 import { EMPTY, applyEdge, isHeldLayout } from "./edge.js";
 import { residentBytes } from "./state.js";
 import { checkFeatures, FEATURES } from "./manifest.js";
@@ -60,20 +61,15 @@ export class Reader {
    */
   async prepare(to = null) {
     const objects = await this.open();
-    const versions = await objects.versions();
-    if (to === null) {
-      if (versions.length === 0) reject("missing", "TD-OBJ-008", CHAIN, "the chain has no version");
-      to = versions[versions.length - 1];
-    }
-    if (!Number.isSafeInteger(to) || to < 0 || to > LIMIT.version || !versions.includes(to)) {
+    const planner = await this.planner(objects);
+    to ??= await planner.newest();
+    if (!Number.isSafeInteger(to) || to < 0 || to > LIMIT.version || !await planner.exists(to)) {
       reject("missing", "TD-OBJ-008", CHAIN, `there is no version ${to}`);
     }
-    const shortcuts = await this.shortcuts(objects);
     if (await this.isThere(objects, to)) {
       const { held } = this;
       return { from: held, to: held.version === to ? held : held.named(to), route: [] };
     }
-    const planner = new Planner(objects, versions, shortcuts, this.held);
     let first = null;
     /** How far the last attempt came: the edges and the state after them. */
     let progress = { names: [], state: null };
@@ -103,6 +99,12 @@ export class Reader {
         planner.failed.add(edge.object);
       }
     }
+  }
+
+  /** What finds routes: over a listing, or by the hint where there is none. */
+  async planner(objects) {
+    if (this.store.lists === false) return Trail.of(objects, this.held, this.features);
+    return new Planner(objects, await objects.versions(), await this.shortcuts(objects), this.held);
   }
 
   /** A folder of shortcuts that leads out of the root is taken for empty (section 12.2): shortcuts only save work. */
