@@ -22,8 +22,11 @@ from tensordelta.stores import open_store
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
 
-LEVELS = "reader-core reader-exponent chain follow partial verifier checkout writer-core writer-exponent signed".split()
-CAPABILITIES = "prepare memory sources places pin shortcut collect sign".split()
+LEVELS = (
+    *"reader-core reader-exponent chain follow partial sources verifier".split(),
+    *"checkout writer-core writer-exponent signed".split(),
+)
+CAPABILITIES = "prepare undo memory places pin shortcut collect sign".split()
 
 #: What the reference calls an object may say more, such as the number of a chunk.
 _OBJECT = re.compile(r"(chain|latest)\.json|(manifests|shortcuts|layouts|packs|fingerprints|files)/[A-Za-z0-9._/-]+")

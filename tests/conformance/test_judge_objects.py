@@ -144,7 +144,7 @@ broken("shortcut-of-another-sum", "TD-MAN-027", altered(shortcut_to(2, fingerpri
 broken("shortcut-of-another-layout", "TD-MAN-027", altered(shortcut_to(2, layout="1" * 64)), "TD-OBJ-012")
 broken("padding-of-newlines", "TD-PCK-007", lambda: standard(pad=b"\n\n\n"))
 broken("padding-of-zeros", "TD-PCK-007", lambda: standard(pad=b"   \0"))
-broken("entry-twice", "TD-PCK-020", plain_twice)
+broken("entry-twice", "TD-WRT-004", plain_twice)
 broken("word-left-out", "TD-CHK-018", lambda: pair(OLD, NEW, Part(new=moved(OLD, {0: 0x8000}))))
 broken("word-twice", "TD-CHK-018", lambda: pair(OLD, NEW, Part(), Part()))
 broken("minus-zero-left-out", "TD-WRD-002", lambda: pair(OLD, NEW, Part(new=moved(OLD, {1: 0x3F81}))))

@@ -17,8 +17,8 @@ const HELLO = {
   version,
   spec: "1.0",
   roles: ["reader", "verifier"],
-  levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "verifier"],
-  capabilities: ["prepare", "memory", "sources", "places", "pin"],
+  levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "sources", "verifier"],
+  capabilities: ["prepare", "undo", "memory", "places", "pin"],
   limits: { memory: DEFAULT_MEMORY },
 };
 

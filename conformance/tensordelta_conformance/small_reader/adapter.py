@@ -16,8 +16,8 @@ from .rejection import Rejection
 from .state import State, layout_of
 from .verifier import Verifier
 
-LEVELS = ["reader-core", "reader-exponent", "chain", "follow", "verifier"]
-CAPABILITIES = ["prepare", "memory", "sources", "places", "pin"]
+LEVELS = ["reader-core", "reader-exponent", "chain", "follow", "sources", "verifier"]
+CAPABILITIES = ["prepare", "undo", "memory", "places", "pin"]
 
 Answer = dict[str, Any]
 

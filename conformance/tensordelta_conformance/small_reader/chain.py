@@ -120,17 +120,21 @@ class Web:
         return self._get(name) or b""
 
     def _get(self, name: str) -> bytes | None:
-        """An object's bytes. Raises OSError for every answer but the object and its absence."""
         if name not in self._got:
-            try:
-                with urlopen(f"{self._root}/{name}") as answer:
-                    self._got[name] = answer.read()
-            except HTTPError as error:
-                with error:
-                    if error.code not in (404, 410):
-                        raise OSError(f"{name}: status {error.code}") from None
-                self._got[name] = None
+            self._got[name] = get(f"{self._root}/{name}")
         return self._got[name]
+
+
+def get(url: str) -> bytes | None:
+    """What a URL has; None if it has nothing. Raises OSError for every other answer (section 12.5)."""
+    try:
+        with urlopen(url) as answer:
+            return bytes(answer.read())
+    except HTTPError as error:
+        with error:
+            if error.code not in (404, 410):
+                raise OSError(f"{url}: status {error.code}") from None
+        return None
 
 
 class Parts(NamedTuple):
@@ -229,10 +233,23 @@ class Chain:
                     return _proven(path.read_bytes(), entry, "TD-MAN-013")
             except Rejection:
                 continue
-        if fault is not None:
-            raise fault
         schemes = {source: source.partition("://") for source in entry.sources}
         allowed = [source for source, parts in schemes.items() if parts[1] and parts[0] in self._options.sources]
+        failure: OSError | None = None
+        for source in allowed:
+            try:
+                data = get(source) if source.startswith(("http://", "https://")) else None
+                if data is not None:
+                    require(len(data) == entry.size, "TD-MAN-013", f"not {entry.size} bytes", "integrity")
+                    return _proven(data, entry, "TD-MAN-013")
+            except Rejection as rejection:
+                fault = rejection
+            except OSError as error:
+                failure = error
+        if failure is not None and (fault is None or fault.name != "integrity"):
+            raise failure
+        if fault is not None:
+            raise fault
         require(allowed, "TD-MAN-017", "the pack is at sources only, and none is allowed", "untrusted")
         raise Rejection("missing", "TD-MAN-018", f"no place has the pack of {allowed}")
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..errors import MissingError, StoreError, TensorDeltaError, WrongBaseError
 from ..format.manifest import Base, Manifest, check_features
-from ..format.names import ShortcutName, manifest_name
+from ..format.names import ShortcutName, manifest_name, parse_manifest_name
 from ..tables import Shown
 from .listing import Arc, Member, Members, member_name
 
@@ -120,7 +120,7 @@ class Planner:
 
         Raises:
             MissingError: no such version, or no route.
-            TensorDeltaError, StoreError: the error of the member that failed first, or of the target's own manifest.
+            TensorDeltaError, StoreError: the error of a member that failed, or of a manifest that cannot be read.
         """
         failed = {} if dropped is None else dropped
         if held is not None and held.version == target:
@@ -134,8 +134,9 @@ class Planner:
             if not faults:
                 return route
             failed.update(faults)
-        if failed:
-            raise next(iter(failed.values()))
+        broken = (fault for fault in self.members.faults if parse_manifest_name(fault.object) is not None)
+        for fault in (*failed.values(), *broken):
+            raise fault
         causes = [*self.members.faults, *gone]
         cause = f"; {causes[0].object}: {causes[0].reason}" if causes else ""
         raise MissingError(

@@ -32,7 +32,7 @@ class Trail:
         for name in shortcuts:
             self._named.setdefault(name.version, []).append(name)
         self._shortcuts: dict[ShortcutName, Manifest | None] = {}
-        self._causes: list[Fault] = []
+        self._faults: list[TensorDeltaError] = []  # of manifests on the way that exist and cannot be read
 
     @property
     def listed(self) -> frozenset[Member]:
@@ -60,8 +60,8 @@ class Trail:
             route = self._walk(target, start, failed)
             if route is not None:
                 return route
-        for cause in (*failed.values(), *self._causes):
-            raise cause
+        for fault in (*failed.values(), *self._faults):
+            raise fault
         raise MissingError(f"no route leads to version {target}", object=manifest_name(target), rule="TD-RTE-006")
 
     def _walk(self, target: int, start: Held | None, failed: dict[str, Fault]) -> Sequence[Edge] | None:
@@ -137,8 +137,8 @@ class Trail:
         try:
             own = self._documents.manifest(base.version)
         except TensorDeltaError as fault:
-            if not starts:
-                self._causes.append(fault)
+            if not starts and not isinstance(fault, MissingError):
+                self._faults.append(fault)
             return starts
         if (base.layout, base.fingerprint) != (own.layout, own.fingerprint):
             raise WrongBaseError(

@@ -168,7 +168,7 @@ class WebStore:
         """The answer to a GET, redirects followed."""
         if not is_path(name):
             raise ValueError(f"{name!r} is no name of an object")
-        url = self._root + name
+        url = self._url(name)
         for _ in range(_REDIRECTS + 1):
             parts = urlsplit(url)
             own = self._headers if parts.netloc == self._host else {}
@@ -186,6 +186,9 @@ class WebStore:
                 raise NoSuchObject(name, self.address)
             raise _StatusError(answer.status)
         raise _RefusedError(f"more than {_REDIRECTS} redirects")
+
+    def _url(self, name: str) -> str:
+        return self._root + name
 
     def _try(self, operation: str, name: str, work: Callable[[], T]) -> T:
         try:
@@ -228,6 +231,26 @@ class WebStore:
     def _cannot(self, operation: str, name: str, cause: str) -> NoReturn:
         advice = "Give the address of the folder or bucket that it is served from."
         raise StoreError(self.address, operation, name, cause, advice)
+
+
+class WebSource(WebStore):
+    """The file at one URL, as a store that has it under any name.
+
+    Raises:
+        ValueError: an address that is none, or plain HTTP to another machine.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(urljoin(url, "/"))
+        self._source = url
+
+    @property
+    def address(self) -> str:
+        """The URL."""
+        return self._source
+
+    def _url(self, name: str) -> str:
+        return self._source
 
 
 class WebBlob:

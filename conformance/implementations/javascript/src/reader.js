@@ -8,7 +8,7 @@ import { residentBytes } from "./state.js";
 import { checkFeatures, FEATURES } from "./manifest.js";
 import { LIMIT } from "./limits.js";
 import { Rejection, reject } from "./errors.js";
-import { CHAIN, manifestName } from "./names.js";
+import { CHAIN, manifestName, manifestVersion } from "./names.js";
 
 export const DEFAULT_MEMORY = 2 ** 30;
 
@@ -144,12 +144,13 @@ export class Reader {
     }
   }
 
-  /** No route was ever chosen: the error of the target's own manifest, or missing. */
+  /** No edge has failed: the error of a manifest on the way that cannot be read, or missing [TD-RTE-006]. */
   noRoute(planner, { error }, to) {
     if (error) return error;
-    const [broken] = planner.unreadable.values();
-    const because = broken ? `; ${broken.object} could not be read: ${broken.error}, ${broken.message}` : "";
-    return new Rejection("missing", "TD-RTE-006", manifestName(to), `no route leads to version ${to}${because}`);
+    // A manifest that is gone is no manifest that cannot be read.
+    const broken = [...planner.unreadable.values()]
+      .find((e) => manifestVersion(e.object) !== null && e.error !== "missing");
+    return broken ?? new Rejection("missing", "TD-RTE-006", manifestName(to), `no route leads to version ${to}`);
   }
 
   /** Step 12: all of a prepared update, or none. */

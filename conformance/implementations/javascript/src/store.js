@@ -29,7 +29,8 @@ export class StoreFailure extends Error {
 const REDIRECTS = 5;
 /** A page sees neither redirects, which its browser follows by rules of its own, nor entity tags that it may send. */
 const IN_A_PAGE = typeof document !== "undefined";
-const LOOPBACK = new Set(["localhost", "127.0.0.1", "[::1]"]);
+/** The names of this machine, to which plain HTTP may lead. */
+export const LOOPBACK = new Set(["localhost", "127.0.0.1", "[::1]"]);
 
 /** The answer to a GET, redirects followed to https alone. @param {string} url @param {Object<string, string>} headers */
 export async function getFollowing(url, headers = {}) {
