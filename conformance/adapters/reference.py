@@ -145,7 +145,7 @@ class Adapter:
             "pack_folders": request.get("places", ()),
             "trusted_keys": keys,
         }
-        if "://" in request["chain"]:
+        if "://" in request["chain"] or request.get("sources"):
             # Chains of different cases have packs of one digest, damaged in one of them: each has its own cache.
             self._use_cache(request["chain"])
         if keys is None:

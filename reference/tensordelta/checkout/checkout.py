@@ -429,7 +429,7 @@ class Checkout:
         if (held.layout, held.fingerprint) == (manifest.layout, manifest.fingerprint):
             return True
         found = reader.held(base.state(self._tree), held.tensor_sums)
-        return found is not None and found.layout is not None
+        return found is not None and found.layout_digest is not None
 
     def _check_same(self, held: Holding, reader: Reader, manifest: Manifest) -> None:
         """Check that the chain still has the held version under its number."""

@@ -391,7 +391,7 @@ class Reader:
         return self._update(state, preparation, edge.manifest.version, [edge], started)
 
     def _follow(self, preparation: Preparation, route: Sequence[Edge], held: Held | None) -> None:
-        digest = None if held is None else held.layout
+        digest = None if held is None else held.layout_digest
         with self.packs.ahead((edge.manifest.version, entry) for edge in route for entry in edge.manifest.packs):
             for edge in route:
                 try:

@@ -39,11 +39,14 @@ class Held(NamedTuple):
 
     version: int
     fingerprint: str | None = None
-    layout: str | None = None
+    layout_digest: str | None = None
 
     def is_base(self, base: Base) -> bool:
         """True where an edge starts from this state, under any version number."""
-        return self.layout is not None and (self.layout, self.fingerprint) == (base.layout, base.fingerprint)
+        return self.layout_digest is not None and (self.layout_digest, self.fingerprint) == (
+            base.layout,
+            base.fingerprint,
+        )
 
 
 @dataclass(frozen=True)
