@@ -53,8 +53,8 @@ STREAMS = [
     change(
         "second-frame-ignored",
         "What follows the frame is ignored",
-        "require(at + 4 == len(stored)",
-        "require(at + 4 <= len(stored)",
+        "require(at + (descriptor & 4) == len(stored)",
+        "require(at + (descriptor & 4) <= len(stored)",
         "frame-before-a-second",
         "frame-before-a-byte",
     ),

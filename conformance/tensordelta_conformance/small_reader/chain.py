@@ -242,8 +242,8 @@ class Chain:
                 if data is not None:
                     require(len(data) == entry.size, "TD-MAN-013", f"not {entry.size} bytes", "integrity")
                     return _proven(data, entry, "TD-MAN-013")
-            except Rejection as rejection:
-                fault = rejection
+            except Rejection as altered:
+                fault = altered
             except OSError as error:
                 failure = error
         if failure is not None and (fault is None or fault.name != "integrity"):

@@ -143,7 +143,7 @@ class WebStore:
         if answer.status == 304 and known is not None:
             answer.pass_over()
             return WebBlob(self, LATEST, len(known[1]), known[1])
-        size = answer.length()
+        size = answer.length(_HEAD)
         if size > _HEAD:
             return WebBlob(self, LATEST, size, b"", _Spool(answer))
         tag = answer.header("ETag")
@@ -299,15 +299,15 @@ class _Answer:
     def header(self, name: str) -> str | None:
         return self._response.getheader(name)
 
-    def length(self) -> int:
-        """The bytes of the body, from its header."""
+    def length(self, most: int = _UNTOLD) -> int:
+        """The bytes of the body, from its header; of at most `most` where there is none."""
         if (self.header("Content-Encoding") or "identity") != "identity":
             raise self._broken("the server has compressed it")
         length = self.header("Content-Length")
-        if length is None:  # at most so much is read, and the rest is another object's fault
-            self._body = self._response.read(_UNTOLD + 1)
+        if length is None:
+            self._body = self._response.read(most + 1)
             self._response.close()
-            if len(self._body) > _UNTOLD:
+            if len(self._body) > most:
                 raise self._broken("the server does not say how long it is")
             return len(self._body)
         if not length.isdecimal():
