@@ -264,5 +264,5 @@ def test_commands_over_http(web: Web, chain: td.Chain, tmp_path: Path) -> None:
     assert [row["version"] for row in run("log", web.address)] == [0, 1, 2, 3, 4]  # type: ignore[attr-defined]
     assert run("show", web.address, "3")["base"]["version"] == 2  # type: ignore[index]
     assert run("verify", web.address, "--deep")["faults"] == []  # type: ignore[index]
-    done = CliRunner().invoke(main, ["collect", web.address, "--keep-last", "1"])
+    done = CliRunner().invoke(main, ["copy", web.address, str(tmp_path / "copy")])
     assert done.exit_code != 0 and "lists nothing" in done.output

@@ -80,7 +80,10 @@ def parse_header(header: bytes, *, size: int, object: str, of_chunks: bool = Fal
     if not header.startswith(b"{"):
         raise MalformedError("the header does not begin with {", object=object, rule="TD-PCK-003")
     rule, metadata_rule = ("TD-PCK-008", "TD-PCK-010") if of_chunks else ("TD-PCK-014", "TD-PCK-014")
-    value = strict_json.parse(header, object=object, limit=MAX_HEADER)
+    try:
+        value = strict_json.parse(header, object=object, limit=MAX_HEADER)
+    except (MalformedError, LimitError) as fault:
+        raise type(fault)(f"in the header: {fault.reason}", object=object, rule=fault.rule) from None
     metadata = strict_json.convert(
         value.pop("__metadata__", {}), dict[str, str], object=object, rule=metadata_rule, refine=lambda _: None
     )
