@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import chain, zip_longest
+from itertools import chain as joined
+from itertools import zip_longest
 
 from ..errors import ConflictError, StoreError
 from ..format import strict_json
@@ -27,18 +28,22 @@ def read_hint(reader: Reader) -> LatestDocument | None:
     return None
 
 
-def put_hint(reader: Reader, version: int, shortcuts: Iterable[ShortcutName]) -> None:
-    """Overwrite the hint. Where that fails, readers find the version by listing.
+def encode_hint(chain: str, version: int, shortcuts: Iterable[ShortcutName]) -> bytes:
+    """The bytes of a hint.
 
     Args:
-        reader: of the chain.
+        chain: the chain id.
         version: the newest version.
         shortcuts: those that stay; of more than a hint may name, the newest of each length.
     """
     names = [shortcut_stem(name) for name in _chosen(shortcuts)]
+    return strict_json.encode(LatestDocument(strict_json.VERSION, chain, version, names))
+
+
+def put_hint(reader: Reader, version: int, shortcuts: Iterable[ShortcutName]) -> None:
+    """Overwrite the hint of a reader's chain; see `encode_hint`. Where that fails, readers find the version by listing."""
     try:
-        hint = LatestDocument(strict_json.VERSION, reader.chain, version, names)
-        reader.store.put(LATEST, [strict_json.encode(hint)])
+        reader.store.put(LATEST, [encode_hint(reader.chain, version, shortcuts)])
     except OSError as fault:
         _LOG.warning("version %d is published, but %s was not put: %s", version, LATEST, fault)
 
@@ -70,6 +75,6 @@ def _chosen(shortcuts: Iterable[ShortcutName]) -> list[ShortcutName]:
     lengths: dict[int, list[ShortcutName]] = {}
     for name in sorted(set(shortcuts), key=lambda each: (-each.version, each.base or -1, each.tag or "")):
         lengths.setdefault(0 if name.base is None else (name.version - name.base).bit_length(), []).append(name)
-    turns = chain.from_iterable(zip_longest(*lengths.values()))
+    turns = joined.from_iterable(zip_longest(*lengths.values()))
     kept = [name for name in turns if name is not None][:MAX_HINTED]
     return sorted(kept, key=shortcut_stem)
