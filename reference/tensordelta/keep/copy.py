@@ -136,9 +136,8 @@ class _Copier:
                 self._commit(version)
         newest = max([*self._destination.versions, *(version.manifest.version for version in chosen)], default=None)
         if newest is not None:
-            shortcuts = [
-                name for each in self._store.names(SHORTCUTS) if (name := parse_shortcut_name(each)) is not None
-            ]
+            found = map(parse_shortcut_name, self._store.names(SHORTCUTS))
+            shortcuts = [name for name in found if name is not None]
             self._store.put(LATEST, [encode_hint(self._reader.chain, newest, shortcuts)])
         return Copied(
             chain=self._reader.chain,

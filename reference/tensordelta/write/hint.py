@@ -41,7 +41,7 @@ def encode_hint(chain: str, version: int, shortcuts: Iterable[ShortcutName]) -> 
 
 
 def put_hint(reader: Reader, version: int, shortcuts: Iterable[ShortcutName]) -> None:
-    """Overwrite the hint of a reader's chain; see `encode_hint`. Where that fails, readers find the version by listing."""
+    """Overwrite the hint of a reader's chain; see `encode_hint`. Where that fails, readers may list."""
     try:
         reader.store.put(LATEST, [encode_hint(reader.chain, version, shortcuts)])
     except OSError as fault:
