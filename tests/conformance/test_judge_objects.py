@@ -151,7 +151,6 @@ broken("minus-zero-left-out", "TD-WRD-002", lambda: pair(OLD, NEW, Part(new=move
 broken("step-of-zero", "TD-VAL-004", lambda: step_of_zero(False))
 broken("composed-step-of-zero", "TD-WRT-007", lambda: step_of_zero(True))
 broken("frame-without-size", "TD-ZST-012", lambda: framed(window=0, size=None))
-broken("frame-without-checksum", "TD-ZST-012", lambda: framed(checksum=False))
 broken("frame-with-dictionary", "TD-ZST-012", lambda: framed(dictionary=1))
 broken("frame-with-window", "TD-LIM-006", lambda: framed(window=0x90))
 broken(
