@@ -19,9 +19,8 @@ from pathlib import Path
 
 SUBJECTS = ("Reader", "Writer", "Verifier")
 AREAS = frozenset(
-    (
-        "TRM WRD OBJ JSN PTH LAY MAN FIT PCK CHK ORD POS VAL ZST FPR RDR APP SLC RTE WRT RET VER LIM ERR SIG SEC STO"
-    ).split()
+    "TRM WRD OBJ JSN PTH LAY MAN FIT PCK CHK ORD POS VAL ZST FPR RDR APP SLC RTE FOL WRT RET VER LIM ERR SIG SEC"
+    " STO".split()
 )
 DEFINING_SECTION = "Requirement words"
 """Title of the one section in which the words may stand without an id."""

@@ -47,6 +47,7 @@ class ClockedStore:
     address = "clocked"
     exclusive = True
     remote = False
+    lists = True
 
     def _change(self, kind: str, name: str, change: Callable[[], object]) -> None:
         if self.crash_at is not None:

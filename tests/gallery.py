@@ -132,6 +132,7 @@ class MemoryStore:
     address = "memory"
     exclusive = True
     remote = False
+    lists = True
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         self.objects = objects

@@ -63,7 +63,7 @@ class Hub:
         self.page = 1000
         self.backwards = False
         self.processes = False
-        self._given = 0.0
+        self._given, self._given_at = -10.0, 0
         self._giving = threading.Lock()
         self._tags: dict[str, str] = {}
         self._bodies: dict[str, bytes] = {}
@@ -86,22 +86,18 @@ class Hub:
         return f"local://{self._folder.name}"
 
     def _free_storage(self) -> str:
-        """The same, as soon as no process has it open: hf-xet lets one in at a time, and does not wait itself."""
+        """The same, as soon as no process has it open: hf-xet lets one in at a time, and does not wait itself.
+
+        Whoever opens it writes to its index. So who got it last has had its turn once the index has another time and
+        nobody holds its lock; who was killed before its turn is waited for ten seconds.
+        """
         if not self.processes:
             return self.storage
-        with self._giving:  # whoever was told last opens it first
-            time.sleep(max(0.0, self._given + 0.1 - time.monotonic()))
-            self._given = time.monotonic()
         index = Path(self._folder.name, "xet", "xorbs", "global_dedup_lookup.redb")
-        for _ in range(1000):
-            try:
-                with index.open("rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except FileNotFoundError:
-                break
-            except BlockingIOError:
+        with self._giving:
+            while (_time_of(index) == self._given_at and time.monotonic() < self._given + 10) or _locked(index):
                 time.sleep(0.005)
+            self._given, self._given_at = time.monotonic(), _time_of(index)
         return self.storage
 
     def add(self, repository: str, commit: str, name: str, data: bytes) -> None:
@@ -342,6 +338,22 @@ class Hub:
                 pass
 
         return Handler
+
+
+def _time_of(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
+
+
+def _locked(path: Path) -> bool:
+    """Whether another process has it open and locked."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _described(path: str, stored: Stored) -> dict[str, Any]:

@@ -192,6 +192,7 @@ class MemoryStore(dict[str, bytes]):
 
     address = "memory"
     exclusive = True
+    lists = True
     remote = False
 
     def read(self, name: str) -> bytes:

@@ -358,7 +358,7 @@ def test_examples_and_schemas(example: Example) -> None:
 def test_schemas_ask_for_every_required_field(kind: str) -> None:
     example = next(each for each in EXAMPLES if each.kind == kind and each.valid and b'"1.0"' in each.data)
     value = json.loads(example.data)
-    optional = {"annotations", "tensor_fingerprints", "files"}
+    optional = {"annotations", "tensor_fingerprints", "files", "shortcuts"}
     for name in value.keys() - optional:
         assert schema_errors(kind, json.dumps({each: value[each] for each in value if each != name}).encode())
         assert schema_errors(kind, json.dumps({**value, name: {"neither": 1}}).encode()) or name == "base"

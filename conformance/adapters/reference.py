@@ -20,12 +20,16 @@ from typing import Any
 from holders import Group
 
 import tensordelta as td
+from tensordelta.stores import open_store
 
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
 
-LEVELS = "reader-core reader-exponent chain partial slice verifier checkout writer-core writer-exponent signed".split()
-CAPABILITIES = "prepare memory sources places pin shortcut collect sign".split()
+LEVELS = (
+    *"reader-core reader-exponent chain follow partial slice sources verifier".split(),
+    *"checkout writer-core writer-exponent signed".split(),
+)
+CAPABILITIES = "prepare undo memory places pin shortcut collect sign".split()
 
 #: What the reference calls an object may say more, such as the number of a chunk.
 _OBJECT = re.compile(r"(chain|latest)\.json|(manifests|shortcuts|layouts|packs|fingerprints|files)/[A-Za-z0-9._/-]+")
@@ -62,6 +66,8 @@ class Adapter:
             return {"ok": True, **operation(request)}
         except td.TensorDeltaError as fault:
             return {"error": fault.name, **_facts(fault)}
+        except td.StoreError as failure:
+            return {"failed": str(failure)}
         except Exception:
             return {"error": "internal", "message": traceback.format_exc()}
         finally:
@@ -148,6 +154,9 @@ class Adapter:
             "pack_folders": request.get("places", ()),
             "trusted_keys": keys,
         }
+        if "://" in request["chain"] or request.get("sources"):
+            # Chains of different cases have packs of one digest, damaged in one of them: each has its own cache.
+            self._use_cache(request["chain"])
         if keys is None:
             return td.open(request["chain"], threads=1, **options)
         # With keys a chain remembers what was read from it, so it stays open.
@@ -169,9 +178,11 @@ class Adapter:
 
     def _writer(self, request: Request, *, create: bool = False) -> td.Chain:
         # Chains of different cases have one id; each gets a snapshot of its own.
-        name = hashlib.sha256(os.fsencode(request["chain"])).hexdigest()
-        os.environ["TENSORDELTA_CACHE"] = str(Path(self._cache, name))
+        self._use_cache(request["chain"])
         return td.open(request["chain"], create=create, threads=1, key=request.get("key"))
+
+    def _use_cache(self, chain: str) -> None:
+        os.environ["TENSORDELTA_CACHE"] = str(Path(self._cache, hashlib.sha256(os.fsencode(chain)).hexdigest()))
 
     def _shortcut(self, request: Request) -> Answer:
         chain = self._writer(request)
@@ -218,8 +229,8 @@ def _facts(fault: td.TensorDeltaError) -> Answer:
 def _chain_id(root: str) -> str | None:
     """The id of a chain, if its object can be read."""
     try:
-        return str(json.loads(Path(root, "chain.json").read_bytes())["chain"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(open_store(root).read("chain.json"))["chain"])
+    except (td.TensorDeltaError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -231,7 +242,7 @@ def main(arguments: Sequence[str]) -> int:
             operation, request = arguments
             answer = adapter.answer({"op": operation, **json.loads(request)})
             print(json.dumps(answer), flush=True)
-            return 0 if "ok" in answer else 1 if "error" in answer else 3
+            return 0 if "ok" in answer else 3 if "unsupported" in answer else 1
         for line in sys.stdin:
             request = json.loads(line)
             print(json.dumps({"id": request["id"], **adapter.answer(request)}), flush=True)

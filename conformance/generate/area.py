@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,7 +38,9 @@ class Area:
         """A valid case of one read."""
         cases.read(slug, chain=_build(chain), **self._given(title, ids, how))
 
-    def reject(self, slug: str, title: str, ids: str, error: str, twin: str, chain: Chain | str, **how: Any) -> None:
+    def reject(
+        self, slug: str, title: str, ids: str, error: str | Sequence[str], twin: str, chain: Chain | str, **how: Any
+    ) -> None:
         """An invalid case of one read."""
         cases.reject(slug, error=error, twin=twin, chain=_build(chain), **self._given(title, ids, how))
 

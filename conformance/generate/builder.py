@@ -281,8 +281,8 @@ class Builder:
         packs = [of_chunks(chunks, self.layout(model))] if chunks else []
         return self.edge(version, model, packs, base=base, **options)
 
-    def latest(self, version: int) -> None:
-        self.put("latest.json", dumps({"tensordelta": "1.0", "chain": CHAIN, "version": version}))
+    def latest(self, version: int, **more: Any) -> None:
+        self.put("latest.json", dumps({"tensordelta": "1.0", "chain": CHAIN, "version": version} | more))
 
     def pack_names(self, version: int) -> list[str]:
         return [entry["path"] for entry in self.manifests[version]["packs"]]

@@ -21,7 +21,8 @@ from generate.model import Model, ordered
 CONFORMANCE = Path(__file__).resolve().parent.parent
 SINCE = "1.0"
 LEVELS = frozenset(
-    "reader-core reader-exponent chain partial slice verifier checkout writer-core writer-exponent signed".split()
+    "reader-core reader-exponent chain follow partial slice sources verifier"
+    " checkout writer-core writer-exponent signed".split()
 )
 
 Verify = bool | None | Sequence[Mapping[str, Any]]

@@ -37,12 +37,11 @@ STREAMS = [
         ),
     ),
     change(
-        "frame-checksum-flag-ignored",
-        "A zstd frame need not have a checksum",
-        '    require(descriptor >> 2 & 1 == 1, "TD-ZST-004", "no checksum")\n',
-        "",
+        "frame-checksum-expected",
+        "A zstd frame has to have a checksum",
+        "require(at + (descriptor & 4) == len(stored)",
+        "require(at + 4 == len(stored)",
         "frame-without-a-checksum",
-        also=(("require(at + 4 == len(stored)", "require(at + (descriptor & 4) == len(stored)"),),
     ),
     change(
         "frame-content-size-ignored",
@@ -54,8 +53,8 @@ STREAMS = [
     change(
         "second-frame-ignored",
         "What follows the frame is ignored",
-        "require(at + 4 == len(stored)",
-        "require(at + 4 <= len(stored)",
+        "require(at + (descriptor & 4) == len(stored)",
+        "require(at + (descriptor & 4) <= len(stored)",
         "frame-before-a-second",
         "frame-before-a-byte",
     ),

@@ -22,11 +22,12 @@ from tensordelta_conformance import small_reader
 
 from .change import Change
 from .changes_documents import DOCUMENTS
+from .changes_follow import FOLLOW
 from .changes_packs import PACKS
 from .changes_reader import READER
 from .changes_streams import STREAMS
 
-MUTANTS: dict[str, Change] = {change.name: change for change in (*DOCUMENTS, *PACKS, *STREAMS, *READER)}
+MUTANTS: dict[str, Change] = {change.name: change for change in (*DOCUMENTS, *PACKS, *STREAMS, *READER, *FOLLOW)}
 
 _NUMBERS = itertools.count()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .names import CAPABILITIES, ERRORS, FLAGS, KINDS, LEVELS, OPERATIONS, ROLES
+from .names import CAPABILITIES, ERRORS, FAILED, FLAGS, KINDS, LEVELS, OPERATIONS, ROLES
 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _REQUIREMENT = re.compile(r"TD-[A-Z]{3}-[0-9]{3}")
@@ -62,12 +62,27 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class Serve:
+    """A folder of the case that is served over HTTP during a request.
+
+    `folder`: which; `chain` is then a URL in the request, and of any other the sources that name it become one.
+    `status`: by name, what is answered in place of a file. `absent`: names of which there is no file, and which may be
+    asked for.
+    """
+
+    folder: str = "chain"
+    status: Mapping[str, int] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Step:
     """One step: a request (`op`), or a change of the case's copy (one of `put`, `remove`, `restart`, `link`)."""
 
     op: str | None = None
     input: Mapping[str, Any] = field(default_factory=dict)
     expect: Expectation = Expectation()
+    serve: Serve | None = None
     kill: int = 0
     race: tuple[Mapping[str, Any], ...] = ()
     put: str | None = None
@@ -177,7 +192,7 @@ def _expectation(value: object, where: str) -> Expectation:
             raise _fail(f"{where}.any is not alone, or is no list of two or more")
         parts = [_expectation(item, f"{where}.any[{i}]") for i, item in enumerate(members["any"])]
         return Expectation(alternatives=tuple(parts))
-    errors = _strings(members["error"], f"{where}.error", ERRORS) if "error" in members else ()
+    errors = _strings(members["error"], f"{where}.error", (*ERRORS, FAILED)) if "error" in members else ()
     if "error" in members and not errors:
         raise _fail(f"{where}.error is empty")
     return Expectation(
@@ -199,6 +214,18 @@ def _request(value: object, where: str) -> Mapping[str, Any]:
     return value
 
 
+def _serve(value: object, where: str) -> Serve:
+    members = _members(value, where, ("folder", "status", "absent"))
+    status = members.get("status", {})
+    if not isinstance(status, dict):
+        raise _fail(f"{where}.status is no object")
+    return Serve(
+        _string(members.get("folder", "chain"), f"{where}.folder"),
+        {name: _integer(code, f"{where}.status") for name, code in status.items()},
+        _strings(members.get("absent", []), f"{where}.absent"),
+    )
+
+
 def _operation(members: Mapping[str, Any], where: str) -> Step:
     op = _string(members["op"], f"{where}.op", OPERATIONS)
     kill = _integer(members.get("kill", 0), f"{where}.kill")
@@ -217,6 +244,7 @@ def _operation(members: Mapping[str, Any], where: str) -> Step:
         op=op,
         input=_request(members.get("input", {}), f"{where}.input"),
         expect=expect,
+        serve=_serve(members["serve"], f"{where}.serve") if "serve" in members else None,
         kill=kill,
         race=tuple(_request(item, f"{where}.race") for item in race),
     )
@@ -226,7 +254,7 @@ def _step(value: object, where: str) -> Step:
     if not isinstance(value, dict):
         raise _fail(f"{where} is no object")
     if "op" in value:
-        return _operation(_members(value, where, ("op", "input", "expect", "kill", "race")), where)
+        return _operation(_members(value, where, ("op", "input", "expect", "serve", "kill", "race")), where)
     members = _members(value, where, _CHANGES)
     if len(members) != 1:
         raise _fail(f"{where} is not exactly one of op, {', '.join(_CHANGES)}")

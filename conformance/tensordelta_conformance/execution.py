@@ -191,6 +191,18 @@ class _Steps:
         before = self._before(step)
         out = self._work.outside / f"{self.index}.safetensors"
         members = self._request(step) if step.op == "read" else self._work.request(step.input)
+        with contextlib.ExitStack() as stack:
+            server = None if step.serve is None else stack.enter_context(self._work.serve(step.serve))
+            if server is not None and step.serve is not None and step.serve.folder == "chain":
+                members["chain"] = server.url
+            self._ask(step, before, out, members)
+        if server is not None and step.serve is not None:
+            unknown = sorted(set(server.absent) - set(step.serve.absent) - set(step.serve.status))
+            if unknown:
+                raise _Stop("fail", "only names that something gives are asked for", f"asked for {', '.join(unknown)}")
+
+    def _ask(self, step: Step, before: StateRef, out: Path, members: dict[str, Any]) -> None:
+        assert step.op is not None
         limit = min((each.memory for each in step.expect.each() if each.memory is not None), default=None)
         memory = None
         if limit is not None and self._adapter.holds:

@@ -58,7 +58,8 @@ class Held:
 class ReadRequest:
     """Bring the state held to a version of a chain (ADAPTER.md, `read`)."""
 
-    chain: Path
+    chain: Path | str
+    """The root: a folder, or a URL that begins with `http://` (level `follow`)."""
     to: int | None
     """The version wanted; None: the newest."""
     held: Held | None
@@ -219,7 +220,7 @@ class FunctionAdapter(Adapter):
             held = Held(_writable(read_state(Path(members["held"]["state"]))), members["held"]["version"])
         tensors = members.get("tensors")
         request = ReadRequest(
-            chain=Path(members["chain"]),
+            chain=members["chain"] if "://" in members["chain"] else Path(members["chain"]),
             to=members["to"],
             held=held,
             tensors=None if tensors is None else tuple(tensors),

@@ -15,8 +15,10 @@ LEVELS = (
     "reader-core",
     "reader-exponent",
     "chain",
+    "follow",
     "partial",
     "slice",
+    "sources",
     "verifier",
     "checkout",
     "writer-core",
@@ -25,7 +27,7 @@ LEVELS = (
 )
 ROLES = ("reader", "verifier", "writer")
 KINDS = ("read", "write", "scenario")
-CAPABILITIES = ("prepare", "memory", "sources", "places", "pin", "shortcut", "collect", "sign")
+CAPABILITIES = ("prepare", "undo", "memory", "places", "pin", "shortcut", "collect", "sign")
 FLAGS = ("huge", "slow")
 OPERATIONS = ("read", "verify", "prepare", "apply", "undo", "pull", "publish", "shortcut", "collect")
 WRITING = ("publish", "shortcut", "collect")
@@ -42,3 +44,6 @@ ERRORS = (
     "untrusted",
 )
 """SPEC.md section 17; the set is closed."""
+
+FAILED = "failed"
+"""What stands among the errors of a case for a failure of the store, which is no rejection."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .names import CAPABILITIES, ERRORS, LEVELS, PROTOCOL, ROLES
+from .names import CAPABILITIES, ERRORS, FAILED, LEVELS, PROTOCOL, ROLES
 
 
 class AdapterError(Exception):
@@ -30,7 +30,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Refused:
-    """`error`: rejected under a name of SPEC.md section 17; what else it says is for people."""
+    """`error`: rejected under a name of SPEC.md section 17, or `failed`; what else it says is for people."""
 
     error: str
     object: str | None = None
@@ -149,15 +149,17 @@ def parse_object(text: str) -> dict[str, Any]:
 
 def parse_answer(members: Mapping[str, Any]) -> Answer:
     """The meaning of an answer. Raises AdapterError for one that ADAPTER.md does not know."""
-    kinds = [kind for kind in ("ok", "error", "unsupported") if kind in members]
+    kinds = [kind for kind in ("ok", "error", "unsupported", FAILED) if kind in members]
     if len(kinds) != 1:
-        raise AdapterError(f"the answer has not exactly one of ok, error and unsupported: {dict(members)!r}")
+        raise AdapterError(f"the answer has not exactly one of ok, error, unsupported and failed: {dict(members)!r}")
     if kinds == ["ok"]:
         if members["ok"] is not True:
             raise AdapterError(f"ok is {members['ok']!r}, not true")
         return Done(members)
     if kinds == ["unsupported"]:
         return Declined(str(members["unsupported"]))
+    if kinds == [FAILED]:
+        return Refused(FAILED, message=str(members[FAILED]))
     error = members["error"]
     if not isinstance(error, str) or error not in ERRORS:
         raise AdapterError(f"error {error!r} is no name of SPEC.md section 17")

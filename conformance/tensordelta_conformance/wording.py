@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from .case import Expectation, Fault, HugeState, StateRef, Step
+from .names import FAILED
 from .protocol import Answer, Declined, Done, Refused, Reported
 
 
@@ -35,6 +36,11 @@ def expected_fault(fault: Fault) -> str:
     return f"{listing(fault.errors, 'or')}{where}"
 
 
+def refusal(error: str) -> str:
+    """A rejection, or a failure of the store."""
+    return "failed, without a rejection" if error == FAILED else f"rejected as {error}"
+
+
 def expectation(expect: Expectation) -> str:
     """What has to come of a step."""
     if expect.alternatives:
@@ -43,7 +49,7 @@ def expectation(expect: Expectation) -> str:
         return "no fault" if not expect.faults else "reported: " + "; ".join(map(expected_fault, expect.faults))
     parts = []
     if expect.errors:
-        parts.append(f"rejected as {listing(expect.errors, 'or')}")
+        parts.append(listing(map(refusal, expect.errors), "or"))
     elif expect.version is not None:
         parts.append(f"version {expect.version}")
     if expect.has_state:
@@ -62,7 +68,7 @@ def answer(given: Answer) -> str:
     if isinstance(given, Declined):
         return "unsupported"
     if isinstance(given, Refused):
-        return f"rejected as {given.error}"
+        return refusal(given.error)
     version = given.members.get("version")
     return "done" if version is None else f"version {version}"
 
@@ -123,6 +129,9 @@ def step(given: Step) -> str:
         text = str(given.op)
     told = {"chain", "held", "to", "dir", "state", "from", "keep"}
     more = [f"{key} {value}" for key, value in members.items() if key not in told]
+    if given.serve is not None:
+        more.append(f"{given.serve.folder} served over HTTP")
+        more += [f"status {status} for {name}" for name, status in given.serve.status.items()]
     if given.kill:
         more.append(f"killed {given.kill} times")
     return f"{text} ({'; '.join(more)})" if more else text
@@ -134,6 +143,8 @@ def as_members(given: Answer) -> dict[str, object]:
         return dict(given.members)
     if isinstance(given, Declined):
         return {"unsupported": given.why}
+    if given.error == FAILED:
+        return {FAILED: given.message}
     return {
         key: value
         for key, value in (

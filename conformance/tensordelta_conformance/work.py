@@ -8,9 +8,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from .case import Case, HugeState, StateRef, Step
+from .case import Case, HugeState, Serve, StateRef, Step
 from .fingerprint import state_fingerprint
 from .folder import Contents, changes, contents, copy_files, temporary_folder, write_files
+from .server import Server
 from .state import State, StateError, parse_state, read_state, state_differences
 
 _DEPTH = "copy/of/case"
@@ -68,6 +69,17 @@ class Work:
             else:
                 path.unlink(missing_ok=True)
             path.symlink_to(target)
+
+    def serve(self, serve: Serve) -> Server:
+        """A server of a folder of the copy; sources that name the folder lead there."""
+        server = Server(self.root / serve.folder, serve.status)
+        if serve.folder != "chain":
+            for path in (self.root / "chain").rglob("*.json"):
+                text = path.read_bytes()
+                made = text.replace(f"http://{serve.folder}.invalid".encode(), server.url.encode())
+                if made != text:
+                    path.write_bytes(made)
+        return server
 
     def look(self, skip: Collection[str] = ()) -> Contents:
         """What lies in and around the copy; `skip`: paths in the copy to leave out."""

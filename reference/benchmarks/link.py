@@ -98,6 +98,7 @@ class FarStore:
     """
 
     exclusive = True
+    lists = True
     remote = True
 
     def __init__(self, root: Path, link: Link) -> None:

@@ -81,6 +81,7 @@ class SimulatedStore:
 
     address = "simulated"
     exclusive = True
+    lists = True
     remote = False
 
     def __init__(self) -> None:

@@ -43,8 +43,8 @@ def open(
     """Open a chain.
 
     Args:
-        address: a folder; `hf://buckets/OWNER/NAME[/PREFIX]`; `s3://BUCKET/PREFIX`, `gs://…` or `az://…`; or a store
-            of your own (see `tensordelta.stores`).
+        address: a folder; `hf://buckets/OWNER/NAME[/PREFIX]`; `s3://BUCKET/PREFIX`, `gs://…` or `az://…`; to read only,
+            `https://HOST/PATH`; or a store of your own (see `tensordelta.stores`).
         create: make a new chain if there is none.
         chain: the id that the chain must have.
         memory: bytes that reading may use; by default four fifths of the machine's memory.

@@ -596,7 +596,7 @@ def test_a_header_that_says_more_than_the_record_is_not_parsed(
         record["files"][SHARD]["sha256"] = digest
 
     recorded(folder, change)
-    monkeypatch.setattr("tensordelta.checkout.shards.parse_plain", None)
+    monkeypatch.setattr("tensordelta.checkout.shards.parse_header", None)
     (fault,) = Checkout(folder).verify(threads=1)[1]
     assert isinstance(fault, td.WrongBaseError) and "longer than any that a pull writes" in fault.reason
 

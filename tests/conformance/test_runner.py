@@ -62,7 +62,7 @@ BROKEN = [
     ("crashes", "one-word", "error", "the adapter ended during read with exit code 3"),
     ("wrong-id", "one-word", "error", "the answer to request 1 has the id 2"),
     ("no-json", "one-word", "error", "the answer is no JSON"),
-    ("two-answers", "one-word", "error", "has not exactly one of ok, error and unsupported"),
+    ("two-answers", "one-word", "error", "has not exactly one of ok, error, unsupported and failed"),
     ("invents-errors", "one-word-too-many", "error", "error 'broken' is no name of SPEC.md section 17"),
 ]
 

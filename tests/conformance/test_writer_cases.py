@@ -226,14 +226,14 @@ ALTERED = [
         ),
     ),
     altered(
-        "writes frames without a checksum",
+        "writes frames with a dictionary id",
         "ZST-012",
         "write-the-first-word",
         (
             "from generate.codecs import chunk_for\n",
             "from generate.codecs import chunk_for\nfrom generate.frames import frame\n",
         ),
-        (CHUNK, CHUNK.replace("**how", "compression='zstd', frames=lambda data: frame(data, checksum=False), **how")),
+        (CHUNK, CHUNK.replace("**how", "compression='zstd', frames=lambda data: frame(data, dictionary=1), **how")),
     ),
     altered(
         "pads headers with newlines",

@@ -36,7 +36,7 @@ class MemoryStore:
         opened: names of what was opened, in order.
     """
 
-    address, exclusive = "memory", True
+    address, exclusive, lists = "memory", True, True
 
     def __init__(self, *, remote: bool = False) -> None:
         self.remote = remote

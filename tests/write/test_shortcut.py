@@ -16,7 +16,7 @@ from clocked_store import ClockedStore
 from numpy.typing import NDArray
 
 import tensordelta as td
-from tensordelta.format.names import manifest_name, shortcut_name
+from tensordelta.format.names import LATEST, manifest_name, shortcut_name
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -74,8 +74,8 @@ def test_a_shortcut_leads_there(
         start = {"version": base, "layout": before["layout"], "fingerprint": before["fingerprint"]}
     assert found["base"] == start
     assert (made.version, made.base, made.fingerprint) == (version, base, own["fingerprint"])
-    assert store.done[-1] == ("create", name), "the packs are there before it"
-    put = {each for _, each in store.done}
+    assert store.done[-2:] == [("create", name), ("put", LATEST)], "the packs are there before it, the hint after it"
+    put = {each for _, each in store.done} - {LATEST}
     assert made.size == sum(len(store.objects[each][0]) for each in put)
 
     # It is a way of its own: the manifest's packs are not needed.

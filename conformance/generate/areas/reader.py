@@ -17,6 +17,7 @@ from generate.scenes import ABSENT, Scene, line, little, move, walk
 
 reader = area("reader")
 prepare = area("reader", needs=["prepare"])
+undo = area("reader", needs=["prepare", "undo"])
 
 #: Words that programs confuse with others: zeros of both signs, a NaN, an infinity.
 PROBED: Model = {
@@ -222,23 +223,23 @@ prepare.play("prepare", "Prepare leaves the state held as it is",  # shown by a 
     "RDR-002", "0 -> 1", lambda scene: scene.prepare(1, held=0).read(0))
 prepare.play("prepare-and-apply", "Apply makes the new state of the one held",
     "APP-002", "0 -> 1", lambda scene: scene.prepare(1, held=0).apply(1))
-prepare.play("undo", "Undo gives the words before apply back",
+undo.play("undo", "Undo gives the words before apply back",
     "APP-003", "0 -> 1", lambda scene: scene.prepare(1, held=0).apply(1).undo(0))
 prepare.play("apply-over-two-layouts",
     "A prepared update spans two edges that change the layout, and is applied with all of its fitting",
     "APP-002", other_layouts, lambda scene: scene.prepare(2, held=0).apply(2), level="chain")
-prepare.play("undo-over-two-layouts",
+undo.play("undo-over-two-layouts",
     "Undo gives back the tensors that were dropped, reshaped and retyped, with their words, and drops the added ones",
     "APP-003", other_layouts, lambda scene: scene.prepare(2, held=0).apply(2).undo(0), level="chain")
-prepare.play("undo-of-a-full-version", "Undo of a full version gives back the state that it took the place of",
+undo.play("undo-of-a-full-version", "Undo of a full version gives back the state that it took the place of",
     "APP-003", partial(full_after, MORE_TENSORS),
     lambda scene: scene.prepare(1, held=0).apply(1).undo(0), level="chain")
-prepare.play("undo-to-nothing",
+undo.play("undo-to-nothing",
     "Undo of the first update ends with nothing held, or with a state without tensors", "APP-003", "0 -> 1",
     lambda scene: scene.prepare(1, held=None).apply(1).step("undo", {}, {"any": [scene.after(None), scene.after({})]}))
-prepare.play("prepare-what-is-held", "The target is held already: apply and undo change nothing",
+undo.play("prepare-what-is-held", "The target is held already: apply and undo change nothing",
     "RTE-008 APP-003", "0 -> 1", lambda scene: scene.prepare(1, held=1).apply(1).undo(1))
-prepare.play("prepare-again", "A second update is prepared for the result of the first, applied, and taken back",
+undo.play("prepare-again", "A second update is prepared for the result of the first, applied, and taken back",
     "APP-002 APP-003", "0 -> 1 -> 2",
     lambda scene: scene.prepare(1, held=0).apply(1).prepare(2, held=ABSENT).apply(2).undo(1))
 

@@ -273,6 +273,11 @@ routes.read("route-to-2-from-1", "A delta from the version held, in a chain of t
 routes.read("shortcut-instead-of-an-unknown-feature",
     "The version's manifest lists an unknown feature, and a shortcut to it lists none",
     "RTE-007", "0 -> 1 strided, 0 => 1", verify=blamed("unsupported", manifest_name(1)))
+routes.read("shortcut-instead-of-an-unknown-feature-and-content",
+    "The version's manifest lists an unknown feature and has packs of unknown content, and a shortcut leads there",
+    "RTE-007 MAN-012", partial(graph, "0 -> 1 strided, 0 => 1",
+        at={"0 -> 1": {"entry": lambda entry: entry.update(content="strided-chunks")}}),
+    verify=blamed("unsupported", manifest_name(1)))
 routes.read("shortcut-instead-of-an-unknown-feature-on-the-way",
     "The manifest of a version on the way lists an unknown feature, and a shortcut to it lists none",
     "RTE-007", "0 -> 1 strided -> 2, 0 => 1", to=2, verify=blamed("unsupported", manifest_name(1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,14 +13,16 @@ from generate.graph import Chain, graph
 from generate.scenes import line, little, walk
 
 
-def rejected(slug: str, title: str, error: str, twin: str, chain: Chain | str, rules: str, **how: Any) -> None:
+def rejected(
+    slug: str, title: str, error: str | Sequence[str], twin: str, chain: Chain | str, rules: str, **how: Any
+) -> None:
     """A version that no route reaches; there is no statement about a verifier unless a row has one."""
     routes.reject(slug, title, rules, error, twin, chain, **{"verify": None, **how})
 
 
-def first_error(slug: str, title: str, error: str, twin: str, chain: Chain | str, **how: Any) -> None:
-    """More than one edge fails; the error is that of the cheapest."""
-    rejected(f"first-error-is-{slug}", title, error, twin, chain, **{"rules": "RTE-005 RTE-001", **how})
+def some_error(slug: str, title: str, errors: str, twin: str, chain: Chain | str, **how: Any) -> None:
+    """Every edge that counts fails; the error is that of any of them."""
+    rejected(f"error-of-{slug}", title, errors.split(), twin, chain, **{"rules": "RTE-005", **how})
 
 
 def uncounted(edges: str, **members: Any) -> Chain:
@@ -77,37 +80,29 @@ routes.read("route-of-two", "A full version and a delta", "RTE-001", "0 -> 1", l
 routes.read("route-of-two-from-nothing", "A full version and a delta, with nothing held",
     "RTE-001", "0 -> 1", held=None, level="reader-core")
 
-first_error("missing", "The pack of the cheapest edge is gone, that of the other is altered",
-    "missing", "route-two-ways", "0 -> 1: 2000 gone, 0 => 1: 2500 altered")
-first_error("integrity", "The pack of the cheapest edge is altered, that of the other is gone",
-    "integrity", "route-two-ways", "0 -> 1: 2000 altered, 0 => 1: 2500 gone")
-first_error("the-shortcuts",
-    "The pack of the shortcut, which is the cheapest edge, is altered, and that of the manifest is gone",
-    "integrity", "route-two-ways-shortcut-first", "0 -> 1: 2000 gone, 0 => 1: 1900 altered")
-first_error("of-the-edge-from-held",
+some_error("either-of-two", "The pack of one edge is gone, that of the other is altered",
+    "missing integrity", "route-two-ways", "0 -> 1: 2000 gone, 0 => 1: 2500 altered")
+some_error("either-of-two-the-other-way", "The pack of one edge is altered, that of the other is gone",
+    "missing integrity", "route-two-ways", "0 -> 1: 2000 altered, 0 => 1: 2500 gone")
+some_error("one-that-was-tried-alone", "The only edge is altered",
+    "integrity", "route-of-two", "0 -> 1 altered")
+some_error("the-delta-or-the-full-shortcut",
     "The delta from the state held lost its pack, the full shortcut, which costs more, has an altered one",
-    "missing", "route-full-shortcut-after-the-delta", "0 -> 1: 2000 gone, => 1: 2500 altered")
-first_error("of-the-full-shortcut",
-    "With nothing held the full shortcut is the cheapest, and is altered; the delta lost its pack",
-    "integrity", "route-full-shortcut-after-the-delta", "0 -> 1: 2000 gone, => 1: 2100 altered", held=None)
-first_error("a-feature", "The cheapest edge lists an unknown feature, the pack of the other is gone",
-    "unsupported", "route-two-ways", "0 -> 1: 2000 strided, 0 => 1: 2500 gone")
-first_error("not-a-feature",
-    "The pack of the cheapest edge is gone, the other, which costs more, lists an unknown feature",
-    "missing", "route-two-ways-shortcut-first", "0 -> 1: 2000 strided, 0 => 1: 1900 gone")
-first_error("wrong-base",
-    "The cheapest edge starts from another fingerprint than its base has, the pack of the other is gone",
-    "wrong-base", "route-two-ways", "0 -> 1: 2000 wrong-base, 0 => 1: 2500 gone")
-first_error("not-of-a-shortcut-that-disagrees",
+    "missing integrity", "route-full-shortcut-after-the-delta", "0 -> 1: 2000 gone, => 1: 2500 altered")
+some_error("a-feature-or-a-pack", "One edge lists an unknown feature, the pack of the other is gone",
+    "unsupported missing", "route-two-ways", "0 -> 1: 2000 strided, 0 => 1: 2500 gone")
+some_error("a-base-or-a-pack", "One edge starts from another fingerprint than its base has, the other lost its pack",
+    "wrong-base missing", "route-two-ways", "0 -> 1: 2000 wrong-base, 0 => 1: 2500 gone")
+some_error("no-shortcut-that-disagrees",
     "A shortcut to another fingerprint than the version's does not count, and its error is not reported",
     "integrity", "route-of-two", "0 -> 1 altered, => 1 empty elsewhere",
     rules="RTE-005 MAN-025", verify=blamed("conflict", shortcut_name(1, None)))
-first_error("not-of-a-shortcut-that-cannot-be-read",
+some_error("no-shortcut-that-cannot-be-read",
     "A shortcut that is no JSON was part of no route, and its error is not reported", "integrity",
-    "route-of-two", uncounted("0 -> 1 altered, => 1 empty", text=lambda data: data[1:]), rules="RTE-005")
-first_error("of-the-edge-in-the-middle",
-    "The first of two edges lost its pack, and the skip delta has an altered one", "missing",
-    "route-of-two-edges-and-a-skip-delta", "0 -> 1: 1800 gone -> 2: 1800, 0 => 2: 4000 altered", to=2)
+    "route-of-two", uncounted("0 -> 1 altered, => 1 empty", text=lambda data: data[1:]))
+some_error("an-edge-in-the-middle", "The first of two edges lost its pack, and the skip delta has an altered one",
+    "missing integrity", "route-of-two-edges-and-a-skip-delta", "0 -> 1: 1800 gone -> 2: 1800, 0 => 2: 4000 altered",
+    to=2)
 
 # -- bases that disagree -----------------------------------------------------------------------------------------------
 rejected("base-of-another-fingerprint-rebuilt",
@@ -126,11 +121,11 @@ rejected("base-that-is-held-but-not-its-manifests",
 # -- no route ----------------------------------------------------------------------------------------------------------
 routes.read("route-of-three", "A full version and two deltas", "RTE-001", "0 -> 1 -> 2", to=2, level="reader-core")
 no_route("a-manifest-that-is-no-json", "is no JSON, so that no route reaches the target",
-    "missing", "0 -> 1 torn -> 2")
+    "malformed", "0 -> 1 torn -> 2")
 no_route("a-manifest-of-a-later-format", "is of a later format, so that no route reaches the target",
-    "missing", "0 -> 1 later -> 2")
+    "unsupported", "0 -> 1 later -> 2")
 no_route("a-manifest-of-another-chain", "names another chain, so that no route reaches the target",
-    "missing", "0 -> 1 foreign -> 2")
+    "conflict", "0 -> 1 foreign -> 2")
 no_route("a-manifest-that-is-gone", "is gone, so that no route reaches the target",
     "missing", "0 -> 1 deleted -> 2", "RTE-006 RTE-003")
 no_route("an-unknown-feature", "lists an unknown feature, which counts as the error of a route that was chosen",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from generate.builder import Builder, manifest_name, shortcut_name
@@ -49,7 +50,7 @@ def with_sources(*, sources: Sequence[str] = (CLOSED,), path: bool = False, stor
 SOURCE_PACK = pack(with_sources(path=True))
 SOURCED = with_sources(path=True, stored=True).get(SOURCE_PACK)
 """The bytes of the pack of version 1."""
-ALLOWED: dict[str, Any] = {"needs": ["sources"], "input": {"sources": ["file"]}}
+ALLOWED: dict[str, Any] = {"level": "sources", "input": {"sources": ["file"]}}
 """The user allows sources of one scheme."""
 PLACE: dict[str, Any] = {"needs": ["places"], "input": {"places": ["place"]}}
 """The user names a folder in which packs may be found."""
@@ -97,6 +98,62 @@ case(
 case(
     "sources-of-which-one-is-allowed", "MAN-018", "Of two sources the second has an allowed scheme, and gives nothing"
 ).bad("missing", sources=[CLOSED, NOWHERE], **ALLOWED)
+
+
+def served(slug: str, rules: str, title: str, *sources: str, error: str = "", **how: Any) -> None:
+    """The pack of version 1 has sources behind plain HTTP, and the user has allowed their scheme."""
+
+    def scene(made: Scene) -> None:
+        files = {"pack": SOURCED, "other": altered(SOURCED), "longer": SOURCED + b" "}
+        made.files |= {f"elsewhere/{name}": data for name, data in files.items()}
+        serve = {"folder": "elsewhere", "absent": ["none"], "status": {"refused": 403}}
+        expect = made.after(0, error=error) if error else made.after(1)
+        made.step("read", made.ask(0, 1, sources=["http"]), expect, serve=serve)
+
+    places = [f"http://elsewhere.invalid/{each}" for each in sources]
+    twin = "sources-that-give-a-pack" if error else None
+    chain = partial(with_sources, sources=places, **how)
+    case(slug, rules, title).play(scene, twin=twin, chain=chain, level="sources")
+
+
+def altered(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+served("sources-that-give-a-pack", "MAN-015", "A pack without a path is at an allowed source", "pack")
+served(
+    "sources-beside-a-path-to-nothing",
+    "MAN-015",
+    "A pack is not under its path, and an allowed source has it",
+    "pack",
+    path=True,
+)
+served(
+    "sources-of-which-the-last-gives-the-pack",
+    "MAN-013 MAN-015",
+    "One source has nothing, one refuses, one has other bytes, one has too many, and the last has the pack",
+    "none",
+    "refused",
+    "other",
+    "longer",
+    "pack",
+)
+served(
+    "sources-that-give-other-bytes",
+    "MAN-013",
+    "The one source has other bytes of the same number",
+    "other",
+    error="integrity",
+)
+served(
+    "sources-that-give-too-many-bytes",
+    "MAN-013",
+    "The one source has the bytes of the pack and one more",
+    "longer",
+    error="integrity",
+)
+served("sources-that-have-nothing", "MAN-018", "The one source has nothing", "none", error="missing")
+served("sources-that-refuse", "STO-003", "The one source refuses, which proves no absence", "refused", error="failed")
 
 # -- places ------------------------------------------------------------------------------------------------------------
 

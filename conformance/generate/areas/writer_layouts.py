@@ -146,7 +146,7 @@ write("write-from-an-unsorted-file",
     .publish(shuffled(), 1, expect={"version": 1, "state": desk.state(share(0.03))}))
 write("write-from-a-file-with-a-tensor-twice",
     "A tensor stands twice in the file to publish: it holds no state, and it is no plain pack either",
-    "PCK-020 ERR-004", lambda desk: desk.publish(base(), 0).publish(twice(), error=ERRORS),
+    "WRT-004 ERR-004", lambda desk: desk.publish(base(), 0).publish(twice(), error=ERRORS),
     twin="write-from-an-unsorted-file")
 write("write-headers-of-all-lengths", "Packs whose headers differ in length by one byte after another",
     "PCK-007 CHK-018", lines(*({"n" * length: tensor("U16", (1,), [length])} for length in range(1, 9))))

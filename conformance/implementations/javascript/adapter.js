@@ -6,7 +6,7 @@
 import { rm } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
-import { DEFAULT_MEMORY, Reader, Rejection, verify } from "./src/index.js";
+import { DEFAULT_MEMORY, HttpStore, Reader, Rejection, StoreFailure, verify } from "./src/index.js";
 import { FolderStore, folderPlace, loadState, nodeDigest, saveState, sourcesFor } from "./src/node.js";
 
 const { version } = JSON.parse(readFileSync(new URL("./package.json", import.meta.url), "utf8"));
@@ -17,8 +17,8 @@ const HELLO = {
   version,
   spec: "1.0",
   roles: ["reader", "verifier"],
-  levels: ["reader-core", "reader-exponent", "chain", "partial", "verifier"],
-  capabilities: ["prepare", "memory", "sources", "places", "pin"],
+  levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "sources", "verifier"],
+  capabilities: ["prepare", "undo", "memory", "places", "pin"],
   limits: { memory: DEFAULT_MEMORY },
 };
 
@@ -46,7 +46,8 @@ class Adapter {
         });
       }
     }
-    return new Reader(new FolderStore(request.chain), {
+    const { chain } = request;
+    return new Reader(/^https?:/.test(chain) ? new HttpStore(chain) : new FolderStore(chain), {
       held: this.held,
       tensors: request.tensors ?? null,
       memory: request.memory ?? DEFAULT_MEMORY,
@@ -126,6 +127,7 @@ async function answer(adapter, op, request) {
   } catch (e) {
     if (e instanceof Rejection) return e.toJSON();
     if (e instanceof Unsupported) return { unsupported: e.message };
+    if (e instanceof StoreFailure) return { failed: e.message };
     // No rejection of the format: a name that its table lacks, so that nobody takes it for one.
     process.stderr.write(`${e.stack}\n`);
     return { error: "failed", message: e.message };

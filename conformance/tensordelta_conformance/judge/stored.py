@@ -110,12 +110,13 @@ def _check_hint(case: Case) -> None:
     named = None
     if "latest.json" in case.folder and "chain.json" in case.folder:
         try:
-            chain, named = parse_latest(case.folder["latest.json"])
+            hint = parse_latest(case.folder["latest.json"])
+            named = hint.version
             own = parse_chain(case.folder["chain.json"])
         except Rejection:
             return  # reported above
-        if chain != own and case.written("latest"):
-            case.findings.fault(Rejection("conflict", "TD-OBJ-018", f"it names the chain {chain}"), "latest.json")
+        if hint.chain != own and case.written("latest"):
+            case.findings.fault(Rejection("conflict", "TD-OBJ-018", f"it names the chain {hint.chain}"), "latest.json")
     versions = case.now.versions()
     if case.operation == "publish" and case.succeeded and versions and named != versions[-1]:
         message = f"it names {'nothing' if named is None else manifest_name(named)}, not version {versions[-1]}"

@@ -14,7 +14,8 @@ that asks for it. Read the modules in this order, which is that of SPEC.md but f
 | `packs`       | 6, 7.11             | safetensors files, the chunk table                          |
 | `chunks`      | 7                   | streams, positions, order, values                           |
 | `chain`       | 4.2, 4.12, 9.1, 9.2 | the objects under a root; one edge                          |
-| `reader`      | 9.3, 10             | routes; prepare, apply, undo                                |
+| `reader`      | 9.3, 10.1           | routes; prepare, apply, undo                                |
+| `follow`      | 10.2                | routes where nothing is listed                              |
 | `verifier`    | 17                  | all edges                                                   |
 | `adapter`     | ADAPTER.md          | the protocol of the suite                                   |
 

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .chain import MEMORY, Chain, Folder, Options
+from .chain import MEMORY, Chain, Folder, Options, Web
+from .follow import Follower
 from .packs import read_tensors
 from .reader import Held, Reader, Update
 from .rejection import Rejection
 from .state import State, layout_of
 from .verifier import Verifier
 
-LEVELS = ["reader-core", "reader-exponent", "chain", "verifier"]
-CAPABILITIES = ["prepare", "memory", "sources", "places", "pin"]
+LEVELS = ["reader-core", "reader-exponent", "chain", "follow", "sources", "verifier"]
+CAPABILITIES = ["prepare", "undo", "memory", "places", "pin"]
 
 Answer = dict[str, Any]
 
@@ -39,6 +40,8 @@ class Adapter:
             return {**number, "error": fault.name, "object": fault.object, "message": str(fault)}
         except NotImplementedError as fault:
             return {**number, "unsupported": str(fault)}
+        except OSError as fault:
+            return {**number, "failed": str(fault)}
 
     def restart(self) -> None:
         """Hold nothing."""
@@ -76,7 +79,8 @@ class Adapter:
 
     def prepare_update(self, request: Mapping[str, Any]) -> Update:
         """The update that a request asks for."""
-        return Reader(_chain(request)).prepare(request["to"], self._held)
+        reader = Follower if "://" in request["chain"] else Reader
+        return reader(_chain(request)).prepare(request["to"], self._held)
 
     def read(self, request: Mapping[str, Any]) -> Answer:
         """Bring what is held to a version."""
@@ -114,7 +118,8 @@ def _chain(request: Mapping[str, Any]) -> Chain:
         tuple(request.get("places", ())),
         request.get("pin"),
     )
-    return Chain(Folder(request["chain"]), options)
+    root = request["chain"]
+    return Chain(Web(root) if "://" in root else Folder(root), options)
 
 
 def read_state(path: str) -> State:

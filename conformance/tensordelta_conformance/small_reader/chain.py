@@ -7,6 +7,8 @@ import os
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
 
@@ -19,12 +21,14 @@ from .documents import (
     SMALL,
     Base,
     File,
+    Hint,
     Manifest,
     Pack,
     check_features,
     check_name,
     manifest_name,
     parse_chain,
+    parse_latest,
     parse_layout,
     parse_manifest,
 )
@@ -98,6 +102,44 @@ class Folder:
         return self._path(name).read_bytes()
 
 
+class Web:
+    """Objects behind plain HTTP (section 12.5), which lists nothing. What was got is kept."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._got: dict[str, bytes | None] = {}
+
+    def names(self, prefix: str) -> list[str]:
+        """Nothing: there is no listing."""
+        return []
+
+    def size(self, name: str) -> int | None:
+        """The size of an object; None if it does not exist."""
+        data = self._get(name)
+        return None if data is None else len(data)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of an object."""
+        return self._get(name) or b""
+
+    def _get(self, name: str) -> bytes | None:
+        if name not in self._got:
+            self._got[name] = get(f"{self._root}/{name}")
+        return self._got[name]
+
+
+def get(url: str) -> bytes | None:
+    """What a URL has; None if it has nothing. Raises OSError for every other answer (section 12.5)."""
+    try:
+        with urlopen(url) as answer:
+            return bytes(answer.read())
+    except HTTPError as error:
+        with error:
+            if error.code not in (404, 410):
+                raise OSError(f"{url}: status {error.code}") from None
+        return None
+
+
 class Parts(NamedTuple):
     """The packs of an edge, checked as far as they can be without the base (steps 5, 7 and 8)."""
 
@@ -162,6 +204,20 @@ class Chain:
             require(edge.chain == self.id(), "TD-OBJ-011", f"of the chain {edge.chain}", "conflict")
             return edge
 
+    def find(self, version: int) -> bool:
+        """True if a version exists, where nothing lists the versions (section 10.2)."""
+        if version not in self.versions and self._store.size(manifest_name(version)) is not None:
+            self.versions.append(version)
+        return version in self.versions
+
+    def hint(self) -> Hint | None:
+        """The hint; None where it is absent, breaks a rule or names another chain (section 4.11)."""
+        try:
+            hint = parse_latest(self._document("latest.json", SMALL, "TD-OBJ-018"))
+        except Rejection:
+            return None
+        return hint if hint.chain == self.id() else None
+
     def layout(self, digest: str) -> Layout:
         """A layout by its digest."""
         name = f"layouts/{digest}.json"
@@ -182,10 +238,23 @@ class Chain:
                     return _proven(path.read_bytes(), entry, "TD-MAN-013")
             except Rejection:
                 continue
-        if fault is not None:
-            raise fault
         schemes = {source: source.partition("://") for source in entry.sources}
         allowed = [source for source, parts in schemes.items() if parts[1] and parts[0] in self._options.sources]
+        failure: OSError | None = None
+        for source in allowed:
+            try:
+                data = get(source) if source.startswith(("http://", "https://")) else None
+                if data is not None:
+                    require(len(data) == entry.size, "TD-MAN-013", f"not {entry.size} bytes", "integrity")
+                    return _proven(data, entry, "TD-MAN-013")
+            except Rejection as altered:
+                fault = altered
+            except OSError as error:
+                failure = error
+        if failure is not None and (fault is None or fault.name != "integrity"):
+            raise failure
+        if fault is not None:
+            raise fault
         require(allowed, "TD-MAN-017", "the pack is at sources only, and none is allowed", "untrusted")
         raise Rejection("missing", "TD-MAN-018", f"no place has the pack of {allowed}")
 

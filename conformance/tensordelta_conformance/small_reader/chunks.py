@@ -203,7 +203,6 @@ def check_frame(stored: bytes, lowest: int, highest: int) -> int:
     descriptor = take(4, 1)
     flag, single = descriptor >> 6, descriptor >> 5 & 1
     require(descriptor >> 3 & 1 == 0, "TD-ZST-001", "the reserved bit is set")
-    require(descriptor >> 2 & 1 == 1, "TD-ZST-004", "no checksum")
     require(descriptor & 3 == 0, "TD-ZST-005", "a dictionary id")
     require(flag or single, "TD-ZST-002", "no content size")
     at = 5 if single else 6
@@ -220,7 +219,7 @@ def check_frame(stored: bytes, lowest: int, highest: int) -> int:
         last, kind = bool(block & 1), block >> 1 & 3
         require(kind != 3, "TD-ZST-001", "a reserved block type")
         at += 3 + (1 if kind == 1 else block >> 3)
-    require(at + 4 == len(stored), "TD-ZST-006", "the stored bytes do not end where the frame ends")
+    require(at + (descriptor & 4) == len(stored), "TD-ZST-006", "the stored bytes do not end where the frame ends")
     return size
 
 

@@ -20,6 +20,7 @@ PACKS = 2**16
 EDGE = 2**48
 STATE = 2**53
 RANGES = 2**16
+HINTED = 64
 TENSORS = 2**20
 NAME = 1024
 DIMENSIONS = 16
@@ -30,6 +31,7 @@ FEATURES = ("exponent-order",)
 
 MANIFEST_NAME = re.compile(r"manifests/([0-9]{12})\.json")
 SHORTCUT_NAME = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(\.[a-z0-9]{1,16})?\.json")
+_STEM = re.compile(r"[0-9]{12}-([0-9]{12}|full)(\.[a-z0-9]{1,16})?")
 _FEATURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _SIGNATURE = re.compile(r"[A-Za-z0-9+/]{86}==")
 
@@ -45,10 +47,20 @@ def parse_chain(data: bytes) -> str:
     return fields.uuid("chain")
 
 
-def parse_latest(data: bytes) -> tuple[str, int]:
-    """The chain id and the version of the hint `latest.json`."""
+class Hint(NamedTuple):
+    """The hint `latest.json`; `shortcuts` are names of objects."""
+
+    chain: str
+    version: int
+    shortcuts: list[str]
+
+
+def parse_latest(data: bytes) -> Hint:
+    """The hint."""
     fields = document(data, SMALL)
-    return fields.uuid("chain"), fields.version("version")
+    stems = fields.strings("shortcuts", _STEM) if "shortcuts" in fields else []
+    require(len(stems) <= HINTED, "TD-LIM-004", "more than 64 shortcuts", "limit")
+    return Hint(fields.uuid("chain"), fields.version("version"), [f"shortcuts/{stem}.json" for stem in stems])
 
 
 def parse_pin(data: bytes) -> tuple[str, int, int | None]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .documents import Pack
 from .fields import Fields, integer, parse_json
-from .rejection import Rejection, require
+from .rejection import require
 from .state import DTYPES, Layout, State, Tensor
 
 HEADER = 100_000_000
@@ -54,16 +54,6 @@ def check_entry(pack: Pack, tensors: Sequence[int], changed: int) -> None:
 
 # -- section 6.4: plain packs -----------------------------------------------------------------------------------------
 
-#: The rules for the header of a plain pack, in place of those of section 4.3 that do not hold for it.
-_RULES = {
-    "TD-JSN-004": "TD-PCK-021",
-    "TD-JSN-008": "TD-PCK-022",
-    "TD-JSN-009": "TD-PCK-014",
-    "TD-JSN-010": "TD-PCK-014",
-    "TD-JSN-011": "TD-PCK-014",
-    "TD-JSN-012": "TD-PCK-014",
-}
-
 
 def read_plain_pack(data: bytes, layout: Layout) -> dict[int, Tensor]:
     """The tensors of a plain pack that the layout has, by their index there."""
@@ -81,10 +71,7 @@ def read_plain_pack(data: bytes, layout: Layout) -> dict[int, Tensor]:
 def read_tensors(data: bytes) -> State:
     """All tensors of a safetensors file, by the rules of section 6.4."""
     header, buffer = split_file(data)
-    try:
-        places = _places(parse_json(header))
-    except Rejection as fault:
-        raise Rejection(fault.name, _RULES.get(fault.rule, fault.rule), fault.reason) from None
+    places = _places(parse_json(header))
     _check_offsets((place[2:] for place in places.values()), len(buffer))
     return {name: Tensor.of(dtype, shape, buffer[begin:end]) for name, (dtype, shape, begin, end) in places.items()}
 
@@ -97,7 +84,7 @@ def _places(header: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...], int
         entry = Fields(value)
         dtype = entry.string("dtype")
         require(dtype in DTYPES, "TD-PCK-018", f"the dtype {dtype!r}", "unsupported")
-        shape = tuple(integer(each, 2**64 - 1) for each in entry.array("shape"))
+        shape = tuple(integer(each) for each in entry.array("shape"))
         begin, end = _span(entry, "TD-PCK-014")
         require(math.prod(shape) * DTYPES[dtype].bits == 8 * (end - begin), "TD-PCK-014", "bytes that fit no shape")
         places[name] = (dtype, shape, begin, end)
@@ -131,7 +118,6 @@ def open_chunk_file(data: bytes) -> ChunkFile:
     spans = []
     for name, value in entries.items():
         entry = Fields(value)
-        require(set(entry.members) <= {"dtype", "shape", "data_offsets"}, "TD-PCK-009", f"a member of {name!r}")
         begin, end = _span(entry, "TD-PCK-008")
         spans.append((begin, end))
         require(entry.string("dtype") == "U8", "TD-PCK-008", f"{name!r} is not U8")

@@ -69,7 +69,7 @@ class Reader:
         while True:
             found = self._route(target, held, failed)
             if found is None:
-                raise next(iter(failed.values()), Rejection("missing", "TD-RTE-006", "no route", own.name))
+                raise next(iter(failed.values()), self._no_route(own))
             edges, from_held = found
             state = _state(held) if from_held else {}
             for edge in edges:
@@ -82,6 +82,16 @@ class Reader:
                     break
             else:
                 return Update(held, Held(state, target))
+
+    def _no_route(self, own: Manifest) -> Rejection:
+        """The error of a manifest on the way that cannot be read, or `missing`."""
+        edge = own
+        try:
+            while edge.base is not None and edge.base.version in self._chain.versions:
+                edge = self._chain.manifest(manifest_name(edge.base.version))
+        except Rejection as fault:
+            return fault
+        return Rejection("missing", "TD-RTE-006", "no route", own.name)
 
     def _route(self, target: int, held: Held | None, failed: Iterable[str]) -> tuple[list[Manifest], bool] | None:
         """The cheapest route without the edges that failed, and whether it starts at the held state."""

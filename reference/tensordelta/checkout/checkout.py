@@ -378,7 +378,7 @@ class Checkout:
         started = time.perf_counter()
         with self.locked(), self._steady():
             held = self._recover()
-            target = reader.target(version)
+            target = reader.target(version, None if held is None else held.version)
             reader.documents.admit(target, None if held is None else held.applied)
             base = None if held is None else self._examine(held, reader, self._scan(scan))
             scanned = 0 if base is None else base.scanned
@@ -437,7 +437,7 @@ class Checkout:
         if (held.layout, held.fingerprint) == (manifest.layout, manifest.fingerprint):
             return True
         found = reader.held(base.state(self._tree), held.tensor_sums)
-        return found is not None and found.layout is not None
+        return found is not None and found.layout_digest is not None
 
     def _check_same(self, held: Holding, reader: Reader, manifest: Manifest) -> None:
         """Check that the chain still has the held version under its number."""

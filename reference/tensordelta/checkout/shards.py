@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..codecs.words import Words
 from ..errors import LimitError, MalformedError, WrongBaseError
 from ..format.layout import Layout, Tensor
-from ..format.safetensors import header_size, parse_plain
+from ..format.safetensors import header_size, parse_header
 from ..state.shard_file import map_words
 from ..state.state import State
 from ..stores.regular import IrregularError
@@ -104,7 +104,7 @@ def find_places(held: Holding, folder: Folder) -> list[Place]:
                 raise AlteredHeaderError(name, f"{name} cannot be read: {error.strerror}") from None
         room -= len(raw)
         try:
-            header = parse_plain(raw[8:], size=held.files[name].size, object=name)
+            header = parse_header(raw[8:], size=held.files[name].size, object=name)
         except (MalformedError, LimitError) as fault:
             raise AlteredHeaderError(name, f"{name}: {fault.reason}") from None
         for each, entry in header.entries.items():

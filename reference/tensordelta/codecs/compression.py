@@ -51,7 +51,7 @@ def compress(stream: Bytes) -> bytes:
 def content_size(frame: bytes | memoryview) -> int:
     """The content size that a frame's header declares, after checking the header (RFC 8878, section 3.1.1.1).
 
-    Nothing is decompressed. The frame must have a content size and a checksum, no dictionary, and a window of at most
+    Nothing is decompressed. The frame must have a content size, no dictionary, and a window of at most
     128 MiB.
     """
     magic = int.from_bytes(frame[:4], "little")
@@ -66,8 +66,6 @@ def content_size(frame: bytes | memoryview) -> int:
         raise CodecFault("the zstd frame has its reserved bit set", "TD-ZST-001")
     if not size_bytes:
         raise CodecFault("the zstd frame has no content size", "TD-ZST-002")
-    if not descriptor & 0x04:
-        raise CodecFault("the zstd frame has no checksum", "TD-ZST-004")
     if descriptor & 0x03:
         raise CodecFault("the zstd frame names a dictionary", "TD-ZST-005")
     at = 5

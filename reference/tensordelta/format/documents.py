@@ -5,9 +5,24 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from ..errors import LimitError
 from . import strict_json
-from .names import CHAIN, LATEST, ChainId, FormatVersion, Integer, Time, Version, check_annotations
+from .names import (
+    CHAIN,
+    LATEST,
+    ChainId,
+    FormatVersion,
+    Integer,
+    ShortcutName,
+    ShortcutStem,
+    Time,
+    Version,
+    check_annotations,
+    shortcut_of_stem,
+)
 
+#: Shortcuts that a hint may name.
+MAX_HINTED = 64
 #: Greatest size of chain.json, latest.json, pins and signatures, in bytes.
 MAX_SMALL = 64 * 2**10
 
@@ -21,12 +36,18 @@ class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     annotations: dict[str, str] = {}
 
 
-class LatestDocument(msgspec.Struct, frozen=True):
-    """latest.json: a hint of the newest version (SPEC.md section 4.11)."""
+class LatestDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """latest.json: a hint of the newest version, and of shortcuts (SPEC.md section 4.11)."""
 
     tensordelta: FormatVersion
     chain: ChainId
     version: Version
+    shortcuts: list[ShortcutStem] = []
+
+    @property
+    def names(self) -> list[ShortcutName]:
+        """The shortcuts that it names."""
+        return [shortcut_of_stem(stem) for stem in self.shortcuts]
 
 
 class PinDocument(msgspec.Struct, frozen=True):
@@ -58,7 +79,10 @@ def parse_latest(data: bytes) -> LatestDocument:
     Raises:
         MalformedError, UnsupportedError, LimitError: see SPEC.md section 4.11.
     """
-    return strict_json.parse_document(data, LatestDocument, object=LATEST, limit=MAX_SMALL, rule="TD-OBJ-018")
+    latest = strict_json.parse_document(data, LatestDocument, object=LATEST, limit=MAX_SMALL, rule="TD-OBJ-018")
+    if len(latest.shortcuts) > MAX_HINTED:
+        raise LimitError(f"{len(latest.shortcuts)} shortcuts, more than {MAX_HINTED}", object=LATEST, rule="TD-LIM-004")
+    return latest
 
 
 def parse_pin(data: bytes, *, object: str) -> PinDocument:

@@ -195,9 +195,10 @@ def _check_packs(manifest: Manifest, name: str) -> None:
     if len(manifest.packs) > MAX_PACKS:
         raise LimitError(f"{len(manifest.packs)} packs, more than 2^16", object=name, rule="TD-LIM-004")
     total = 0
+    known = all(feature in FEATURES for feature in manifest.features)  # and so is all that stands in its packs
     for index, pack in enumerate(manifest.packs):
         where = f"`packs[{index}]`"
-        if pack.content not in (CHUNKS, TENSORS):
+        if known and pack.content not in (CHUNKS, TENSORS):
             raise UnsupportedError(f"{where} has content {pack.content!r}", object=name, rule="TD-MAN-012")
         if pack.size > MAX_PACK:
             raise LimitError(f"{where} has {pack.size} bytes, more than 2^40", object=name, rule="TD-LIM-004")

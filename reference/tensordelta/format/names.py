@@ -31,6 +31,8 @@ ChainId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{1
 Time = Annotated[str, Meta(pattern=_TIME)]
 FormatVersion = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\Z")]
 
+ShortcutStem = Annotated[str, Meta(pattern=r"^[0-9]{12}-([0-9]{12}|full)(\.[a-z0-9]{1,16})?\Z")]
+
 CHAIN = "chain.json"
 LATEST = "latest.json"
 MANIFESTS = "manifests/"
@@ -84,6 +86,18 @@ def parse_shortcut_name(name: str) -> ShortcutName | None:
     if not match:
         return None
     return ShortcutName(int(match[1]), None if match[2] == "full" else int(match[2]), match[3])
+
+
+def shortcut_stem(name: ShortcutName) -> str:
+    """How the hint names a shortcut: without the folder and the suffix."""
+    return shortcut_name(*name).removeprefix(SHORTCUTS).removesuffix(".json")
+
+
+def shortcut_of_stem(stem: str) -> ShortcutName:
+    """The shortcut that the hint names so."""
+    name = parse_shortcut_name(f"{SHORTCUTS}{stem}.json")
+    assert name is not None
+    return name
 
 
 def pin_name(name: str) -> str:

@@ -23,7 +23,7 @@ from .chunk_codec import EncodedChunk
 from .layout import Layout
 from .manifest import CHUNKS, EXPONENT_ORDER, Manifest, PackEntry, ranges_of
 from .names import FormatVersion, Sha256, pack_name
-from .safetensors import MAX_HEADER, Header, build_header, header_size, parse_plain, parse_strict
+from .safetensors import MAX_HEADER, Header, build_header, header_size, parse_header
 
 METADATA_KEY = "tensordelta"
 
@@ -147,7 +147,7 @@ def read_pack(
 
 
 def _chunk_pack(header: bytes, size: int, label: str, layout: Layout, manifest: Manifest) -> ChunkPack:
-    parsed = parse_strict(header, size=size, object=label)
+    parsed = parse_header(header, size=size, object=label, of_chunks=True)
     table = parse_table(parsed.metadata.get(METADATA_KEY), layout=manifest.layout, object=label)
     for index, chunk in enumerate(table):
         where = f"{label}, chunk {index}"
@@ -207,7 +207,7 @@ def _streams(parsed: Header, table: Sequence[Chunk], label: str) -> list[dict[st
 
 
 def _plain_pack(header: bytes, size: int, label: str, layout: Layout) -> PlainPack:
-    parsed = parse_plain(header, size=size, object=label)
+    parsed = parse_header(header, size=size, object=label)
     tensors: dict[int, int] = {}
     for name, entry in parsed.entries.items():
         if entry.dtype not in DTYPES:

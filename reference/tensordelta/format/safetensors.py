@@ -1,18 +1,15 @@
 """The safetensors container: a JSON header over one buffer (SPEC.md section 6.1).
 
-Two parsers share one set of checks: `parse_strict` for packs with chunks, whose header obeys the format's JSON rules,
-and `parse_plain` for ordinary checkpoint shards, which accepts what safetensors itself accepts.
+One set of rules holds for packs with chunks and for ordinary checkpoint shards: the format's JSON rules.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from ..codecs.words import DTYPES
 from ..errors import LimitError, MalformedError
@@ -24,21 +21,12 @@ MAX_HEADER = 100_000_000
 _PREFIX = 8
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Entry(msgspec.Struct, frozen=True):
     """One tensor of a container: dtype, shape, and the range of its bytes in the buffer."""
 
     dtype: str
     shape: tuple[Integer, ...]
     data_offsets: tuple[Integer, Integer]
-
-
-_Size = Annotated[int, Meta(ge=0)]
-
-
-class _PlainEntry(msgspec.Struct, frozen=True):
-    dtype: str
-    shape: tuple[_Size, ...]
-    data_offsets: tuple[_Size, _Size]
 
 
 @dataclass(frozen=True)
@@ -77,83 +65,30 @@ def header_size(prefix: bytes, *, size: int, object: str) -> int:
     return length
 
 
-def parse_strict(header: bytes, *, size: int, object: str) -> Header:
-    """Parse the header of a pack with chunks.
+def parse_header(header: bytes, *, size: int, object: str, of_chunks: bool = False) -> Header:
+    """Parse the header of a pack, or of any safetensors file.
 
     Args:
         header: its JSON.
         size: the file's size.
+        of_chunks: it is that of a pack with chunks, whose entries and metadata have rules of their own.
 
     Raises:
         MalformedError: not JSON of the format, or the tensors do not cover the buffer exactly.
+        LimitError: nested deeper than 16.
     """
     if not header.startswith(b"{"):
         raise MalformedError("the header does not begin with {", object=object, rule="TD-PCK-003")
-    value = strict_json.parse(header, object=object, limit=MAX_HEADER)
-    metadata = strict_json.convert(
-        value.pop("__metadata__", {}), dict[str, str], object=object, rule="TD-PCK-010", refine=_no_other
-    )
-    entries = strict_json.convert(value, dict[str, Entry], object=object, rule="TD-PCK-008", refine=_entry_rule)
-    return _checked(Header(entries, metadata, _PREFIX + len(header)), size, object, rule="TD-PCK-008")
-
-
-def _no_other(_: str) -> None:
-    return None
-
-
-def _entry_rule(fault: str) -> str | None:
-    return "TD-PCK-009" if "unknown field" in fault else None
-
-
-def parse_plain(header: bytes, *, size: int, object: str) -> Header:
-    """Parse the header of an ordinary safetensors file.
-
-    Raises:
-        MalformedError: safetensors would not read the file.
-    """
-    if not header.startswith(b"{"):
-        raise MalformedError("the header does not begin with {", object=object, rule="TD-PCK-014")
-    if strict_json.depth(header) > strict_json.MAX_DEPTH:
-        raise LimitError(f"the header is nested deeper than {strict_json.MAX_DEPTH}", object=object, rule="TD-PCK-022")
+    rule, metadata_rule = ("TD-PCK-008", "TD-PCK-010") if of_chunks else ("TD-PCK-014", "TD-PCK-014")
     try:
-        value: Any = json.loads(
-            header.decode(), object_pairs_hook=_once, parse_int=_plain_integer, parse_constant=_no_constant
-        )
-    except _TwiceError as error:
-        raise MalformedError(f"two entries are named {error}", object=object, rule="TD-PCK-021") from None
-    except (ValueError, RecursionError) as error:
-        raise MalformedError(f"the header is not JSON: {error}", object=object, rule="TD-PCK-014") from None
-    if strict_json.has_lone_surrogate(header, value):
-        raise MalformedError("a lone surrogate in the header", object=object, rule="TD-PCK-014")
+        value = strict_json.parse(header, object=object, limit=MAX_HEADER)
+    except (MalformedError, LimitError) as fault:
+        raise type(fault)(f"in the header: {fault.reason}", object=object, rule=fault.rule) from None
     metadata = strict_json.convert(
-        value.pop("__metadata__", {}), dict[str, str], object=object, rule="TD-PCK-014", refine=_no_other
+        value.pop("__metadata__", {}), dict[str, str], object=object, rule=metadata_rule, refine=lambda _: None
     )
-    plain = strict_json.convert(value, dict[str, _PlainEntry], object=object, rule="TD-PCK-014", refine=_no_other)
-    entries = {name: Entry(each.dtype, each.shape, each.data_offsets) for name, each in plain.items()}
-    return _checked(Header(entries, metadata, _PREFIX + len(header)), size, object, rule="TD-PCK-014")
-
-
-class _TwiceError(Exception):
-    """A name occurs twice in one object."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in members:
-            raise _TwiceError(repr(name))
-        members[name] = value
-    return members
-
-
-def _plain_integer(literal: str) -> object:
-    # Sizes are 64-bit integers. Any other number may be in a member without meaning, so it is no fault by itself.
-    number = int(literal) if literal[0] != "-" and len(literal) <= 20 else None
-    return number if number is not None and number < 2**64 else None
-
-
-def _no_constant(literal: str) -> object:
-    raise ValueError(f"{literal} is not JSON")
+    entries = strict_json.convert(value, dict[str, Entry], object=object, rule=rule, refine=lambda _: None)
+    return _checked(Header(entries, metadata, _PREFIX + len(header)), size, object, rule=rule)
 
 
 def _checked(header: Header, size: int, object: str, *, rule: str) -> Header:

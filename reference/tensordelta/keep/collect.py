@@ -33,6 +33,7 @@ from ..stores import StoredObject
 from ..stores.download import PARALLEL
 from ..tables import Shown
 from ..threads import ordered_map
+from ..write.hint import renew_hint
 from .pins import Pin, is_clock, look, read_pins
 from .policy import Choice, Listing, Policy, choose, is_member, pinned
 
@@ -126,6 +127,9 @@ class _Collector:
                 # Newer versions were deleted so far, so those that are left can still be rebuilt.
                 return self.run()
             self._delete([name], listing.entries)
+        if not self._dry_run:
+            gone = set(self._gone)
+            renew_hint(self._reader, lambda names: [each for each in names if shortcut_name(*each) not in gone])
         self._collect_named(listing, choice)
         self._collect_pins(listing)
         return Collected(

@@ -17,10 +17,9 @@ from functools import partial
 from typing import Any
 
 from ..errors import ConflictError, IntegrityError, MissingError
-from ..format import strict_json
-from ..format.documents import MAX_SMALL, ChainDocument, LatestDocument, parse_chain
+from ..format.documents import MAX_SMALL, ChainDocument, parse_chain
 from ..format.manifest import MAX_MANIFEST, Manifest, parse_manifest
-from ..format.names import CHAIN, LATEST, signature_name
+from ..format.names import CHAIN, LATEST, SHORTCUTS, parse_shortcut_name, signature_name
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..read.trust import Trust
@@ -28,6 +27,7 @@ from ..stores import Batch, Store, open_store
 from ..stores.download import PARALLEL
 from ..tables import Shown
 from ..threads import ordered_map
+from ..write.hint import encode_hint
 from ..write.keys import PublicKeyLike, trusted
 from .selection import Destination, NamedObject, Selected, Selection, conflict, is_same
 
@@ -136,8 +136,9 @@ class _Copier:
                 self._commit(version)
         newest = max([*self._destination.versions, *(version.manifest.version for version in chosen)], default=None)
         if newest is not None:
-            hint = strict_json.encode(LatestDocument(strict_json.VERSION, self._reader.chain, newest))
-            self._store.put(LATEST, [hint])
+            found = map(parse_shortcut_name, self._store.names(SHORTCUTS))
+            shortcuts = [name for name in found if name is not None]
+            self._store.put(LATEST, [encode_hint(self._reader.chain, newest, shortcuts)])
         return Copied(
             chain=self._reader.chain,
             versions=wanted,

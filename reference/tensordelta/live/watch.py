@@ -1,8 +1,9 @@
-"""Looking for newer versions, and going to each one as it appears (SPEC.md sections 4.11 and 9.3).
+"""Looking for newer versions, and going to each one as it appears (SPEC.md sections 4.11, 9.3 and 10.2).
 
 A look reads latest.json, one small object, and nothing else while it names the known version. Every few looks, and
 whenever the hint is absent, malformed or names another version, the manifests after the known version are listed as
-well: only they decide which versions exist (TD-OBJ-018, TD-OBJ-019).
+well: only they decide which versions exist (TD-OBJ-018, TD-OBJ-019). Where nothing can be listed, the manifest that the
+hint names is read.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TypeVar
 
-from ..errors import ConflictError, MissingError, StoreError, TensorDeltaError
-from ..format.documents import MAX_SMALL, parse_latest
-from ..format.names import LATEST
+from ..errors import ConflictError, MissingError, StoreError, TensorDeltaError, UntrustedError
 from ..read.reader import Reader
 
 T = TypeVar("T")
@@ -69,19 +68,21 @@ class Watch:
             UntrustedError: with trusted keys, the newest version is older than allowed (TD-SIG-008).
             StoreError: the store failed.
         """
-        due = self._looks % self._list_every == 0
+        documents, lists = self._reader.documents, self._reader.store.lists
+        due = lists and self._looks % self._list_every == 0
         self._looks += 1
         try:
-            hint = self._hint()
+            latest = documents.hint()
         except ConflictError:
-            hint, due = None, True
+            latest, due = None, True
+        hint = None if latest is None else latest.version
         found: list[int] = []
         if due or hint is None or hint != self.floor:
-            if due:
-                self._reader.documents.check_chain()
-            found = self._reader.documents.versions(after=self.floor)
+            if due or not (lists or hint is not None):
+                documents.check_chain()
+            found = documents.versions(after=self.floor) if lists else []
             newest = found[-1] if found else self.floor
-            # A listing may lag behind.
+            # A listing may lag behind, or there is none.
             if hint is not None and (newest is None or newest < hint) and self._exists(hint):
                 found += self._between(newest, hint) if self._complete else [hint]
         self._check_age(found[-1] if found else self.floor)
@@ -90,23 +91,6 @@ class Watch:
     def list_next(self) -> None:
         """Make the next look list."""
         self._looks = 0
-
-    def _hint(self) -> int | None:
-        """The version that latest.json names; None where it is absent or breaks a rule.
-
-        Raises:
-            ConflictError: it names another chain, which by itself proves nothing.
-        """
-        try:
-            with self._reader.store.open(LATEST) as blob:
-                if blob.size > MAX_SMALL:
-                    return None
-                latest = parse_latest(bytes(blob.read(0, blob.size)))
-        except TensorDeltaError:
-            return None
-        if latest.chain != self._reader.chain:
-            raise ConflictError(f"names chain {latest.chain}", object=LATEST, rule="TD-OBJ-018")
-        return latest.version
 
     def _between(self, listed: int | None, hint: int) -> list[int]:
         """The versions after the last listed one, up to another, of which each is the base of the next."""
@@ -121,8 +105,10 @@ class Watch:
     def _exists(self, version: int) -> bool:
         try:
             self._reader.documents.manifest(version)
-        except TensorDeltaError:
+        except (MissingError, UntrustedError):
             return False
+        except TensorDeltaError:  # it exists, and whoever reads it reports what is wrong with it
+            return True
         return True
 
     def _check_age(self, newest: int | None) -> None:

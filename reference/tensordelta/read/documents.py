@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from ..codecs.fingerprint import U64
-from ..errors import ConflictError, IntegrityError, LimitError, MalformedError, MissingError, UntrustedError
-from ..format.documents import MAX_SMALL, parse_chain
+from ..errors import (
+    ConflictError,
+    IntegrityError,
+    LimitError,
+    MalformedError,
+    MissingError,
+    TensorDeltaError,
+    UntrustedError,
+)
+from ..format.documents import MAX_SMALL, LatestDocument, parse_chain, parse_latest
 from ..format.layout import MAX_LAYOUT, Layout
 from ..format.manifest import MAX_MANIFEST, Manifest, parse_manifest
 from ..format.names import (
     CHAIN,
+    LATEST,
     MANIFESTS,
     MAX_VERSION,
     SHORTCUTS,
@@ -175,10 +185,14 @@ class Documents:
     def versions(self, *, unsigned: bool = False, after: int | None = None) -> list[int]:
         """The versions that exist, ascending; where keys are configured, those that have a signature (TD-SIG-004).
 
+        A store that lists nothing tells only the versions to which the hint leads (`lineage`).
+
         Args:
             unsigned: all versions, with or without signature.
             after: only versions greater than this one, so that a long chain is listed in part.
         """
+        if not self.store.lists:
+            return list(self.lineage(after=after))[::-1]
         names = self._listed(MANIFESTS, unsigned=unsigned, after="" if after is None else manifest_name(after))
         found = (parse_manifest_name(name) for name in names)
         return sorted(version for version in found if version is not None)
@@ -190,12 +204,51 @@ class Documents:
             unsigned: all shortcuts, with or without signature.
             after: only those to versions greater than this one, so that a long chain is listed in part.
         """
+        if not self.store.lists:
+            hint = self._own_hint()
+            hinted = [] if hint is None else hint.names
+            return [each for each in hinted if after is None or each.version > after]
         names = self._listed(SHORTCUTS, unsigned=unsigned, after="" if after is None else shortcut_name(after, None))
         found = (parse_shortcut_name(name) for name in names)
         return [each for each in found if each is not None and (after is None or each.version > after)]
 
+    def lineage(self, *, after: int | None = None) -> Iterator[int]:
+        """The version that the hint names, its base, the base of that, and so on; each was read, but for the last."""
+        hint = self._own_hint()
+        version = None if hint is None else hint.version
+        while version is not None and (after is None or version > after):
+            try:
+                base = self.manifest(version).base
+            except (MissingError, UntrustedError):
+                return
+            except TensorDeltaError:  # it exists, and cannot be read
+                base = None
+            yield version
+            version = None if base is None else base.version
+
+    def hint(self) -> LatestDocument | None:
+        """What latest.json says; None where it is absent or breaks a rule (TD-OBJ-018).
+
+        Raises:
+            ConflictError: it names another chain, which by itself proves nothing.
+        """
+        try:
+            hint = parse_latest(self._bytes(LATEST, MAX_SMALL))
+        except TensorDeltaError:
+            return None
+        if hint.chain != self.chain:
+            raise ConflictError(f"names chain {hint.chain}", object=LATEST, rule="TD-OBJ-018")
+        return hint
+
+    def _own_hint(self) -> LatestDocument | None:
+        with suppress(ConflictError):
+            return self.hint()
+        return None
+
     def newest(self) -> int | None:
-        """The newest version, or None where the chain has none."""
+        """The newest version, or None where the chain has none; of a store that lists nothing the hinted one."""
+        if not self.store.lists:
+            return next(self.lineage(), None)
         versions = self.versions()
         return versions[-1] if versions else None
 

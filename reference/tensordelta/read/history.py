@@ -124,14 +124,22 @@ class History(Shown, Sequence[Published]):
     def of(cls, reader: Reader) -> History:
         """Read a chain's history.
 
-        A version's size is that of its manifest and of all objects that it is the first to name.
+        A version's size is that of its manifest and of all objects that it is the first to name. Where the store lists
+        nothing, the versions are those to which the hint leads, and their sizes those of packs and files.
         """
         versions = reader.documents.versions()
-        sizes = {entry.name: entry.size for entry in reader.store.entries("")} if versions else {}
+        lists = reader.store.lists
+        sizes = {entry.name: entry.size for entry in reader.store.entries("")} if versions and lists else {}
         rows: list[Published] = []
+        seen: set[str] = set()
         before: Manifest | None = None
         for version in versions:
             manifest = reader.documents.manifest(version)
+            if not lists:
+                named = {pack.path: pack.size for pack in manifest.packs if pack.path is not None}
+                named |= {file.path: file.size for file in manifest.files}
+                sizes |= {name: each for name, each in named.items() if name not in seen}
+                seen |= named.keys()
             size = sizes.pop(manifest_name(version), 0)
             size += sum(sizes.pop(name, 0) for name in named_objects(manifest))
             layout = reader.documents.layout(manifest.layout)

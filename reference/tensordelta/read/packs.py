@@ -19,6 +19,7 @@ from ..events import Listener
 from ..format import pack
 from ..format.layout import Layout
 from ..format.manifest import TENSORS, FileEntry, Manifest, PackEntry
+from ..format.names import PACKS
 from ..format.pack import Blob, Pack
 from ..format.strict_json import KEPT as KEPT_JSON
 from ..format.strict_json import PARSING
@@ -28,6 +29,7 @@ from ..stores.cache import CachedBlob, PackCache
 from ..stores.disk import Disk
 from ..stores.download import PARALLEL, Downloads, Wanted, part_size
 from ..stores.hub import public_file
+from ..stores.web import WebSource
 from .budget import Budget
 
 #: Bytes of a large pack that are read, and proven, at once.
@@ -330,6 +332,11 @@ class Packs:
 
     def _from_sources(self, entry: PackEntry, keep: bool, faults: list[Exception]) -> Blob | None:
         for source in self.sources.allowed(entry):
+            if source.startswith(("https://", "http://")):
+                blob = self._from_web(source, entry, keep, faults)
+                if blob is not None:
+                    return blob
+                continue
             for anew in (False, True):  # the client's cache may be damaged
                 try:
                     path = public_file(source, anew=anew)
@@ -341,6 +348,20 @@ class Packs:
                     break
                 except IntegrityError as fault:
                     faults.append(fault)
+        return None
+
+    def _from_web(self, source: str, entry: PackEntry, keep: bool, faults: list[Exception]) -> Blob | None:
+        """A pack of a web server, by way of this machine's cache."""
+        wanted = Wanted(f"{PACKS}source", entry.sha256, entry.size)
+        try:
+            with Downloads(WebSource(source), self.cache or PackCache(), part=self._part) as downloads:
+                return _prove_download(downloads, wanted, keep=keep, label=entry.label)
+        except StoreError as failure:
+            faults.append(SourceError.of(failure))
+        except IntegrityError as fault:
+            faults.append(IntegrityError(fault.reason, object=entry.label, rule="TD-MAN-013"))
+        except (MissingError, ValueError):  # it has no such file, or the source is no URL
+            pass
         return None
 
     def _object(self, wanted: Wanted, *, keep: bool, label: str, altered: str, absent: str) -> Blob:

@@ -136,7 +136,7 @@ def _held(reader: Reader, target: int, names: Collection[str], held: State) -> H
 
     found = is_version(target)
     if found is None and own is None:
-        found = reader.first_of(reader.documents.versions()[::-1], is_version)
+        found = reader.first_of(reader.recent(), is_version)
     if found is not None or own is None or own == target or _is_wider(reader, own, names, held):
         return found
     return Held(own)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from itertools import islice
 from typing import TypeVar
 
 from ..codecs.fingerprint import U64, combine, text
@@ -30,6 +32,7 @@ from .listing import Member, Members
 from .packs import Packs, SourceError, Sources, default_memory
 from .prepare import Allocate, Arena, Preparation, zeros
 from .routes import EXACT, Edge, Fault, Held, Plan, Planner
+from .trail import Trail
 from .trust import Trust
 
 R = TypeVar("R")
@@ -101,6 +104,7 @@ class Reader:
         self.documents = Documents(store, chain=chain, trust=trust, memory=self.memory)
         self.store, self.chain, self.trust = store, self.documents.chain, trust
         self._reads = PARALLEL if store.remote else 1
+        self._lists = store.lists
         # The versions and shortcuts that were listed last.
         self._names: tuple[list[int], list[ShortcutName]] = [], []
 
@@ -133,6 +137,12 @@ class Reader:
         """A reader of the same chain for a writer, which may go from any version to any other (TD-SIG-005)."""
         return self if self.trust is None else self.trusting(self.trust.unbound())
 
+    def along_bases(self) -> Reader:
+        """This reader, but one that lists nothing to find a route: it goes along the versions' own manifests."""
+        made = copy(self)
+        made._lists = False
+        return made
+
     def budget(self) -> Budget:
         """A memory budget for one read, without the bytes that downloads may take."""
         return Budget(self.memory - self.packs.in_flight)
@@ -161,7 +171,7 @@ class Reader:
         if not len(state.layout):
             return None
 
-        versions = self.documents.versions()
+        versions = self.recent()
         listed = frozenset(versions)
 
         def as_version(version: int) -> Held | None:
@@ -178,12 +188,18 @@ class Reader:
                 return None
             return Held(base.version, fingerprint, base.layout) if same else None
 
-        found = self.first_of(versions[::-1], as_version) or self.first_of(versions[::-1], as_base)
+        found = self.first_of(versions, as_version) or self.first_of(versions, as_base)
         if found is None:
             shortcuts = [each for each in self.documents.shortcuts() if each.version in listed]
             lost = [each for each in shortcuts if each.base is not None and each.base not in listed]
             found = self.first_of(sorted(lost, key=lambda each: -each.version), as_base)
         return found if found is not None or own is None else Held(own, fingerprint)
+
+    def recent(self) -> list[int]:
+        """The versions that a state is compared with, the newest first."""
+        if not self.store.lists:
+            return list(islice(self.documents.lineage(), _MAX_RECOGNIZED))
+        return self.documents.versions()[::-1]
 
     def first_of(self, candidates: Sequence[R], recognize: Callable[[R], T | None]) -> T | None:
         """The first answer that is not None, over at most 128 candidates; on a remote store several at once."""
@@ -212,13 +228,15 @@ class Reader:
             self._reads,
         )
 
-    def planner(self, held: Held | None = None) -> Planner:
-        """A planner over the present listing.
+    def planner(self, held: Held | None = None) -> Planner | Trail:
+        """A planner over the present listing, or over what the hint names where nothing can be listed.
 
         Args:
             held: what the reader has, if it goes to a newer version. Of a long chain that was listed before, only what
                 leads to versions after the held one is listed then, so that a follower lists little.
         """
+        if not self._lists:
+            return Trail(self.documents, () if self.store.lists else self.documents.shortcuts())
         versions, shortcuts = self._names
         listing = self.documents
         if held is not None and len(versions) + len(shortcuts) > EXACT:
@@ -253,8 +271,13 @@ class Reader:
         ahead = held if held is not None and held.version < version else None
         return Plan(version, base, tuple(self.planner(ahead).plan(version, held=held)))
 
-    def target(self, version: int | None) -> int:
+    def target(self, version: int | None, held: int | None = None) -> int:
         """The version to read: the one given, else the newest.
+
+        Args:
+            version: the version wanted; None for the newest.
+            held: the version that the reader has, if any. Where nothing can be listed, a hint that names none after it
+                leads nowhere (TD-FOL-002).
 
         Raises:
             MissingError: the chain has none.
@@ -265,6 +288,8 @@ class Reader:
                 raise TypeError(f"a version is an int, not {version!r}")
             return version
         newest = self.documents.newest()
+        if held is not None and not self.store.lists and (newest is None or newest < held):
+            return held
         if newest is None:
             raise MissingError(
                 "the chain has no version yet", object=MANIFESTS, rule="TD-OBJ-008", advice="Publish one, or wait."
@@ -283,6 +308,8 @@ class Reader:
         Raises:
             TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
         """
+        if held is not None and held.version == target:
+            return (), follow(())
         dropped: dict[str, Fault] = {}
         followed = unanswered = 0
         planner = self.planner(held if held is not None and held.version < target else None)
@@ -306,10 +333,10 @@ class Reader:
                 if isinstance(failed.fault, MissingError):
                     planner = self._again(planner)
 
-    def _again(self, planner: Planner) -> Planner:
+    def _again(self, planner: Planner | Trail) -> Planner | Trail:
         """A planner over a new listing, where that differs: a collector may have run (SPEC.md section 13)."""
         fresh = self.planner()
-        return planner if fresh.members.listed == planner.members.listed else fresh
+        return planner if fresh.listed == planner.listed else fresh
 
     # -- updates --------------------------------------------------------------------------------------------------
 
@@ -331,7 +358,7 @@ class Reader:
             TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
         """
         started = time.perf_counter()
-        target = self.target(version)
+        target = self.target(version, state.version if state.chain == self.chain else None)
         self.documents.admit(target, state)
         generation = state.generation
         sums = state.sums(threads=self.threads)
@@ -371,7 +398,7 @@ class Reader:
         return self._update(state, preparation, edge.manifest.version, [edge], started)
 
     def _follow(self, preparation: Preparation, route: Sequence[Edge], held: Held | None) -> None:
-        digest = None if held is None else held.layout
+        digest = None if held is None else held.layout_digest
         with self.packs.ahead((edge.manifest.version, entry) for edge in route for entry in edge.manifest.packs):
             for edge in route:
                 try:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..errors import MissingError, StoreError, TensorDeltaError, WrongBaseError
 from ..format.manifest import Base, Manifest, check_features
-from ..format.names import ShortcutName, manifest_name
+from ..format.names import ShortcutName, manifest_name, parse_manifest_name
 from ..tables import Shown
 from .listing import Arc, Member, Members, member_name
 
@@ -39,11 +39,14 @@ class Held(NamedTuple):
 
     version: int
     fingerprint: str | None = None
-    layout: str | None = None
+    layout_digest: str | None = None
 
     def is_base(self, base: Base) -> bool:
         """True where an edge starts from this state, under any version number."""
-        return self.layout is not None and (self.layout, self.fingerprint) == (base.layout, base.fingerprint)
+        return self.layout_digest is not None and (self.layout_digest, self.fingerprint) == (
+            base.layout,
+            base.fingerprint,
+        )
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,11 @@ class Planner:
     def __init__(self, members: Members) -> None:
         self.members = members
 
+    @property
+    def listed(self) -> frozenset[Member]:
+        """All members of the listing."""
+        return self.members.listed
+
     def plan(self, target: int, *, held: Held | None = None, dropped: dict[str, Fault] | None = None) -> Sequence[Edge]:
         """The cheapest route to `target`, in bytes of packs; empty if it is held already.
 
@@ -115,7 +123,7 @@ class Planner:
 
         Raises:
             MissingError: no such version, or no route.
-            TensorDeltaError, StoreError: the error of the member that failed first, or of the target's own manifest.
+            TensorDeltaError, StoreError: the error of a member that failed, or of a manifest that cannot be read.
         """
         failed = {} if dropped is None else dropped
         if held is not None and held.version == target:
@@ -129,8 +137,9 @@ class Planner:
             if not faults:
                 return route
             failed.update(faults)
-        if failed:
-            raise next(iter(failed.values()))
+        broken = (fault for fault in self.members.faults if parse_manifest_name(fault.object) is not None)
+        for fault in (*failed.values(), *broken):
+            raise fault
         causes = [*self.members.faults, *gone]
         cause = f"; {causes[0].object}: {causes[0].reason}" if causes else ""
         raise MissingError(

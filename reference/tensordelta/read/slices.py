@@ -61,9 +61,9 @@ def identify(reader: Reader, holder: Holder) -> int:
     held = together(group, lambda: reader.held(holder, sums))
     if len(set(group.gather(str(held)))) > 1:
         raise GroupError("the holders found different versions: they must read the same chain")
-    if held is None or held.layout is None:
+    if held is None or held.layout_digest is None:
         raise _unknown(reader, fingerprint, "no version")
-    holder.hold(held.version, reader.chain, (held.layout, fingerprint))
+    holder.hold(held.version, reader.chain, (held.layout_digest, fingerprint))
     return held.version
 
 
@@ -117,7 +117,7 @@ def prepare(reader: Reader, holder: Holder, version: int | None = None) -> Slice
         )
     with holder.lock:
         generation, own, digests = holder.moves, holder.version, holder.version_digests
-    target = reader.target(version)
+    target = reader.target(version, holder.version)
     reader.documents.admit(target, holder)
     held = Held(own, digests[1], digests[0])
 

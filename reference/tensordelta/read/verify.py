@@ -39,6 +39,8 @@ class Verification(Shown):
 def verify(reader: Reader, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Verification:
     """Check every manifest, shortcut, layout, pack, file and fingerprints object of a chain.
 
+    Where the store lists nothing, these are the versions and shortcuts to which the hint leads.
+
     Args:
         reader: of the chain.
         deep: rebuild every version over every edge that leads to it, and prove each.

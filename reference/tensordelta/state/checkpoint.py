@@ -18,7 +18,7 @@ from ..codecs.words import Words
 from ..errors import ConflictError, MalformedError
 from ..format.layout import Layout, Tensor
 from ..format.names import CHAIN
-from ..format.safetensors import Header, build_header, header_size, parse_plain
+from ..format.safetensors import Header, build_header, header_size, parse_header
 from .folder import LeftOut, check_is_whole, contents_of
 from .shard_file import READ, FileWords, ShardFile
 
@@ -77,7 +77,7 @@ def read_raw_header(file: BufferedIOBase, *, object: str) -> tuple[bytes, Header
     size = os.fstat(file.fileno()).st_size
     prefix = file.read(8)
     raw = file.read(header_size(prefix, size=size, object=object))
-    return prefix + raw, parse_plain(raw, size=size, object=object)
+    return prefix + raw, parse_header(raw, size=size, object=object)
 
 
 def tensor_words(mapped: NDArray[np.uint8], header: Header, tensor: Tensor) -> Words:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..codecs.words import Words
 from ..errors import IntegrityError, LimitError, MalformedError, MissingError
-from ..format.safetensors import Header, header_size, parse_plain
+from ..format.safetensors import Header, header_size, parse_header
 
 #: Bytes that are read at a time.
 READ = 8 << 20
@@ -111,7 +111,7 @@ class ShardFile:
         try:
             start = os.pread(self._descriptor, _START, 0)
             length = header_size(start[:8], size=self.size, object=name)
-            return parse_plain(self._bytes(8, length), size=self.size, object=name)
+            return parse_header(self._bytes(8, length), size=self.size, object=name)
         except (MalformedError, LimitError) as fault:
             reason, advice = _impostor(start) or (fault.reason, _DAMAGED)
             raise type(fault)(reason, object=name, rule=fault.rule, advice=advice) from None

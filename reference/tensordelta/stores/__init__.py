@@ -37,9 +37,11 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
     """The store at an address; a store is returned as it is.
 
     Args:
-        address: a folder, `hf://buckets/OWNER/NAME[/PREFIX]`, `s3://BUCKET/PREFIX`, `gs://…` or `az://…`.
+        address: a folder, `hf://buckets/OWNER/NAME[/PREFIX]`, `s3://BUCKET/PREFIX`, `gs://…` or `az://…`; or, to read
+            only, `https://HOST/PATH`.
         options: for a bucket of the Hugging Face Hub `token` and `endpoint`; for object stores keywords of obstore's
-            `from_url`, such as `endpoint` and `client_options`; for both `retries`, a `Retries`.
+            `from_url`, such as `endpoint` and `client_options`; for HTTPS `headers` and `timeout`; for each `retries`,
+            a `Retries`.
 
     Raises:
         ImportError: the package that the address needs is not installed.
@@ -63,7 +65,13 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
         from .cloud import open_cloud
 
         return open_cloud(text, options=options, retries=retries)
-    raise ValueError(f"{text!r}: chains live in folders, hf://buckets/…, s3://…, gs://… and az://…")
+    if scheme in ("https", "http"):
+        from .web import open_web
+
+        return open_web(text, options=options, retries=retries)
+    raise ValueError(
+        f"{text!r}: chains live in folders, hf://buckets/…, s3://…, gs://… and az://…, and behind https://…"
+    )
 
 
 def absolute(address: str | os.PathLike[str]) -> str:

@@ -105,6 +105,10 @@ class Store(Protocol):
     def remote(self) -> bool:
         """True if reads cross a network, so that packs are cached on this machine."""
 
+    @property
+    def lists(self) -> bool:
+        """True if `names` and `entries` work. A chain in a store that lists nothing is followed by its hint."""
+
     def read(self, name: str) -> bytes:
         """An object's bytes.
 

@@ -105,6 +105,7 @@ class CloudStore:
 
     exclusive = True
     remote = True
+    lists = True
 
     def __init__(
         self,

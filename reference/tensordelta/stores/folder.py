@@ -63,6 +63,7 @@ class FolderStore:
 
     exclusive = True
     remote = False
+    lists = True
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)

@@ -96,6 +96,7 @@ class HubStore:
 
     exclusive = False
     remote = True
+    lists = True
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ put before is visible without it, and nothing that fails after it takes it back.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ from ..codecs.fingerprint import U64, combine, text
 from ..errors import LimitError, MalformedError
 from ..events import Event, emit
 from ..format import strict_json
-from ..format.documents import LatestDocument
 from ..format.layout import Layout
 from ..format.manifest import Base, FileEntry, Manifest, PackEntry, parse_manifest
 from ..format.names import (
-    LATEST,
     ShortcutName,
     check_annotations,
     check_path,
@@ -36,9 +33,8 @@ from ..read.reader import Reader
 from ..state.index import INDEX_SUFFIX
 from ..stores import Batch, Parts
 from .clock import Clock
+from .hint import renew_hint
 from .writer import Writer
-
-_LOG = logging.getLogger("tensordelta")
 
 #: The files that belong to a version, by name: their bytes, or where these lie.
 Files = Mapping[str, bytes | Path]
@@ -149,16 +145,15 @@ class Commit:
                 "Publish it with annotations and names of files that the format has (SPEC.md sections 4.3 and 4.4)."
             )
             raise type(fault)(fault.reason, object=fault.object, rule=fault.rule, advice=advice) from None
-        if (self._writer.signer or reader.store).create(member_name(member), data):
+        created = (self._writer.signer or reader.store).create(member_name(member), data)
+        if created:
             self.size += len(data)
         else:
             manifest = adopt()
-        if not isinstance(member, ShortcutName):
-            hint = LatestDocument(strict_json.VERSION, reader.chain, member)
-            try:
-                reader.store.put(LATEST, [strict_json.encode(hint)])
-            except OSError as fault:  # readers find the version by listing
-                _LOG.warning("version %d is published, but %s was not put: %s", member, LATEST, fault)
+        if isinstance(member, ShortcutName):
+            renew_hint(reader, lambda names: [*(each for each in names if each != member), member])
+        else:
+            self._writer.announce(member, created=created)
         return manifest
 
     def finish(self, manifest: Manifest, layout: Layout) -> Published:

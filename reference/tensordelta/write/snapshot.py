@@ -102,10 +102,10 @@ class Snapshot:
         """A reader that finds the packs: a checkpoint's need not be in the store, so it takes them from its folder."""
         reader = self._reader
         if isinstance(made_of, Encoder):
-            return reader
+            return reader.along_bases()
         folders = sorted({shard.path.parent for shard in made_of.shards})
         sources = Sources(reader.packs.sources.schemes, (*reader.packs.sources.folders, *folders))
-        return reader.trusting(reader.trust, sources=sources)
+        return reader.trusting(reader.trust, sources=sources).along_bases()
 
 
 def pulled(checkout: Checkout, reader: Reader, version: int, *, scan: Scan | None = None) -> State:

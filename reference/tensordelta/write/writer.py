@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from ..errors import ConflictError, TensorDeltaError, UntrustedError
+from ..errors import ConflictError, StoreError, TensorDeltaError, UntrustedError
+from ..format.documents import LatestDocument
 from ..format.layout import Layout
 from ..format.layout_change import LayoutChange
 from ..format.manifest import Manifest
 from ..format.names import MAX_VERSION, manifest_name
 from ..read.reader import Reader
+from .hint import put_hint, read_hint
 from .signing import Signer
 
 
@@ -35,6 +37,8 @@ class Place:
 class Writer:
     """Writes to one chain. It holds no state of a publish: threads may share it.
 
+    While the hint names the version that it committed last, no one else has published, and it lists nothing.
+
     Args:
         reader: a reader of the chain that may go from any version to any other (`Reader.unbound`).
         signer: signs what is committed; None to write without signatures.
@@ -43,6 +47,8 @@ class Writer:
     def __init__(self, reader: Reader, signer: Signer | None = None) -> None:
         self.reader = reader
         self.signer = signer
+        self._last: int | None = None  # the version that it committed last, unless another writer was seen since
+        self._hint: LatestDocument | None = None  # as it was when the place of the next version was taken
 
     def check_signer(self) -> None:
         """Check that versions are signed if the chain's reader demands signatures.
@@ -80,6 +86,13 @@ class Writer:
             TensorDeltaError: the version before it cannot be read.
             StoreError: the store failed.
         """
+        self.check_signer()
+        self._hint = self._read_hint()
+        last, self._last = self._last, None  # what becomes of this version is not known before `announce`
+        if last is not None and self._hint is not None and self._hint.version == last:
+            number = last + 1 if version is None else version
+            if last < number <= MAX_VERSION:
+                return Place(number, self._before([last], full=full), taken=False)
         versions = self.versions()
         newest = versions[-1] if versions else -1
         number = newest + 1 if version is None else version
@@ -107,6 +120,27 @@ class Writer:
                 raise
             return None
         return manifest
+
+    def announce(self, version: int, *, created: bool) -> None:
+        """Put the hint of a version that was committed.
+
+        Args:
+            version: the version.
+            created: False where an earlier try, or another writer, has created its manifest.
+        """
+        self._last = version if created else None
+        hint, self._hint = self._hint or self._read_hint(), None
+        try:
+            names = self.reader.documents.shortcuts(unsigned=True) if hint is None else hint.names
+        except StoreError:
+            names = []
+        put_hint(self.reader, version, names)
+
+    def _read_hint(self) -> LatestDocument | None:
+        """The hint; a store that does not give it has none, since nothing depends on it."""
+        with suppress(StoreError):
+            return read_hint(self.reader)
+        return None
 
     def layout_change(self, before: Manifest | None, layout: Layout) -> LayoutChange | None:
         """How a layout differs from that of the version before; None where it does not, or where there is none."""

@@ -5,7 +5,7 @@ export { verify } from "./verifier.js";
 export { overview } from "./overview.js";
 export { State } from "./state.js";
 export { Entry, Layout, entryOf } from "./layout.js";
-export { MemoryStore, FileStore, HttpStore, TooLong } from "./store.js";
+export { MemoryStore, FileStore, HttpStore, StoreFailure, TooLong } from "./store.js";
 export { FEATURES } from "./manifest.js";
 export { DTYPES } from "./dtypes.js";
 export { hex64 } from "./bytes.js";

@@ -19,11 +19,10 @@ const HEX4 = /^[0-9a-fA-F]{4}$/;
 const ESCAPES = { '"': '"', "\\": "\\", "/": "/", b: "\b", f: "\f", n: "\n", r: "\r", t: "\t" };
 
 class Parser {
-  constructor(text, object, budget, duplicateRule) {
+  constructor(text, object, budget) {
     this.text = text;
     this.object = object;
     this.budget = budget;
-    this.duplicateRule = duplicateRule;
     this.at = 0;
     this.owed = 0;
   }
@@ -179,7 +178,7 @@ class Parser {
     for (;;) {
       if (this.text[this.at] !== '"') this.bad("no member name");
       const name = this.string();
-      if (out.has(name)) this.bad(`a second member ${JSON.stringify(name.slice(0, 80))}`, this.duplicateRule);
+      if (out.has(name)) this.bad(`a second member ${JSON.stringify(name.slice(0, 80))}`, "TD-JSN-004");
       this.space();
       if (this.text[this.at] !== ":") this.bad("no : after a member name");
       this.at++;
@@ -202,10 +201,9 @@ class Parser {
  * @param {Uint8Array} bytes
  * @param {string} object named in rejections
  * @param {import("./budget.js").Budget} [budget]
- * @param {string} [duplicateRule] the rule against equal names (plain packs have their own)
  * @returns {Map<string, any>}
  */
-export function parseJson(bytes, object, budget, duplicateRule = "TD-JSN-004") {
+export function parseJson(bytes, object, budget) {
   budget?.take(2 * bytes.length, object, "JSON text");
   let text;
   try {
@@ -214,13 +212,13 @@ export function parseJson(bytes, object, budget, duplicateRule = "TD-JSN-004") {
     if (!(e instanceof TypeError)) throw e;
     reject("malformed", "TD-JSN-001", object, "not valid UTF-8");
   }
-  return parseText(text, object, budget, duplicateRule);
+  return parseText(text, object, budget);
 }
 
 /** The same for a string, such as the chunk table in a header. It has no lone surrogates: its parser saw to that. */
-export function parseText(text, object, budget, duplicateRule = "TD-JSN-004") {
+export function parseText(text, object, budget) {
   if (text.charCodeAt(0) === 0xfeff) reject("malformed", "TD-JSN-002", object, "begins with a byte order mark");
-  const parser = new Parser(text, object, budget, duplicateRule);
+  const parser = new Parser(text, object, budget);
   parser.space();
   if (text[parser.at] !== "{") parser.bad("no JSON object");
   const value = parser.members(1);

@@ -10,6 +10,7 @@ export const LIMIT = Object.freeze({
   stateBytes: 2n ** 53n, // all words of a layout
   packs: 65536,
   ranges: 65536, // of a pack's `tensors`
+  hinted: 64, // shortcuts that the hint names
   tensors: 2 ** 20,
   dimensions: 16,
   elements: 2 ** 48,

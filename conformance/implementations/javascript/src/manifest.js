@@ -46,14 +46,14 @@ function ranges(list, where, object) {
 }
 
 /** @returns {PackEntry} */
-function packEntry(item, where, object) {
+function packEntry(item, where, object, known) {
   anObject(item, where, object);
   const at = `${where}.`;
   const field = (name, check) => required(item, name, check, object, at);
   const out = { where, sha256: field("sha256", digest), size: field("size", size) };
   out.path = field("path", orNull(pathUnder("packs/", "TD-PTH-003")));
   out.content = field("content", string);
-  if (out.content !== "chunks" && out.content !== "tensors") {
+  if (known && out.content !== "chunks" && out.content !== "tensors") {
     reject("unsupported", "TD-MAN-012", object, `${at}content ${JSON.stringify(out.content.slice(0, 40))} is unknown`);
   }
   out.tensors = ranges(field("tensors", array), `${at}tensors`, object);
@@ -119,7 +119,6 @@ export function parseManifest(bytes, object, chain, named, budget) {
   };
   const packs = field("packs", array);
   if (packs.length > LIMIT.packs) reject("limit", "TD-LIM-004", object, `more than ${LIMIT.packs} packs`);
-  out.packs = packs.map((item, i) => packEntry(item, `packs[${i}]`, object));
   const features = field("features", array);
   features.forEach((name, i) => {
     if (!FEATURE.test(string(name, `features[${i}]`, object))) {
@@ -127,6 +126,9 @@ export function parseManifest(bytes, object, chain, named, budget) {
     }
   });
   out.features = new Set(features);
+  // Under an unknown feature an entry may have content that is unknown too: the manifest is no edge then.
+  const known = features.every((name) => FEATURES.includes(name));
+  out.packs = packs.map((item, i) => packEntry(item, `packs[${i}]`, object, known));
   out.created = field("created", time);
   out.annotations = optional(map, "annotations", annotations, object, {});
   out.tensorFingerprints = optional(map, "tensor_fingerprints", digest, object, null);

@@ -4,7 +4,7 @@ import { constants } from "node:fs";
 import { lstat, open, readdir, readlink, realpath, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import { TooLong, bodyWithin } from "./store.js";
+import { LOOPBACK, StoreFailure, TooLong, bodyWithin, getFollowing } from "./store.js";
 import { Rejection, reject } from "./errors.js";
 import { toUtf8 } from "./bytes.js";
 import { openSafetensors, plainEntries } from "./safetensors.js";
@@ -166,10 +166,13 @@ const SOURCES = {
     if (!status) return null;
     return readRegular(await realpath(path), uri, size);
   },
+  async http(uri, size) {
+    return LOOPBACK.has(new URL(uri).hostname) ? SOURCES.https(uri, size) : null;
+  },
   async https(uri, size) {
-    const answer = await fetch(uri, { redirect: "follow" });
+    const answer = await getFollowing(uri);
     if (answer.status === 404 || answer.status === 410) return null;
-    if (!answer.ok) throw new Error(`${uri}: status ${answer.status}`);
+    if (!answer.ok) throw new StoreFailure(`${uri}: status ${answer.status}`);
     return bodyWithin(answer, uri, size);
   },
 };
@@ -195,7 +198,7 @@ export async function loadState(path, { version = null, only = null } = {}) {
 }
 
 function stateOf(bytes, name, version, only) {
-  const { header, buffer } = openSafetensors(bytes, name, undefined, "TD-PCK-021");
+  const { header, buffer } = openSafetensors(bytes, name);
   const list = plainEntries(header, buffer.length, name)
     .filter((e) => !only || only.includes(e.name))
     .map((e) => ({ entry: entryOf(e.name, e.dtype.name, e.shape, name, ""), bytes: buffer.slice(e.begin, e.end) }));

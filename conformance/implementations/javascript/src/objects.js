@@ -1,8 +1,8 @@
 /** The objects of one chain, read, checked and remembered for the time of one read. */
-import { parseChain } from "./chain.js";
+import { parseChain, parseLatest } from "./chain.js";
 import { parseLayout } from "./layout.js";
 import { parseManifest } from "./manifest.js";
-import { CHAIN, fingerprintsName, layoutName, manifestName, manifestVersion, shortcutEdge } from "./names.js";
+import { CHAIN, LATEST, fingerprintsName, layoutName, manifestName, manifestVersion, shortcutEdge } from "./names.js";
 import { LIMIT } from "./limits.js";
 import { Rejection, reject } from "./errors.js";
 import { TooLong } from "./store.js";
@@ -84,6 +84,17 @@ export class Objects {
     }
     this.id = chain.chain;
     return chain;
+  }
+
+  /** What the hint says; null where it is absent, breaks a rule or names another chain [TD-OBJ-018]. */
+  async hint() {
+    try {
+      return await this.parsed(LATEST, LIMIT.smallObject, () => reject("missing", "TD-OBJ-018", LATEST, "there is no hint"),
+        (bytes) => parseLatest(bytes, this.id, this.budget));
+    } catch (e) {
+      if (e instanceof Rejection) return null;
+      throw e;
+    }
   }
 
   /** @returns {Promise<number[]>} ascending */

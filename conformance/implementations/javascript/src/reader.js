@@ -2,12 +2,13 @@
 import { Budget } from "./budget.js";
 import { Objects } from "./objects.js";
 import { Planner } from "./route.js";
+import { Trail } from "./trail.js";
 import { EMPTY, applyEdge, isHeldLayout } from "./edge.js";
 import { residentBytes } from "./state.js";
 import { checkFeatures, FEATURES } from "./manifest.js";
 import { LIMIT } from "./limits.js";
 import { Rejection, reject } from "./errors.js";
-import { CHAIN, manifestName } from "./names.js";
+import { CHAIN, manifestName, manifestVersion } from "./names.js";
 
 export const DEFAULT_MEMORY = 2 ** 30;
 
@@ -60,20 +61,15 @@ export class Reader {
    */
   async prepare(to = null) {
     const objects = await this.open();
-    const versions = await objects.versions();
-    if (to === null) {
-      if (versions.length === 0) reject("missing", "TD-OBJ-008", CHAIN, "the chain has no version");
-      to = versions[versions.length - 1];
-    }
-    if (!Number.isSafeInteger(to) || to < 0 || to > LIMIT.version || !versions.includes(to)) {
+    const planner = await this.planner(objects);
+    to ??= await planner.newest();
+    if (!Number.isSafeInteger(to) || to < 0 || to > LIMIT.version || !await planner.exists(to)) {
       reject("missing", "TD-OBJ-008", CHAIN, `there is no version ${to}`);
     }
-    const shortcuts = await this.shortcuts(objects);
     if (await this.isThere(objects, to)) {
       const { held } = this;
       return { from: held, to: held.version === to ? held : held.named(to), route: [] };
     }
-    const planner = new Planner(objects, versions, shortcuts, this.held);
     let first = null;
     /** How far the last attempt came: the edges and the state after them. */
     let progress = { names: [], state: null };
@@ -103,6 +99,12 @@ export class Reader {
         planner.failed.add(edge.object);
       }
     }
+  }
+
+  /** What finds routes: over a listing, or by the hint where there is none. */
+  async planner(objects) {
+    if (this.store.lists === false) return Trail.of(objects, this.held, this.features);
+    return new Planner(objects, await objects.versions(), await this.shortcuts(objects), this.held);
   }
 
   /** A folder of shortcuts that leads out of the root is taken for empty (section 12.2): shortcuts only save work. */
@@ -142,12 +144,13 @@ export class Reader {
     }
   }
 
-  /** No route was ever chosen: the error of the target's own manifest, or missing. */
+  /** No edge has failed: the error of a manifest on the way that cannot be read, or missing [TD-RTE-006]. */
   noRoute(planner, { error }, to) {
     if (error) return error;
-    const [broken] = planner.unreadable.values();
-    const because = broken ? `; ${broken.object} could not be read: ${broken.error}, ${broken.message}` : "";
-    return new Rejection("missing", "TD-RTE-006", manifestName(to), `no route leads to version ${to}${because}`);
+    // A manifest that is gone is no manifest that cannot be read.
+    const broken = [...planner.unreadable.values()]
+      .find((e) => manifestVersion(e.object) !== null && e.error !== "missing");
+    return broken ?? new Rejection("missing", "TD-RTE-006", manifestName(to), `no route leads to version ${to}`);
   }
 
   /** Step 12: all of a prepared update, or none. */

@@ -6,6 +6,7 @@
  */
 import { isHeldLayout } from "./edge.js";
 import { Rejection, reject } from "./errors.js";
+import { CHAIN } from "./names.js";
 
 const NOTHING = "nothing";
 const HELD = "held";
@@ -70,6 +71,15 @@ export class Planner {
       if (list) list.push(shortcut);
       else this.shortcuts.set(shortcut.version, [shortcut]);
     }
+  }
+
+  async newest() {
+    if (this.versions.size === 0) reject("missing", "TD-OBJ-008", CHAIN, "the chain has no version");
+    return [...this.versions].reduce((a, b) => Math.max(a, b));
+  }
+
+  async exists(version) {
+    return this.versions.has(version);
   }
 
   noteUnreadable(object, error) {

@@ -11,16 +11,15 @@ const OPEN = 0x7b;
  * The parsed header and the buffer of a pack.
  * @param {Uint8Array} bytes
  * @param {string} object
- * @param {string} duplicateRule the rule against equal names
  * @returns {{header: Map<string, any>, buffer: Uint8Array}}
  */
-export function openSafetensors(bytes, object, budget, duplicateRule) {
+export function openSafetensors(bytes, object, budget) {
   if (bytes.length < 8) reject("malformed", "TD-PCK-001", object, `${bytes.length} bytes are no pack`);
   const length = readU64(bytes, 0);
   if (length > LIMIT.packHeader) reject("limit", "TD-PCK-002", object, `a header of ${length} bytes`);
   if (8 + length > bytes.length) reject("malformed", "TD-PCK-001", object, "the header is longer than the file");
   if (bytes[8] !== OPEN || length === 0) reject("malformed", "TD-PCK-003", object, "the header does not begin with {");
-  const header = parseJson(bytes.subarray(8, 8 + length), object, budget, duplicateRule);
+  const header = parseJson(bytes.subarray(8, 8 + length), object, budget);
   return { header, buffer: bytes.subarray(8 + length) };
 }
 
@@ -48,12 +47,12 @@ export function metadataOf(header, object, rule) {
 
 /**
  * The tensors of a plain pack, in the order of its header.
- * @returns {{name: string, dtype: import("./dtypes.js").DType, shape: (number|bigint)[], begin: number, end: number}[]}
+ * @returns {{name: string, dtype: import("./dtypes.js").DType, shape: number[], begin: number, end: number}[]}
  */
 export function plainEntries(header, size, object) {
   metadataOf(header, object, "TD-PCK-014");
   const bad = (name, what) => reject("malformed", "TD-PCK-014", object, `entry ${JSON.stringify(name.slice(0, 80))} ${what}`);
-  const whole = (n) => typeof n === "number" || (typeof n === "bigint" && n < 2n ** 64n);
+  const whole = (n) => typeof n === "number"; // an integer of section 4.3
   const entries = [];
   for (const [name, item] of header) {
     if (name === "__metadata__") continue;

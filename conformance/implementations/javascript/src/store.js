@@ -4,13 +4,52 @@
  *     object has more than `limit` bytes; a Rejection `untrusted` where it would have to leave the root; anything else
  *     where it cannot tell.
  *   list(prefix): the names of all objects under a prefix that ends with a slash.
+ *   lists: false where there is no listing.
  * @typedef {{get: (name: string, limit: number) => Promise<Uint8Array|null>,
- *   list: (prefix: string) => Promise<string[]>}} Store
+ *   list: (prefix: string) => Promise<string[]>, lists?: boolean}} Store
  */
+import { LATEST } from "./names.js";
+
 export class TooLong extends Error {
   constructor(name, limit) {
     super(`${name} has more than ${limit} bytes`);
     this.name = "TooLong";
+  }
+}
+
+/** A place that answered with neither an object nor its absence, or not at all. */
+export class StoreFailure extends Error {
+  constructor(message) {
+    super(message);
+    this.name = "StoreFailure";
+  }
+}
+
+/** Redirects that one request may take [TD-FOL-007]. */
+const REDIRECTS = 5;
+/** A page sees neither redirects, which its browser follows by rules of its own, nor entity tags that it may send. */
+const IN_A_PAGE = typeof document !== "undefined";
+/** The names of this machine, to which plain HTTP may lead. */
+export const LOOPBACK = new Set(["localhost", "127.0.0.1", "[::1]"]);
+
+/** The answer to a GET, redirects followed to https alone. @param {string} url @param {Object<string, string>} headers */
+export async function getFollowing(url, headers = {}) {
+  try {
+    if (IN_A_PAGE) return await fetch(url, { cache: "no-cache" });
+    let answer = await fetch(url, { headers, redirect: "manual" });
+    for (let left = REDIRECTS; [301, 302, 303, 307, 308].includes(answer.status); left--) {
+      const next = new URL(answer.headers.get("location") ?? "", url);
+      await answer.body?.cancel();
+      if (left === 0) throw new StoreFailure(`${url}: more than ${REDIRECTS} redirects`);
+      const local = url.startsWith("http:") && next.protocol === "http:" && LOOPBACK.has(next.hostname);
+      if (next.protocol !== "https:" && !local) throw new StoreFailure(`${url} leads to ${next}, which is not https`);
+      url = String(next);
+      answer = await fetch(url, { headers, redirect: "manual" });
+    }
+    return answer;
+  } catch (e) {
+    if (e instanceof StoreFailure) throw e;
+    throw new StoreFailure(`${url}: ${e.cause?.message ?? e.message}`);
   }
 }
 
@@ -53,21 +92,36 @@ export class FileStore {
 }
 
 /**
- * Objects behind HTTP. HTTP has no listing: `list` is a function of the program that knows one, or an array of names.
+ * Objects behind HTTP (section 12.5). HTTP has no listing: `list` is a function of the program that knows one, or an
+ * array of names; without it a Reader follows the hint.
  */
 export class HttpStore {
-  /** @param {string} root a URL @param {string[]|((prefix: string) => Promise<string[]>)} list */
-  constructor(root, list) {
+  /** @param {string} root a URL @param {string[]|((prefix: string) => Promise<string[]>)|null} list */
+  constructor(root, list = null) {
     this.root = root.endsWith("/") ? root : `${root}/`;
     this.names = list;
+    this.lists = list !== null;
+    /** The entity tag and the bytes of the hint. */
+    this.hint = null;
   }
 
   async get(name, limit = Infinity) {
-    const answer = await fetch(this.root + name, { cache: "no-cache" });
-    if (answer.status === 404 || answer.status === 410) return null;
+    const known = name === LATEST ? this.hint : null;
+    const answer = await getFollowing(this.root + name, known ? { "If-None-Match": known.tag } : {});
+    if (answer.status === 404 || answer.status === 410) {
+      await answer.body?.cancel();
+      return null;
+    }
+    if (answer.status === 304 && known) return known.bytes;
     // No proof of absence, and no error of the format: reported as it is.
-    if (!answer.ok) throw new Error(`${name}: status ${answer.status}`);
-    return bodyWithin(answer, name, limit);
+    if (!answer.ok) {
+      await answer.body?.cancel();
+      throw new StoreFailure(`${name}: status ${answer.status}`);
+    }
+    const bytes = await bodyWithin(answer, name, limit);
+    const tag = answer.headers.get("etag");
+    if (name === LATEST) this.hint = tag ? { tag, bytes } : null;
+    return bytes;
   }
 
   async list(prefix) {

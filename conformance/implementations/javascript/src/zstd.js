@@ -33,7 +33,6 @@ export function checkFrame(f, lowest, highest, bad) {
   const flag = descriptor >> 6;
   const single = (descriptor >> 5) & 1;
   if (descriptor & 8) bad("TD-ZST-001", "the reserved bit of the zstd frame header is set");
-  if (!(descriptor & 4)) bad("TD-ZST-004", "the zstd frame has no checksum");
   if (descriptor & 3) bad("TD-ZST-005", "the zstd frame has a dictionary id");
   let p = 5;
   let window = 0;
@@ -65,7 +64,7 @@ export function checkFrame(f, lowest, highest, bad) {
     need(p);
     if (head & 1) break;
   }
-  p += 4;
+  p += descriptor & 4; // the checksum, where there is one
   need(p);
   if (p !== f.length) bad("TD-ZST-006", `${f.length - p} bytes after the zstd frame`);
   return { size, window, start };
@@ -303,6 +302,7 @@ export function decodeFrame(f, frame, report) {
     }
   }
   if (done !== out.length) bad(`the zstd frame decodes to ${done} bytes, and its content size is ${out.length}`);
+  if (!(f[4] & 4)) return out;
   const sum = (f[p] | (f[p + 1] << 8) | (f[p + 2] << 16) | (f[p + 3] << 24)) >>> 0;
   if (sum !== xxh64Low(out)) report("TD-ZST-013", "the checksum of the zstd frame is wrong");
   return out;

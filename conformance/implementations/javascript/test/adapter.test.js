@@ -173,7 +173,7 @@ test("objects behind HTTP: absence is a 404, anything else is no proof", async (
     objects.delete(pack);
     assert.deepEqual((await reader.prepare(2)).route, ["shortcuts/000000000002-000000000001.nat.json"]);
     broken = pack;
-    await assert.rejects(reader.prepare(2), (e) => e.name === "Error" && /503/.test(e.message));
+    await assert.rejects(reader.prepare(2), (e) => e.name === "StoreFailure" && /503/.test(e.message));
   } finally {
     server.close();
     server.closeAllConnections();

@@ -49,6 +49,23 @@ function cases(folder) {
   return found;
 }
 
+/** The cases of following that need no status but 200 and 404; nothing is held. */
+function hinted(folder) {
+  const found = [];
+  for (const { id, steps: [step], files } of casesOf("follow/valid")) {
+    if (step.serve.status) continue;
+    const root = `/vectors/follow/${id}/chain/`;
+    for (const [name, data] of files) {
+      if (!name.startsWith("chain/")) continue;
+      const path = join(folder, root, name.slice(6));
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, data);
+    }
+    found.push({ id, root });
+  }
+  return found;
+}
+
 function serve(folder, work, done) {
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
@@ -111,8 +128,13 @@ test("a browser verifies chains, and shows them on the page", { skip: command ==
   const good = all.find(({ id }) => id === "standard");
   const bad = all.find(({ root, faults }) => root.startsWith("/vectors/frames/invalid/") && faults.length === 1 && faults[0].error.length === 1);
   assert.ok(all.length > 300);
-  const result = await run(command, folder, { chains: all, pages: [good, bad] });
+  const chains = hinted(folder);
+  const result = await run(command, folder, { chains: all, pages: [good, bad], hinted: chains });
   assert.equal(result.error, undefined);
+  assert.equal(result.followed["follow-from-nothing"], 2);
+  assert.equal(result.followed["follow-not-past-the-hint"], 1);
+  assert.equal(result.followed["follow-nothing-absent"], "missing");
+  assert.equal(Object.keys(result.followed).length, chains.length);
   // What Node says is judged by the suite.
   for (const { id, root, faults } of all) {
     const here = await verify(new FolderStore(join(folder, root)), { digest: nodeDigest });
