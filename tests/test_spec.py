@@ -563,10 +563,12 @@ def test_the_signature_is_of_the_worked_chain() -> None:
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
     key = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
-    signature: Any = json.loads(next(each.data for each in EXAMPLES if each.kind == "signature" and each.valid))
-    assert signature["keyid"] == hashlib.sha256(key).hexdigest()
+    name, data = "chain.json", worked()["chain.json"]
+    message = b"tensordelta:" + name.encode() + b"\n" + data
+    assert f"keyid `{hashlib.sha256(key).hexdigest()[:16]}`" in SPEC and hashlib.sha256(message).hexdigest() in SPEC
+    document: Any = json.loads(next(each.data for each in EXAMPLES if each.kind == "signature" and each.valid))
     public = ed25519.Ed25519PublicKey.from_public_bytes(key)
-    public.verify(base64.b64decode(signature["sig"], validate=True), worked()["chain.json"])
+    public.verify(base64.b64decode(document["sig"], validate=True), message)
 
 
 def test_worked_changes() -> None:

@@ -138,6 +138,7 @@ class Adapter:
             "allow_sources": request.get("sources", ()),
             "pack_folders": request.get("places", ()),
             "trusted_keys": keys,
+            "threshold": request.get("threshold", 1),
         }
         if keys is None:
             return td.open(request["chain"], threads=1, **options)

@@ -114,8 +114,8 @@ class Chain:
     # -- versions -------------------------------------------------------------------------------------------------
 
     def versions(self) -> list[int]:
-        """The versions that exist, ascending; with trusted keys, only signed ones."""
-        return self._reader.documents.versions()
+        """The versions that exist, ascending; with trusted keys, only signed ones, which reads all manifests."""
+        return list(self._reader.documents.signed(self._reader.documents.versions()))
 
     def newest(self) -> int | None:
         """The newest version, or None if there is none; with trusted keys, the newest signed one."""
@@ -163,8 +163,9 @@ class Chain:
             MissingError: there is none.
         """
         wanted = {key: str(value) for key, value in annotations.items()}
-        for version in reversed(self.versions()):
-            if wanted.items() <= self._reader.documents.manifest(version).annotations.items():
+        documents = self._reader.documents
+        for version in documents.signed(documents.versions()[::-1]):
+            if wanted.items() <= documents.manifest(version).annotations.items():
                 return version
         raise MissingError(
             f"no version is annotated {wanted}",
@@ -484,8 +485,8 @@ class Chain:
             values: "step" (smallest), or "replace" (may be applied twice).
             order: "natural" (fastest), or "exponent" (smallest).
             files: the files to publish with a state, by name; by default those of the newest version.
-            key: the secret key to sign with; by default that of `open`. The chain and its newest version must be signed
-                by this key or a trusted one, because a delta to an untrusted version could not be trusted.
+            key: the secret key to sign with; by default that of `open`. A delta is made to the newest version that this
+                key or a trusted one signed.
 
         Raises:
             ConflictError: another writer has published this version; or the state has other tensors than the version
@@ -494,7 +495,8 @@ class Chain:
             MalformedError, UnsupportedError, LimitError: not a checkpoint; a folder of which loaders would take
                 different weights, or whose index does not agree with its files; or what the format cannot hold.
             IntegrityError: another process wrote to the checkpoint's files meanwhile.
-            UntrustedError: there is a key, and the chain or its newest version is not signed; `sign` signs them.
+            UntrustedError: there is a key, and the chain, or a version of this number, is not signed by it or a
+                trusted one; `sign` signs them.
             ImportError: there is a key, and the package for signatures is not installed.
             ValueError: arguments that do not go together, or a key that is not valid.
         """
@@ -641,10 +643,10 @@ class Chain:
             if key not in self._signers:
                 own = self._reader
                 signer = Signer(own.store, key)
-                if self._made is not None and own.documents.signature(CHAIN) is None:
+                if self._made is not None:
                     signer.sign(CHAIN, self._made)
-                trust = Trust({}) if own.trust is None else own.trust
-                reader = own.trusting(trust.unbound(key.public))
+                trust = Trust(()) if own.trust is None else own.trust
+                reader = own.trusting(trust.unbound(key.public, threshold=1))
                 self._signers[key] = Publisher(Writer(reader, signer), self._publishing)
             return self._signers[key]
 
@@ -663,7 +665,7 @@ class Chain:
 
         Raises:
             MissingError: no such version.
-            UntrustedError: there are trusted keys, and an object is not signed by one of them.
+            UntrustedError: there are trusted keys, and an object is signed by none of them.
             TensorDeltaError: an object breaks a rule; nothing was signed.
             StoreError: the store failed.
             ImportError: the package for signatures is not installed.

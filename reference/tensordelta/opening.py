@@ -34,7 +34,8 @@ def open(
     pack_folders: Iterable[str | os.PathLike[str]] = (),
     on_event: Callable[[Event], None] | None = None,
     store_options: Mapping[str, Any] | None = None,
-    trusted_keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike] | None = None,
+    trusted_keys: Iterable[PublicKeyLike] | None = None,
+    threshold: int = 1,
     allow_rollback: bool = False,
     max_age: float | None = None,
     key: SecretKeyLike | None = None,
@@ -52,9 +53,10 @@ def open(
         pack_folders: folders whose files, under any name, may be used for packs that have the same bytes.
         on_event: called with each event, in the thread that causes it; events are also logged under "tensordelta".
         store_options: options of the store at an address; see `tensordelta.stores.open_store`.
-        trusted_keys: the Ed25519 public keys one of which must have signed what is read (SPEC.md section 14), each as
-            64 hex digits, the path of a file, or bytes; a mapping where signature objects name them by other key ids.
-            Unsigned versions are ignored, and a reader never goes back to a version older than one it held.
+        trusted_keys: the Ed25519 public keys that must have signed what is read (SPEC.md section 14), each as 64 hex
+            digits, the path of a file, or bytes. Unsigned versions are ignored, and a reader never goes back to a
+            version older than one it held.
+        threshold: with trusted keys, how many of them must have signed; publishing asks for one signature of its base.
         allow_rollback: with trusted keys, allow a version that is older than one held before.
         max_age: with trusted keys, the greatest age of the newest version, in seconds.
         key: an Ed25519 secret key, in the same forms; what is published is signed with it, and its signatures are
@@ -70,16 +72,13 @@ def open(
         ValueError: the address is of an unknown kind, or a key is not valid.
     """
     secret = None if key is None else secret_key(key)
-    trust = _trust(trusted_keys, secret, allow_rollback=allow_rollback, max_age=max_age)
+    trust = _trust(trusted_keys, secret, threshold=threshold, allow_rollback=allow_rollback, max_age=max_age)
     store = open_store(address, options=store_options)
-    absent = (create or secret is not None) and store.size(CHAIN) is None
-    strange = create and absent and has_strangers(store)
+    absent = create and store.size(CHAIN) is None
     signer = None if secret is None else Signer(store, secret)
-    if signer is not None and not absent:
-        signer.settle(CHAIN)
     made: bytes | None = None
-    if create and absent:
-        if strange:
+    if absent:
+        if has_strangers(store):
             raise ConflictError(
                 "has contents, but no chain",
                 object=store.address,
@@ -96,19 +95,22 @@ def open(
 
 
 def _trust(
-    keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike] | None,
+    keys: Iterable[PublicKeyLike] | None,
     secret: SecretKey | None,
     *,
+    threshold: int,
     allow_rollback: bool,
     max_age: float | None,
 ) -> Trust | None:
     if keys is None and secret is None:
-        if allow_rollback or max_age is not None:
-            raise ValueError("`allow_rollback` and `max_age` go with trusted keys, without which a store is believed")
+        if allow_rollback or max_age is not None or threshold != 1:
+            raise ValueError(
+                "`threshold`, `allow_rollback` and `max_age` go with trusted keys, without which a store is believed"
+            )
         return None
     if max_age is not None and not max_age >= 0:
         raise ValueError(f"a version cannot be {max_age} seconds old")
-    found = {} if keys is None else trusted(keys)
+    found = [] if keys is None else trusted(keys)
     if secret is not None:
-        found[secret.public.id] = secret.public
-    return Trust(found, allow_rollback=allow_rollback, max_age=max_age)
+        found.append(secret.public)
+    return Trust(found, threshold=threshold, allow_rollback=allow_rollback, max_age=max_age)

@@ -8,6 +8,7 @@ the base from the chain.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -164,20 +165,33 @@ def edge(
     return builder, manifest_name(version) if tag is None else shortcut_name(version, number, tag)
 
 
-def store(root: Path, builder: Builder, name: str) -> bool:
+def store(root: Path, builder: Builder, name: str, key: str | None = None) -> bool:
     """Store what an edge names, then the edge; tells whether its name was free."""
     for other, data in builder.objects.items():
         if other != name:
             put(root / other, data)
+    sign(root, name, builder.objects[name], key)
     return create(root / name, builder.objects[name])
 
 
-def sign(root: Path, name: str, key: str | None) -> None:
+def signature_name(message: bytes, key: str) -> str:
+    keyid = hashlib.sha256(ed25519.public_key(bytes.fromhex(key))).hexdigest()[:16]
+    return f"signatures/{hashlib.sha256(message).hexdigest()}-{keyid}.json"
+
+
+def sign(root: Path, name: str, data: bytes, key: str | None) -> None:
     if key is None:
         return
-    signature = ed25519.sign(bytes.fromhex(key), (root / name).read_bytes())
-    sig = base64.b64encode(signature).decode()
-    put(root / f"{name}.sig", dumps({"tensordelta": "1.0", "keyid": "k", "sig": sig}))
+    message = b"tensordelta:" + name.encode() + b"\n" + data
+    sig = base64.b64encode(ed25519.sign(bytes.fromhex(key), message)).decode()
+    put(root / signature_name(message, key), dumps({"tensordelta": "1.0", "sig": sig}))
+
+
+def is_signed(root: Path, name: str, key: str | None) -> bool:
+    if key is None:
+        return True
+    message = b"tensordelta:" + name.encode() + b"\n" + (root / name).read_bytes()
+    return (root / signature_name(message, key)).exists()
 
 
 # -- operations --------------------------------------------------------------------------------------------------------
@@ -192,15 +206,17 @@ def publish(request: dict[str, Any]) -> dict[str, Any]:
     check_state(state)
     check_names(list(files))
     check_annotations(notes)
-    chain = {"tensordelta": "1.0", "chain": str(uuid.uuid4()), "created": CREATED}
-    create(root / "chain.json", dumps(chain))
+    chain = dumps({"tensordelta": "1.0", "chain": str(uuid.uuid4()), "created": CREATED})
+    if not (root / "chain.json").exists():
+        sign(root, "chain.json", chain, key)
+        create(root / "chain.json", chain)
     existing = versions(root)
     floor = [document(root, "latest.json")["version"]] if is_hint(root) else []
     number = request.get("version", max([-1, *existing, *floor]) + 1)
     need(number <= 10**12 - 1, "malformed", "no such number")
     if number not in existing:
         need(not existing or number > existing[-1], "conflict", "the number is not the greatest")
-    older = [version for version in existing if version < number]
+    older = [each for each in existing if each < number and is_signed(root, manifest_name(each), key)]
     start = None
     if older and not request.get("full", False):
         document(root, manifest_name(older[-1]))
@@ -218,13 +234,12 @@ def publish(request: dict[str, Any]) -> dict[str, Any]:
     mine = json.loads(builder.objects[name])
     mine["files"] = entries
     builder.objects[name] = dumps(mine)
-    if not store(root, builder, name):
+    if not store(root, builder, name, key):
+        need(is_signed(root, name, key), "untrusted", "not signed")
         other = document(root, name)
         for member in ("layout", "fingerprint", "base"):
             need(other[member] == mine[member], "conflict", f"another {member}")
         need(file_set(other) == file_set(mine), "conflict", "other files")
-    sign(root, "chain.json", key)
-    sign(root, name, key)
     put(root / "latest.json", dumps({"tensordelta": "1.0", "chain": mine["chain"], "version": number}))
     return {"version": number}
 

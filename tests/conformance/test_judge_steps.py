@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from judged import SIGNATURE, STATES, Step, state_of
 
+from generate import signing
 from generate.builder import manifest_name
 from generate.codecs import delta_chunks
 from generate.ed25519 import sign
@@ -44,13 +44,14 @@ def test_an_object_that_is_not_what_it_was(how: str, root: Path) -> None:
     assert "TD-OBJ-003" in found
 
 
-def test_a_hint_and_a_signature_may_change(root: Path) -> None:
+def test_a_hint_and_a_broken_signature_may_change(root: Path) -> None:
     builder = line(STATES[:2])
     builder.latest(0)
-    builder.put("chain.json.sig", SIGNATURE)
+    name = f"signatures/{'0' * 64}-{'1' * 16}.json"
+    builder.put(name, b"{")
     step = Step(root, builder)
     builder.latest(1)
-    builder.put("chain.json.sig", SIGNATURE.replace(b"A", b"B"))
+    builder.put(name, SIGNATURE)
     assert step.rules(builder) == set()
 
 
@@ -284,22 +285,35 @@ def test_a_torn_file_may_be_mended(root: Path) -> None:
 SECRET = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
 
 
-@pytest.mark.parametrize("how", ["right", "absent", "wrong", "of-chain-absent"])
+@pytest.mark.parametrize("how", ["right", "absent", "wrong", "of-chain-absent", "without-name", "late"])
 def test_signed(how: str, root: Path) -> None:
-    import base64
-
     step = Step(root)
     builder = line(STATES[:1])
+    builder.write(root)
+    between = [Snapshot.of(root)] if how == "late" else []
     for name in ("chain.json", manifest_name(0)):
         if how == "absent" or (how == "of-chain-absent" and name == "chain.json"):
             continue
-        signature = base64.b64encode(sign(SECRET, builder.get(name))).decode()
-        if how == "wrong":
-            signature = "B" + signature[1:] if signature[0] != "B" else "C" + signature[1:]
-        builder.put(f"{name}.sig", json.dumps({"tensordelta": "1.0", "keyid": "k", "sig": signature}).encode())
+        message = builder.get(name) if how == "without-name" else signing.message(name, builder.get(name))
+        sig = bytearray(sign(SECRET, message))
+        sig[0] ^= how == "wrong"
+        builder.put(signing.signature_name(builder, name, SECRET), signing.document(bytes(sig)))
     request = step.publish(STATES[0], key=SECRET.hex())
-    expected = {"right": set(), "wrong": {"TD-WRT-004"}}.get(how, {PROTOCOL})
-    assert step.rules(builder, request=request, answer={"ok": True, "version": 0}) == expected
+    expected = {"right": set(), "wrong": {"TD-WRT-004"}, "without-name": {"TD-WRT-004"}}.get(how, {"TD-SIG-010"})
+    found = step.rules(builder, request=request, answer={"ok": True, "version": 0}, between=between)
+    assert found == expected
+
+
+@pytest.mark.parametrize("how", ["base", "success"])
+def test_what_is_not_signed_is_no_base_and_no_success(how: str, root: Path) -> None:
+    builder = signing.signed(line(STATES[:2]), manifest_name(1), secret=SECRET)
+    step = Step(root, builder)
+    version = 1 if how == "success" else 2
+    if how == "base":
+        builder.delta(2, STATES[2], 1)
+        signing.sign(builder, manifest_name(2), SECRET)
+    request = step.publish(STATES[version], version=version, key=SECRET.hex())
+    assert step.rules(builder, request=request, answer={"ok": True, "version": version}) == {"TD-SIG-013"}
 
 
 def test_ed25519_of_rfc_8032() -> None:

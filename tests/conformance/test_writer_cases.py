@@ -474,9 +474,32 @@ ALTERED = [
         "signs other bytes",
         "WRT-004",
         "sign-versions",
-        ("(root / name).read_bytes())\n    sig =", "(root / name).read_bytes() + b'\\n')\n    sig ="),
+        ("bytes.fromhex(key), message)", "bytes.fromhex(key), message + b'\\n')"),
     ),
-    altered("does not sign the chain", "ADAPTER.md", "sign-versions", ('    sign(root, "chain.json", key)\n', "")),
+    altered(
+        "signs the bytes without the name",
+        "WRT-004",
+        "sign-versions",
+        ("bytes.fromhex(key), message)", "bytes.fromhex(key), data)"),
+    ),
+    altered(
+        "does not sign the chain",
+        "SIG-010",
+        "sign-versions",
+        ('        sign(root, "chain.json", chain, key)\n', ""),
+    ),
+    altered(
+        "builds on what is not signed",
+        "SIG-013",
+        "sign-past-an-unsigned-version",
+        (" and is_signed(root, manifest_name(each), key)]", "]"),
+    ),
+    altered(
+        "takes what is not signed for its own",
+        "SIG-013",
+        "sign-what-was-there-unsigned",
+        ('        need(is_signed(root, name, key), "untrusted", "not signed")\n', ""),
+    ),
 ]
 
 #: Faults that only kills and races show.
@@ -493,6 +516,16 @@ IN_PROCESSES = [
             "        if other",
         ),
         ("    return create(root / name, builder.objects[name])", "    return free"),
+    ),
+    altered(
+        "signs the manifest after it created it",
+        "SIG-010",
+        "sign-killed",
+        (
+            "    sign(root, name, builder.objects[name], key)\n    return create(root / name, builder.objects[name])",
+            "    free = create(root / name, builder.objects[name])\n    time.sleep(0.2)\n"
+            "    sign(root, name, builder.objects[name], key)\n    return free",
+        ),
     ),
     altered(
         "deletes packs before manifests",

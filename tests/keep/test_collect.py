@@ -15,7 +15,9 @@ from collecting import DAY, Run, equal, open_chain
 
 import tensordelta as td
 from tensordelta.cli import main
-from tensordelta.format.names import manifest_name, shortcut_name
+from tensordelta.format.names import manifest_name, parse_signature_name, shortcut_name
+from tensordelta.format.signature import Message
+from tensordelta.write.keys import secret_key
 
 # -- what stays, and what goes ---------------------------------------------------------------------------------------
 
@@ -118,7 +120,14 @@ def test_shortcuts_of_dropped_versions_go() -> None:
 def test_objects_of_others_are_left_alone() -> None:
     run = Run(4)
     run.chain.shortcut(None, 3)
-    strange = ["notes/x.txt", "packs/mine.safetensors", "files/readme", "layouts/x.json", "manifests/1.json", "x.sig"]
+    strange = [
+        "notes/x.txt",
+        "packs/mine.safetensors",
+        "files/readme",
+        "layouts/x.json",
+        "manifests/1.json",
+        "signatures/x",
+    ]
     strange += [f"packs/{'a' * 64}.bin", "shortcuts/latest.json", "pins/readme.txt"]
     for name in strange:
         run.store.objects[name] = b"{}", 0.0
@@ -130,7 +139,12 @@ def test_what_no_manifest_names_goes_in_the_end() -> None:
     """Packs of a writer that died before its commit, and a shortcut and a signature whose version is gone."""
     run = Run(2)
     litter = [f"packs/{'a' * 64}.safetensors", f"layouts/{'b' * 64}.json", f"files/{'c' * 64}"]
-    litter += [f"fingerprints/{'d' * 64}.bin", shortcut_name(7, 0), f"{manifest_name(7)}.sig", "pins/clock-00"]
+    litter += [
+        f"fingerprints/{'d' * 64}.bin",
+        shortcut_name(7, 0),
+        f"signatures/{'e' * 64}-{'f' * 16}.json",
+        "pins/clock-00",
+    ]
     for name in litter:
         run.store.objects[name] = b"{}", run.store.now
     run.store.now += 50
@@ -139,23 +153,17 @@ def test_what_no_manifest_names_goes_in_the_end() -> None:
     assert set(run.collect(9, grace=100).objects) == set(litter)
 
 
-def test_signatures_go_with_what_they_sign() -> None:
+def test_signatures_go_after_what_they_sign() -> None:
     run = Run(4)
     run.chain.shortcut(None, 3)
     run.chain.shortcut(0, 2)
-    signed = [
-        *(manifest_name(version) for version in range(4)),
-        shortcut_name(3, None),
-        shortcut_name(2, 0),
-        "chain.json",
-    ]
-    for name in signed:
-        run.store.objects[f"{name}.sig"] = b"{}", run.store.now + 1
-    done = run.collect(1)
-    stay = {manifest_name(3), shortcut_name(3, None), "chain.json"}
-    assert {name for name in run.store.objects if name.endswith(".sig")} == {f"{name}.sig" for name in stay}
-    for name in set(signed) - stay:
-        assert done.objects.index(name) + 1 == done.objects.index(f"{name}.sig")
+    run.chain.sign("11" * 32)
+    run.chain.sign("22" * 32, [3])
+    run.collect(1)
+    stay = {"chain.json", manifest_name(3), shortcut_name(3, None)}
+    messages = {name: Message(name, run.store.read(name)).digest for name in stay}
+    left = [parse_signature_name(name) for name in run.store.objects if name.startswith("signatures/")]
+    assert sorted(left) == sorted([*messages.values()] * 2), "two keys have signed what stays"
 
 
 def test_a_layout_and_files_that_are_still_named_stay(tmp_path: Path) -> None:
@@ -382,7 +390,8 @@ def test_an_unsigned_way_is_none_in_a_signed_chain() -> None:
     run = Run(4)
     run.chain.shortcut(None, 3)
     run.chain.sign("11" * 32)
-    del run.store.objects[shortcut_name(3, None) + ".sig"]
+    name = shortcut_name(3, None)
+    del run.store.objects[Message(name, run.store.read(name)).signature_name(secret_key("11" * 32).public)]
     assert run.collect(1).dropped == []
     run.chain.sign("11" * 32)
     assert run.collect(1).dropped == [0, 1, 2]

@@ -491,15 +491,14 @@ def test_a_signed_version(tmp_path: Path) -> None:
     found = encoded(chain, draft, OLD)
     draft.commit(found)
     assert equal(td.open(chain.address, trusted_keys=[public]).load(), OLD)
-    # A signature that was lost with its writer is put by whoever commits the very same again.
-    signature = Path(chain.address, "manifests", "000000000000.json.sig")
-    signature.unlink()
-    again = td.open(chain.address, key=key)
+    # A coordinator that does not know whether it committed does it again.
+    assert chain.draft(OLD, version=0).commit(found, annotations={"step": "9"}).annotations == {}
+    unsigned = td.open(tmp_path / "other", create=True, chain=chain.id)
+    unsigned.draft(OLD).commit(encoded(unsigned, unsigned.draft(OLD), OLD))
+    unsigned.sign(key, [])
     with pytest.raises(td.UntrustedError) as caught:
-        again.draft(OLD, version=0).commit(found, annotations={"step": "9"})
-    assert caught.value.rule == "TD-SIG-002" and not signature.exists()
-    again.draft(OLD, version=0).commit(found)
-    assert equal(td.open(chain.address, trusted_keys=[public]).load(), OLD)
+        td.open(unsigned.address, key=key).draft(OLD, version=0).commit(found)
+    assert caught.value.rule == "TD-SIG-012"
     with pytest.raises(ValueError, match="key"):
         td.open(chain.address, trusted_keys=[public]).draft()
 

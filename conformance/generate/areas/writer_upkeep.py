@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from generate.builder import Builder
+from generate.builder import Builder, manifest_name
 from generate.graph import graph
 from generate.model import Model, Random, stepped, tensor, weights
 from generate.pair import moved, one
 from generate.scenes import line, move, walk
+from generate.signing import SECRET, signed
 from generate.writing import ERRORS, Desk, Script, base, large, share, write
 
 CONFIG = b'{"model_type": "tiny"}'
@@ -89,8 +90,12 @@ def squashed() -> Builder:
     return builder
 
 
-#: The first secret key of RFC 8032, section 7.1.
-KEY = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
+KEY = SECRET.hex()
+
+
+def with_an_unsigned_newest() -> Builder:
+    """A signed chain whose newest version is not signed."""
+    return signed(line(walk(3, 73)), manifest_name(2))
 
 
 # fmt: off
@@ -158,11 +163,18 @@ collect("killed", "The collector is killed: manifests and shortcuts of dropped v
 
 # -- signatures --------------------------------------------------------------------------------------------------------
 write("sign-versions", "A chain is signed from its first version on",
-    "SIG-009 WRT-004 VER-005", lambda desk: desk.line(*walk(3, 71), key=KEY), level="signed", needs=("sign",))
-write("sign-the-same-again", "A version is published again, and its signature still fits", "SIG-009 WRT-005",
+    "SIG-010 WRT-004 VER-005", lambda desk: desk.line(*walk(3, 71), key=KEY), level="signed", needs=("sign",))
+write("sign-the-same-again", "A version is published again, and its signature still fits", "SIG-010 WRT-005",
     lambda desk: desk.line(*walk(2, 72), key=KEY).restart().publish(walk(2, 72)[1], 1, key=KEY),
     level="signed", needs=("sign",))
-write("sign-killed", "The writer is killed while it publishes and signs: no signature stands there without its object",
-    "SIG-009 OBJ-012 WRT-005",
+write("sign-killed", "The writer is killed while it publishes and signs: no manifest stands without its signature",
+    "SIG-010 OBJ-012 WRT-005",
     lambda desk: desk.publish(large(0), 0, key=KEY).publish(large(1), 1, key=KEY, kill=8),
     level="signed", needs=("sign",), flags=("slow",))
+write("sign-past-an-unsigned-version",
+    "The newest version is not signed: the writer goes on with a greater number, from the newest signed version",
+    "SIG-013 OBJ-014", lambda desk: desk.publish(walk(4, 73)[3], key=KEY).publish(walk(4, 73)[3], 9, key=KEY),
+    chain=with_an_unsigned_newest, level="signed", needs=("sign",))
+write("sign-what-was-there-unsigned", "A version that is not signed stands under the number, with the same contents",
+    "SIG-013 WRT-006 OBJ-003", lambda desk: desk.publish(walk(3, 73)[2], 2, key=KEY, error=("untrusted", "conflict")),
+    chain=with_an_unsigned_newest, level="signed", needs=("sign",), twin="sign-past-an-unsigned-version")

@@ -126,9 +126,6 @@ def _check_order(case: Case, snapshot: Snapshot) -> None:
     others = [name for name in snapshot.names(*BY_DIGEST, "manifest", "shortcut") if name not in case.before.objects]
     if others and "chain.json" not in objects:
         case.findings.add("TD-OBJ-016", others[0], "it was there before chain.json")
-    for name in snapshot.names("signature"):
-        if name.removesuffix(".sig") not in objects:
-            case.findings.add("TD-SIG-009", name, "it was there without the object that it signs")
     for name in snapshot.names("shortcut"):
         new = name not in case.before.objects
         if new and manifest_name(int(name[10:22])) not in objects:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ..small_reader.documents import MANIFEST_NAME, SHORTCUT_NAME
 
-_EDGE = rf"{MANIFEST_NAME.pattern}|{SHORTCUT_NAME.pattern}"
 KINDS = {
     "chain": re.compile(r"chain\.json"),
     "latest": re.compile(r"latest\.json"),
@@ -21,7 +20,7 @@ KINDS = {
     "shortcut": SHORTCUT_NAME,
     "fingerprints": re.compile(r"fingerprints/[0-9a-f]{64}\.bin"),
     "file": re.compile(r"files/[0-9a-f]{64}"),
-    "signature": re.compile(rf"(chain\.json|{_EDGE})\.sig"),
+    "signature": re.compile(r"signatures/[0-9a-f]{64}-[0-9a-f]{16}\.json"),
     "pin": re.compile(r"pins/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}\.json"),
 }
 CHANGEABLE = ("latest", "pin", "signature")

@@ -55,10 +55,9 @@ def parse_pin(data: bytes) -> tuple[str, int, int | None]:
     return fields.uuid("chain"), fields.version("version"), seconds
 
 
-def parse_signature(data: bytes) -> tuple[str, str]:
-    """The key id and the signature (base64) of a signature object."""
-    fields = document(data, SMALL)
-    return fields.string("keyid"), fields.string("sig", _SIGNATURE)
+def parse_signature(data: bytes) -> str:
+    """The signature (base64) of a signature object."""
+    return document(data, SMALL).string("sig", _SIGNATURE)
 
 
 # -- section 4.6: layouts ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from ..format.names import MAX_VERSION
 from ..keep.copy import copy as copy_chain
 from ..keep.policy import GRACE
 from ..results import fields_table
-from .options import VERSION, json_option, needed, open_chain, trusted_keys_option, usage
+from .options import VERSION, json_option, needed, open_chain, trusted_keys_options, usage
 from .terminal import Working, print_result, print_table
 
 
@@ -29,7 +29,7 @@ from .terminal import Working, print_result, print_table
     help="Keep everything younger than this; it must be longer than publishing a version takes.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
-@trusted_keys_option
+@trusted_keys_options
 @json_option
 def gc(
     address: str,
@@ -91,7 +91,7 @@ def unpin(address: str, name: str) -> None:
 @click.option("--from", "first", metavar="VERSION", type=VERSION, help="The first version; by default the oldest.")
 @click.option("--to", "last", metavar="VERSION", type=VERSION, help="The last version; by default the newest.")
 @click.option("--quick", is_flag=True, help="Do not read what DST has already in the right size.")
-@trusted_keys_option
+@trusted_keys_options
 @json_option
 def copy(
     source: str,
@@ -100,6 +100,7 @@ def copy(
     last: int | None,
     quick: bool,
     trusted_keys: tuple[PublicKey, ...] | None,
+    threshold: int,
     as_json: bool,
 ) -> None:
     """Copy a chain, or a range of its versions, from SRC to DST.
@@ -113,5 +114,13 @@ def copy(
         if not versions:
             raise click.UsageError(f"no version is from {first} to {last}.")
     with Working("copying") as working, usage(), needed():
-        copied = copy_chain(source, target, versions, quick=quick, trusted_keys=trusted_keys, progress=working.count)
+        copied = copy_chain(
+            source,
+            target,
+            versions,
+            quick=quick,
+            trusted_keys=trusted_keys,
+            threshold=threshold,
+            progress=working.count,
+        )
     print_result(as_json, copied.facts(), copied.table())

@@ -40,16 +40,16 @@ LAYOUTS = "layouts/"
 FINGERPRINTS = "fingerprints/"
 FILES = "files/"
 PINS = "pins/"
-#: Suffix of a signature's name; the rest is the name of the signed object.
-SIGNATURE = ".sig"
+SIGNATURES = "signatures/"
 #: Folders under a chain's root.
-FOLDERS = frozenset({"layouts", "packs", "manifests", "shortcuts", "fingerprints", "files", "pins"})
+FOLDERS = frozenset({"layouts", "packs", "manifests", "shortcuts", "fingerprints", "files", "pins", "signatures"})
 
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _PATH = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
 _MANIFEST = re.compile(r"manifests/([0-9]{12})\.json")
 _PIN_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
 _PIN = re.compile(rf"pins/({_PIN_NAME})\.json")
+_SIGNATURE = re.compile(r"signatures/([0-9a-f]{64})-[0-9a-f]{16}\.json")
 _SHORTCUT = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(?:\.([a-z0-9]{1,16}))?\.json")
 
 
@@ -103,9 +103,15 @@ def parse_pin_name(name: str) -> str | None:
     return match[1] if match else None
 
 
-def signature_name(name: str) -> str:
-    """Name of an object's signature."""
-    return name + SIGNATURE
+def signature_name(sha256: str, keyid: str) -> str:
+    """Name of a key's signature of the message that has a digest."""
+    return f"{SIGNATURES}{sha256}-{keyid}.json"
+
+
+def parse_signature_name(name: str) -> str | None:
+    """The digest of the signed message in a signature's name, or None for any other name."""
+    match = _SIGNATURE.fullmatch(name)
+    return match[1] if match else None
 
 
 def layout_name(sha256: str) -> str:

@@ -20,10 +20,10 @@ from ..format.names import (
     PACKS,
     PINS,
     SHORTCUTS,
-    SIGNATURE,
     ShortcutName,
     manifest_name,
     parse_manifest_name,
+    parse_signature_name,
     pin_name,
     shortcut_name,
 )
@@ -34,7 +34,7 @@ from ..stores.download import PARALLEL
 from ..tables import Shown
 from ..threads import ordered_map
 from .pins import Pin, is_clock, look, read_pins
-from .policy import Choice, Listing, Policy, choose, is_member, pinned
+from .policy import Choice, Listing, Policy, choose, pinned
 
 _SHA = "[0-9a-f]{64}"
 #: Names that writers give to the objects that manifests name; a collector deletes no others.
@@ -127,6 +127,7 @@ class _Collector:
                 return self.run()
             self._delete([name], listing.entries)
         self._collect_named(listing, choice)
+        self._collect_signatures(listing)
         self._collect_pins(listing)
         return Collected(
             kept=choice.kept,
@@ -154,7 +155,7 @@ class _Collector:
         return listing.is_old(name, self._policy.grace)
 
     def _members_to_delete(self, listing: Listing, choice: Choice, dropped: Sequence[int]) -> Iterator[str]:
-        """Manifests and shortcuts, each before its signature, in an order that leaves a whole chain at every moment."""
+        """Manifests and shortcuts, in an order that leaves a whole chain at every moment."""
         useless = [
             shortcut
             for shortcut in listing.shortcuts
@@ -164,12 +165,6 @@ class _Collector:
         members += [(shortcut.version, shortcut_name(*shortcut)) for shortcut in useless]
         for _, name in sorted(members, key=lambda each: (-each[0], each[1])):  # `manifests/` before `shortcuts/`
             yield name
-            if name + SIGNATURE in listing.entries:
-                yield name + SIGNATURE
-        for name in sorted(listing.entries):
-            signed = name.removesuffix(SIGNATURE)
-            if signed != name and is_member(signed) and signed not in listing.entries and self._is_old(listing, name):
-                yield name
 
     @staticmethod
     def _is_useless(shortcut: ShortcutName, choice: Choice) -> bool:
@@ -204,6 +199,13 @@ class _Collector:
                     now = Listing({entry.name: entry for entry in self._store.entries(folder)}, [], listing.now)
                 part = names[start : start + _AT_ONCE]
                 self._delete([name for name in part if name in now.entries and self._is_old(now, name)], now.entries)
+
+    def _collect_signatures(self, listing: Listing) -> None:
+        """Delete the signatures of what is no longer there."""
+        digests = self._reader.documents.digests or {}
+        held = {digest for name, digest in digests.items() if name not in self._gone}
+        names = [name for name in listing.entries if (parse_signature_name(name) or next(iter(held))) not in held]
+        self._delete([name for name in names if self._is_old(listing, name)], listing.entries)
 
     def _needed(self, versions: Collection[int], shortcuts: Iterable[ShortcutName]) -> set[str]:
         """Names of the objects that a chain of these manifests and shortcuts needs."""

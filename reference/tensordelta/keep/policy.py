@@ -14,14 +14,15 @@ from ..format.manifest import Manifest, check_features
 from ..format.names import (
     CHAIN,
     MAX_VERSION,
-    SIGNATURE,
     ShortcutName,
     layout_name,
     manifest_name,
     parse_manifest_name,
     parse_shortcut_name,
+    parse_signature_name,
     shortcut_name,
 )
+from ..read.listing import member_name
 from ..read.reader import Reader
 from ..stores import StoredObject
 from .closure import Closure
@@ -131,8 +132,12 @@ def choose(reader: Reader, policy: Policy, listing: Listing) -> Choice:
     kept = wanted | young
     leaning, lost = [], []
     members = reader.members(versions, listing.shortcuts)
-    closure = Closure(members, partial(_is_usable, listing), unusable=_unsigned(listing))
-    closure.read(sorted(kept))
+    reader.documents.digests = {}
+    reader.documents.check_chain()
+    everything = [member for version in versions for member in members.leading_to(version)]
+    members.read(everything)
+    unsigned = _unsigned(reader, listing, map(member_name, everything))
+    closure = Closure(members, partial(_is_usable, listing), unusable=unsigned)
     for version in sorted(kept):
         members.own(version)  # the objects that it names must be known
         try:
@@ -147,24 +152,21 @@ def choose(reader: Reader, policy: Policy, listing: Listing) -> Choice:
     return Choice(sorted(kept), sorted(young - wanted), leaning, lost, stays)
 
 
-def is_member(name: str) -> bool:
-    """True for the name of a manifest or a shortcut."""
-    return parse_manifest_name(name) is not None or parse_shortcut_name(name) is not None
-
-
 def pinned(pins: Iterable[Pin], now: float | None) -> set[int]:
     """The versions that pins hold."""
     return {pin.version for pin in pins if pin.holds(now)}
 
 
-def _unsigned(listing: Listing) -> dict[str, TensorDeltaError]:
-    """Members of a signed chain that readers with keys do not use; a collector without keys must not rely on them."""
-    if CHAIN + SIGNATURE not in listing.entries:
+def _unsigned(reader: Reader, listing: Listing, names: Iterable[str]) -> dict[str, TensorDeltaError]:
+    """Those members of a signed chain that nobody signed; a collector without keys must not rely on them either."""
+    digests = reader.documents.digests or {}
+    signed = {parse_signature_name(name) for name in listing.entries}
+    if digests.get(CHAIN) not in signed:
         return {}
     return {
-        name: UntrustedError("has no signature", object=name, rule="TD-SIG-004")
-        for name in listing.entries
-        if is_member(name) and name + SIGNATURE not in listing.entries
+        name: UntrustedError("has no signature", object=name, rule="TD-SIG-012")
+        for name in names
+        if digests.get(name) not in signed
     }
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from ..codecs.fingerprint import U64
-from ..errors import ConflictError, IntegrityError, LimitError, MalformedError, MissingError, UntrustedError
+from ..errors import (
+    ConflictError,
+    IntegrityError,
+    LimitError,
+    MalformedError,
+    MissingError,
+    TensorDeltaError,
+    UntrustedError,
+)
 from ..format.documents import MAX_SMALL, parse_chain
 from ..format.layout import MAX_LAYOUT, Layout
 from ..format.manifest import MAX_MANIFEST, Manifest, parse_manifest
@@ -26,8 +34,8 @@ from ..format.names import (
     parse_manifest_name,
     parse_shortcut_name,
     shortcut_name,
-    signature_name,
 )
+from ..format.signature import Message
 from ..state.holder import Holder
 from ..state.state import State
 from ..stores import Store
@@ -35,6 +43,9 @@ from .listing import Member
 from .trust import Applied, Trust
 
 T = TypeVar("T")
+
+#: Unsigned versions that are passed over in the search for the newest signed one.
+_MAX_UNSIGNED = 64
 
 
 class Documents:
@@ -45,10 +56,12 @@ class Documents:
     Args:
         store: where the chain lies.
         chain: the chain id that is expected, if the caller has pinned one.
-        trust: the keys of which one must have signed what is read; None to read without signatures.
+        trust: the keys that must have signed what is read; None to read without signatures.
 
     Attributes:
         chain: the chain id.
+        digests: digests of the messages of the signed objects that were read, by name, for a collector; it sets this
+            to an empty dictionary, else none are kept.
 
     Raises:
         MissingError: there is no chain.
@@ -59,6 +72,7 @@ class Documents:
     def __init__(self, store: Store, *, chain: str | None = None, trust: Trust | None = None) -> None:
         self.store = store
         self.trust = trust
+        self.digests: dict[str, str] | None = None
         self.chain = self._open(chain)
         self._manifests: dict[int, Manifest] = {}
         self._layouts: dict[str, Layout] = {}
@@ -109,8 +123,10 @@ class Documents:
                 data = self._bytes(name, limit)
             except MissingError:
                 raise absent from None
+            if signed and self.digests is not None:
+                self.digests[name] = Message(name, data).digest
             if signed and self.trust is not None:
-                self.trust.verify(data, self.signature(name), object=name)
+                self.trust.verify(data, self.signature, object=name)
             return parse(data)
 
         try:
@@ -144,48 +160,65 @@ class Documents:
         return self._read(name, limit, bytes, self._absent(name))
 
     def signature(self, name: str) -> bytes | None:
-        """The bytes of the signature object of an object; None where there is none."""
+        """The bytes of a signature object; None where there is none, or one of too many bytes."""
         try:
-            return self._bytes(signature_name(name), MAX_SMALL)
-        except MissingError:
+            return self._bytes(name, MAX_SMALL)
+        except (MissingError, LimitError):
             return None
 
     # -- listings -------------------------------------------------------------------------------------------------
 
-    def _listed(self, prefix: str, *, unsigned: bool, after: str) -> Iterable[str]:
-        """Names under a prefix; where keys are configured, those without signature only if `unsigned`."""
-        listed = self.store.names(prefix, after or None)
-        if self.trust is None or unsigned:
-            return listed
-        names = set(listed)
-        return (name for name in names if signature_name(name) in names)
-
-    def versions(self, *, unsigned: bool = False, after: int | None = None) -> list[int]:
-        """The versions that exist, ascending; where keys are configured, those that have a signature (TD-SIG-004).
+    def versions(self, after: int | None = None) -> list[int]:
+        """The versions whose manifests are listed, ascending, signed or not.
 
         Args:
-            unsigned: all versions, with or without signature.
             after: only versions greater than this one, so that a long chain is listed in part.
         """
-        names = self._listed(MANIFESTS, unsigned=unsigned, after="" if after is None else manifest_name(after))
+        names = self.store.names(MANIFESTS, None if after is None else manifest_name(after))
         found = (parse_manifest_name(name) for name in names)
         return sorted(version for version in found if version is not None)
 
-    def shortcuts(self, *, unsigned: bool = False, after: int | None = None) -> list[ShortcutName]:
-        """The shortcuts that exist; where keys are configured, those that have a signature (TD-SIG-004).
+    def shortcuts(self, after: int | None = None) -> list[ShortcutName]:
+        """The shortcuts that are listed, signed or not.
 
         Args:
-            unsigned: all shortcuts, with or without signature.
             after: only those to versions greater than this one, so that a long chain is listed in part.
         """
-        names = self._listed(SHORTCUTS, unsigned=unsigned, after="" if after is None else shortcut_name(after, None))
+        names = self.store.names(SHORTCUTS, None if after is None else shortcut_name(after, None))
         found = (parse_shortcut_name(name) for name in names)
         return [each for each in found if each is not None and (after is None or each.version > after)]
 
-    def newest(self) -> int | None:
-        """The newest version, or None where the chain has none."""
-        versions = self.versions()
-        return versions[-1] if versions else None
+    def signed(self, versions: Iterable[int]) -> Iterator[int]:
+        """Those of some versions whose manifests are signed; without keys all. Each is read when it is its turn."""
+        for version in versions:
+            try:
+                if self.trust is not None:
+                    self.manifest(version)
+            except (UntrustedError, MissingError):  # or it was deleted meanwhile
+                continue
+            except TensorDeltaError:
+                pass  # signed, and then found to break a rule
+            yield version
+
+    def newest(self, below: int | None = None) -> int | None:
+        """The newest version, with keys the newest signed one; None where there is none.
+
+        Args:
+            below: only versions less than this one.
+
+        Raises:
+            UntrustedError: the 64 newest versions are unsigned.
+        """
+        versions = [version for version in self.versions() if below is None or version < below][::-1]
+        newest = next(self.signed(versions[:_MAX_UNSIGNED]), None)
+        if newest is None and len(versions) > _MAX_UNSIGNED:
+            raise UntrustedError(
+                f"none of the {_MAX_UNSIGNED} newest versions is signed by a trusted key",
+                object=manifest_name(versions[0]),
+                rule="TD-SIG-012",
+                advice="Another writer publishes to this chain without a key: stop it, or read an older version.",
+            )
+        return newest
 
     # -- documents ------------------------------------------------------------------------------------------------
 
@@ -208,17 +241,6 @@ class Documents:
     def forget(self, version: int) -> None:
         """Have the next use of a version's manifest read it again from the store."""
         self._manifests.pop(version, None)
-
-    def unverified(self, version: int) -> tuple[Manifest, bytes]:
-        """A version's manifest and its bytes, with or without a valid signature: for a writer whose number is taken.
-
-        Raises:
-            MissingError: no such version.
-            TensorDeltaError: the manifest breaks a rule.
-        """
-        name = manifest_name(version)
-        data = self._read(name, MAX_MANIFEST, bytes, self._absent(name), signed=False)
-        return self._own(parse_manifest(data, version=version), name), data
 
     def shortcut(self, shortcut: ShortcutName) -> Manifest:
         """A shortcut.

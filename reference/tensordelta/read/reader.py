@@ -63,7 +63,7 @@ class Reader:
         sources: places other than the root that may have packs.
         listener: receives events.
         cache: where this machine keeps packs of a remote store; by default this user's.
-        trust: the keys of which one must have signed what is read; None to read without signatures.
+        trust: the keys that must have signed what is read; None to read without signatures.
 
     Attributes:
         store, chain, trust: where the chain lies, its id, and the trusted keys.
@@ -123,8 +123,11 @@ class Reader:
         )
 
     def unbound(self) -> Reader:
-        """A reader of the same chain for a writer, which may go from any version to any other (TD-SIG-005)."""
-        return self if self.trust is None else self.trusting(self.trust.unbound())
+        """A reader of the same chain for a writer, which may go from any version to any other (TD-SIG-005).
+
+        One signature is enough for it: it builds on what one holder of a key published, before others have signed that.
+        """
+        return self if self.trust is None else self.trusting(self.trust.unbound(threshold=1))
 
     def budget(self) -> Budget:
         """A memory budget for one read, without the bytes that downloads may take."""
@@ -155,7 +158,8 @@ class Reader:
             return None
 
         versions = self.documents.versions()
-        listed = frozenset(versions)
+        # An unsigned manifest says nothing, not even that its version was not collected.
+        listed = frozenset(versions if self.trust is None else ())
 
         def as_version(version: int) -> Held | None:
             digest = self._digest(state, version, fingerprint)
@@ -173,7 +177,8 @@ class Reader:
 
         found = self.first_of(versions[::-1], as_version) or self.first_of(versions[::-1], as_base)
         if found is None:
-            shortcuts = [each for each in self.documents.shortcuts() if each.version in listed]
+            there = frozenset(versions)
+            shortcuts = [each for each in self.documents.shortcuts() if each.version in there]
             lost = [each for each in shortcuts if each.base is not None and each.base not in listed]
             found = self.first_of(sorted(lost, key=lambda each: -each.version), as_base)
         return found if found is not None or own is None else Held(own, fingerprint)
@@ -216,8 +221,8 @@ class Reader:
         listing = self.documents
         if held is not None and len(versions) + len(shortcuts) > EXACT:
             after = held.version
-            versions = [version for version in versions if version <= after] + listing.versions(after=after)
-            shortcuts = [each for each in shortcuts if each.version <= after] + listing.shortcuts(after=after)
+            versions = [version for version in versions if version <= after] + listing.versions(after)
+            shortcuts = [each for each in shortcuts if each.version <= after] + listing.shortcuts(after)
         else:
             versions, shortcuts = listing.versions(), listing.shortcuts()
         self._names = versions, shortcuts
@@ -233,7 +238,7 @@ class Reader:
         """
         held = None
         if self.trust is not None:
-            self.documents.manifest(version)  # an unsigned target is an error, not a version to skip (TD-SIG-002)
+            self.documents.manifest(version)  # an unsigned target is an error, not a version to skip (TD-SIG-012)
         if base is not None:
             try:
                 own = self.documents.manifest(base)

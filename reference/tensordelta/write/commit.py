@@ -120,12 +120,13 @@ class Commit:
             self._batch.put(name, [data])
         self.size += len(data)
 
-    def create(self, manifest: Manifest, adopt: Callable[[], Manifest]) -> Manifest:
-        """Create the manifest, which is the commit, and sign it; for a version, then put the hint.
+    def create(self, manifest: Manifest, adopt: Callable[[Manifest], Manifest]) -> Manifest:
+        """Sign the manifest, and create it, which is the commit; for a version, then put the hint.
 
         Args:
             manifest: the manifest or shortcut.
-            adopt: called if the name is taken; gives what has it if it is an earlier success, and raises if not.
+            adopt: called with it if the name is taken; gives what has it if it is an earlier success, and raises if
+                not.
 
         Returns:
             The manifest that is in the store now.
@@ -137,7 +138,7 @@ class Commit:
         with self._clock.during("commit"):
             return self._create(manifest, adopt)
 
-    def _create(self, manifest: Manifest, adopt: Callable[[], Manifest]) -> Manifest:
+    def _create(self, manifest: Manifest, adopt: Callable[[Manifest], Manifest]) -> Manifest:
         member, data, reader = self._member, manifest.encode(), self._writer.reader
         try:
             if isinstance(member, ShortcutName):
@@ -152,7 +153,7 @@ class Commit:
         if (self._writer.signer or reader.store).create(member_name(member), data):
             self.size += len(data)
         else:
-            manifest = adopt()
+            manifest = adopt(manifest)
         if not isinstance(member, ShortcutName):
             hint = LatestDocument(strict_json.VERSION, reader.chain, member)
             try:

@@ -294,7 +294,7 @@ class Draft:
             WrongBaseError: a rank compared its words with others than the base's, or the base was replaced.
             IntegrityError: packs that do not lead to the words that were scanned.
             ConflictError: a descriptor of another draft, or another writer was faster.
-            UntrustedError: the version was published before, unsigned and with other packs or annotations.
+            UntrustedError: versions are signed, and one of this number is there that is not.
             StoreError: the store failed. Nothing is committed then, unless the version exists.
         """
         annotations = {str(key): str(value) for key, value in (annotations or {}).items()}
@@ -335,7 +335,7 @@ class Draft:
                 sorted({feature for descriptor in found.values() for feature in descriptor.features}),
             )
             manifest = commit.complete(contents)
-        committed = commit.create(manifest, lambda: self._writer.adopt_exactly(manifest))
+        committed = commit.create(manifest, self._writer.adopt)
         return commit.finish(committed, self.layout)
 
     def _before(self) -> Manifest | None:
