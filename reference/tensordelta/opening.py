@@ -12,7 +12,7 @@ from .chain import Chain
 from .errors import ConflictError
 from .events import Event
 from .format import strict_json
-from .format.documents import ChainDocument
+from .format.documents import GRACE, MAX_GRACE, MIN_GRACE, ChainDocument
 from .format.keys import SecretKey
 from .format.names import CHAIN, now
 from .read.packs import Sources
@@ -27,6 +27,7 @@ def open(
     address: str | os.PathLike[str] | Store,
     *,
     create: bool = False,
+    grace: int | None = None,
     chain: str | None = None,
     memory: int | None = None,
     threads: int | None = None,
@@ -46,6 +47,8 @@ def open(
         address: a folder; `hf://buckets/OWNER/NAME[/PREFIX]`; `s3://BUCKET/PREFIX`, `gs://…` or `az://…`; or a store
             of your own (see `tensordelta.stores`).
         create: make a new chain if there is none.
+        grace: of a new chain, from 60 to 2^32 seconds; by default a day. For so long what a collector drops can still
+            be read, and a version may take four fifths of it to publish (SPEC.md section 13). It never changes.
         chain: the id that the chain must have.
         memory: bytes that reading may use; by default four fifths of the machine's memory.
         threads: how many chunks are coded at once; by default $TENSORDELTA_THREADS, or all cores.
@@ -85,7 +88,10 @@ def open(
                 rule="TD-STO-010",
                 advice="Name an empty folder or prefix, or one that does not exist; a chain needs a place of its own.",
             )
-        document = ChainDocument(strict_json.VERSION, chain or str(uuid.uuid4()), now())
+        grace = GRACE if grace is None else grace
+        if not MIN_GRACE <= grace <= MAX_GRACE:
+            raise ValueError(f"a grace period of {grace} seconds is not from {MIN_GRACE} to {MAX_GRACE:,}")
+        document = ChainDocument(strict_json.VERSION, chain or str(uuid.uuid4()), now(), grace)
         data = strict_json.encode(document)
         created = (signer or store).create(CHAIN, data)
         made = data if created else None  # another writer may have been faster

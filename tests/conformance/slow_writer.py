@@ -137,7 +137,7 @@ def edge(
     Args:
         layout: the digest of the layout, if it is there already.
     """
-    builder = Builder()
+    builder = Builder(salt=uuid.uuid4().hex)
     builder.objects.clear()
     base = fit({} if start is None else start[1], state)
     chunks = []
@@ -274,36 +274,62 @@ def shortcut(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def collect(request: dict[str, Any]) -> dict[str, Any]:
-    root = Path(request["chain"])
+    root, grace = Path(request["chain"]), request["grace"]
     chain = Chain(Folder(root))
     kept: set[str] = set()
     snapshot = Snapshot.of(root)
-    for version in {*request["keep"], *pinned(chain, snapshot)}:
+    for version in {*request["keep"], *pinned(chain, snapshot, grace), *snapshot.versions()[-1:]}:
         kept |= route(chain, version)
     edges = snapshot.names("manifest", "shortcut")
     nodes = {manifest_name(chain.manifest(name).version) for name in kept}
     stay = kept | nodes
-    for name in edges:
+    for name in sorted(edges, key=lambda name: name.split("/")[1], reverse=True):
         if name not in stay:
+            retire(root, name, grace)
             (root / name).unlink()
-    named: set[str] = set()
-    for name in sorted(stay):
-        manifest = document(root, name)
-        named |= {f"layouts/{manifest['layout']}.json", f"fingerprints/{manifest.get('tensor_fingerprints')}.bin"}
-        named |= {each["path"] for each in (*manifest["packs"], *manifest.get("files", []))}
-        named |= {f"layouts/{manifest['base']['layout']}.json"} if manifest["base"] else set()
-    for name in snapshot.names("layout", "pack", "fingerprints", "file"):
-        if name not in named and time.time() - snapshot.objects[name].modified / 1e9 >= request["grace"]:
-            (root / name).unlink()
+    sweep(root, grace)
     return {}
 
 
-def pinned(chain: Chain, snapshot: Snapshot) -> set[int]:
-    """The versions that pins hold; a pin that breaks a rule is reported."""
+def retire(root: Path, name: str, grace: float) -> None:
+    if grace:
+        put(root / f"retired/{name}", (root / name).read_bytes())
+
+
+def sweep(root: Path, grace: float) -> None:
+    snapshot = Snapshot.of(root)
+    old = {name for name, stamp in snapshot.objects.items() if time.time() - stamp.modified / 1e9 >= grace}
+    copies = snapshot.names("copy")
+    held = {name: (root / name).read_bytes() for name in snapshot.names("manifest", "shortcut")}
+    held |= {name.removeprefix("retired/"): (root / name).read_bytes() for name in copies if name not in old}
+    named: set[str] = set()
+    signed = {("chain.json", (root / "chain.json").read_bytes()), *held.items()}
+    digests = {hashlib.sha256(b"tensordelta:" + name.encode() + b"\n" + data).hexdigest() for name, data in signed}
+    for data in held.values():
+        manifest = json.loads(data)
+        named |= {f"fingerprints/{manifest.get('tensor_fingerprints')}.bin"}
+        named |= {each["path"] for each in manifest.get("files", [])}
+        if manifest["base"] is None or manifest_name(manifest["base"]["version"]) in held:
+            named |= {each["path"] for each in manifest["packs"]}
+    for name in snapshot.names("pack", "fingerprints", "file", "signature"):
+        if name not in named and name[11:75] not in digests and name in old:
+            (root / name).unlink()
+    for name in copies:
+        if name in old and name.removeprefix("retired/") not in snapshot.objects:
+            (root / name).unlink()
+
+
+def pinned(chain: Chain, snapshot: Snapshot, grace: float) -> set[int]:
+    """The versions that pins hold; a pin that breaks a rule is reported while it is young."""
     found = set()
     for name, data in snapshot.pins.items():
-        of, version, seconds = parse_pin(data)
         age = time.time() - snapshot.objects[name].modified / 1e9
+        try:
+            of, version, seconds = parse_pin(data)
+        except Rejection:
+            if age < grace:
+                raise
+            continue
         if of == chain.id() and (seconds is None or age < seconds):
             found |= {version} & set(snapshot.versions())
     return found

@@ -44,7 +44,7 @@ def removed(kind: str, version: int = 1) -> Callable[[Builder], None]:
             "layout": f"layouts/{manifest['layout']}.json",
             "fingerprints": f"fingerprints/{manifest['tensor_fingerprints']}.bin",
         }
-        builder.remove(f"files/{manifest['files'][0]['sha256']}" if kind == "file" else names[kind])
+        builder.remove(manifest["files"][0]["path"] if kind == "file" else names[kind])
 
     return remove
 

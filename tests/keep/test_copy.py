@@ -378,7 +378,7 @@ def test_quick_reads_no_pack_of_the_copy(source: Store) -> None:
 
 
 def test_what_no_manifest_names_is_put_again(source: Store) -> None:
-    """A collector may be about to take it (TD-RET-005)."""
+    """A collector may be about to take it."""
     target = Store()
     target.dies_at = 3
     with pytest.raises(KeyboardInterrupt):

@@ -134,7 +134,7 @@ def huge_chain() -> Builder:
     total = 0
     for version, made in enumerate((chunks, steps)):
         total = total + sum(int(each.entry["fingerprint"], 16) for each in made) & MASK64
-        data = total.to_bytes(8, "little")
+        data = total.to_bytes(8, "little") + bytes(8)
         builder.put(f"fingerprints/{digest(data)}.bin", data)
         builder.edge(
             version,

@@ -68,7 +68,7 @@ def refused(slug: str, title: str, rules: str, start: int, to: int, *errors: str
     shortcut(slug, title, rules, script, twin="shortcut-over-two-versions")
 
 
-COLLECT = "RET-001 RET-004 OBJ-003"
+COLLECT = "RET-001 RET-011 OBJ-003"
 
 
 def collect(
@@ -144,22 +144,32 @@ collect("around-one-in-the-middle", "A version in the middle of the chain is kep
     COLLECT, lambda desk: four_versions(desk).collect([1, 3]))
 collect("nothing", "All versions are kept", COLLECT, lambda desk: four_versions(desk).collect([0, 1, 2, 3]))
 collect("within-the-grace-period",
-    "All objects are young: no pack, layout, fingerprints object or file is deleted yet",
-    "RET-003 RET-001", lambda desk: four_versions(desk).collect([3], grace=86400))
+    "All objects are young: what is dropped has a copy, and no pack, fingerprints object or file is deleted yet",
+    "RET-011 RET-001", lambda desk: four_versions(desk).collect([3], grace=86400))
+collect("twice-within-the-grace-period", "What young copies of dropped manifests name stays as well",
+    "RET-011 RET-001", lambda desk: four_versions(desk).collect([3], grace=86400).collect([3], grace=86400))
 collect("another-writer-s-chain",
     "A chain of another writer is collected, of which the newest version is reached over a shortcut as well",
     COLLECT, lambda desk: desk.collect([3]), chain=squashed)
 collect("and-go-on", "After a collection the chain goes on from the newest version",
-    f"{COLLECT} OBJ-014 RET-005 WRT-001", lambda desk: four_versions(desk).collect([3])
+    f"{COLLECT} OBJ-014 RET-012 RET-015 WRT-001", lambda desk: four_versions(desk).collect([3])
     .publish(walk(5, 61)[4], 4, files={"config.json": b"0"}).publish(walk(1, 61)[0], 5))
-collect("the-newest-and-go-on", "The newest versions are not kept; their numbers are not given again",
-    "OBJ-014 RET-001", lambda desk: four_versions(desk).collect([1]).restart().publish(walk(5, 61)[4]))
+collect("the-newest-and-go-on", "The newest version is not asked for, and stays; the next number is greater",
+    "OBJ-014 RET-001 RET-016", lambda desk: four_versions(desk).collect([1]).restart().publish(walk(5, 61)[4]))
 collect("after-a-shortcut", "A full shortcut to the newest version is made, and everything before it collected",
     COLLECT, lambda desk: desk.line(*walk(4, 63)).shortcut(None, 3).collect([3]), needs=("collect", "shortcut"))
 collect("killed", "The collector is killed: manifests and shortcuts of dropped versions go before what they name",
-    "RET-002 RET-001 RET-004",
+    "RET-011 RET-001",
     lambda desk: [*(desk.publish(large(step), step, full=step == 3) for step in range(5)), desk.collect([4], kill=8)],
     flags=("slow",))
+collect("killed-within-the-grace-period", "The collector is killed while it drops versions: each has a copy first",
+    "RET-011 RET-001",
+    lambda desk: [*(desk.publish(large(step), step, full=step == 3) for step in range(5)),
+                  desk.collect([4], kill=8, grace=86400)],
+    flags=("slow",))
+collect("a-signed-chain", "Signatures stay as long as what they sign, or a copy of it",
+    "RET-011 RET-001", lambda desk: desk.line(*walk(4, 64), key=KEY).publish(walk(5, 64)[4], 4, key=KEY, full=True)
+    .collect([4], grace=86400).collect([4], grace=0), level="signed", needs=("collect", "sign"))
 
 # -- signatures --------------------------------------------------------------------------------------------------------
 write("sign-versions", "A chain is signed from its first version on",

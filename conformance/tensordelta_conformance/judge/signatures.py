@@ -17,10 +17,15 @@ def message(name: str, data: bytes) -> bytes:
     return b"tensordelta:" + name.encode() + b"\n" + data
 
 
+def message_digest(name: str, data: bytes) -> str:
+    """Its SHA-256, with which the names of its signatures begin."""
+    return hashlib.sha256(message(name, data)).hexdigest()
+
+
 def signature_name(name: str, data: bytes, secret: str) -> str:
     """The name of the signature of an object by a secret key, which is in hex."""
     keyid = hashlib.sha256(ed25519.public_key(bytes.fromhex(secret))).hexdigest()[:16]
-    return f"signatures/{hashlib.sha256(message(name, data)).hexdigest()}-{keyid}.json"
+    return f"signatures/{message_digest(name, data)}-{keyid}.json"
 
 
 def is_signed(case: Case, version: int) -> bool:

@@ -84,6 +84,8 @@ def _check_request(case: Case, name: str, manifest: Manifest) -> None:
     wanted = None if case.request.get("full", False) else [None, *older][-1]
     if base is not None and base not in older:
         case.findings.add("TD-SIG-013", name, f"its base is {base}, which is not signed")
+    elif base is not None and base != older[-1]:
+        case.findings.add("TD-RET-015", name, f"its base is {base}, and {older[-1]} was the newest")
     elif base != wanted:
         case.findings.add(PROTOCOL, name, f"its base is {base}, and not {wanted}")
     if manifest.annotations != case.request.get("annotations", manifest.annotations):

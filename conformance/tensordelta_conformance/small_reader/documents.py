@@ -27,7 +27,7 @@ FEATURES = ("exponent-order",)
 
 MANIFEST_NAME = re.compile(r"manifests/([0-9]{12})\.json")
 SHORTCUT_NAME = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(\.[a-z0-9]{1,16})?\.json")
-_FEATURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_FEATURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}|(?=.{1,128}\Z)([a-z0-9-]+\.)+[a-z0-9-]+/[a-z0-9][a-z0-9._-]{0,63}")
 _SIGNATURE = re.compile(r"[A-Za-z0-9+/]{86}==")
 
 
@@ -39,6 +39,8 @@ def parse_chain(data: bytes) -> str:
     fields = document(data, SMALL)
     fields.check_created()
     fields.annotations()
+    if "grace" in fields:
+        require(60 <= fields.integer("grace") <= 2**32, "TD-OBJ-015", "a grace period out of bounds")
     return fields.uuid("chain")
 
 

@@ -22,7 +22,7 @@ from .chunk import Chunk
 from .chunk_codec import EncodedChunk
 from .layout import Layout
 from .manifest import CHUNKS, EXPONENT_ORDER, Manifest, PackEntry
-from .names import FormatVersion, Sha256, pack_name
+from .names import FormatVersion, Sha256, new_salt, pack_name
 from .safetensors import MAX_HEADER, Header, build_header, header_size, parse_plain, parse_strict
 
 METADATA_KEY = "tensordelta"
@@ -276,7 +276,7 @@ def build_pack(encoded: Sequence[EncodedChunk], *, layout: str) -> BuiltPack:
     entry = PackEntry(
         sha256=sha256,
         size=sum(map(len, parts)),
-        path=pack_name(sha256),
+        path=pack_name(sha256, new_salt()),
         content=CHUNKS,
         tensors=(min(tensors), max(tensors) + 1),
         changed=sum(each.chunk.changed for each in encoded),

@@ -61,7 +61,7 @@ class Destination:
     Attributes:
         store: the store.
         sizes: bytes of each object.
-        named: names of the objects that manifests of the copy name, so that no collector deletes them (TD-RET-005).
+        named: names of the objects that manifests of the copy name, so that no collector deletes them.
 
     Raises:
         ConflictError: something else is there.

@@ -79,7 +79,7 @@ class Watch:
         if due or hint is None or hint != self.floor:
             if due:
                 self._reader.documents.check_chain()
-            found = self._reader.documents.versions(self.floor)
+            found = self._reader.documents.versions(after=self.floor)
             newest = found[-1] if found else self.floor
             # A listing may lag behind.
             if hint is not None and (newest is None or newest < hint) and self._exists(hint):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -33,9 +33,9 @@ from ..format.names import (
     manifest_name,
     parse_manifest_name,
     parse_shortcut_name,
+    retired_name,
     shortcut_name,
 )
-from ..format.signature import Message
 from ..state.holder import Holder
 from ..state.state import State
 from ..stores import Store
@@ -60,8 +60,7 @@ class Documents:
 
     Attributes:
         chain: the chain id.
-        digests: digests of the messages of the signed objects that were read, by name, for a collector; it sets this
-            to an empty dictionary, else none are kept.
+        grace: the grace period of the chain, in seconds (SPEC.md section 13).
 
     Raises:
         MissingError: there is no chain.
@@ -72,13 +71,15 @@ class Documents:
     def __init__(self, store: Store, *, chain: str | None = None, trust: Trust | None = None) -> None:
         self.store = store
         self.trust = trust
-        self.digests: dict[str, str] | None = None
+        #: What was listed last: its copy may be read where it has gone since (TD-RET-017).
+        self._listed: tuple[Sequence[int], Sequence[ShortcutName]] = (), ()
         self.chain = self._open(chain)
         self._manifests: dict[int, Manifest] = {}
         self._layouts: dict[str, Layout] = {}
 
     def _open(self, pinned: str | None) -> str:
-        chain = self._read(CHAIN, MAX_SMALL, parse_chain, self._absent(CHAIN)).chain
+        document = self._read(CHAIN, MAX_SMALL, parse_chain, self._absent(CHAIN))
+        chain, self.grace = document.chain, document.grace
         if pinned is not None and chain != pinned:
             raise ConflictError(
                 f"is chain {chain}, not {pinned}",
@@ -122,9 +123,12 @@ class Documents:
             try:
                 data = self._bytes(name, limit)
             except MissingError:
-                raise absent from None
-            if signed and self.digests is not None:
-                self.digests[name] = Message(name, data).digest
+                if not self._was_listed(name):
+                    raise absent from None
+                try:
+                    data = self._bytes(retired_name(name), limit)
+                except MissingError:
+                    raise absent from None
             if signed and self.trust is not None:
                 self.trust.verify(data, self.signature, object=name)
             return parse(data)
@@ -135,6 +139,11 @@ class Documents:
             if not self.store.remote:
                 raise
         return read()
+
+    def _was_listed(self, name: str) -> bool:
+        """True for a manifest or shortcut that the last listing had."""
+        versions, shortcuts = self._listed
+        return parse_manifest_name(name) in versions or parse_shortcut_name(name) in shortcuts
 
     def _absent(self, name: str) -> MissingError:
         """The error to raise where there is no chain.json, manifest or shortcut of a name."""
@@ -175,8 +184,10 @@ class Documents:
             after: only versions greater than this one, so that a long chain is listed in part.
         """
         names = self.store.names(MANIFESTS, None if after is None else manifest_name(after))
-        found = (parse_manifest_name(name) for name in names)
-        return sorted(version for version in found if version is not None)
+        found = sorted(version for name in names if (version := parse_manifest_name(name)) is not None)
+        before = [] if after is None else [version for version in self._listed[0] if version <= after]
+        self._listed = [*before, *found], self._listed[1]
+        return found
 
     def shortcuts(self, after: int | None = None) -> list[ShortcutName]:
         """The shortcuts that are listed, signed or not.
@@ -185,8 +196,11 @@ class Documents:
             after: only those to versions greater than this one, so that a long chain is listed in part.
         """
         names = self.store.names(SHORTCUTS, None if after is None else shortcut_name(after, None))
-        found = (parse_shortcut_name(name) for name in names)
-        return [each for each in found if each is not None and (after is None or each.version > after)]
+        every = (parse_shortcut_name(name) for name in names)
+        found = [each for each in every if each is not None and (after is None or each.version > after)]
+        before = [] if after is None else [each for each in self._listed[1] if each.version <= after]
+        self._listed = self._listed[0], [*before, *found]
+        return found
 
     def signed(self, versions: Iterable[int]) -> Iterator[int]:
         """Those of some versions whose manifests are signed; without keys all. Each is read when it is its turn."""
@@ -209,7 +223,11 @@ class Documents:
         Raises:
             UntrustedError: the 64 newest versions are unsigned.
         """
-        versions = [version for version in self.versions() if below is None or version < below][::-1]
+        return self.newest_of([version for version in self.versions() if below is None or version < below])
+
+    def newest_of(self, versions: Sequence[int]) -> int | None:
+        """The newest of versions that were listed, ascending; see `newest`."""
+        versions = versions[::-1]
         newest = next(self.signed(versions[:_MAX_UNSIGNED]), None)
         if newest is None and len(versions) > _MAX_UNSIGNED:
             raise UntrustedError(
@@ -277,6 +295,8 @@ class Documents:
     def tensor_fingerprints(self, manifest: Manifest) -> U64 | None:
         """The fingerprints of a version's tensors, uint64 in layout order; None where its manifest names none.
 
+        The salt that follows them is left out.
+
         Raises:
             MissingError, IntegrityError, MalformedError: see SPEC.md section 4.12.
         """
@@ -285,19 +305,20 @@ class Documents:
         sha256 = manifest.tensor_fingerprints
         name = fingerprints_name(sha256)
         tensors = len(self.layout(manifest.layout))
+        size = 8 * (tensors + 1)
 
         def parse(data: bytes) -> U64:
-            if len(data) != 8 * tensors:
+            if len(data) != size:
                 raise MalformedError(f"{len(data)} bytes for {tensors} tensors", object=name, rule="TD-FPR-002")
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise IntegrityError("SHA-256 differs from its name", object=name, rule="TD-FPR-001")
-            return np.frombuffer(data, "<u8").astype(np.uint64)
+            return np.frombuffer(data, "<u8")[:-1].astype(np.uint64)
 
         absent = MissingError(f"is not in {self.store.address}", object=name, rule="TD-FPR-010")
         try:
-            return self._read(name, 8 * tensors, parse, absent, signed=False)
+            return self._read(name, size, parse, absent, signed=False)
         except LimitError:
-            raise MalformedError(f"more than {8 * tensors} bytes", object=name, rule="TD-FPR-002") from None
+            raise MalformedError(f"more than {size} bytes", object=name, rule="TD-FPR-002") from None
 
     # -- trust ----------------------------------------------------------------------------------------------------
 

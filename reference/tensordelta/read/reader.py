@@ -97,6 +97,8 @@ class Reader:
         self._reads = PARALLEL if store.remote else 1
         # The versions and shortcuts that were listed last.
         self._names: tuple[list[int], list[ShortcutName]] = [], []
+        # The listing in which the newest version was found, for the plan of the way to it.
+        self._seen: list[int] | None = None
 
     def trusting(
         self, trust: Trust | None, *, cache: PackCache | None = None, sources: Sources | None = None
@@ -210,16 +212,21 @@ class Reader:
             self._reads,
         )
 
-    def planner(self, held: Held | None = None) -> Planner:
+    def planner(self, held: Held | None = None, target: int | None = None) -> Planner:
         """A planner over the present listing.
 
         Args:
+            target: where the way leads. If it was found as the newest version, its listing counts: a collector may have
+                dropped it since, and what it names can still be read (TD-RET-017).
             held: what the reader has, if it goes to a newer version. Of a long chain that was listed before, only what
                 leads to versions after the held one is listed then, so that a follower lists little.
         """
         versions, shortcuts = self._names
         listing = self.documents
-        if held is not None and len(versions) + len(shortcuts) > EXACT:
+        seen, self._seen = self._seen, None
+        if seen is not None and target in seen:
+            versions, shortcuts = seen, listing.shortcuts()
+        elif held is not None and len(versions) + len(shortcuts) > EXACT:
             after = held.version
             versions = [version for version in versions if version <= after] + listing.versions(after)
             shortcuts = [each for each in shortcuts if each.version <= after] + listing.shortcuts(after)
@@ -262,7 +269,9 @@ class Reader:
             if not isinstance(version, int):
                 raise TypeError(f"a version is an int, not {version!r}")
             return version
-        newest = self.documents.newest()
+        versions = self.documents.versions()
+        newest = self.documents.newest_of(versions)
+        self._seen = versions
         if newest is None:
             raise MissingError(
                 "the chain has no version yet", object=MANIFESTS, rule="TD-OBJ-008", advice="Publish one, or wait."
@@ -283,12 +292,12 @@ class Reader:
         """
         dropped: dict[str, Fault] = {}
         followed = unanswered = 0
-        planner = self.planner(held if held is not None and held.version < target else None)
+        planner = self.planner(held if held is not None and held.version < target else None, target)
         while True:
             try:
                 route = planner.plan(target, held=held, dropped=dropped)
             except (TensorDeltaError, SourceError):
-                again = self._again(planner)
+                again = self._again(planner, target)
                 if again is planner:
                     raise
                 planner = again
@@ -302,11 +311,13 @@ class Reader:
                 if followed == _MAX_FAILED or unanswered == _MAX_UNANSWERED:
                     raise next(iter(dropped.values())) from None
                 if isinstance(failed.fault, MissingError):
-                    planner = self._again(planner)
+                    planner = self._again(planner, target)
 
-    def _again(self, planner: Planner) -> Planner:
+    def _again(self, planner: Planner, target: int) -> Planner:
         """A planner over a new listing, where that differs: a collector may have run (SPEC.md section 13)."""
         fresh = self.planner()
+        if target in planner.members and target not in fresh.members:
+            return planner
         return planner if fresh.members.listed == planner.members.listed else fresh
 
     # -- updates --------------------------------------------------------------------------------------------------
