@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -19,38 +20,64 @@ SECRET = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
 PUBLIC = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
 OTHER_SECRET = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"
 OTHER_PUBLIC = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
-KEYID = "21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9"
+KEYID = "21fe31dfa154a261"
 
-#: chain.json of appendix A, and its signature in section 14.
+#: chain.json of appendix A, the SHA-256 of what is signed of it, and its signature in section 14.
 WORKED = b'{"tensordelta":"1.0","chain":"5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90","created":"2026-11-20T12:00:00Z"}'
-SIG = "264fnSNSVAgNct4ongDSJ+c4bVkWz22+fjzE+65mBntbl2oRg9KUEzHqq2LqkDVNhdWU13gsGRGqflxWpYCNCA=="
+DIGEST = "76c050bcaf2be08c8c912431f7644835606f56a6f6c2bfd35ccf21b6beba0fe7"
+SIG = "pWFC9+ygxF8ZVn9goXbeXDNtc0A7b5n4+qP23XxI4nFYTOi3hb7CQsuOodUgMjoVGwpRTAnI/Ru8QY5JCCEZAw=="
 
 FIRST, SECOND = manifest_name(1), manifest_name(2)
-KEYS = {KEYID: PublicKey(bytes.fromhex(PUBLIC))}
+KEY = PublicKey(bytes.fromhex(PUBLIC))
 #: The id of another chain.
 ANOTHER = CHAIN[:-1].encode() + b"1"
 
 
-def sig(name: str) -> str:
-    return f"{name}.sig"
+def _message(name: str, data: bytes) -> bytes:
+    return b"tensordelta:" + name.encode() + b"\n" + data
 
 
-def signature_of(data: bytes, secret: str = SECRET, **members: Any) -> bytes:
+def _key(secret: str) -> ed25519.Ed25519PrivateKey:
+    return ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret))
+
+
+def signature_of(name: str, data: bytes, secret: str = SECRET, **members: Any) -> bytes:
     """A signature object made without the package."""
-    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret))
-    keyid = digest(key.public_key().public_bytes_raw())
-    document = {"tensordelta": "1.0", "keyid": keyid, "sig": base64.b64encode(key.sign(data)).decode()}
-    return json.dumps(document | members).encode()
+    sig = base64.b64encode(_key(secret).sign(_message(name, data))).decode()
+    return json.dumps({"tensordelta": "1.0", "sig": sig} | members).encode()
+
+
+def sig(objects: Mapping[str, bytes], name: str, secret: str = SECRET) -> str:
+    """The name of a key's signature of an object that is there."""
+    keyid = digest(_key(secret).public_key().public_bytes_raw())[:16]
+    return f"signatures/{digest(_message(name, objects[name]))}-{keyid}.json"
+
+
+def sign(objects: dict[str, bytes], name: str, secret: str = SECRET, **members: Any) -> None:
+    objects[sig(objects, name, secret)] = signature_of(name, objects[name], secret, **members)
+
+
+def unsign(objects: dict[str, bytes], name: str, secret: str = SECRET) -> None:
+    del objects[sig(objects, name, secret)]
 
 
 def is_member(name: str) -> bool:
-    return name == "chain.json" or (name.startswith(("manifests/", "shortcuts/")) and not name.endswith(".sig"))
+    return name == "chain.json" or name.startswith(("manifests/", "shortcuts/"))
+
+
+def unsigned(objects: Mapping[str, bytes], secret: str = SECRET) -> list[str]:
+    """Members without the signature of a key; all signatures have the right bytes."""
+    members = [name for name in objects if is_member(name)]
+    for name in members:
+        signature = objects.get(sig(objects, name, secret))
+        assert signature is None or json.loads(signature) == json.loads(signature_of(name, objects[name], secret))
+    return [name for name in members if sig(objects, name, secret) not in objects]
 
 
 def sign_all(objects: dict[str, bytes], *but: str, secret: str = SECRET) -> None:
     for name in [*objects]:
         if is_member(name) and name not in but:
-            objects[sig(name)] = signature_of(objects[name], secret)
+            sign(objects, name, secret)
 
 
 @cache

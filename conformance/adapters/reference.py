@@ -153,6 +153,7 @@ class Adapter:
             "allow_sources": request.get("sources", ()),
             "pack_folders": request.get("places", ()),
             "trusted_keys": keys,
+            "threshold": request.get("threshold", 1),
         }
         if "://" in request["chain"] or request.get("sources"):
             # Chains of different cases have packs of one digest, damaged in one of them: each has its own cache.

@@ -135,14 +135,16 @@ class Builder:
         models: the states of the versions that can be loaded.
         manifests: the manifests as they were meant.
         outside: names of objects that lie out of the root, with a link to them under it.
+        salt: of this, and of the bytes, salts are made: equal vectors at each run, and other names for another writer.
     """
 
-    def __init__(self, *, chain: Callable[[dict[str, Any]], Any] = nothing, minor: str = "1.0") -> None:
+    def __init__(self, *, chain: Callable[[dict[str, Any]], Any] = nothing, minor: str = "1.0", salt: str = "") -> None:
         self.objects: dict[str, bytes] = {}
         self.models: dict[int, Model] = {}
         self.manifests: dict[int, dict[str, Any]] = {}
         self.outside: set[str] = set()
         self.minor = minor
+        self.salt = salt
         document = {"tensordelta": minor, "chain": CHAIN, "created": CREATED}
         chain(document)
         self.put("chain.json", dumps(document))
@@ -191,13 +193,18 @@ class Builder:
         return digest(data)
 
     def fingerprints(self, model: Model) -> str:
-        data = b"".join(tensor_fingerprint(name, model[name].words).to_bytes(8, "little") for name in ordered(model))
+        sums = b"".join(tensor_fingerprint(name, model[name].words).to_bytes(8, "little") for name in ordered(model))
+        data = sums + bytes.fromhex(self.salt_of(sums))
         self.put(f"fingerprints/{digest(data)}.bin", data)
         return digest(data)
 
+    def salt_of(self, data: bytes) -> str:
+        return digest(b"salt" + self.salt.encode() + data)[:16]
+
     def file(self, name: str, data: bytes) -> dict[str, Any]:
-        self.put(f"files/{digest(data)}", data)
-        return {"name": name, "size": len(data), "sha256": digest(data), "path": f"files/{digest(data)}"}
+        path = f"files/{digest(data)}-{self.salt_of(data)}"
+        self.put(path, data)
+        return {"name": name, "size": len(data), "sha256": digest(data), "path": path}
 
     def store(self, pack: Pack) -> dict[str, Any]:
         """Put a pack; gives its manifest entry."""
@@ -205,7 +212,7 @@ class Builder:
         entry: dict[str, Any] = {
             "sha256": sha256,
             "size": len(pack.data),
-            "path": f"packs/{sha256}.safetensors",
+            "path": f"packs/{sha256}-{self.salt_of(pack.data)}.safetensors",
             "content": pack.content,
             "tensors": [list(each) for each in pack.tensors],
             "changed": pack.changed,

@@ -19,37 +19,52 @@ SECOND = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed
 
 
 def keyid(secret: bytes) -> str:
-    """The name of a key that the specification recommends: the digest of its public key."""
-    return hashlib.sha256(ed25519.public_key(secret)).hexdigest()
+    """What the names of a key's signatures have of it: the beginning of the digest of its public key."""
+    return hashlib.sha256(ed25519.public_key(secret)).hexdigest()[:16]
 
 
-def trusted(*secrets: bytes) -> dict[str, str]:
+def trusted(*secrets: bytes) -> list[str]:
     """`keys` of a request in which the user trusts these keys, or the first."""
-    return {keyid(secret): ed25519.public_key(secret).hex() for secret in secrets or (SECRET,)}
+    return [ed25519.public_key(secret).hex() for secret in secrets or (SECRET,)]
+
+
+def message(name: str, data: bytes) -> bytes:
+    """What is signed of an object."""
+    return b"tensordelta:" + name.encode() + b"\n" + data
 
 
 @cache
-def signature(secret: bytes, data: bytes) -> bytes:
+def signature(secret: bytes, message: bytes) -> bytes:
     """The 64 bytes of a signature."""
-    return ed25519.sign(secret, data)
+    return ed25519.sign(secret, message)
 
 
-def document(data: bytes, secret: bytes = SECRET, **members: Any) -> bytes:
-    """The signature object of an object's bytes."""
-    sig = base64.b64encode(signature(secret, data)).decode()
-    return dumps({"tensordelta": "1.0", "keyid": keyid(secret), "sig": sig} | members)
+def signature_name(builder: Builder, name: str, secret: bytes = SECRET) -> str:
+    """The name of a key's signature of an object as it is now."""
+    return f"signatures/{hashlib.sha256(message(name, builder.get(name))).hexdigest()}-{keyid(secret)}.json"
+
+
+def document(sig: bytes | str, **members: Any) -> bytes:
+    """A signature object; `sig` is the 64 bytes, or the text that stands there."""
+    text = base64.b64encode(sig).decode() if isinstance(sig, bytes) else sig
+    return dumps({"tensordelta": "1.0", "sig": text} | members)
+
+
+def sign(builder: Builder, name: str, secret: bytes = SECRET, **members: Any) -> None:
+    """Put the signature of an object as it is now; `members` as in `document`."""
+    sig = signature(secret, message(name, builder.get(name)))
+    builder.put(signature_name(builder, name, secret), document(sig, **members))
 
 
 def signed(builder: Builder, *but: str, secret: bytes = SECRET) -> Builder:
     """Sign the chain object, all manifests and all shortcuts except those in `but`."""
     for name in list(builder.objects):
         is_signed = name == "chain.json" or name.split("/")[0] in ("manifests", "shortcuts")
-        if is_signed and name not in but and not name.endswith(".sig"):
-            builder.put(f"{name}.sig", document(builder.get(name), secret))
+        if is_signed and name not in but:
+            sign(builder, name, secret)
     return builder
 
 
-CHAIN_SIG = "chain.json.sig"
 FIRST, SECOND_VERSION = manifest_name(1), manifest_name(2)
 
 
@@ -60,21 +75,38 @@ def signed_line(count: int = 2, spoil: Callable[[Builder], Any] = nothing) -> Bu
     return builder
 
 
-def resign(name: str, **members: Any) -> Callable[[Builder], None]:
-    """Replaces the signature object of an object; `members` as in `document`."""
-    return lambda builder: builder.put(f"{name}.sig", document(builder.get(name), **members))
+Spoil = Callable[[Builder], None]
 
 
-def base64_of(data: bytes) -> str:
-    """The text of `sig` for these 64 bytes."""
-    return base64.b64encode(data).decode()
+def unsign(name: str) -> Spoil:
+    """Removes the first key's signature of an object."""
+    return lambda builder: builder.remove(signature_name(builder, name))
 
 
-def resigned_with(name: str, how: Callable[[bytes], bytes | str]) -> Callable[[Builder], None]:
+def resign(name: str, secret: bytes = SECRET, **members: Any) -> Spoil:
+    """Replaces the first key's signature of an object by one of `secret`; `members` as in `document`."""
+
+    def spoil(builder: Builder) -> None:
+        unsign(name)(builder)
+        sign(builder, name, secret, **members)
+
+    return spoil
+
+
+def resigned_with(name: str, how: Callable[[bytes], bytes | str]) -> Spoil:
     """Replaces `sig`: `how` makes its text, or the bytes that it encodes, from the true 64 bytes."""
 
     def spoil(builder: Builder) -> None:
-        sig = how(signature(SECRET, builder.get(name)))
-        resign(name, sig=sig if isinstance(sig, str) else base64_of(sig))(builder)
+        sig = how(signature(SECRET, message(name, builder.get(name))))
+        builder.put(signature_name(builder, name), document(sig))
+
+    return spoil
+
+
+def resigned_over(name: str, what: Callable[[bytes], bytes]) -> Spoil:
+    """Replaces the signature by one over something else, which `what` makes of the object's bytes."""
+
+    def spoil(builder: Builder) -> None:
+        builder.put(signature_name(builder, name), document(signature(SECRET, what(builder.get(name)))))
 
     return spoil

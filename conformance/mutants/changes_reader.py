@@ -88,6 +88,13 @@ READER = [
         "pack-longer",
     ),
     change(
+        "salt-summed",
+        "The salt of a fingerprints object counts as one of its numbers",
+        "range(0, length - 8, 8)]",
+        "range(0, length, 8)]",
+        "standard-of-two",
+    ),
+    change(
         "pack-missing-is-integrity",
         "A pack that is gone is reported as altered",
         "                fault = rejection\n",
@@ -100,7 +107,7 @@ READER = [
         "        fault: Rejection | None = None\n        if entry.path is not None:\n",
         "        fault: Rejection | None = None\n"
         "        if entry.path is not None:\n"
-        '            entry = entry._replace(path=f"packs/{entry.sha256}.safetensors")\n',
+        "            entry = entry._replace(path=entry.path[:6] + entry.sha256 + entry.path[70:])\n",
         "pack-under-any-path",
     ),
     change(

@@ -74,8 +74,10 @@ class ReadRequest:
     """Folders in which packs may be found by any name."""
     pin: str | None = None
     """The chain id that the reader has pinned."""
-    keys: Mapping[str, bytes] = field(default_factory=dict)
-    """Ed25519 public keys by key id, 32 bytes each."""
+    keys: tuple[bytes, ...] = ()
+    """Ed25519 public keys that the user trusts, 32 bytes each."""
+    threshold: int = 1
+    """How many of them must have signed."""
     back: bool = False
     """The user allows going back (with keys)."""
 
@@ -228,7 +230,8 @@ class FunctionAdapter(Adapter):
             sources=tuple(members.get("sources", ())),
             places=tuple(map(Path, members.get("places", ()))),
             pin=members.get("pin"),
-            keys={name: bytes.fromhex(key) for name, key in members.get("keys", {}).items()},
+            keys=tuple(map(bytes.fromhex, members.get("keys", ()))),
+            threshold=members.get("threshold", 1),
             back=members.get("back", False),
         )
         out = Path(members["out"])

@@ -24,7 +24,7 @@ from .format.manifest import Manifest
 from .format.names import CHAIN, MANIFESTS
 from .keep.collect import Collected, collect
 from .keep.pins import Pin, pin, read_pins, unpin
-from .keep.policy import GRACE, Policy
+from .keep.policy import Policy
 from .live.caretaker import Upkeep
 from .live.follow import follow, follow_folder
 from .live.publisher import BackgroundPublisher
@@ -114,8 +114,8 @@ class Chain:
     # -- versions -------------------------------------------------------------------------------------------------
 
     def versions(self) -> list[int]:
-        """The versions that exist, ascending; with trusted keys, only signed ones."""
-        return self._reader.documents.versions()
+        """The versions that exist, ascending; with trusted keys, only signed ones, which reads all manifests."""
+        return list(self._reader.documents.signed(self._reader.documents.versions()))
 
     def newest(self) -> int | None:
         """The newest version, or None if there is none; with trusted keys, the newest signed one."""
@@ -163,8 +163,9 @@ class Chain:
             MissingError: there is none.
         """
         wanted = {key: str(value) for key, value in annotations.items()}
-        for version in reversed(self.versions()):
-            if wanted.items() <= self._reader.documents.manifest(version).annotations.items():
+        documents = self._reader.documents
+        for version in documents.signed(documents.versions()[::-1]):
+            if wanted.items() <= documents.manifest(version).annotations.items():
                 return version
         raise MissingError(
             f"no version is annotated {wanted}",
@@ -484,8 +485,8 @@ class Chain:
             values: "step" (smallest), or "replace" (may be applied twice).
             order: "natural" (fastest), or "exponent" (smallest).
             files: the files to publish with a state, by name; by default those of the newest version.
-            key: the secret key to sign with; by default that of `open`. The chain and its newest version must be signed
-                by this key or a trusted one, because a delta to an untrusted version could not be trusted.
+            key: the secret key to sign with; by default that of `open`. A delta is made to the newest version that this
+                key or a trusted one signed.
 
         Raises:
             ConflictError: another writer has published this version; or the state has other tensors than the version
@@ -494,7 +495,8 @@ class Chain:
             MalformedError, UnsupportedError, LimitError: not a checkpoint; a folder of which loaders would take
                 different weights, or whose index does not agree with its files; or what the format cannot hold.
             IntegrityError: another process wrote to the checkpoint's files meanwhile.
-            UntrustedError: there is a key, and the chain or its newest version is not signed; `sign` signs them.
+            UntrustedError: there is a key, and the chain, or a version of this number, is not signed by it or a
+                trusted one; `sign` signs them.
             ImportError: there is a key, and the package for signatures is not installed.
             ValueError: arguments that do not go together, or a key that is not valid.
         """
@@ -595,7 +597,7 @@ class Chain:
         values: Values = "step",
         files: Mapping[str, bytes | Path] | None = None,
         layout_change: bool = False,
-        grace: float = GRACE,
+        grace: float | None = None,
     ) -> BackgroundPublisher:
         """Publish in the background: `submit` copies a state and returns, a thread publishes it.
 
@@ -617,7 +619,7 @@ class Chain:
             order, values, files: see `publish`.
             layout_change: see `publish`; for all states that are submitted. Without it, a state with other tensors than
                 the newest version fails, which the next call raises, and the chain stays as it is.
-            grace: see `collect`. With less than an hour, publishing and collecting take turns.
+            grace: see `collect`. With 0, publishing and collecting take turns.
 
         Raises:
             ValueError: a number that is not valid; or the chain was opened with trusted keys and without a key.
@@ -641,10 +643,10 @@ class Chain:
             if key not in self._signers:
                 own = self._reader
                 signer = Signer(own.store, key)
-                if self._made is not None and own.documents.signature(CHAIN) is None:
+                if self._made is not None:
                     signer.sign(CHAIN, self._made)
-                trust = Trust({}) if own.trust is None else own.trust
-                reader = own.trusting(trust.unbound(key.public))
+                trust = Trust(()) if own.trust is None else own.trust
+                reader = own.trusting(trust.unbound(key.public, threshold=1))
                 self._signers[key] = Publisher(Writer(reader, signer), self._publishing)
             return self._signers[key]
 
@@ -663,7 +665,7 @@ class Chain:
 
         Raises:
             MissingError: no such version.
-            UntrustedError: there are trusted keys, and an object is not signed by one of them.
+            UntrustedError: there are trusted keys, and an object is signed by none of them.
             TensorDeltaError: an object breaks a rule; nothing was signed.
             StoreError: the store failed.
             ImportError: the package for signatures is not installed.
@@ -682,7 +684,7 @@ class Chain:
         """Open a draft of the next version, which many ranks write together (SPEC.md section 11.3).
 
         This writes nothing. Give `to_json()` to the ranks: each joins, encodes the words that it owns, and returns a
-        descriptor; then `commit` all descriptors here. A collector's grace period must be longer than that takes.
+        descriptor; then `commit` all descriptors here, within four fifths of the chain's grace period.
 
         Args:
             layout: the version's tensors: a `Layout`, a state, or a mapping of names to arrays or to pairs such as
@@ -751,26 +753,28 @@ class Chain:
         *,
         keep_every: int | None = None,
         keep: Iterable[int] = (),
-        grace: float = GRACE,
+        grace: float | None = None,
         dry_run: bool = False,
     ) -> Collected:
-        """Delete versions; every version that is kept can be rebuilt, at any moment (SPEC.md section 13).
+        """Drop versions; every version that is kept can be rebuilt, at any moment (SPEC.md section 13).
 
         Versions over which kept ones are rebuilt are kept as well, unless there is a full shortcut to the oldest wanted
-        version. Nothing younger than the grace period is deleted; it must be longer than the time from a version's
-        first pack to its manifest.
+        version. What a version names is deleted once the grace period has passed since it was dropped, by a later call,
+        so that readers who saw it finish. The newest version is never dropped.
 
         Args:
             keep_last: how many of the newest versions are kept; at least 1.
             keep_every: versions that this number divides are kept as well.
             keep: other versions to keep.
-            grace: seconds for which everything is kept after it was written, by the store's clock.
+            grace: seconds for which what was dropped can still be read, by the store's clock; by default, and at least,
+                those of the chain. 0 says that nothing reads or writes the chain meanwhile: all is deleted at once.
             dry_run: only report; nothing is written, and ages are by this machine's clock.
 
         Raises:
             MissingError: a version in `keep` does not exist.
-            TensorDeltaError: the manifest of a kept version cannot be read, or a pin breaks a rule; nothing is deleted.
-            ValueError: nothing would be kept, or a negative time.
+            TensorDeltaError: the manifest of a kept version cannot be read; nothing is deleted.
+            ValueError: nothing would be kept, or a grace period shorter than the chain's.
+            TimeoutError: the store is so slow that its listings are old when they are acted upon.
         """
         return collect(self._fresh(), Policy(keep_last, keep_every, frozenset(keep), grace), dry_run=dry_run)
 
@@ -797,12 +801,8 @@ class Chain:
         unpin(self._reader, name)
 
     def pins(self) -> list[Pin]:
-        """All pins, by name, including expired ones.
-
-        Raises:
-            MalformedError, UnsupportedError, LimitError: a pin breaks a rule (SPEC.md section 13).
-        """
-        return read_pins(self._reader)
+        """All pins, by name, including expired ones, but not those that break a rule, which `collect` reports."""
+        return list(read_pins(self._reader).good)
 
     def __repr__(self) -> str:
         return self.log().table(f"chain {self.id} at {self.address}").text()

@@ -12,7 +12,7 @@ from .chain import Chain
 from .errors import ConflictError
 from .events import Event
 from .format import strict_json
-from .format.documents import ChainDocument
+from .format.documents import GRACE, MAX_GRACE, MIN_GRACE, ChainDocument
 from .format.keys import SecretKey
 from .format.names import CHAIN, now
 from .read.packs import Sources
@@ -27,6 +27,7 @@ def open(
     address: str | os.PathLike[str] | Store,
     *,
     create: bool = False,
+    grace: int | None = None,
     chain: str | None = None,
     memory: int | None = None,
     disk: int | None = None,
@@ -35,7 +36,8 @@ def open(
     pack_folders: Iterable[str | os.PathLike[str]] = (),
     on_event: Callable[[Event], None] | None = None,
     store_options: Mapping[str, Any] | None = None,
-    trusted_keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike] | None = None,
+    trusted_keys: Iterable[PublicKeyLike] | None = None,
+    threshold: int = 1,
     allow_rollback: bool = False,
     max_age: float | None = None,
     key: SecretKeyLike | None = None,
@@ -46,6 +48,8 @@ def open(
         address: a folder; `hf://buckets/OWNER/NAME[/PREFIX]`; `s3://BUCKET/PREFIX`, `gs://…` or `az://…`; to read only,
             `https://HOST/PATH`; or a store of your own (see `tensordelta.stores`).
         create: make a new chain if there is none.
+        grace: of a new chain, from 60 to 2^32 seconds; by default a day. For so long what a collector drops can still
+            be read, and a version may take four fifths of it to publish (SPEC.md section 13). It never changes.
         chain: the id that the chain must have.
         memory: bytes that reading may use; by default four fifths of the machine's memory.
         disk: bytes that a read may write: the packs of a route, the files of a version, or an undo record; by default
@@ -55,9 +59,10 @@ def open(
         pack_folders: folders whose files, under any name, may be used for packs that have the same bytes.
         on_event: called with each event, in the thread that causes it; events are also logged under "tensordelta".
         store_options: options of the store at an address; see `tensordelta.stores.open_store`.
-        trusted_keys: the Ed25519 public keys one of which must have signed what is read (SPEC.md section 14), each as
-            64 hex digits, the path of a file, or bytes; a mapping where signature objects name them by other key ids.
-            Unsigned versions are ignored, and a reader never goes back to a version older than one it held.
+        trusted_keys: the Ed25519 public keys that must have signed what is read (SPEC.md section 14), each as 64 hex
+            digits, the path of a file, or bytes. Unsigned versions are ignored, and a reader never goes back to a
+            version older than one it held.
+        threshold: with trusted keys, how many of them must have signed; publishing asks for one signature of its base.
         allow_rollback: with trusted keys, allow a version that is older than one held before.
         max_age: with trusted keys, the greatest age of the newest version, in seconds.
         key: an Ed25519 secret key, in the same forms; what is published is signed with it, and its signatures are
@@ -73,23 +78,23 @@ def open(
         ValueError: the address is of an unknown kind, or a key is not valid.
     """
     secret = None if key is None else secret_key(key)
-    trust = _trust(trusted_keys, secret, allow_rollback=allow_rollback, max_age=max_age)
+    trust = _trust(trusted_keys, secret, threshold=threshold, allow_rollback=allow_rollback, max_age=max_age)
     store = open_store(address, options=store_options)
-    absent = (create or secret is not None) and store.size(CHAIN) is None
-    strange = create and absent and has_strangers(store)
+    absent = create and store.size(CHAIN) is None
     signer = None if secret is None else Signer(store, secret)
-    if signer is not None and not absent:
-        signer.settle(CHAIN)
     made: bytes | None = None
-    if create and absent:
-        if strange:
+    if absent:
+        if has_strangers(store):
             raise ConflictError(
                 "has contents, but no chain",
                 object=store.address,
                 rule="TD-STO-010",
                 advice="Name an empty folder or prefix, or one that does not exist; a chain needs a place of its own.",
             )
-        document = ChainDocument(strict_json.VERSION, chain or str(uuid.uuid4()), now())
+        grace = GRACE if grace is None else grace
+        if not MIN_GRACE <= grace <= MAX_GRACE:
+            raise ValueError(f"a grace period of {grace} seconds is not from {MIN_GRACE} to {MAX_GRACE:,}")
+        document = ChainDocument(strict_json.VERSION, chain or str(uuid.uuid4()), now(), grace)
         data = strict_json.encode(document)
         created = (signer or store).create(CHAIN, data)
         made = data if created else None  # another writer may have been faster
@@ -108,19 +113,22 @@ def open(
 
 
 def _trust(
-    keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike] | None,
+    keys: Iterable[PublicKeyLike] | None,
     secret: SecretKey | None,
     *,
+    threshold: int,
     allow_rollback: bool,
     max_age: float | None,
 ) -> Trust | None:
     if keys is None and secret is None:
-        if allow_rollback or max_age is not None:
-            raise ValueError("`allow_rollback` and `max_age` go with trusted keys, without which a store is believed")
+        if allow_rollback or max_age is not None or threshold != 1:
+            raise ValueError(
+                "`threshold`, `allow_rollback` and `max_age` go with trusted keys, without which a store is believed"
+            )
         return None
     if max_age is not None and not max_age >= 0:
         raise ValueError(f"a version cannot be {max_age} seconds old")
-    found = {} if keys is None else trusted(keys)
+    found = [] if keys is None else trusted(keys)
     if secret is not None:
-        found[secret.public.id] = secret.public
-    return Trust(found, allow_rollback=allow_rollback, max_age=max_age)
+        found.append(secret.public)
+    return Trust(found, threshold=threshold, allow_rollback=allow_rollback, max_age=max_age)

@@ -250,13 +250,14 @@ def _(pin: Pin) -> dict[str, object]:
 def _(collected: Collected) -> Table:
     would = "would go" if collected.dry_run else "went"
     rows = [("dropped", f"{_versions(collected.dropped)} {would}"), ("kept", _versions(collected.kept))]
-    if collected.young:
-        rows.append(("of these young", _versions(collected.young)))
     if collected.supporting:
-        rows.append(("supporting", f"{_versions(collected.supporting)}: {collected.advice}"))
+        advice = f": {collected.advice}" if collected.advice else ""
+        rows.append(("supporting", f"{_versions(collected.supporting)}{advice}"))
     if collected.lost:
         lost = f"{_versions(collected.lost)} could not be rebuilt, so no version goes; `verify` tells why"
         rows.append(("lost", lost))
+    rows += ((name, "a pin that breaks a rule: no version goes while it is young") for name in collected.broken_pins)
+    rows += ((name, "breaks a rule, so nothing but versions goes") for name in collected.unreadable)
     rows.append(("objects", f"{len(collected.objects):,} {would}, {bytes_text(collected.size)}"))
     rows += ((f"pin {pin.name}", f"version {pin.version}, until {pin.until}") for pin in collected.pins)
     return fields_table("what a collector would do" if collected.dry_run else "collected", *rows)
@@ -264,7 +265,7 @@ def _(collected: Collected) -> Table:
 
 @as_facts.register
 def _(collected: Collected) -> dict[str, object]:
-    names = "kept young pins supporting leaning lost dropped objects size dry_run seconds advice"
+    names = "kept pins broken_pins supporting leaning lost unreadable dropped objects size dry_run seconds advice"
     return _fields(collected, names) | {"pins": [as_facts(pin) for pin in collected.pins]}
 
 

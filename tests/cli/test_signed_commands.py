@@ -18,6 +18,7 @@ from signed_chains import PUBLIC, SECRET
 
 import tensordelta as td
 from tensordelta.cli import main
+from tensordelta.format.signature import Message
 from tensordelta.write.keys import public_key, secret_key, write_key_pair
 
 # -- the extra ---------------------------------------------------------------------------------------------------------
@@ -101,6 +102,11 @@ def test_keygen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "File exists" in run("keygen", "key", code=1)
 
 
+def signature(name: str) -> Path:
+    """Where the first key's signature of an object of the chain lies."""
+    return Path("chain", Message(name, Path("chain", name).read_bytes()).signature_name(public_key("key.pub")))
+
+
 def test_a_signed_chain_by_commands(place: Path) -> None:
     for step in range(3):
         run("publish", "chain", f"{step}.safetensors", "--key", "key")
@@ -108,6 +114,8 @@ def test_a_signed_chain_by_commands(place: Path) -> None:
     assert [row["version"] for row in facts("log", "chain", *trust)] == [0, 1, 2]
     assert facts("show", "chain", *trust, "--max-age", "3600")["version"] == 2
     assert facts("verify", "chain", "--deep", *trust)["ok"]
+    both = (*trust, "--trusted-key", "other.pub", "--threshold", "2")
+    assert "0 of the 2" in run("log", "chain", *both, code=1) or "1 of the 2" in run("log", "chain", *both, code=1)
     assert facts("plan", "chain", "--from", "1", *trust)["base"] == 1
     assert facts("pull", "chain", "out", "--trusted-key", "other.pub", *trust)["version"] == 2
     assert load_file("out/model.safetensors")["w"].tolist()[:3] == [1, 2, 2]
@@ -115,11 +123,11 @@ def test_a_signed_chain_by_commands(place: Path) -> None:
     assert "untrusted" in older and "TD-SIG-005" in older and "--allow-rollback" in older
     assert facts("pull", "chain", "out", "--to", "1", "--allow-rollback", *trust)["version"] == 1
 
-    Path("chain/manifests/000000000002.json.sig").unlink()
+    signature("manifests/000000000002.json").unlink()
     assert facts("pull", "chain", "out", *trust)["version"] == 1
     hexadecimal = public_key("key.pub").raw.hex()
-    assert "TD-SIG-002" in run("show", "chain", "2", "--trusted-key", hexadecimal, code=1)
-    assert "TD-SIG-002" in run("verify", "chain", *trust, code=1)
+    assert "TD-SIG-012" in run("show", "chain", "2", "--trusted-key", hexadecimal, code=1)
+    assert "TD-SIG-012" in run("verify", "chain", *trust, code=1)
     for command in ("log", "verify", "show"):
         assert "chain.json" in run(command, "chain", "--trusted-key", "other.pub", code=1)
     assert facts("verify", "chain")["ok"]
@@ -149,7 +157,7 @@ def test_signing_by_commands(place: Path) -> None:
     ]
     assert "signed 1 object" in run("sign", "chain", "--key", "key")
     run("shortcut", "chain", "full", "2", "--key", "key")
-    assert Path("chain/shortcuts/000000000002-full.json.sig").exists()
+    assert signature("shortcuts/000000000002-full.json").exists()
     assert len(facts("sign", "chain", "--key", "other", "--trusted-key", "key.pub")["signed"]) == 5
     run("publish", "chain", "0.safetensors", "--key", "key", "--trusted-key", "other.pub")
     assert facts(

@@ -8,6 +8,7 @@ the base from the chain.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -136,7 +137,7 @@ def edge(
     Args:
         layout: the digest of the layout, if it is there already.
     """
-    builder = Builder()
+    builder = Builder(salt=uuid.uuid4().hex)
     builder.objects.clear()
     base = fit({} if start is None else start[1], state)
     chunks = []
@@ -164,20 +165,33 @@ def edge(
     return builder, manifest_name(version) if tag is None else shortcut_name(version, number, tag)
 
 
-def store(root: Path, builder: Builder, name: str) -> bool:
+def store(root: Path, builder: Builder, name: str, key: str | None = None) -> bool:
     """Store what an edge names, then the edge; tells whether its name was free."""
     for other, data in builder.objects.items():
         if other != name:
             put(root / other, data)
+    sign(root, name, builder.objects[name], key)
     return create(root / name, builder.objects[name])
 
 
-def sign(root: Path, name: str, key: str | None) -> None:
+def signature_name(message: bytes, key: str) -> str:
+    keyid = hashlib.sha256(ed25519.public_key(bytes.fromhex(key))).hexdigest()[:16]
+    return f"signatures/{hashlib.sha256(message).hexdigest()}-{keyid}.json"
+
+
+def sign(root: Path, name: str, data: bytes, key: str | None) -> None:
     if key is None:
         return
-    signature = ed25519.sign(bytes.fromhex(key), (root / name).read_bytes())
-    sig = base64.b64encode(signature).decode()
-    put(root / f"{name}.sig", dumps({"tensordelta": "1.0", "keyid": "k", "sig": sig}))
+    message = b"tensordelta:" + name.encode() + b"\n" + data
+    sig = base64.b64encode(ed25519.sign(bytes.fromhex(key), message)).decode()
+    put(root / signature_name(message, key), dumps({"tensordelta": "1.0", "sig": sig}))
+
+
+def is_signed(root: Path, name: str, key: str | None) -> bool:
+    if key is None:
+        return True
+    message = b"tensordelta:" + name.encode() + b"\n" + (root / name).read_bytes()
+    return (root / signature_name(message, key)).exists()
 
 
 # -- operations --------------------------------------------------------------------------------------------------------
@@ -192,15 +206,17 @@ def publish(request: dict[str, Any]) -> dict[str, Any]:
     check_state(state)
     check_names(list(files))
     check_annotations(notes)
-    chain = {"tensordelta": "1.0", "chain": str(uuid.uuid4()), "created": CREATED}
-    create(root / "chain.json", dumps(chain))
+    chain = dumps({"tensordelta": "1.0", "chain": str(uuid.uuid4()), "created": CREATED})
+    if not (root / "chain.json").exists():
+        sign(root, "chain.json", chain, key)
+        create(root / "chain.json", chain)
     existing = versions(root)
     floor = [document(root, "latest.json")["version"]] if is_hint(root) else []
     number = request.get("version", max([-1, *existing, *floor]) + 1)
     need(number <= 10**12 - 1, "malformed", "no such number")
     if number not in existing:
         need(not existing or number > existing[-1], "conflict", "the number is not the greatest")
-    older = [version for version in existing if version < number]
+    older = [each for each in existing if each < number and is_signed(root, manifest_name(each), key)]
     start = None
     if older and not request.get("full", False):
         document(root, manifest_name(older[-1]))
@@ -218,13 +234,12 @@ def publish(request: dict[str, Any]) -> dict[str, Any]:
     mine = json.loads(builder.objects[name])
     mine["files"] = entries
     builder.objects[name] = dumps(mine)
-    if not store(root, builder, name):
+    if not store(root, builder, name, key):
+        need(is_signed(root, name, key), "untrusted", "not signed")
         other = document(root, name)
         for member in ("layout", "fingerprint", "base"):
             need(other[member] == mine[member], "conflict", f"another {member}")
         need(file_set(other) == file_set(mine), "conflict", "other files")
-    sign(root, "chain.json", key)
-    sign(root, name, key)
     put(root / "latest.json", dumps({"tensordelta": "1.0", "chain": mine["chain"], "version": number}))
     return {"version": number}
 
@@ -259,36 +274,62 @@ def shortcut(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def collect(request: dict[str, Any]) -> dict[str, Any]:
-    root = Path(request["chain"])
+    root, grace = Path(request["chain"]), request["grace"]
     chain = Chain(Folder(root))
     kept: set[str] = set()
     snapshot = Snapshot.of(root)
-    for version in {*request["keep"], *pinned(chain, snapshot)}:
+    for version in {*request["keep"], *pinned(chain, snapshot, grace), *snapshot.versions()[-1:]}:
         kept |= route(chain, version)
     edges = snapshot.names("manifest", "shortcut")
     nodes = {manifest_name(chain.manifest(name).version) for name in kept}
     stay = kept | nodes
-    for name in edges:
+    for name in sorted(edges, key=lambda name: name.split("/")[1], reverse=True):
         if name not in stay:
+            retire(root, name, grace)
             (root / name).unlink()
-    named: set[str] = set()
-    for name in sorted(stay):
-        manifest = document(root, name)
-        named |= {f"layouts/{manifest['layout']}.json", f"fingerprints/{manifest.get('tensor_fingerprints')}.bin"}
-        named |= {each["path"] for each in (*manifest["packs"], *manifest.get("files", []))}
-        named |= {f"layouts/{manifest['base']['layout']}.json"} if manifest["base"] else set()
-    for name in snapshot.names("layout", "pack", "fingerprints", "file"):
-        if name not in named and time.time() - snapshot.objects[name].modified / 1e9 >= request["grace"]:
-            (root / name).unlink()
+    sweep(root, grace)
     return {}
 
 
-def pinned(chain: Chain, snapshot: Snapshot) -> set[int]:
-    """The versions that pins hold; a pin that breaks a rule is reported."""
+def retire(root: Path, name: str, grace: float) -> None:
+    if grace:
+        put(root / f"retired/{name}", (root / name).read_bytes())
+
+
+def sweep(root: Path, grace: float) -> None:
+    snapshot = Snapshot.of(root)
+    old = {name for name, stamp in snapshot.objects.items() if time.time() - stamp.modified / 1e9 >= grace}
+    copies = snapshot.names("copy")
+    held = {name: (root / name).read_bytes() for name in snapshot.names("manifest", "shortcut")}
+    held |= {name.removeprefix("retired/"): (root / name).read_bytes() for name in copies if name not in old}
+    named: set[str] = set()
+    signed = {("chain.json", (root / "chain.json").read_bytes()), *held.items()}
+    digests = {hashlib.sha256(b"tensordelta:" + name.encode() + b"\n" + data).hexdigest() for name, data in signed}
+    for data in held.values():
+        manifest = json.loads(data)
+        named |= {f"fingerprints/{manifest.get('tensor_fingerprints')}.bin"}
+        named |= {each["path"] for each in manifest.get("files", [])}
+        if manifest["base"] is None or manifest_name(manifest["base"]["version"]) in held:
+            named |= {each["path"] for each in manifest["packs"]}
+    for name in snapshot.names("pack", "fingerprints", "file", "signature"):
+        if name not in named and name[11:75] not in digests and name in old:
+            (root / name).unlink()
+    for name in copies:
+        if name in old and name.removeprefix("retired/") not in snapshot.objects:
+            (root / name).unlink()
+
+
+def pinned(chain: Chain, snapshot: Snapshot, grace: float) -> set[int]:
+    """The versions that pins hold; a pin that breaks a rule is reported while it is young."""
     found = set()
     for name, data in snapshot.pins.items():
-        of, version, seconds = parse_pin(data)
         age = time.time() - snapshot.objects[name].modified / 1e9
+        try:
+            of, version, seconds = parse_pin(data)
+        except Rejection:
+            if age < grace:
+                raise
+            continue
         if of == chain.id() and (seconds is None or age < seconds):
             found |= {version} & set(snapshot.versions())
     return found

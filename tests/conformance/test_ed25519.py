@@ -32,7 +32,7 @@ VECTORS = [
     ),
 ]
 CHAIN = b'{"tensordelta":"1.0","chain":"5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90","created":"2026-11-20T12:00:00Z"}'
-EXAMPLE = "264fnSNSVAgNct4ongDSJ+c4bVkWz22+fjzE+65mBntbl2oRg9KUEzHqq2LqkDVNhdWU13gsGRGqflxWpYCNCA=="
+EXAMPLE = "pWFC9+ygxF8ZVn9goXbeXDNtc0A7b5n4+qP23XxI4nFYTOi3hb7CQsuOodUgMjoVGwpRTAnI/Ru8QY5JCCEZAw=="
 
 
 @pytest.mark.parametrize(("secret", "public", "message", "signature"), VECTORS)
@@ -44,7 +44,8 @@ def test_the_vectors_of_the_rfc(secret: str, public: str, message: str, signatur
 
 
 def test_the_example_of_the_specification() -> None:
-    assert base64.b64encode(ed25519.sign(bytes.fromhex(VECTORS[0][0]), CHAIN)).decode() == EXAMPLE
+    signature = ed25519.sign(bytes.fromhex(VECTORS[0][0]), b"tensordelta:chain.json\n" + CHAIN)
+    assert base64.b64encode(signature).decode() == EXAMPLE
 
 
 @pytest.mark.parametrize("at", [0, 31, 32, 63])

@@ -44,7 +44,7 @@ def removed(kind: str, version: int = 1) -> Callable[[Builder], None]:
             "layout": f"layouts/{manifest['layout']}.json",
             "fingerprints": f"fingerprints/{manifest['tensor_fingerprints']}.bin",
         }
-        builder.remove(f"files/{manifest['files'][0]['sha256']}" if kind == "file" else names[kind])
+        builder.remove(manifest["files"][0]["path"] if kind == "file" else names[kind])
 
     return remove
 
@@ -171,7 +171,11 @@ broken("too-many-annotations", "TD-LIM-006", many_annotations)
 broken("long-annotation", "TD-LIM-006", lambda: standard(manifest=setting(annotations={"a": "b" * 4096})))
 broken("long-name", "TD-LIM-006", lambda: line([{**little(), "n" * 1025: tensor("U8", (1,))}]))
 broken("deep-field", "TD-LIM-006", lambda: standard(manifest=setting(deep=json.loads("[" * 16 + "]" * 16))))
-broken("signature-of-nothing", "TD-SIG-009", altered(lambda b: b.put(f"{manifest_name(7)}.sig", SIGNATURE)))
+broken(
+    "broken-signature",
+    "TD-WRT-004",
+    altered(lambda b: b.put(f"signatures/{'0' * 64}-{'1' * 16}.json", SIGNATURE.replace(b"==", b""))),
+)
 
 
 def hint(chain: str, version: int) -> bytes:

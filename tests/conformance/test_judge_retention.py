@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from judged import STATES, Step, kept_chain, states
 
+from generate import signing
 from generate.builder import manifest_name, shortcut_name
 from generate.model import CHAIN, FOREIGN
 from generate.scenes import line
@@ -36,10 +37,16 @@ def pack_of(version: int) -> str:
     return kept_chain().pack_names(version)[0]
 
 
+DROPPED = [manifest_name(version) for version in (0, 1, 2)]
+
+
+def sums_of(version: int) -> str:
+    return f"fingerprints/{kept_chain().manifests[version]['tensor_fingerprints']}.bin"
+
+
 def test_collected(root: Path) -> None:
-    dropped = [manifest_name(version) for version in (0, 1, 2)]
     packs = [pack_of(version) for version in range(4)]
-    assert collected(root, *dropped, *packs, keep=[3]) == set()
+    assert collected(root, *DROPPED, *packs, sums_of(0), keep=[3]) == set()
 
 
 def test_a_version_that_stays_without_a_route(root: Path) -> None:
@@ -54,7 +61,12 @@ def test_a_version_to_be_kept_is_gone(root: Path) -> None:
     assert collected(root, *(manifest_name(version) for version in (1, 2)), keep=[2, 3]) == {PROTOCOL}
 
 
-@pytest.mark.parametrize("kind", ["layout", "fingerprints", "file"])
+def test_the_newest_version_is_gone(root: Path) -> None:
+    gone = (manifest_name(3), shortcut_name(3, None))
+    assert collected(root, *gone, keep=[0, 1, 2]) == {"TD-RET-016"}
+
+
+@pytest.mark.parametrize("kind", ["layout", "fingerprints", "file", "pack"])
 def test_an_object_that_is_still_named(kind: str, root: Path) -> None:
     builder = kept_chain()
     manifest = json.loads(builder.get(shortcut_name(3, None)))
@@ -62,33 +74,95 @@ def test_an_object_that_is_still_named(kind: str, root: Path) -> None:
         "layout": f"layouts/{manifest['layout']}.json",
         "fingerprints": f"fingerprints/{manifest['tensor_fingerprints']}.bin",
         "file": manifest["files"][0]["path"],
+        "pack": manifest["packs"][0]["path"],
     }[kind]
-    assert "TD-RET-004" in collected(root, name, keep=[3])
+    assert "TD-RET-011" in collected(root, name, keep=[3])
 
 
-@pytest.mark.parametrize(("age", "grace", "expected"), [(50, 100, {"TD-RET-003"}), (150, 100, set())])
-def test_grace(age: float, grace: float, expected: set[str], root: Path) -> None:
-    dropped = [manifest_name(version) for version in (0, 1, 2)]
-    assert collected(root, *dropped, pack_of(1), keep=[3], grace=grace, age=age) == expected
+def test_layouts_stay_for_ever(root: Path) -> None:
+    builder = kept_chain()
+    other = builder.layout(STATES[0] | {"more": STATES[0]["a.weight"]})
+    step = Step(root, builder)
+    (root / f"layouts/{other}.json").unlink()
+    request = {"op": "collect", "chain": str(root), "keep": [0, 1, 2, 3], "grace": 0}
+    assert step.rules(request=request, answer={"ok": True}) == {"TD-RET-011"}
+
+
+def retired(
+    root: Path, *, age: float, copied: float | None, deleted: bool, grace: float = 100, other: bytes = b""
+) -> set[str]:
+    """What breaks when versions 0 to 2, and the pack of 1, of this age, go, with copies of another age."""
+    builder = kept_chain()
+    builder.write(root)
+    for name in builder.objects:
+        os.utime(root / name, (time.time() - age,) * 2)
+    step = Step(root)
+    step.published = states(builder.models)
+    for name in DROPPED:
+        if copied is not None:
+            path = root / "retired" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((root / name).read_bytes() + other)
+            os.utime(path, (time.time() - copied,) * 2)
+        (root / name).unlink()
+    if deleted:
+        (root / pack_of(1)).unlink()
+    request = {"op": "collect", "chain": str(root), "keep": [3], "grace": grace}
+    return step.rules(request=request, answer={"ok": True})
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"age": 50, "copied": 0, "deleted": False}, set()),
+        ({"age": 150, "copied": 0, "deleted": False}, set()),
+        ({"age": 150, "copied": 0, "deleted": True}, {"TD-RET-011"}),
+        ({"age": 150, "copied": 110, "deleted": True}, set()),
+        ({"age": 50, "copied": 110, "deleted": True}, {"TD-RET-011"}),
+        ({"age": 150, "copied": None, "deleted": False}, {"TD-RET-011"}),
+        ({"age": 150, "copied": None, "deleted": True, "grace": 0}, set()),
+        ({"age": 150, "copied": 0, "deleted": False, "other": b" "}, {"TD-RET-011"}),
+    ],
+)
+def test_copies(how: dict[str, Any], expected: set[str], root: Path) -> None:
+    assert retired(root, **how) == expected
+
+
+def test_a_copy_goes_when_it_is_old_and_its_original_is_gone(root: Path) -> None:
+    for age, original, expected in ((150, False, set()), (50, False, {"TD-RET-011"}), (150, True, {"TD-RET-011"})):
+        builder = kept_chain()
+        name = manifest_name(3 if original else 7)
+        builder.put(f"retired/{name}", builder.get(manifest_name(3)))
+        folder = root / f"{age}-{original}"
+        builder.write(folder)
+        os.utime(folder / f"retired/{name}", (time.time() - age,) * 2)
+        step = Step(folder)
+        (folder / f"retired/{name}").unlink()
+        request = {"op": "collect", "chain": str(folder), "keep": [0, 1, 2, 3], "grace": 100}
+        assert step.rules(request=request, answer={"ok": True}) == expected
+
+
+def test_a_signature_stays_with_what_it_signs(root: Path) -> None:
+    builder = signing.signed(kept_chain())
+    kept, gone = (signing.signature_name(builder, manifest_name(version)) for version in (3, 2))
+    for signature, expected in ((gone, set()), (kept, {"TD-RET-011"})):
+        folder = root / signature[11:15]
+        step = Step(folder, builder)
+        for name in (*DROPPED, signature):
+            (folder / name).unlink()
+        request = {"op": "collect", "chain": str(folder), "keep": [3], "grace": 0}
+        assert step.rules(request=request, answer={"ok": True}) == expected
 
 
 def test_a_manifest_deleted_after_its_pack(root: Path) -> None:
     step = Step(root, kept_chain())
     (root / pack_of(1)).unlink()
     killed = Snapshot.of(root)
-    for name in (manifest_name(0), manifest_name(1), manifest_name(2)):
+    for name in DROPPED:
         (root / name).unlink()
     request = {"op": "collect", "chain": str(root), "keep": [3], "grace": 0}
-    assert step.rules(request=request, answer={"ok": True}, between=[killed]) == {"TD-RET-002"}
+    assert step.rules(request=request, answer={"ok": True}, between=[killed]) == {"TD-RET-011"}
     assert step.rules(request=request, answer={"ok": True}) == set()
-
-
-def test_a_killed_collector_is_judged_by_what_it_has_to_keep(root: Path) -> None:
-    step = Step(root, kept_chain())
-    (root / pack_of(1)).unlink()
-    killed = {"op": "collect", "chain": str(root), "grace": 0}
-    assert step.rules(request={**killed, "keep": [3]}, answer=None) == set()
-    assert step.rules(request={**killed, "keep": [2, 3]}, answer=None) == {"TD-RET-001"}
 
 
 # -- pins --------------------------------------------------------------------------------------------------------------
@@ -104,6 +178,7 @@ def collected_with_a_pin(
     root: Path, data: bytes, *, age: float = 0, keep: tuple[int, ...] = (), name: str = "pins/a.json", **how: Any
 ) -> set[str]:
     """What a collector that keeps version 3, and `keep`, breaks while there is a pin."""
+    grace = how.pop("grace", 0)
     builder = kept_chain()
     builder.put(name, data)
     step = Step(root, builder)
@@ -113,7 +188,7 @@ def collected_with_a_pin(
         (root / manifest_name(version)).unlink()
     if how.pop("unpinned", False):
         (root / name).unlink()
-    request = {"op": "collect", "chain": str(root), "keep": [3], "grace": 0}
+    request = {"op": "collect", "chain": str(root), "keep": [3], "grace": grace}
     return step.rules(request=request, **({"answer": {"ok": True}} | how))
 
 
@@ -159,9 +234,10 @@ def test_pins(members: dict[str, Any], age: float, expected: set[str], unpinned:
     ],
 )
 def test_a_pin_that_breaks_a_rule(data: bytes, root: Path) -> None:
-    assert collected_with_a_pin(root / "a", data) == {"TD-RET-009"}
-    assert collected_with_a_pin(root / "b", data, keep=(0, 1, 2)) == set()
-    assert collected_with_a_pin(root / "c", data, name="pins/clock-1") == set()
+    assert "TD-RET-018" in collected_with_a_pin(root / "a", data, grace=100, age=50)
+    assert "TD-RET-018" not in collected_with_a_pin(root / "b", data, grace=100, age=150)
+    assert collected_with_a_pin(root / "c", data, keep=(0, 1, 2), grace=100) == set()
+    assert collected_with_a_pin(root / "d", data, name="pins/clock-1") == set()
 
 
 def test_a_pinned_version_is_kept_with_its_route(root: Path) -> None:

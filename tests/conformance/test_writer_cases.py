@@ -161,7 +161,7 @@ ALTERED = [
     ),
     altered(
         "names the first version as base",
-        "ADAPTER.md",
+        "RET-015",
         "write-1-percent",
         (START, "start = older[0], state_of(root, older[0])"),
     ),
@@ -267,7 +267,7 @@ ALTERED = [
         "writes a later minor version",
         "VER-005",
         "write-a-full-version",
-        ("    builder = Builder()\n", "    builder = Builder(minor='1.1')\n"),
+        ("    builder = Builder(salt", "    builder = Builder(minor='1.1', salt"),
     ),
     altered(
         "writes over a version",
@@ -283,10 +283,10 @@ ALTERED = [
         "WRT-006",
         "write-over-another-state write-over-other-files write-over-another-layout",
         (
-            "    if not store(root, builder, name):\n        other = document(root, name)\n        for member in"
+            '"not signed")\n        other = document(root, name)\n        for member in'
             ' ("layout", "fingerprint", "base"):\n            need(other[member] == mine[member], "conflict",'
             ' f"another {member}")\n        need(',
-            "    if not store(root, builder, name):\n        other = document(root, name)\n        need(other or ",
+            '"not signed")\n        other = document(root, name)\n        need(other or ',
         ),
     ),
     altered(
@@ -309,12 +309,6 @@ ALTERED = [
         "",
         "write-a-number-after-a-gap",
         ("max([-1, *existing, *floor]) + 1", "len(existing)"),
-    ),
-    altered(
-        "gives the number of a collected version again",
-        "OBJ-014",
-        "collect-the-newest-and-go-on",
-        ("max([-1, *existing, *floor]) + 1", "max([-1, *existing]) + 1"),
     ),
     altered(
         "has no limit to annotations",
@@ -342,10 +336,10 @@ ALTERED = [
         ("        if other != name:\n", "        if other != name and not other.startswith('fingerprints/'):\n"),
     ),
     altered(
-        "does not put again what lies there",
-        "RET-005",
+        "takes the same salt again",
+        "RET-012",
         "write-a-file-that-lies-there",
-        ("        if other != name:\n", "        if other != name and not (root / other).exists():\n"),
+        ("Builder(salt=uuid.uuid4().hex)", "Builder()"),
     ),
     altered(
         "tidies up",
@@ -364,8 +358,8 @@ ALTERED = [
         "",
         "write-after-a-hint-too-low",
         (
-            "    older = [version for version in existing if version < number]\n",
-            "    older = [version for version in floor or existing if version < number]\n",
+            "    older = [each for each in existing if",
+            "    older = [each for each in floor or existing if",
         ),
     ),
     altered("loses annotations", "ADAPTER.md", "write-annotations", ("        annotations=notes,\n", "")),
@@ -425,15 +419,35 @@ ALTERED = [
     ),
     altered(
         "collects young objects",
-        "RET-003",
+        "RET-011",
+        "collect-twice-within-the-grace-period",
+        ("not in digests and name in old:", "not in digests:"),
+        (" for name in copies if name not in old}", " for name in copies if False}"),
+    ),
+    altered(
+        "does not copy what it drops",
+        "RET-011",
         "collect-within-the-grace-period",
-        (' and time.time() - snapshot.objects[name].modified / 1e9 >= request["grace"]', ""),
+        ("            retire(root, name, grace)\n", ""),
+    ),
+    altered(
+        "drops the newest version",
+        "RET-016",
+        "collect-the-newest-and-go-on",
+        (", *snapshot.versions()[-1:]}", "}"),
+    ),
+    altered(
+        "collects signatures",
+        "RET-011",
+        "collect-a-signed-chain",
+        (" and name[11:75] not in digests", ""),
+        ("sweep(root, grace)\n    return", "sweep(root, 0)\n    return"),
     ),
     altered(
         "does not look for pins",
         "RET-007",
         "collect-with-a-pin-for-* collect-with-a-pin-beside-others collect-with-a-pin-that-came-since",
-        ('{*request["keep"], *pinned(chain, snapshot)}', 'request["keep"]'),
+        ('{*request["keep"], *pinned(chain, snapshot, grace), *snapshot', '{*request["keep"], *snapshot'),
     ),
     altered(
         "takes seconds for milliseconds",
@@ -443,40 +457,59 @@ ALTERED = [
     ),
     altered(
         "passes over pins that break a rule",
-        "RET-009",
+        "RET-018",
         "collect-with-a-pin-with-null collect-with-a-pin-that-is-* collect-with-a-pin-of-format-2",
-        (
-            "        of, version, seconds = parse_pin(data)\n",
-            "        try:\n            of, version, seconds = parse_pin(data)\n"
-            "        except Rejection:\n            continue\n",
-        ),
+        ("            if age < grace:\n                raise\n", ""),
     ),
     altered(
         "reports a pin that breaks a rule after it has collected",
-        "RET-009",
+        "RET-018",
         "collect-with-a-pin-that-is-no-json",
-        ('{*request["keep"], *pinned(chain, snapshot)}', 'request["keep"]'),
-        ("    return {}\n\n\ndef pinned", "    pinned(chain, snapshot)\n    return {}\n\n\ndef pinned"),
+        ('{*request["keep"], *pinned(chain, snapshot, grace), *snapshot', '{*request["keep"], *snapshot'),
+        ("    return {}\n\n\ndef retire", "    pinned(chain, snapshot, grace)\n    return {}\n\n\ndef retire"),
     ),
     altered(
         "collects files",
-        "RET-004",
+        "RET-011",
         "collect-nothing",
-        ('(*manifest["packs"], *manifest.get("files", []))', 'manifest["packs"]'),
+        ('manifest.get("files", [])}\n        if', "[]}\n        if"),
     ),
     altered(
         "collects versions that are to be kept",
         "ADAPTER.md",
-        "collect-nothing",
-        ('{*request["keep"], *pinned', '{*request["keep"][:-1], *pinned'),
+        "collect-around-one-in-the-middle",
+        ('{*request["keep"], *pinned', '{*request["keep"][1:], *pinned'),
     ),
     altered(
         "signs other bytes",
         "WRT-004",
         "sign-versions",
-        ("(root / name).read_bytes())\n    sig =", "(root / name).read_bytes() + b'\\n')\n    sig ="),
+        ("bytes.fromhex(key), message)", "bytes.fromhex(key), message + b'\\n')"),
     ),
-    altered("does not sign the chain", "ADAPTER.md", "sign-versions", ('    sign(root, "chain.json", key)\n', "")),
+    altered(
+        "signs the bytes without the name",
+        "WRT-004",
+        "sign-versions",
+        ("bytes.fromhex(key), message)", "bytes.fromhex(key), data)"),
+    ),
+    altered(
+        "does not sign the chain",
+        "SIG-010",
+        "sign-versions",
+        ('        sign(root, "chain.json", chain, key)\n', ""),
+    ),
+    altered(
+        "builds on what is not signed",
+        "SIG-013",
+        "sign-past-an-unsigned-version",
+        (" and is_signed(root, manifest_name(each), key)]", "]"),
+    ),
+    altered(
+        "takes what is not signed for its own",
+        "SIG-013",
+        "sign-what-was-there-unsigned",
+        ('        need(is_signed(root, name, key), "untrusted", "not signed")\n', ""),
+    ),
 ]
 
 #: Faults that only kills and races show.
@@ -495,17 +528,35 @@ IN_PROCESSES = [
         ("    return create(root / name, builder.objects[name])", "    return free"),
     ),
     altered(
+        "signs the manifest after it created it",
+        "SIG-010",
+        "sign-killed",
+        (
+            "    sign(root, name, builder.objects[name], key)\n    return create(root / name, builder.objects[name])",
+            "    free = create(root / name, builder.objects[name])\n    time.sleep(0.2)\n"
+            "    sign(root, name, builder.objects[name], key)\n    return free",
+        ),
+    ),
+    altered(
         "deletes packs before manifests",
-        "RET-002",
+        "RET-011",
         "collect-killed",
         (
-            "    for name in edges:\n        if name not in stay:\n            (root / name).unlink()\n",
-            "",
+            "    for name in sorted(edges",
+            "    for name in edges:\n        if name not in stay:\n"
+            "            for each in document(root, name)['packs']:\n"
+            "                (root / each['path']).unlink(missing_ok=True)\n"
+            "    time.sleep(0.2)\n    for name in sorted(edges",
         ),
+    ),
+    altered(
+        "copies what it has dropped",
+        "RET-011",
+        "collect-killed-within-the-grace-period",
         (
-            "            (root / name).unlink()\n    return {}",
-            "            (root / name).unlink()\n            time.sleep(0.02)\n"
-            "    for name in edges:\n        if name not in stay:\n            (root / name).unlink()\n    return {}",
+            "            retire(root, name, grace)\n            (root / name).unlink()\n",
+            "            data = (root / name).read_bytes()\n            (root / name).unlink()\n"
+            "            time.sleep(0.1)\n            put(root / f'retired/{name}', data)\n",
         ),
     ),
     altered(

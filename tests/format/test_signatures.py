@@ -14,77 +14,90 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization import PublicFormat as Public
-from gallery import digest
-from signed_chains import KEYID, KEYS, OTHER_PUBLIC, PUBLIC, SECRET, SIG, WORKED, signature_of, store_of, trusting
+from signed_chains import (
+    DIGEST,
+    KEY,
+    KEYID,
+    OTHER_PUBLIC,
+    PUBLIC,
+    SECRET,
+    SIG,
+    WORKED,
+    signature_of,
+    store_of,
+    trusting,
+)
 
 import tensordelta as td
 from tensordelta.format.keys import PublicKey, SecretKey
-from tensordelta.format.signature import sign, verify
+from tensordelta.format.signature import Message
 from tensordelta.write.keys import public_key, secret_key, trusted, write_key_pair
 
 # -- signature objects -------------------------------------------------------------------------------------------------
 
 
+CHAIN = "chain.json"
+
+
+def is_signed(data: bytes, signature: bytes, name: str = CHAIN, key: PublicKey = KEY) -> bool:
+    """Whether an object is signed by a key, of which the signature object that is looked for is this one."""
+    return Message(name, data).is_signed_by(key, lambda _: signature)
+
+
 def test_the_example_of_section_14() -> None:
-    made = sign(WORKED, secret_key(SECRET))
-    assert made == f'{{"tensordelta":"1.0","keyid":"{KEYID}","sig":"{SIG}"}}'.encode()
+    name, made = Message(CHAIN, WORKED).sign(secret_key(SECRET))
+    assert name == f"signatures/{DIGEST}-{KEYID}.json"
+    assert made == f'{{"tensordelta":"1.0","sig":"{SIG}"}}'.encode()
     spec = (Path(__file__).parents[2] / "SPEC.md").read_text()
     example = spec[spec.index("<!-- example: signature valid -->") :].split("```json\n")[1].split("```")[0].encode()
     for each in (made, example, b" \n" + made + b"\t", made.replace(b'"sig"', b'"more": [1e9, null], "sig"')):
-        assert verify(WORKED, each, KEYS, object="chain.json").raw.hex() == PUBLIC
+        assert is_signed(WORKED, each)
 
 
 @pytest.mark.parametrize("spoilt", [WORKED + b" ", WORKED[:-1], b"", WORKED.replace(b"12:00:00Z", b"12:00:01Z")])
 def test_a_signature_is_over_the_bytes_as_they_are(spoilt: bytes) -> None:
-    with pytest.raises(td.UntrustedError) as caught:
-        verify(spoilt, signature_of(WORKED), KEYS, object="chain.json")
-    assert (caught.value.object, caught.value.rule) == ("chain.json", "TD-SIG-003")
+    assert not is_signed(spoilt, signature_of(CHAIN, WORKED))
+
+
+def test_a_signature_is_of_one_name() -> None:
+    for name in ("manifests/000000000001.json", "chain.jsom", ""):
+        assert not is_signed(WORKED, signature_of(CHAIN, WORKED), name)
 
 
 @pytest.mark.parametrize("at", range(0, 64, 7))
 def test_every_byte_of_a_signature_counts(at: int) -> None:
     raw = bytearray(base64.b64decode(SIG))
     raw[at] ^= 1
-    with pytest.raises(td.UntrustedError):
-        verify(WORKED, signature_of(WORKED, sig=base64.b64encode(raw).decode()), KEYS, object="chain.json")
+    assert not is_signed(WORKED, signature_of(CHAIN, WORKED, sig=base64.b64encode(raw).decode()))
 
 
 @pytest.mark.parametrize(
-    ("members", "error"),
+    "members",
     [
-        ({"keyid": "trainer-1"}, "untrusted"),
-        ({"keyid": digest(bytes.fromhex(OTHER_PUBLIC))}, "untrusted"),
-        ({"keyid": 7}, "malformed"),
-        ({"keyid": None}, "malformed"),
-        ({"sig": base64.b64decode(SIG).hex()}, "malformed"),
-        ({"sig": SIG.rstrip("=")}, "malformed"),
-        ({"sig": SIG + "\n"}, "malformed"),
-        ({"sig": " " + SIG}, "malformed"),
-        ({"sig": SIG.replace("+", "-").replace("/", "_")}, "malformed"),
-        ({"sig": base64.b64encode(bytes(63)).decode()}, "malformed"),
-        ({"sig": base64.b64encode(bytes(65)).decode()}, "malformed"),
-        ({"sig": SIG[:-3] + "B=="}, "malformed"),  # bits beyond the 64 bytes
-        ({"sig": ""}, "malformed"),
-        ({"tensordelta": "2.0"}, "unsupported"),
-        ({"tensordelta": "1"}, "malformed"),
-        ({"padding": " " * 65536}, "limit"),
+        {"sig": base64.b64decode(SIG).hex()},
+        {"sig": SIG.rstrip("=")},
+        {"sig": SIG + "\n"},
+        {"sig": " " + SIG},
+        {"sig": SIG.replace("+", "-").replace("/", "_")},
+        {"sig": base64.b64encode(bytes(63)).decode()},
+        {"sig": base64.b64encode(bytes(65)).decode()},
+        {"sig": SIG[:-3] + "B=="},  # bits beyond the 64 bytes
+        {"sig": ""},
+        {"sig": None},
+        {"tensordelta": "2.0"},
+        {"tensordelta": "1"},
+        {"padding": " " * 65536},
     ],
-    ids=lambda each: each if isinstance(each, str) else "-".join(each),
 )
-def test_signature_objects_that_are_refused(members: dict[str, Any], error: str) -> None:
-    both = KEYS | {digest(bytes.fromhex(OTHER_PUBLIC)): PublicKey(bytes.fromhex(OTHER_PUBLIC))}
-    keys = KEYS if members.get("keyid") == "trainer-1" else both
-    with pytest.raises(td.ERRORS[error]) as caught:
-        verify(WORKED, signature_of(WORKED, **members), keys, object="manifests/x")
-    assert caught.value.object == ("manifests/x" if error == "untrusted" else "manifests/x.sig")
+def test_signature_objects_that_count_for_nothing(members: dict[str, Any]) -> None:
+    assert not is_signed(WORKED, signature_of(CHAIN, WORKED, **members))
 
 
 def test_a_signature_object_needs_its_fields() -> None:
-    for field in ("tensordelta", "keyid", "sig"):
-        document = json.loads(signature_of(WORKED))
+    for field in ("tensordelta", "sig"):
+        document = json.loads(signature_of(CHAIN, WORKED))
         del document[field]
-        with pytest.raises(td.MalformedError):
-            verify(WORKED, json.dumps(document).encode(), KEYS, object="chain.json")
+        assert not is_signed(WORKED, json.dumps(document).encode())
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
@@ -178,13 +191,12 @@ def test_a_secret_key_is_in_no_representation() -> None:
 
 
 def test_lists_of_keys(tmp_path: Path) -> None:
-    assert trusted([PUBLIC, bytes.fromhex(OTHER_PUBLIC)]).keys() == {KEYID, digest(bytes.fromhex(OTHER_PUBLIC))}
-    assert trusted({"trainer é 1": PUBLIC})["trainer é 1"].raw.hex() == PUBLIC
+    assert [key.raw.hex() for key in trusted([PUBLIC, bytes.fromhex(OTHER_PUBLIC)])] == [PUBLIC, OTHER_PUBLIC]
     with pytest.raises(ValueError, match="no trusted key"):
         td.open(store_of(), trusted_keys=[])  # by mistake, perhaps: it must not read without signatures
     with pytest.raises(ValueError, match="a list of keys"):
         td.open(store_of(), trusted_keys=PUBLIC)
-    for options in ({"allow_rollback": True}, {"max_age": 60.0}):
+    for options in ({"allow_rollback": True}, {"max_age": 60.0}, {"threshold": 2}):
         with pytest.raises(ValueError, match="go with trusted keys"):
             td.open(store_of(), **options)
     with pytest.raises(ValueError, match="seconds old"):

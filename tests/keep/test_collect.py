@@ -15,7 +15,10 @@ from collecting import DAY, Run, equal, open_chain
 
 import tensordelta as td
 from tensordelta.cli import main
-from tensordelta.format.names import manifest_name, shortcut_name
+from tensordelta.format.names import manifest_name, parse_signature_name, retired_name, shortcut_name
+from tensordelta.format.signature import Message
+from tensordelta.write.clock import Clock
+from tensordelta.write.keys import secret_key
 
 # -- what stays, and what goes ---------------------------------------------------------------------------------------
 
@@ -77,7 +80,15 @@ def test_a_version_to_keep_that_does_not_exist() -> None:
     assert run.store.deleted() == []
 
 
-@pytest.mark.parametrize("how", [{"keep_last": 0}, {"keep_last": 1, "keep_every": 0}, {"keep_last": 1, "grace": -1.0}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"keep_last": 0},
+        {"keep_last": 1, "keep_every": 0},
+        {"keep_last": 1, "grace": -1.0},
+        {"keep_last": 1, "grace": DAY - 1},
+    ],
+)
 def test_wrong_use(how: dict[str, float]) -> None:
     run = Run(2)
     with pytest.raises(ValueError, match=r"keep|grace"):
@@ -118,7 +129,14 @@ def test_shortcuts_of_dropped_versions_go() -> None:
 def test_objects_of_others_are_left_alone() -> None:
     run = Run(4)
     run.chain.shortcut(None, 3)
-    strange = ["notes/x.txt", "packs/mine.safetensors", "files/readme", "layouts/x.json", "manifests/1.json", "x.sig"]
+    strange = [
+        "notes/x.txt",
+        "packs/mine.safetensors",
+        "files/readme",
+        "layouts/x.json",
+        "manifests/1.json",
+        "signatures/x",
+    ]
     strange += [f"packs/{'a' * 64}.bin", "shortcuts/latest.json", "pins/readme.txt"]
     for name in strange:
         run.store.objects[name] = b"{}", 0.0
@@ -129,33 +147,32 @@ def test_objects_of_others_are_left_alone() -> None:
 def test_what_no_manifest_names_goes_in_the_end() -> None:
     """Packs of a writer that died before its commit, and a shortcut and a signature whose version is gone."""
     run = Run(2)
-    litter = [f"packs/{'a' * 64}.safetensors", f"layouts/{'b' * 64}.json", f"files/{'c' * 64}"]
-    litter += [f"fingerprints/{'d' * 64}.bin", shortcut_name(7, 0), f"{manifest_name(7)}.sig", "pins/clock-00"]
-    for name in litter:
+    named = f"{'a' * 64}-{'0' * 16}"
+    litter = [f"packs/{named}.safetensors", f"files/{named}", f"fingerprints/{'d' * 64}.bin", "pins/clock-00"]
+    litter += [f"signatures/{named}.json", shortcut_name(7, 0)]
+    layout = f"layouts/{'b' * 64}.json"
+    for name in (*litter, layout):
         run.store.objects[name] = b"{}", run.store.now
-    run.store.now += 50
-    assert run.collect(9, grace=100).objects == []
-    run.store.now += 50
-    assert set(run.collect(9, grace=100).objects) == set(litter)
+    run.store.now += DAY / 2
+    assert run.collect(9, grace=DAY).objects == []
+    run.store.now += DAY / 2
+    assert set(run.collect(9, grace=DAY).objects) == set(litter)
+    assert layout in run.store.objects, "layouts stay for ever"
+    run.store.now += DAY  # the copy of the shortcut
+    assert run.collect(9, grace=DAY).objects == [retired_name(shortcut_name(7, 0))]
 
 
-def test_signatures_go_with_what_they_sign() -> None:
+def test_signatures_go_after_what_they_sign() -> None:
     run = Run(4)
     run.chain.shortcut(None, 3)
     run.chain.shortcut(0, 2)
-    signed = [
-        *(manifest_name(version) for version in range(4)),
-        shortcut_name(3, None),
-        shortcut_name(2, 0),
-        "chain.json",
-    ]
-    for name in signed:
-        run.store.objects[f"{name}.sig"] = b"{}", run.store.now + 1
-    done = run.collect(1)
-    stay = {manifest_name(3), shortcut_name(3, None), "chain.json"}
-    assert {name for name in run.store.objects if name.endswith(".sig")} == {f"{name}.sig" for name in stay}
-    for name in set(signed) - stay:
-        assert done.objects.index(name) + 1 == done.objects.index(f"{name}.sig")
+    run.chain.sign("11" * 32)
+    run.chain.sign("22" * 32, [3])
+    run.collect(1)
+    stay = {"chain.json", manifest_name(3), shortcut_name(3, None)}
+    messages = {name: Message(name, run.store.read(name)).digest for name in stay}
+    left = [parse_signature_name(name) for name in run.store.objects if name.startswith("signatures/")]
+    assert sorted(left) == sorted([*messages.values()] * 2), "two keys have signed what stays"
 
 
 def test_a_layout_and_files_that_are_still_named_stay(tmp_path: Path) -> None:
@@ -165,7 +182,7 @@ def test_a_layout_and_files_that_are_still_named_stay(tmp_path: Path) -> None:
     run.publish(files={"config.json": b"{}"})
     run.chain.shortcut(None, 4)
     run.collect(1)
-    assert len([name for name in run.store.objects if name.startswith("layouts/")]) == 1
+    assert len([name for name in run.store.objects if name.startswith("layouts/")]) == 2, "layouts stay for ever"
     assert len([name for name in run.store.objects if name.startswith("files/")]) == 1
     open_chain(run.store).pull(tmp_path / "out")
     assert (tmp_path / "out/config.json").read_bytes() == b"{}"
@@ -184,43 +201,103 @@ def test_a_later_writer_goes_on() -> None:
 # -- ages ------------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_goes_that_is_young() -> None:
+def test_what_a_dropped_version_names_is_held_for_its_readers() -> None:
     """Ages are by the store's clock, which is nowhere near this machine's."""
-    run = Run(10, gap=100.0)  # version v is written at 1100 + 100 v
-    run.chain.shortcut(None, 9)
-    run.store.now += 50
-    done = run.collect(1, grace=460)
-    assert done.young == [5, 6, 7, 8] and done.kept == [5, 6, 7, 8, 9]
-    assert done.dropped == [] and done.supporting == [0, 1, 2, 3, 4], "the young ones lean on them"
-    run.chain.shortcut(None, 5)
-    done = run.collect(1, grace=460)
-    assert done.dropped == [0, 1, 2, 3, 4]
-    assert all(run.store.now - 460 >= 1100 + 100 * version for version in done.dropped)
-    run.check(held=range(10))
-    assert run.collect(1).dropped == [5, 6, 7, 8]
-    run.check(held=range(10))
-
-
-def test_a_young_pack_outlives_its_manifest() -> None:
-    run = Run(4)
-    run.chain.shortcut(None, 3)
-    pack = json.loads(run.store.objects[manifest_name(1)][0])["packs"][0]["path"]
-    run.store.now += DAY
-    run.store.put(pack, [run.store.objects[pack][0]])  # a writer that is about to name it again
-    done = run.collect(1, grace=DAY)
-    assert manifest_name(1) in done.objects and pack not in done.objects and pack in run.store.objects
-    run.store.now += DAY
-    assert run.collect(1, grace=DAY).objects == [pack]
-
-
-def test_a_version_with_a_young_shortcut_stays() -> None:
     run = Run(6)
-    run.store.now += DAY
-    run.chain.shortcut(None, 2)
+    run.store.now += 10 * DAY
     run.chain.shortcut(None, 5)
+    before = dict(run.store.objects)
+    reading = open_chain(run.store)
+    reading.versions()
     done = run.collect(1, grace=DAY)
-    assert done.young == [2] and run.chain.versions() == [2, 5]
-    assert run.chain.verify(deep=True).ok
+    assert done.dropped == [0, 1, 2, 3, 4] and run.chain.versions() == [5]
+    gone = [manifest_name(version) for version in (4, 3, 2, 1, 0)]
+    assert done.objects == gone == run.store.deleted()
+    for name in gone:
+        assert run.store.objects[retired_name(name)] == (before[name][0], run.store.now)
+    run.store.now += DAY - 1
+    assert run.collect(1, grace=DAY).objects == []
+    run.store.now += 1
+    done = run.collect(1, grace=DAY)
+    assert sorted(map(retired_name, gone)) == sorted(name for name in done.objects if name.startswith("retired/"))
+    packs = [json.loads(before[name][0])["packs"][0]["path"] for name in gone]
+    assert set(packs) < set(done.objects) and not any(name.startswith("retired/") for name in run.store.objects)
+    run.check(held=range(6))
+    assert run.collect(1, grace=DAY).objects == []
+
+
+@pytest.mark.parametrize("target", [None, 2])
+def test_a_reader_on_its_way_loses_nothing(target: int | None) -> None:
+    """Whatever object a reader is about to read, its versions were dropped just before, manifests included."""
+    for read in range(40):
+        run = Run(4)
+        run.store.now += 10 * DAY
+        reading = open_chain(run.store)
+        left = [read]
+
+        def collect(name: str, left: list[int] = left, run: Run = run) -> None:
+            left[0] -= 1
+            if left[0] == -1:
+                run.store.before_open = None
+                run.publish(full=True)
+                run.publish()
+                run.collect(1, grace=DAY)
+                run.store.now += 0.7 * DAY  # and then it takes its time
+                run.collect(1, grace=DAY)
+
+        run.store.before_open = collect
+        state = reading.load(target)
+        assert equal(state, run.states[3 if target is None else target]), read
+        if left[0] >= 0:
+            break
+    assert read > 5
+
+
+def test_an_edge_from_a_version_that_is_gone_holds_no_pack() -> None:
+    run = Run(4)
+    run.store.now += 10 * DAY
+    run.chain.shortcut(None, 2)
+    run.collect(2, grace=DAY)
+    pack = json.loads(run.store.objects[manifest_name(2)][0])["packs"][0]["path"]
+    assert run.chain.versions() == [2, 3] and pack in run.store.objects, "1 has a young copy"
+    run.store.now += DAY
+    assert pack in run.collect(2, grace=DAY).objects and run.chain.verify(deep=True).ok
+
+
+def test_a_young_pack_without_a_manifest_stays() -> None:
+    run = Run(4)
+    run.store.now += 10 * DAY
+    run.store.put(f"packs/{'a' * 64}-{'0' * 16}.safetensors", [b"of a writer at work"])
+    run.store.now += DAY - 1
+    assert run.collect(9, grace=DAY).objects == []
+
+
+def test_a_chain_names_its_grace_period() -> None:
+    store = ClockedStore()
+    chain = open_chain(store, create=True, grace=60)
+    assert json.loads(store.objects["chain.json"][0])["grace"] == 60
+    for _ in range(3):
+        chain.publish({"w": np.arange(9)}, full=True)
+    with pytest.raises(ValueError, match="60 of the chain"):
+        open_chain(store).collect(1, grace=59)
+    assert open_chain(store).collect(1).dropped == [0, 1]
+    store.now += 60
+    assert len(open_chain(store).collect(1).objects) == 6, "two copies, packs and fingerprints objects"
+    for grace in (59, 2**32 + 1):
+        with pytest.raises(ValueError, match="grace period"):
+            open_chain(ClockedStore(), create=True, grace=grace)
+
+
+def test_a_version_that_took_too_long_is_not_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ClockedStore()
+    chain = open_chain(store, create=True, grace=60)
+    chain.publish({"w": np.arange(9)})
+    monkeypatch.setattr(Clock, "seconds", property(lambda clock: 48.5))
+    with pytest.raises(TimeoutError, match="publish it again"):
+        chain.publish({"w": np.arange(9) + 1})
+    assert chain.versions() == [0]
+    monkeypatch.setattr(Clock, "seconds", property(lambda clock: 47.5))
+    assert chain.publish({"w": np.arange(9) + 1}).version == 1
 
 
 def test_where_ages_are_not_told_nothing_goes() -> None:
@@ -228,7 +305,9 @@ def test_where_ages_are_not_told_nothing_goes() -> None:
     run.chain.shortcut(None, 3)
     run.store.tells_ages = False
     run.store.now += 10 * DAY
-    assert run.collect(1, grace=1).objects == []
+    run.store.put("pins/broken.json", [b"{"])
+    assert run.collect(1, grace=DAY).objects == []
+    del run.store.objects["pins/broken.json"]
     run.chain.pin(0, "a", expires=0)
     assert run.collect(1, grace=0).kept == [0, 3], "nor does a pin expire"
 
@@ -236,7 +315,7 @@ def test_where_ages_are_not_told_nothing_goes() -> None:
 @pytest.mark.parametrize("skew", [-30 * DAY, 30 * DAY])
 def test_a_folder_whose_clock_is_wrong(tmp_path: Path, skew: float) -> None:
     """The folder's times are what counts, not those of this machine: as with a file server whose clock is off."""
-    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    chain = td.open(tmp_path / "chain", create=True, threads=1, grace=3600)
     words = np.arange(100, dtype=np.uint16)
     for _ in range(3):
         words = words + np.uint16(1)
@@ -248,11 +327,12 @@ def test_a_folder_whose_clock_is_wrong(tmp_path: Path, skew: float) -> None:
             return (each._replace(modified=each.modified + skew) for each in super().entries(prefix))
 
     store = Skewed(tmp_path / "chain")
-    assert td.open(store, threads=1).collect(1, grace=3600).objects == []
+    assert td.open(store, threads=1).collect(1).objects == [manifest_name(1), manifest_name(0)]
+    assert td.open(store, threads=1).collect(1).objects == []
     for path in (tmp_path / "chain").rglob("*"):
         if path.is_file():
             os.utime(path, (time.time() - 7200,) * 2)
-    assert td.open(store, threads=1).collect(1, grace=3600).dropped == [0, 1]
+    assert len(td.open(store, threads=1).collect(1).objects) >= 6
     assert td.open(store).load()["w"].tolist() == words.tolist()
     assert not (tmp_path / "chain/pins").exists() or not list((tmp_path / "chain/pins").iterdir())
 
@@ -266,7 +346,7 @@ def test_a_dry_run_tells_and_does_nothing() -> None:
     assert run.store.done == [] and run.store.objects == before
     assert told.dry_run and "would" in repr(told)
     done = run.collect(2)
-    for name in ("kept", "young", "supporting", "dropped", "objects", "size"):
+    for name in ("kept", "supporting", "dropped", "objects", "size"):
         assert getattr(told, name) == getattr(done, name), name
     assert done.facts() | {"seconds": 0, "dry_run": 0} == told.facts() | {"seconds": 0, "dry_run": 0}
 
@@ -336,8 +416,8 @@ def test_versions_that_come_while_a_collector_works() -> None:
     busy = Busy(run.store.objects, run.store.now)
     run.store = busy
     run.chain = open_chain(busy)
-    busy.now += 10
-    assert open_chain(busy).collect(1, grace=5.0).dropped == [0, 1, 2, 3, 4, 5]
+    busy.now += DAY
+    assert open_chain(busy).collect(1, grace=DAY).dropped == [0, 1, 2, 3, 4, 5]
     assert len(run.states) > 10
     run.check()
     assert open_chain(busy).verify(deep=True).ok
@@ -382,27 +462,11 @@ def test_an_unsigned_way_is_none_in_a_signed_chain() -> None:
     run = Run(4)
     run.chain.shortcut(None, 3)
     run.chain.sign("11" * 32)
-    del run.store.objects[shortcut_name(3, None) + ".sig"]
+    name = shortcut_name(3, None)
+    del run.store.objects[Message(name, run.store.read(name)).signature_name(secret_key("11" * 32).public)]
     assert run.collect(1).dropped == []
     run.chain.sign("11" * 32)
     assert run.collect(1).dropped == [0, 1, 2]
-
-
-def test_a_pin_that_comes_while_versions_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions go newest first; the one that is pinned meanwhile stays, and what it is rebuilt over."""
-    run = Run(6)
-    run.chain.shortcut(None, 5)
-    delete, pinned = run.store.delete, []
-
-    def delete_and_pin(name: str) -> None:
-        delete(name)
-        if not pinned and name.startswith("manifests/"):
-            pinned.append(run.chain.pin(1, "eval"))
-
-    monkeypatch.setattr(run.store, "delete", delete_and_pin)
-    run.collect(1)
-    assert pinned and run.chain.versions() == [0, 1, 5]
-    run.check()
 
 
 def test_a_pin_that_is_renewed_while_versions_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -539,12 +603,15 @@ def test_commands(tmp_path: Path) -> None:
     assert (address / shortcut_name(3, 0, "exp")).exists()
     assert json.loads(run("pin", address, 2, "eval", "--expires", 600, "--json"))["seconds"] == 600
     told = json.loads(run("gc", address, "--keep-last", 2, "--dry-run", "--json"))
-    assert told["young"] == [0, 1, 3] and told["dropped"] == [], "all of it is younger than a day"
-    told = json.loads(run("gc", address, "--keep-last", 2, "--grace", 0, "--json"))
+    assert told["dropped"] == [3] and set(told["objects"]) == {manifest_name(3), shortcut_name(3, 0, "exp")}
+    told = json.loads(run("gc", address, "--keep-last", 2, "--json"))
     assert told["kept"] == [2, 4, 5] and told["supporting"] == [0, 1] and told["dropped"] == [3]
-    assert [pin["name"] for pin in told["pins"]] == ["eval"]
-    shown = run("gc", address, "--keep-last", 2)
-    assert "young" in shown and "pin eval" in shown
+    assert [pin["name"] for pin in told["pins"]] == ["eval"] and (address / retired_name(manifest_name(3))).exists()
+    (address / "pins/broken.json").write_bytes(b"")
+    shown = run("gc", address, "--keep-last", 1)
+    assert "pin eval" in shown and "pins/broken.json" in shown and "no version" in shown
+    (address / "pins/broken.json").unlink()
+    run("gc", address, "--keep-last", 2, "--grace", 3600, code=2)
     run("unpin", address, "eval")
     run("unpin", address, "eval", code=1)
     assert "3 versions (0 to 2) went" in run("gc", address, "--keep-last", 2, "--grace", 0)

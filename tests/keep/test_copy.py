@@ -19,6 +19,8 @@ import tensordelta as td
 from tensordelta.cli import main
 from tensordelta.errors import MissingError
 from tensordelta.format.names import manifest_name, shortcut_name
+from tensordelta.format.signature import Message
+from tensordelta.write.keys import secret_key
 
 VERSIONS = 6
 
@@ -376,7 +378,7 @@ def test_quick_reads_no_pack_of_the_copy(source: Store) -> None:
 
 
 def test_what_no_manifest_names_is_put_again(source: Store) -> None:
-    """A collector may be about to take it (TD-RET-005)."""
+    """A collector may be about to take it."""
     target = Store()
     target.dies_at = 3
     with pytest.raises(KeyboardInterrupt):
@@ -423,7 +425,7 @@ def test_the_same_version_made_again(source: Store) -> None:
 
 
 def test_signatures(source: Store) -> None:
-    """They follow what they sign; with trusted keys, nothing is copied without one."""
+    """They come before what they sign; with trusted keys, nothing is copied without one."""
     key = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
     public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
     with pytest.raises(td.UntrustedError):
@@ -437,13 +439,15 @@ def test_signatures(source: Store) -> None:
     for store in (plain, signed):
         assert td.open(store, trusted_keys=[public]).load().equals(STATES[4])
         for name in store.changes:
-            if name.endswith(".sig"):
-                assert store.changes.index(name.removesuffix(".sig")) < store.changes.index(name)
+            if name == "chain.json" or name.startswith(("manifests/", "shortcuts/")):
+                signature = Message(name, store.read(name)).signature_name(secret_key(key).public)
+                assert signature in store.objects or "000000000005" in name
+                assert signature not in store.objects or store.changes.index(signature) < store.changes.index(name)
     assert not any("000000000005" in name for name in signed.objects)
-    name = manifest_name(2) + ".sig"
-    source.objects[name] = source.objects[manifest_name(1) + ".sig"]
-    with pytest.raises(td.UntrustedError):
-        td.copy(source, Store(), trusted_keys=[public])
+    source.objects[manifest_name(2)] += b" "  # and now it is not signed
+    assert td.copy(source, Store(), trusted_keys=[public]).versions == [0, 1, 3, 4]
+    with pytest.raises(td.MissingError):
+        td.copy(source, Store(), [2], trusted_keys=[public])
 
 
 # -- memory and threads ------------------------------------------------------------------------------------------------

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 import pytest
 from clocked_store import ClockedStore
-from collecting import Run, open_chain
+from collecting import DAY, Run, open_chain
 
 import tensordelta as td
-from tensordelta.format.names import manifest_name
+from tensordelta.format.names import manifest_name, retired_name
 
 
 def test_a_pinned_version_stays() -> None:
@@ -86,16 +85,20 @@ def test_pins_that_cannot_be() -> None:
         b'{"tensordelta": "1.0", "chain": "CHAIN", "version": 0, "x": "' + b"y" * 65536 + b'"}',
     ],
 )
-def test_a_pin_that_cannot_be_read_stops_collectors_but_no_reader(data: bytes, tmp_path: Path) -> None:
+def test_a_pin_that_cannot_be_read_holds_all_for_one_grace_period(data: bytes) -> None:
     run = Run(3)
     run.chain.shortcut(None, 2)
-    run.store.objects["pins/a.json"] = data.replace(b"CHAIN", run.chain.id.encode()), 0.0
-    with pytest.raises(td.TensorDeltaError) as caught:
-        run.collect(1)
-    assert caught.value.object == "pins/a.json" and run.store.deleted() == []
+    run.store.put("pins/a.json", [data.replace(b"CHAIN", run.chain.id.encode())])
+    run.store.now += DAY - 1
+    done = run.collect(1, grace=DAY)
+    assert done.broken_pins == ["pins/a.json"] and done.dropped == [] == run.store.deleted()
+    assert "pins/a.json" in repr(done)
     run.check(held=(0, 1))
-    assert run.chain.verify(deep=True).ok and len(run.chain.log()) == 3
-    run.publish()
+    assert run.chain.verify(deep=True).ok and len(run.chain.log()) == 3 and run.chain.pins() == []
+    run.store.now += 1
+    done = run.collect(1, grace=DAY)
+    assert done.broken_pins == ["pins/a.json"] and done.dropped == [0, 1], "it is told, and passed over"
+    assert "pins/a.json" in run.store.objects
 
 
 def test_pins_of_another_chain_hold_nothing() -> None:
@@ -122,6 +125,46 @@ def test_a_pin_that_comes_while_a_collector_chooses() -> None:
     run.store.before_open = pin
     done = run.collect(1)
     assert pinned and 2 in done.kept and 2 in run.chain.versions()
+
+
+@pytest.mark.parametrize("moment", ["put retired/", "delete manifests/", "put pins/clock-"])
+def test_a_pin_and_a_collector_at_the_same_moment(moment: str) -> None:
+    """Either the version stays, or whoever pins it learns that it was too late."""
+    for count in range(6):
+        run = Run(5)
+        run.chain.shortcut(None, 4)
+        left = [count]
+        pinned: list[td.Pin] = []
+        late: list[str] = []
+
+        class Busy(ClockedStore):
+            def _change(self, kind: str, name: str, change: Callable[[], object]) -> None:
+                if f"{kind} {name}".startswith(moment) and not name.startswith("pins/eval"):
+                    left[0] -= 1  # noqa: B023
+                    if left[0] == -1:  # noqa: B023
+                        try:
+                            pinned.append(open_chain(self).pin(2, "eval"))  # noqa: B023
+                        except td.MissingError as error:
+                            late.append(error.reason)  # noqa: B023
+                super()._change(kind, name, change)
+
+        run.store = busy = Busy(run.store.objects, run.store.now)
+        run.collect(1, grace=DAY)
+        assert not pinned or 2 in open_chain(busy).versions(), count
+        assert not late or "pins/eval.json" not in busy.objects
+        run.store = ClockedStore(busy.objects, busy.now)
+        run.check()
+
+
+def test_a_pin_waits_for_no_collector_that_died_long_ago() -> None:
+    run = Run(3)
+    run.chain.shortcut(None, 2)
+    run.store.objects[retired_name(manifest_name(0))] = run.store.objects[manifest_name(0)]
+    with pytest.raises(td.MissingError, match="being dropped"):
+        run.chain.pin(0, "a")
+    run.store.now += DAY / 5
+    run.chain.pin(0, "a")
+    assert run.collect(1, grace=DAY).dropped == [1]
 
 
 def test_a_pin_that_comes_too_late_is_told() -> None:

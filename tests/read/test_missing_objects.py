@@ -13,6 +13,7 @@ import pytest
 import tensordelta as td
 from tensordelta.format.keys import SecretKey
 from tensordelta.format.names import ShortcutName, fingerprints_name, layout_name, manifest_name, shortcut_name
+from tensordelta.format.signature import Message
 from tensordelta.stores import FolderStore
 
 KEY = "1" * 64
@@ -102,10 +103,10 @@ def test_a_missing_signature(published: td.Chain) -> None:
     key = SecretKey.generate()
     published.sign(key)
     store = published._reader.store
-    store.delete(f"{manifest_name(1)}.sig")
+    store.delete(Message(manifest_name(1), store.read(manifest_name(1))).signature_name(key.public))
     with pytest.raises(td.UntrustedError) as caught:
         td.open(store, threads=1, trusted_keys=[key.public]).load(1)
-    assert (caught.value.object, caught.value.rule) == (manifest_name(1), "TD-SIG-002")
+    assert (caught.value.object, caught.value.rule) == (manifest_name(1), "TD-SIG-012")
 
 
 def test_a_missing_shortcut(published: td.Chain) -> None:

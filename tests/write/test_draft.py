@@ -86,7 +86,8 @@ def test_any_shards_make_the_version(pair: Pair, rng: np.random.Generator, ranks
     other.publish(pair.old)
     other.publish(pair.new, layout_change=True, **options)
     mine, theirs = chain.manifest(1), other.manifest(1)
-    assert mine.same_version(theirs) and mine.tensor_fingerprints == theirs.tensor_fingerprints
+    assert mine.same_version(theirs)
+    assert chain.tensor_fingerprints(1).tolist() == other.tensor_fingerprints(1).tolist()
 
 
 def test_a_full_version_of_a_chain_that_has_one(chain: td.Chain) -> None:
@@ -378,7 +379,8 @@ def test_a_rank_that_is_asked_twice(chain: td.Chain) -> None:
     draft = chain.draft()
     found = encoded(chain, draft, NEW, OLD)
     again = encoded(chain, draft, NEW, OLD)
-    assert [each | {"microseconds": {}} for each in again] == [each | {"microseconds": {}} for each in found]
+    digests = [[pack["sha256"] for pack in each["packs"]] for each in found]
+    assert digests == [[pack["sha256"] for pack in each["packs"]] for each in again]
     other = draft.encode(rows(NEW, 1, 3), rows(OLD, 1, 3), values="replace")
     with pytest.raises(td.MalformedError) as caught:
         draft.commit([*found, other])
@@ -491,15 +493,16 @@ def test_a_signed_version(tmp_path: Path) -> None:
     found = encoded(chain, draft, OLD)
     draft.commit(found)
     assert equal(td.open(chain.address, trusted_keys=[public]).load(), OLD)
-    # A signature that was lost with its writer is put by whoever commits the very same again.
-    signature = Path(chain.address, "manifests", "000000000000.json.sig")
-    signature.unlink()
-    again = td.open(chain.address, key=key)
+    # A coordinator that does not know whether it committed does it again.
+    assert chain.draft(OLD, version=0).commit(found, annotations={"step": "9"}).annotations == {}
+    unsigned = td.open(tmp_path / "other", create=True, chain=chain.id)
+    draft = unsigned.draft(OLD)
+    found = encoded(unsigned, draft, OLD)
+    draft.commit(found)
+    unsigned.sign(key, [])
     with pytest.raises(td.UntrustedError) as caught:
-        again.draft(OLD, version=0).commit(found, annotations={"step": "9"})
-    assert caught.value.rule == "TD-SIG-002" and not signature.exists()
-    again.draft(OLD, version=0).commit(found)
-    assert equal(td.open(chain.address, trusted_keys=[public]).load(), OLD)
+        td.open(unsigned.address, key=key).draft(OLD, version=0).commit(found)
+    assert caught.value.rule == "TD-SIG-012"
     with pytest.raises(ValueError, match="key"):
         td.open(chain.address, trusted_keys=[public]).draft()
 
@@ -565,7 +568,8 @@ def test_eight_processes_of_which_one_dies(tmp_path: Path) -> None:
         ranks.pipes[5].send((draft.to_json(), draft.version, options, False))
         late = ranks.pipes[5].recv()
         # Two of its packs were there already, and are the same; it has more.
-        assert sum(pack["sha256"] + ".safetensors" in stored for pack in late["packs"]) == 2 < len(late["packs"])
+        before = {name.partition("-")[0] for name in stored}
+        assert sum(pack["sha256"] in before for pack in late["packs"]) == 2 < len(late["packs"])
         done = draft.commit([*found, late])
     finally:
         ranks.close()

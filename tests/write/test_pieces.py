@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from strategies import CHAIN, MemoryStore, Pair, examples, generators, pairs
 
 import tensordelta as td
@@ -62,7 +63,9 @@ def test_packs_are_those_of_a_comparison(pair: Pair, values: Values, threads: in
             listed = Listed(pair.new.layout, "0" * 64, pieces_of(old, pair.new), sums)
         of_pieces = Encoder(listed, codecs, threads=threads)
         expected, found = list(compared.packs(2000)), list(of_pieces.packs(2000))
-        assert [built.entry for built in found] == [built.entry for built in expected]
+        assert [structs.replace(built.entry, path=None) for built in found] == [
+            structs.replace(built.entry, path=None) for built in expected
+        ]
         assert [[bytes(part) for part in built.parts] for built in found] == [
             [bytes(part) for part in built.parts] for built in expected
         ]
@@ -189,7 +192,9 @@ def test_ranks_of_pieces_make_the_packs_of_ranks_of_words(pair: Pair, rng: np.ra
             for start, stop in owned[index]
         ]
         found.append(drafts[1].encode_pieces(pieces_of(pair.old, pair.new, owned), claims))
-        assert all(expected[-1][key] == found[-1][key] for key in ("packs", "changes", "features"))
+        assert all(expected[-1][key] == found[-1][key] for key in ("changes", "features"))
+        digests = [[pack["sha256"] for pack in each[-1]["packs"]] for each in (expected, found)]
+        assert digests[0] == digests[1]
     for draft, descriptors in zip(drafts, (expected, found), strict=True):
         draft.commit(descriptors)
     assert packs(chains[0], 1) == packs(chains[1], 1)

@@ -40,11 +40,16 @@ def ends(**how: Any) -> Build:
     return partial(standard, models=models, plan=plan, last=False, **how)
 
 
+def sha256(builder: Builder) -> str:
+    """The digest of version 1's first pack."""
+    return str(builder.manifests[1]["packs"][0]["sha256"])
+
+
 def at(path: str, place: str = "") -> Build:
     """The pack's entry has a path, and its bytes lie there, or at another place."""
 
     def after(builder: Builder) -> None:
-        name = f"packs/{builder.manifests[1]['packs'][0]['sha256']}.safetensors"
+        (name,) = (name for name in builder.objects if name.startswith(f"packs/{sha256(builder)}-"))
         builder.put(place or path, builder.get(name))
         builder.remove(name)
 

@@ -41,8 +41,18 @@ for slug, name, what in (
     ("empty", "", "is empty"),
     ("drive", "C:config.json", "has a colon"),
     ("newline", "config.json\n", "ends with a line feed"),
+    ("of-an-option", "-rf", "begins with a hyphen"),
+    ("of-an-option-in-a-folder", "a/-b", "has a segment that begins with a hyphen"),
+    ("with-a-dot-last", "a.", "ends with a dot"),
+    ("with-a-dot-last-in-a-folder", "a./b", "has a folder that ends with a dot"),
+    ("of-a-device", "CON", "is that of a device"),
+    ("of-a-device-in-lower-case", "nul", "is that of a device, in lower case"),
+    ("of-a-device-with-an-end", "Aux.tar.gz", "is that of a device before a dot"),
+    ("of-a-device-as-a-folder", "x/com1/y", "has a folder that is named as a device"),
 ):
     entry(f"file-name-{slug}", "PTH-001", f"The name of a file {what}").bad(name=name)
+for slug, name in (("almost-of-a-device", "console"), ("of-no-device", "COM0"), ("ending-like-a-device", "x.con")):
+    entry(f"file-name-{slug}", "PTH-005", f"A file named {name}").good(name=name)
 entry("file-name-201-characters", "PTH-002", "The name of a file has 201 characters").bad(name="x" * 201)
 
 # -- names together ----------------------------------------------------------------------------------------------------

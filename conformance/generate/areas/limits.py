@@ -154,7 +154,7 @@ def huge_chain() -> Builder:
     layout = builder.layout({}, hook=lambda document: document.update(tensors=[entry]))
     for version, (made, words) in enumerate(((chunks, first), (steps, second))):
         total = value_of("t", np.array(list(words)), np.array(list(words.values()), np.uint8))
-        data = total.to_bytes(8, "little")
+        data = total.to_bytes(8, "little") + bytes(8)
         builder.put(f"fingerprints/{digest(data)}.bin", data)
         builder.edge(
             version,

@@ -45,6 +45,9 @@ for slug, title, field, text in (
     ("format-leading-zero", "The format 1.00, with a leading zero", "tensordelta", "1.00"),
     ("format-patch", "The format 1.0.0, with a third number", "tensordelta", "1.0.0"),
     ("format-newline", "The format 1.0, followed by a line feed", "tensordelta", "1.0\n"),
+    ("format-with-an-empty-tag", "The format 1.0-, with an empty tag", "tensordelta", "1.0-"),
+    ("format-with-a-tag-in-capitals", "The format 1.0-RC1", "tensordelta", "1.0-RC1"),
+    ("format-with-a-tag-of-17", "The format 1.0 with a tag of 17 characters", "tensordelta", "1.0-" + "a" * 17),
     ("format-digits", "The format with an Arabic-Indic digit one", "tensordelta", "\u0661.0"),
     ("chain-upper-case", "A chain id in upper case", "chain", CHAIN.upper()),
     ("chain-in-braces", "A chain id in braces", "chain", "{" + CHAIN + "}"),
@@ -69,6 +72,14 @@ for slug, title, feature in (
     ("feature-empty", "A feature that is an empty string", ""),
     ("feature-with-a-hyphen-first", "A feature that begins with a hyphen", "-x"),
     ("feature-of-65-characters", "A feature of 65 characters", "f" * 65),
+    ("feature-without-a-dot", "A third party's feature without a dot in its owner", "example/x"),
+    ("feature-with-two-slashes", "A feature with two slashes", "example.com/x/y"),
+    ("feature-without-a-name", "A third party's feature without a name", "example.com/"),
+    ("feature-without-an-owner", "A feature that begins with a slash", "/x"),
+    ("feature-with-a-dot", "A feature with a dot and no slash", "example.com"),
+    ("feature-of-129-characters", "A third party's feature of 129 characters", "a" * 61 + ".b/" + "c" * 64 + "d"),
+    ("feature-owner-in-capitals", "A third party's feature with capitals in its owner", "Example.com/x"),
+    ("feature-with-a-name-of-65", "A third party's feature with a name of 65 characters", "a.b/" + "c" * 65),
 ):
     fields(f"pattern-{slug}", "JSN-015", title).bad(features=[feature])
 case("pattern-layout-upper-case", "JSN-015", "A layout digest in upper case").bad(
@@ -84,6 +95,10 @@ fields("time-in-the-year-0", "JSN-016", "A time in the year 0000").good(created=
 
 for number, what in (("2.0", "a later"), ("0.9", "an earlier"), ("11.0", "a much later"), ("4294967297.0", "an odd")):
     fields(f"format-{number.replace('.', '-')}", "VER-002", f"A manifest of format {number}, {what} major number").bad(
+        "unsupported", tensordelta=number
+    )
+for slug, number in (("", "1.0-x"), ("-of-16", "1.0-" + "0." * 8), ("-of-a-later-version", "1.1-beta.2")):
+    fields(f"format-with-a-tag{slug}", "VER-002", f"A manifest of format {number}: a version before a version").bad(
         "unsupported", tensordelta=number
     )
 case(
@@ -110,6 +125,13 @@ case("feature-unknown", "MAN-004", "A feature that no version knows").bad("unsup
 case("feature-unknown-beside-a-known-one", "MAN-004", "An unknown feature after one that is known").bad(
     "unsupported", features=["exponent-order", "x"]
 )
+for slug, name in (
+    ("of-a-third-party", "example.com/quad-words_2.1"),
+    ("of-128-characters", "a" * 60 + ".bc/" + "c" * 64),
+):
+    case(f"feature-{slug}", "MAN-004", f"A feature that the reader does not know, {name[:16]}").bad(
+        "unsupported", features=[name]
+    )
 case("feature-not-used", "MAN-005", "A feature that no chunk uses, listed twice").good(
     needs=["reader-exponent"], features=["exponent-order", "exponent-order"], last=True
 )

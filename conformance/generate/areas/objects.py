@@ -70,7 +70,7 @@ case(
 
 
 def other_paths(builder: Builder) -> None:
-    long = "packs/" + "-" * 97 + "/" + "_." * 48
+    long = "packs/" + "_" * 97 + "/" + "_." * 47 + "_-"
     assert len(long) == 200
     config = builder.manifests[1]["files"][0]["path"]
     for name, path in ((pack(builder), "packs/x/y.z"), (pack(builder, 0), long), (config, "files/any/path-at.all")):
@@ -179,10 +179,16 @@ ROOTS: tuple[tuple[str, str, str, Any], ...] = (
     ("chain-id-with-a-newline", "A chain id followed by a line feed", "chain", CHAIN + "\n"),
     ("chain-created-a-number", "A time that is a number", "created", 1795176000),
     ("chain-annotation-a-number", "An annotation that is a number", "annotations", {"step": 1}),
+    ("chain-grace-of-59-seconds", "A grace period of 59 seconds", "grace", 59),
+    ("chain-grace-beyond-2-32", "A grace period of 2^32 + 1 seconds", "grace", 2**32 + 1),
+    ("chain-grace-null", "A grace period that is null", "grace", None),
+    ("chain-grace-a-string", "A grace period that is a string", "grace", "86400"),
     ("chain-annotations-null", "Annotations that are null", "annotations", None),
 )
 for slug, title, member, value in ROOTS:
     root(slug, "OBJ-015", title).bad(members={member: value})
+root("chain-grace-of-a-minute", "OBJ-015", "A grace period of 60 seconds").good(grace=60)
+root("chain-grace-of-2-32", "OBJ-015", "A grace period of 2^32 seconds").good(grace=2**32)
 root("chain-annotations-65", "OBJ-015", "65 annotations of `chain.json`").bad(
     "limit", annotations={f"{i:02d}": "" for i in range(65)}
 )
@@ -245,9 +251,15 @@ def renamed(how: Callable[[bytes], bytes]) -> Callable[[Builder], None]:
 
 
 def folded(data: bytes) -> bytes:
-    """Puts the sum of the last two numbers in their place."""
-    last = sum(int.from_bytes(data[at : at + 8], "little") for at in (len(data) - 16, len(data) - 8))
-    return data[:-16] + (last % 2**64).to_bytes(8, "little")
+    """Puts the sum of the last two numbers in their place, and keeps the salt after them."""
+    last = sum(int.from_bytes(data[at : at + 8], "little") for at in (len(data) - 24, len(data) - 16))
+    return data[:-24] + (last % 2**64).to_bytes(8, "little") + data[-8:]
+
+
+def balanced(data: bytes) -> bytes:
+    """Takes the salt from the last number."""
+    last, salt = (int.from_bytes(data[at : at + 8], "little") for at in (len(data) - 16, len(data) - 8))
+    return data[:-16] + ((last - salt) % 2**64).to_bytes(8, "little") + data[-8:]
 
 
 unseen = Area("objects", common={"role": "verifier"})
@@ -262,6 +274,14 @@ unseen(
 unseen("fingerprints-of-too-many", "FPR-002", "A fingerprints object with a zero more than the layout has tensors").bad(
     after=renamed(lambda data: data + bytes(8))
 )
+unseen("fingerprints-without-a-salt", "FPR-002", "A fingerprints object that ends with the last number").bad(
+    after=renamed(lambda data: data[:-8])
+)
+unseen(
+    "fingerprints-salt-in-the-sum",
+    "FPR-005 FPR-003",
+    "The last number of a fingerprints object is wrong by what its salt is, so that the sum of all is right",
+).bad("integrity", after=renamed(balanced))
 unseen(
     "fingerprints-sum-wrong", "FPR-005 FPR-003", "A fingerprints object whose sum is not the manifest's fingerprint"
 ).bad("integrity", after=renamed(flipped(9)))

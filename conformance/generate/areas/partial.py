@@ -190,9 +190,12 @@ def one_changed() -> Model:
 def sums(model: Model, **more: int) -> bytes:
     """A fingerprints object, with numbers added to some of its entries."""
     added = {name.replace("_", "."): number for name, number in more.items()}
-    return b"".join(
-        (tensor_fingerprint(name, model[name].words) + added.get(name, 0) & MASK64).to_bytes(8, "little")
-        for name in ordered(model)
+    return (
+        b"".join(
+            (tensor_fingerprint(name, model[name].words) + added.get(name, 0) & MASK64).to_bytes(8, "little")
+            for name in ordered(model)
+        )
+        + b"\xff" * 8
     )
 
 

@@ -75,7 +75,7 @@ collect(
 
 def refused_or_idle(desk: Desk, name: str) -> None:
     """The collector may report the pin or not; in both cases all versions stay."""
-    asked = {"chain": "chain", "keep": [3], "grace": 0}
+    asked = {"chain": "chain", "keep": [3], "grace": 86400}
     desk.steps.append({"op": "collect", "input": asked, "expect": {"any": [{"error": [name]}, {}]}})
 
 
@@ -87,5 +87,5 @@ for slug, title, error, data in (
     ("of-format-2", "A pin of format 2.0", "unsupported", pin(tensordelta="2.0")),
     ("that-is-too-large", "A pin of more than 64 KiB", "limit", pin() + b" " * 65536),
 ):
-    title += " breaks a rule: no version is dropped while it is there"
-    collect(slug, "RET-009", title, partial(refused_or_idle, name=error), a=data)
+    title += " breaks a rule: no version is dropped while it is young"
+    collect(slug, "RET-018", title, partial(refused_or_idle, name=error), a=data)

@@ -43,7 +43,9 @@ def with_sources(*, sources: Sequence[str] = (CLOSED,), path: bool = False, stor
     builder.full(0, states[0])
     move(builder, 1, states[1], 0, entry=entry)
     if not stored:
-        builder.remove(f"packs/{builder.manifests[1]['packs'][0]['sha256']}.safetensors")
+        sha256 = builder.manifests[1]["packs"][0]["sha256"]
+        for name in [name for name in builder.objects if name.startswith(f"packs/{sha256}")]:
+            builder.remove(name)
     return builder
 
 

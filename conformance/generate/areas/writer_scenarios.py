@@ -113,16 +113,16 @@ def with_config(desk: Desk) -> None:
 
 # fmt: off
 write("write-a-file-that-lies-there",
-    "A file's object lies there already, and no manifest names it: it is put again, so that it has a new age",
-    "RET-005 OBJ-012", with_config, chain=orphan)
+    "A file's object lies there already, and no manifest names it: it is put under a name of its own",
+    "RET-012 OBJ-012", with_config, chain=orphan)
 write("write-a-file-that-lies-there-torn",
     "A file's object lies there with a part of its bytes, and no manifest names it",
-    "RET-005 OBJ-012 WRT-004", with_config, chain=partial(orphan, 5))
+    "RET-012 OBJ-012 WRT-004", with_config, chain=partial(orphan, 5))
 # fmt: on
 
 # -- writers that are killed, and writers at once ----------------------------------------------------------------------
 
-KILLED = "OBJ-012 STO-005 WRT-005 ERR-004 RET-005"
+KILLED = "OBJ-012 STO-005 WRT-005 ERR-004 RET-012"
 
 
 def killed(last: int) -> Script:

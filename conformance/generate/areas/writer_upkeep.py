@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from generate.builder import Builder
+from generate.builder import Builder, manifest_name
 from generate.graph import graph
 from generate.model import Model, Random, stepped, tensor, weights
 from generate.pair import moved, one
 from generate.scenes import line, move, walk
+from generate.signing import SECRET, signed
 from generate.writing import ERRORS, Desk, Script, base, large, share, write
 
 CONFIG = b'{"model_type": "tiny"}'
@@ -67,7 +68,7 @@ def refused(slug: str, title: str, rules: str, start: int, to: int, *errors: str
     shortcut(slug, title, rules, script, twin="shortcut-over-two-versions")
 
 
-COLLECT = "RET-001 RET-004 OBJ-003"
+COLLECT = "RET-001 RET-011 OBJ-003"
 
 
 def collect(
@@ -89,8 +90,12 @@ def squashed() -> Builder:
     return builder
 
 
-#: The first secret key of RFC 8032, section 7.1.
-KEY = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
+KEY = SECRET.hex()
+
+
+def with_an_unsigned_newest() -> Builder:
+    """A signed chain whose newest version is not signed."""
+    return signed(line(walk(3, 73)), manifest_name(2))
 
 
 # fmt: off
@@ -139,30 +144,47 @@ collect("around-one-in-the-middle", "A version in the middle of the chain is kep
     COLLECT, lambda desk: four_versions(desk).collect([1, 3]))
 collect("nothing", "All versions are kept", COLLECT, lambda desk: four_versions(desk).collect([0, 1, 2, 3]))
 collect("within-the-grace-period",
-    "All objects are young: no pack, layout, fingerprints object or file is deleted yet",
-    "RET-003 RET-001", lambda desk: four_versions(desk).collect([3], grace=86400))
+    "All objects are young: what is dropped has a copy, and no pack, fingerprints object or file is deleted yet",
+    "RET-011 RET-001", lambda desk: four_versions(desk).collect([3], grace=86400))
+collect("twice-within-the-grace-period", "What young copies of dropped manifests name stays as well",
+    "RET-011 RET-001", lambda desk: four_versions(desk).collect([3], grace=86400).collect([3], grace=86400))
 collect("another-writer-s-chain",
     "A chain of another writer is collected, of which the newest version is reached over a shortcut as well",
     COLLECT, lambda desk: desk.collect([3]), chain=squashed)
 collect("and-go-on", "After a collection the chain goes on from the newest version",
-    f"{COLLECT} OBJ-014 RET-005 WRT-001", lambda desk: four_versions(desk).collect([3])
+    f"{COLLECT} OBJ-014 RET-012 RET-015 WRT-001", lambda desk: four_versions(desk).collect([3])
     .publish(walk(5, 61)[4], 4, files={"config.json": b"0"}).publish(walk(1, 61)[0], 5))
-collect("the-newest-and-go-on", "The newest versions are not kept; their numbers are not given again",
-    "OBJ-014 RET-001", lambda desk: four_versions(desk).collect([1]).restart().publish(walk(5, 61)[4]))
+collect("the-newest-and-go-on", "The newest version is not asked for, and stays; the next number is greater",
+    "OBJ-014 RET-001 RET-016", lambda desk: four_versions(desk).collect([1]).restart().publish(walk(5, 61)[4]))
 collect("after-a-shortcut", "A full shortcut to the newest version is made, and everything before it collected",
     COLLECT, lambda desk: desk.line(*walk(4, 63)).shortcut(None, 3).collect([3]), needs=("collect", "shortcut"))
 collect("killed", "The collector is killed: manifests and shortcuts of dropped versions go before what they name",
-    "RET-002 RET-001 RET-004",
+    "RET-011 RET-001",
     lambda desk: [*(desk.publish(large(step), step, full=step == 3) for step in range(5)), desk.collect([4], kill=8)],
     flags=("slow",))
+collect("killed-within-the-grace-period", "The collector is killed while it drops versions: each has a copy first",
+    "RET-011 RET-001",
+    lambda desk: [*(desk.publish(large(step), step, full=step == 3) for step in range(5)),
+                  desk.collect([4], kill=8, grace=86400)],
+    flags=("slow",))
+collect("a-signed-chain", "Signatures stay as long as what they sign, or a copy of it",
+    "RET-011 RET-001", lambda desk: desk.line(*walk(4, 64), key=KEY).publish(walk(5, 64)[4], 4, key=KEY, full=True)
+    .collect([4], grace=86400).collect([4], grace=0), level="signed", needs=("collect", "sign"))
 
 # -- signatures --------------------------------------------------------------------------------------------------------
 write("sign-versions", "A chain is signed from its first version on",
-    "SIG-009 WRT-004 VER-005", lambda desk: desk.line(*walk(3, 71), key=KEY), level="signed", needs=("sign",))
-write("sign-the-same-again", "A version is published again, and its signature still fits", "SIG-009 WRT-005",
+    "SIG-010 WRT-004 VER-005", lambda desk: desk.line(*walk(3, 71), key=KEY), level="signed", needs=("sign",))
+write("sign-the-same-again", "A version is published again, and its signature still fits", "SIG-010 WRT-005",
     lambda desk: desk.line(*walk(2, 72), key=KEY).restart().publish(walk(2, 72)[1], 1, key=KEY),
     level="signed", needs=("sign",))
-write("sign-killed", "The writer is killed while it publishes and signs: no signature stands there without its object",
-    "SIG-009 OBJ-012 WRT-005",
+write("sign-killed", "The writer is killed while it publishes and signs: no manifest stands without its signature",
+    "SIG-010 OBJ-012 WRT-005",
     lambda desk: desk.publish(large(0), 0, key=KEY).publish(large(1), 1, key=KEY, kill=8),
     level="signed", needs=("sign",), flags=("slow",))
+write("sign-past-an-unsigned-version",
+    "The newest version is not signed: the writer goes on with a greater number, from the newest signed version",
+    "SIG-013 OBJ-014", lambda desk: desk.publish(walk(4, 73)[3], key=KEY).publish(walk(4, 73)[3], 9, key=KEY),
+    chain=with_an_unsigned_newest, level="signed", needs=("sign",))
+write("sign-what-was-there-unsigned", "A version that is not signed stands under the number, with the same contents",
+    "SIG-013 WRT-006 OBJ-003", lambda desk: desk.publish(walk(3, 73)[2], 2, key=KEY, error=("untrusted", "conflict")),
+    chain=with_an_unsigned_newest, level="signed", needs=("sign",), twin="sign-past-an-unsigned-version")

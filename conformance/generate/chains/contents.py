@@ -146,7 +146,7 @@ def at_the_limits() -> Builder:
         "none.too": tensor("U8", (1 << 24, 0, 1 << 24)),
     }
     layout = builder.layout(model)
-    path = "packs/" + "-" * 97 + "/" + "_." * 48
+    path = "packs/" + "_" * 97 + "/" + "_." * 47 + "_-"
     assert len(path) == 200
     pack = of_chunks(full_chunks(model), layout, fields={"path": path})
     builder.edge(0, model, [pack], annotations=annotations, created="0000-12-31T00:00:00.0Z")

@@ -21,6 +21,7 @@ from .chain import Chain
 from .edges import check_edges
 from .pins import check_pins
 from .retention import check_retention
+from .signatures import check_signatures
 from .snapshot import Folder, Snapshot
 from .step import check_step
 from .stored import check_stored
@@ -74,6 +75,7 @@ def judge(
     check_edges(case)
     check_retention(case)
     check_pins(case)
+    check_signatures(case)
     check_step(case)
     return [each for each in case.findings.violations if each.must or advice]
 

@@ -10,7 +10,7 @@ from .case import Case
 
 
 def check_pins(case: Case) -> None:
-    """TD-RET-007 and TD-RET-009: the versions that were dropped, against the pins that were there before the step."""
+    """TD-RET-007 and TD-RET-018: the versions that were dropped, against the pins that were there before the step."""
     dropped = sorted(set(case.before.versions()) - set(case.now.versions()))
     names = pinned(case)
     for version in dropped:
@@ -19,7 +19,7 @@ def check_pins(case: Case) -> None:
     for name, fault in _broken(case).items():
         if dropped:
             message = f"it was dropped while {name} breaks a rule ({fault.name}): {fault.reason}"
-            case.findings.add("TD-RET-009", manifest_name(dropped[0]), message)
+            case.findings.add("TD-RET-018", manifest_name(dropped[0]), message)
 
 
 def pinned(case: Case) -> dict[int, str]:
@@ -44,11 +44,13 @@ def pinned(case: Case) -> dict[int, str]:
 
 
 def _broken(case: Case) -> dict[str, Rejection]:
-    """The pins that break a rule, by name."""
+    """The pins that break a rule and are younger than the grace period, by name."""
+    grace = float(case.request.get("grace", 24 * 3600))
     found = {}
     for name, data in sorted(case.before.pins.items()):
         try:
             parse_pin(data)
         except Rejection as fault:
-            found[name] = fault
+            if time.time() - case.before.objects[name].modified / 1e9 < grace:
+                found[name] = fault
     return found

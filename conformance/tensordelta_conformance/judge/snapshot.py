@@ -11,21 +11,21 @@ from pathlib import Path
 
 from ..small_reader.documents import MANIFEST_NAME, SHORTCUT_NAME
 
-_EDGE = rf"{MANIFEST_NAME.pattern}|{SHORTCUT_NAME.pattern}"
 KINDS = {
     "chain": re.compile(r"chain\.json"),
     "latest": re.compile(r"latest\.json"),
     "layout": re.compile(r"layouts/[0-9a-f]{64}\.json"),
-    "pack": re.compile(r"packs/[0-9a-f]{64}\.safetensors"),
+    "pack": re.compile(r"packs/[0-9a-f]{64}-[0-9a-f]{16}\.safetensors"),
     "manifest": MANIFEST_NAME,
     "shortcut": SHORTCUT_NAME,
     "fingerprints": re.compile(r"fingerprints/[0-9a-f]{64}\.bin"),
-    "file": re.compile(r"files/[0-9a-f]{64}"),
-    "signature": re.compile(rf"(chain\.json|{_EDGE})\.sig"),
-    "pin": re.compile(r"pins/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}\.json"),
+    "file": re.compile(r"files/[0-9a-f]{64}-[0-9a-f]{16}"),
+    "copy": re.compile(rf"retired/({MANIFEST_NAME.pattern}|{SHORTCUT_NAME.pattern})"),
+    "signature": re.compile(r"signatures/[0-9a-f]{64}-[0-9a-f]{16}\.json"),
+    "pin": re.compile(r"pins/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\.json"),
 }
-CHANGEABLE = ("latest", "pin", "signature")
-"""The kinds that a Writer may overwrite and remove."""
+CHANGEABLE = ("latest", "pin")
+"""The kinds that a Writer may overwrite and remove at any time."""
 BY_DIGEST = ("layout", "pack", "fingerprints", "file")
 """The kinds whose names have the digest of the bytes, and that section 13 protects."""
 
@@ -78,7 +78,7 @@ class Folder(Mapping[str, bytes]):
         """What an object is now."""
         status = self._files[name].stat()
         digest = hashlib.sha256(self[name]).hexdigest()
-        return Stamp(digest, status.st_size, status.st_mtime_ns, status.st_ino)
+        return Stamp(digest, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,6 @@ class Stamp:
     sha256: str
     size: int
     modified: int
-    inode: int
-
-    def put_again(self, other: Stamp) -> bool:
-        """Whether the file was written anew between the two stamps."""
-        return (self.modified, self.inode) != (other.modified, other.inode)
 
 
 @dataclass(frozen=True)
@@ -101,10 +96,12 @@ class Snapshot:
 
     Attributes:
         pins: the bytes of the pins: what they held counts although they are gone since.
+        edges: the bytes of manifests, shortcuts and copies of these, likewise.
     """
 
     objects: dict[str, Stamp]
     pins: dict[str, bytes] = field(default_factory=dict)
+    edges: dict[str, bytes] = field(default_factory=dict)
 
     @staticmethod
     def of(root: Path) -> Snapshot:
@@ -115,7 +112,8 @@ class Snapshot:
     def of_folder(folder: Folder) -> Snapshot:
         """What lies in a folder now."""
         pins = {name: folder[name] for name in folder if kind_of(name) == "pin"}
-        return Snapshot({name: folder.stamp(name) for name in folder}, pins)
+        edges = {name: folder[name] for name in sorted(folder) if kind_of(name) in ("manifest", "shortcut", "copy")}
+        return Snapshot({name: folder.stamp(name) for name in folder}, pins, edges)
 
     def names(self, *kinds: str) -> list[str]:
         """The names of the objects of some kinds, in order."""

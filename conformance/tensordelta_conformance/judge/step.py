@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from pathlib import Path
 
-from ..small_reader.documents import Manifest, manifest_name, parse_signature
+from ..small_reader.documents import Manifest, manifest_name
 from ..small_reader.fingerprint import state_fingerprint
 from ..small_reader.rejection import Rejection
 from ..small_reader.state import DTYPES, layout_of
-from . import ed25519
 from .case import Case, requested_state
 from .retention import check_kept
+from .signatures import is_signed
 from .violations import PROTOCOL
 
 
@@ -61,7 +60,9 @@ def _check_publish(case: Case) -> None:
 
 
 def _check_own_success(case: Case, name: str, manifest: Manifest) -> None:
-    """TD-WRT-006: the manifest that was there may be taken for one's own only if it is the same."""
+    """TD-WRT-006: the manifest that was there may be taken for one's own only if it is the same; TD-SIG-013."""
+    if not is_signed(case, manifest.version):
+        case.findings.add("TD-SIG-013", name, "it was there unsigned, and the answer is ok")
     state = requested_state(case.request)
     if state is None:
         case.findings.add(PROTOCOL, name, "the answer is ok, but the file to publish holds no state")
@@ -78,20 +79,20 @@ def _check_own_success(case: Case, name: str, manifest: Manifest) -> None:
 def _check_request(case: Case, name: str, manifest: Manifest) -> None:
     """What a new manifest has to have of the request."""
     _check_race(case, name, manifest)
-    older = [None, *case.before.versions()]
+    older: list[int | None] = [version for version in case.before.versions() if is_signed(case, version)]
     base = None if manifest.base is None else manifest.base.version
-    wanted = None if case.request.get("full", False) else older[-1]
-    if base != wanted:
+    wanted = None if case.request.get("full", False) else [None, *older][-1]
+    if base is not None and base not in older:
+        case.findings.add("TD-SIG-013", name, f"its base is {base}, which is not signed")
+    elif base is not None and base != older[-1]:
+        case.findings.add("TD-RET-015", name, f"its base is {base}, and {older[-1]} was the newest")
+    elif base != wanted:
         case.findings.add(PROTOCOL, name, f"its base is {base}, and not {wanted}")
     if manifest.annotations != case.request.get("annotations", manifest.annotations):
         case.findings.add(PROTOCOL, name, f"its annotations are {manifest.annotations}")
     if _files_of(manifest) != _files_asked(case):
         case.findings.add(PROTOCOL, name, f"its files are {sorted(_files_of(manifest))}")
     _check_order(case, manifest)
-    if "key" in case.request:
-        for signed in (name, "chain.json"):
-            if signed == name or signed not in case.before.objects:
-                _check_signature(case, signed)
 
 
 def _check_race(case: Case, name: str, manifest: Manifest) -> None:
@@ -124,20 +125,6 @@ def _check_order(case: Case, manifest: Manifest) -> None:
     ]
     if asked == "exponent" and candidates and "exponent" not in orders:
         case.findings.add(PROTOCOL, manifest.name, "order `exponent` was asked for, and no chunk has it")
-
-
-def _check_signature(case: Case, name: str) -> None:
-    object = f"{name}.sig"
-    if object not in case.folder:
-        case.findings.add(PROTOCOL, object, "the request has a key, and nothing was signed")
-        return
-    try:
-        _, signature = parse_signature(case.folder[object])
-    except Rejection:
-        return  # reported where objects are read
-    public = ed25519.public_key(bytes.fromhex(case.request["key"]))
-    if not ed25519.verify(public, case.folder[name], base64.b64decode(signature)):
-        case.findings.fault(Rejection("untrusted", "TD-SIG-003", "the signature does not verify"), object)
 
 
 def _check_shortcut(case: Case) -> None:

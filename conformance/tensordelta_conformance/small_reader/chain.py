@@ -267,13 +267,15 @@ class Chain:
         if edge.tensor_fingerprints is None:
             return None
         name = f"fingerprints/{edge.tensor_fingerprints}.bin"
-        length = 8 * len(self.layout(edge.layout))
+        length = 8 * (len(self.layout(edge.layout)) + 1)
         with about(name):
-            require(self._size(name, "TD-FPR-010") == length, "TD-FPR-002", "not one number for each tensor")
+            require(
+                self._size(name, "TD-FPR-010") == length, "TD-FPR-002", "not one number for each tensor, and a salt"
+            )
             data = self._store.read(name)
             digest = hashlib.sha256(data).hexdigest()
             require(digest == edge.tensor_fingerprints, "TD-FPR-001", "another SHA-256", "integrity")
-            numbers = [int.from_bytes(data[at : at + 8], "little") for at in range(0, length, 8)]
+            numbers = [int.from_bytes(data[at : at + 8], "little") for at in range(0, length - 8, 8)]
             same = sum(numbers) % 2**64 == edge.fingerprint
             require(same, "TD-FPR-003", "another sum than the manifest's fingerprint", "integrity")
             return numbers

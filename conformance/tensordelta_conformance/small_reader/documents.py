@@ -32,7 +32,7 @@ FEATURES = ("exponent-order",)
 MANIFEST_NAME = re.compile(r"manifests/([0-9]{12})\.json")
 SHORTCUT_NAME = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(\.[a-z0-9]{1,16})?\.json")
 _STEM = re.compile(r"[0-9]{12}-([0-9]{12}|full)(\.[a-z0-9]{1,16})?")
-_FEATURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_FEATURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}|(?=.{1,128}\Z)([a-z0-9-]+\.)+[a-z0-9-]+/[a-z0-9][a-z0-9._-]{0,63}")
 _SIGNATURE = re.compile(r"[A-Za-z0-9+/]{86}==")
 
 
@@ -44,6 +44,8 @@ def parse_chain(data: bytes) -> str:
     fields = document(data, SMALL)
     fields.check_created()
     fields.annotations()
+    if "grace" in fields:
+        require(60 <= fields.integer("grace") <= 2**32, "TD-OBJ-015", "a grace period out of bounds")
     return fields.uuid("chain")
 
 
@@ -70,10 +72,9 @@ def parse_pin(data: bytes) -> tuple[str, int, int | None]:
     return fields.uuid("chain"), fields.version("version"), seconds
 
 
-def parse_signature(data: bytes) -> tuple[str, str]:
-    """The key id and the signature (base64) of a signature object."""
-    fields = document(data, SMALL)
-    return fields.string("keyid"), fields.string("sig", _SIGNATURE)
+def parse_signature(data: bytes) -> str:
+    """The signature (base64) of a signature object."""
+    return document(data, SMALL).string("sig", _SIGNATURE)
 
 
 # -- section 4.6: layouts ---------------------------------------------------------------------------------------------

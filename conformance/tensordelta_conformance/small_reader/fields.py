@@ -17,14 +17,16 @@ PATH = 200
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
-_FORMAT = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+_FORMAT = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[a-z0-9.]{1,16})?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUM = re.compile(r"[0-9a-f]{16}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIME = re.compile(
     r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,9})?Z"
 )
-_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_SEGMENT = r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?"
+_PATH = re.compile(f"{_SEGMENT}(/{_SEGMENT})*")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?", re.IGNORECASE)
 
 
 class Number(NamedTuple):
@@ -156,6 +158,7 @@ class Fields:
     def path(self, key: str, prefix: str = "", rule: str = "TD-PTH-001") -> str:
         """A path of section 4.4 that begins with a prefix; `rule` asks for the prefix."""
         value = self.string(key, _PATH, "TD-PTH-001")
+        require(not any(map(_DEVICE.fullmatch, value.split("/"))), "TD-PTH-001", f"{key!r} names a device")
         require(len(value) <= PATH, "TD-PTH-002", f"{key!r} is longer than 200 characters")
         require(value.startswith(prefix), rule, f"{key!r} does not begin with {prefix!r}")
         return value
@@ -163,7 +166,7 @@ class Fields:
     def check_format(self) -> None:
         """The field `tensordelta`, which is checked before any other."""
         found = self.string("tensordelta", _FORMAT)
-        require(found.split(".")[0] == "1", "TD-VER-002", f"format {found}", "unsupported")
+        require(found.split(".")[0] == "1" and "-" not in found, "TD-VER-002", f"format {found}", "unsupported")
 
     def check_created(self) -> None:
         """The time `created`."""

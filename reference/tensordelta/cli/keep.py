@@ -9,9 +9,8 @@ import click
 from ..format.keys import PublicKey
 from ..format.names import MAX_VERSION
 from ..keep.copy import copy as copy_chain
-from ..keep.policy import GRACE
 from ..results import fields_table
-from .options import VERSION, json_option, needed, open_chain, trusted_keys_option, usage
+from .options import VERSION, json_option, needed, open_chain, trusted_keys_options, usage
 from .terminal import Working, print_result, print_table
 
 
@@ -24,27 +23,27 @@ from .terminal import Working, print_result, print_table
     "--grace",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
-    default=GRACE,
-    show_default="86400, a day",
-    help="Keep everything younger than this; it must be longer than publishing a version takes.",
+    help="How long what was dropped can still be read; by default, and at least, what the chain says (a day). "
+    "0: nothing reads or writes the chain now.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
-@trusted_keys_option
+@trusted_keys_options
 @json_option
 def gc(
     address: str,
     keep_last: int,
     keep_every: int | None,
     keep: tuple[int, ...],
-    grace: float,
+    grace: float | None,
     dry_run: bool,
     as_json: bool,
     **opening: Any,
 ) -> None:
-    """Delete versions of CHAIN.
+    """Drop versions of CHAIN, and delete what nobody needs any more.
 
     Every version that is kept can be rebuilt, at any moment. Pinned versions are kept, and those over which others are
-    rebuilt, unless there is a full shortcut to the oldest wanted version.
+    rebuilt, unless there is a full shortcut to the oldest wanted version. The packs of a dropped version go with a
+    later call, when the grace period has passed.
     """
     with Working("looking for what may be deleted"):
         opened = open_chain(address, **opening)
@@ -91,7 +90,7 @@ def unpin(address: str, name: str) -> None:
 @click.option("--from", "first", metavar="VERSION", type=VERSION, help="The first version; by default the oldest.")
 @click.option("--to", "last", metavar="VERSION", type=VERSION, help="The last version; by default the newest.")
 @click.option("--quick", is_flag=True, help="Do not read what DST has already in the right size.")
-@trusted_keys_option
+@trusted_keys_options
 @json_option
 def copy(
     source: str,
@@ -100,6 +99,7 @@ def copy(
     last: int | None,
     quick: bool,
     trusted_keys: tuple[PublicKey, ...] | None,
+    threshold: int,
     as_json: bool,
 ) -> None:
     """Copy a chain, or a range of its versions, from SRC to DST.
@@ -113,5 +113,13 @@ def copy(
         if not versions:
             raise click.UsageError(f"no version is from {first} to {last}.")
     with Working("copying") as working, usage(), needed():
-        copied = copy_chain(source, target, versions, quick=quick, trusted_keys=trusted_keys, progress=working.count)
+        copied = copy_chain(
+            source,
+            target,
+            versions,
+            quick=quick,
+            trusted_keys=trusted_keys,
+            threshold=threshold,
+            progress=working.count,
+        )
     print_result(as_json, copied.facts(), copied.table())

@@ -106,13 +106,22 @@ def key_option(*, required: bool) -> Callable[[Command], Command]:
     )
 
 
-trusted_keys_option = click.option(
-    "--trusted-key",
-    "trusted_keys",
-    metavar="FILE|HEX",
-    multiple=True,
-    callback=_public_keys,
-    help="Read only what this Ed25519 public key has signed; may be repeated.",
+trusted_keys_options = _all(
+    click.option(
+        "--trusted-key",
+        "trusted_keys",
+        metavar="FILE|HEX",
+        multiple=True,
+        callback=_public_keys,
+        help="Read only what this Ed25519 public key has signed; may be repeated.",
+    ),
+    click.option(
+        "--threshold",
+        metavar="N",
+        type=click.IntRange(min=1),
+        default=1,
+        help="How many of the keys of --trusted-key must have signed; 1 by default.",
+    ),
 )
 max_age_option = click.option(
     "--max-age",
@@ -122,7 +131,7 @@ max_age_option = click.option(
 )
 
 
-trusts = _all(trusted_keys_option, max_age_option)
+trusts = _all(trusted_keys_options, max_age_option)
 reads_packs = _all(
     threads_option,
     click.option(
@@ -161,7 +170,7 @@ encodes = _all(
 #: How a command signs what it writes, and what it may read of the chain for that.
 writes = _all(
     key_option(required=False),
-    trusted_keys_option,
+    trusted_keys_options,
     reads_packs,
 )
 

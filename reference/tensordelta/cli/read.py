@@ -30,7 +30,7 @@ from .options import (
     open_chain,
     reads_packs,
     threads_option,
-    trusted_keys_option,
+    trusted_keys_options,
     trusts,
     usage,
     version_or,
@@ -237,7 +237,7 @@ def diff(old: Path, new: Path, threads: int | None, as_json: bool) -> None:
     help="What the reader holds.",
 )
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
-@trusted_keys_option
+@trusted_keys_options
 @json_option
 def plan(address: str, base: int | None, version: int | None, as_json: bool, **opening: Any) -> None:
     """Show the route that a reader would take, and what it costs.

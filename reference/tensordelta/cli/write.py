@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..format.documents import MAX_GRACE, MIN_GRACE
 from ..format.names import check_annotations, shortcut_name
 from ..read.history import Published
 from ..results import annotations_text, fields_table
@@ -67,6 +68,12 @@ def demo(folder: Path, steps: int) -> None:
 @click.option("--plain", is_flag=True, help="Publish the whole state as copies of its safetensors files.")
 @click.option(
     "--allow-layout-change", "layout_change", is_flag=True, help="Allow other tensors than those of the version before."
+)
+@click.option(
+    "--grace",
+    metavar="SECONDS",
+    type=click.IntRange(MIN_GRACE, MAX_GRACE),
+    help="Of a new chain: how long what `gc` drops can still be read; by default a day.",
 )
 @click.option("--source", metavar="URI", help="With --plain: where these files are public (hf://ORG/MODEL@COMMIT).")
 @encodes

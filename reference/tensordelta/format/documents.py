@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from ..errors import LimitError
 from . import strict_json
@@ -27,12 +29,17 @@ MAX_HINTED = 64
 MAX_SMALL = 64 * 2**10
 
 
+#: The grace period of a chain that names none, a day; and the shortest and longest ones, in seconds.
+GRACE, MIN_GRACE, MAX_GRACE = 86_400, 60, 2**32
+
+
 class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """chain.json: names the chain; written once (SPEC.md section 4.5)."""
+    """chain.json: names the chain, and says how long its readers and writers may take; written once (section 4.5)."""
 
     tensordelta: FormatVersion
     chain: ChainId
     created: Time
+    grace: Annotated[int, Meta(ge=MIN_GRACE, le=MAX_GRACE)] = GRACE
     annotations: dict[str, str] = {}
 
 
@@ -91,4 +98,4 @@ def parse_pin(data: bytes, *, object: str) -> PinDocument:
     Raises:
         MalformedError, UnsupportedError, LimitError: see SPEC.md section 13.
     """
-    return strict_json.parse_document(data, PinDocument, object=object, limit=MAX_SMALL, rule="TD-RET-009")
+    return strict_json.parse_document(data, PinDocument, object=object, limit=MAX_SMALL, rule="TD-RET-018")

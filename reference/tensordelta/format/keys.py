@@ -53,22 +53,20 @@ class PublicKey:
 
     Attributes:
         raw: its 32 bytes.
-        name: the `keyid` by which signature objects name it; None for the SHA-256 of its bytes.
 
     Raises:
         ValueError: not 32 bytes.
     """
 
     raw: bytes
-    name: str | None = None
 
     def __post_init__(self) -> None:
         _check_size(self.raw)
 
     @property
     def id(self) -> str:
-        """The `keyid` in the signature objects that it made."""
-        return hashlib.sha256(self.raw).hexdigest() if self.name is None else self.name
+        """The `keyid` in the names of its signatures: the first 16 hex digits of the SHA-256 of its bytes."""
+        return hashlib.sha256(self.raw).hexdigest()[:16]
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """True where 64 bytes are this key's signature of `data` (RFC 8032, section 5.1.7).
@@ -99,14 +97,12 @@ class SecretKey:
 
     Attributes:
         raw: the 32 bytes of RFC 8032.
-        name: the `keyid` in its signature objects; None for the SHA-256 of the public key.
 
     Raises:
         ValueError: not 32 bytes.
     """
 
     raw: bytes = field(repr=False)
-    name: str | None = None
 
     def __post_init__(self) -> None:
         _check_size(self.raw)
@@ -119,7 +115,7 @@ class SecretKey:
     @cached_property
     def public(self) -> PublicKey:
         """The key that readers need. Raises ImportError without `cryptography`."""
-        return PublicKey(self._key.public_key().public_bytes_raw(), self.name)
+        return PublicKey(self._key.public_key().public_bytes_raw())
 
     @cached_property
     def _key(self) -> Ed25519PrivateKey:

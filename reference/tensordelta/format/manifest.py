@@ -46,7 +46,11 @@ EXPONENT_ORDER = "exponent-order"
 #: The features that this package knows.
 FEATURES = frozenset({EXPONENT_ORDER})
 
-Feature = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}\Z")]
+#: A plain name, of the registry of SPEC.md section 15, or one of a third party: `example.com/name`.
+Feature = Annotated[
+    str,
+    Meta(pattern=r"^(?=.{1,128}\Z)([a-z0-9][a-z0-9-]{0,63}|([a-z0-9-]+\.)+[a-z0-9-]+/[a-z0-9][a-z0-9._-]{0,63})\Z"),
+]
 
 
 class Base(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ A name is the place of an object under the chain's root.
 from __future__ import annotations
 
 import re
+import secrets
 from datetime import UTC, datetime
 from typing import Annotated, NamedTuple
 
@@ -29,7 +30,7 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Fingerprint = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 ChainId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
 Time = Annotated[str, Meta(pattern=_TIME)]
-FormatVersion = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\Z")]
+FormatVersion = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[a-z0-9.]{1,16})?\Z")]
 
 ShortcutStem = Annotated[str, Meta(pattern=r"^[0-9]{12}-([0-9]{12}|full)(\.[a-z0-9]{1,16})?\Z")]
 
@@ -42,16 +43,20 @@ LAYOUTS = "layouts/"
 FINGERPRINTS = "fingerprints/"
 FILES = "files/"
 PINS = "pins/"
-#: Suffix of a signature's name; the rest is the name of the signed object.
-SIGNATURE = ".sig"
+#: Copies of manifests and shortcuts that were dropped, by their names.
+RETIRED = "retired/"
+SIGNATURES = "signatures/"
 #: Folders under a chain's root.
-FOLDERS = frozenset({"layouts", "packs", "manifests", "shortcuts", "fingerprints", "files", "pins"})
+FOLDERS = frozenset(
+    {"layouts", "packs", "manifests", "shortcuts", "fingerprints", "files", "pins", "signatures", "retired"}
+)
 
-_SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
+# Not the name of a device, alone or before a dot: Windows takes it for the device.
+_SEGMENT = r"(?!(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:[./]|\Z))[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
 _PATH = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
 _MANIFEST = re.compile(r"manifests/([0-9]{12})\.json")
-_PIN_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
-_PIN = re.compile(rf"pins/({_PIN_NAME})\.json")
+_PIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_SIGNATURE = re.compile(r"signatures/([0-9a-f]{64})-[0-9a-f]{16}\.json")
 _SHORTCUT = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(?:\.([a-z0-9]{1,16}))?\.json")
 
 
@@ -106,20 +111,26 @@ def pin_name(name: str) -> str:
     Raises:
         ValueError: the format does not allow this name of a pin.
     """
-    if not re.fullmatch(_PIN_NAME, name):
-        raise ValueError(f"{name!r} is no name of a pin: up to 64 letters, digits, and . _ - after the first")
+    if not _PIN_NAME.fullmatch(name) or not is_path(f"{name}.json"):
+        raise ValueError(f"{name!r} is no name of a pin: up to 64 letters, digits, _, and . - after the first")
     return f"{PINS}{name}.json"
 
 
 def parse_pin_name(name: str) -> str | None:
     """The pin's own name in an object's name, or None for any other name."""
-    match = _PIN.fullmatch(name)
+    own = name.removeprefix(PINS).removesuffix(".json")
+    return own if name == f"{PINS}{own}.json" and _PIN_NAME.fullmatch(own) and is_path(name) else None
+
+
+def signature_name(sha256: str, keyid: str) -> str:
+    """Name of a key's signature of the message that has a digest."""
+    return f"{SIGNATURES}{sha256}-{keyid}.json"
+
+
+def parse_signature_name(name: str) -> str | None:
+    """The digest of the signed message in a signature's name, or None for any other name."""
+    match = _SIGNATURE.fullmatch(name)
     return match[1] if match else None
-
-
-def signature_name(name: str) -> str:
-    """Name of an object's signature."""
-    return name + SIGNATURE
 
 
 def layout_name(sha256: str) -> str:
@@ -127,9 +138,19 @@ def layout_name(sha256: str) -> str:
     return f"{LAYOUTS}{sha256}.json"
 
 
-def pack_name(sha256: str) -> str:
+def new_salt() -> str:
+    """A part of a name that no object ever had (SPEC.md section 13)."""
+    return secrets.token_hex(8)
+
+
+def pack_name(sha256: str, salt: str) -> str:
     """Name that a writer gives a pack."""
-    return f"{PACKS}{sha256}.safetensors"
+    return f"{PACKS}{sha256}-{salt}.safetensors"
+
+
+def is_pack_name(name: str, sha256: str) -> bool:
+    """True for a name that a writer gives a pack with this digest."""
+    return re.fullmatch(rf"{PACKS}{sha256}-[0-9a-f]{{16}}\.safetensors", name) is not None
 
 
 def fingerprints_name(sha256: str) -> str:
@@ -137,9 +158,20 @@ def fingerprints_name(sha256: str) -> str:
     return f"{FINGERPRINTS}{sha256}.bin"
 
 
-def file_name(sha256: str) -> str:
+def file_name(sha256: str, salt: str) -> str:
     """Name that a writer gives a file published with a checkpoint."""
-    return f"{FILES}{sha256}"
+    return f"{FILES}{sha256}-{salt}"
+
+
+def retired_name(name: str) -> str:
+    """Name of the copy of a manifest or shortcut that was dropped."""
+    return RETIRED + name
+
+
+def parse_retired_name(name: str) -> str | None:
+    """The name of the manifest or shortcut in the name of its copy, or None for any other name."""
+    original = name.removeprefix(RETIRED)
+    return original if original != name and (_MANIFEST.fullmatch(original) or _SHORTCUT.fullmatch(original)) else None
 
 
 def is_path(path: str) -> bool:

@@ -22,7 +22,7 @@ from .chunk import Chunk
 from .chunk_codec import EncodedChunk
 from .layout import Layout
 from .manifest import CHUNKS, EXPONENT_ORDER, Manifest, PackEntry, ranges_of
-from .names import FormatVersion, Sha256, pack_name
+from .names import FormatVersion, Sha256, new_salt, pack_name
 from .safetensors import MAX_HEADER, Header, build_header, header_size, parse_header
 
 METADATA_KEY = "tensordelta"
@@ -290,7 +290,7 @@ def build_pack(encoded: Sequence[EncodedChunk], *, layout: str) -> BuiltPack:
     entry = PackEntry(
         sha256=sha256,
         size=sum(map(len, parts)),
-        path=pack_name(sha256),
+        path=pack_name(sha256, new_salt()),
         content=CHUNKS,
         tensors=ranges_of(tensors),
         changed=sum(each.chunk.changed for each in encoded),

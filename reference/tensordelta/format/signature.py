@@ -1,15 +1,16 @@
-"""Signature objects: making, parsing and verifying them (SPEC.md section 14)."""
+"""Signatures: what is signed, and the signature objects (SPEC.md section 14)."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Collection
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from ..errors import UntrustedError
+from ..errors import TensorDeltaError
 from . import strict_json
 from .documents import MAX_SMALL
 from .keys import PublicKey, SecretKey
@@ -20,26 +21,73 @@ _SIGNATURE = r"^[A-Za-z0-9+/]{85}[AQgw]==\Z"
 
 
 class SignatureDocument(msgspec.Struct, frozen=True):
-    """A signature object: which key signed, and the signature in base64 (SPEC.md section 14)."""
+    """A signature object: the signature in base64. Its name says of what, and by which key (SPEC.md section 14)."""
 
     tensordelta: FormatVersion
-    keyid: str
     sig: Annotated[str, Meta(pattern=_SIGNATURE)]
 
 
-def sign(data: bytes, key: SecretKey) -> bytes:
-    """The signature object of an object's bytes.
+class Message:
+    """What is signed for an object: its name and its bytes, so that it cannot stand under another name.
 
-    Raises:
-        ImportError: `cryptography` is not installed.
+    Args:
+        name: the object's name under the root.
+        data: its bytes, as stored.
+
+    Attributes:
+        bytes: what Ed25519 signs.
+        digest: their SHA-256, which is in the names of the signatures.
     """
-    return strict_json.encode(
-        SignatureDocument(strict_json.VERSION, key.public.id, base64.b64encode(key.sign(data)).decode())
-    )
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.bytes = b"tensordelta:%s\n%s" % (name.encode(), data)
+        self.digest = hashlib.sha256(self.bytes).hexdigest()
+
+    def signature_name(self, key: PublicKey) -> str:
+        """The name of the object of a key's signature."""
+        return signature_name(self.digest, key.id)
+
+    def sign(self, key: SecretKey) -> tuple[str, bytes]:
+        """Name and bytes of a signature object; the same for the same key.
+
+        Raises:
+            ImportError: `cryptography` is not installed.
+        """
+        document = SignatureDocument(strict_json.VERSION, base64.b64encode(key.sign(self.bytes)).decode())
+        return self.signature_name(key.public), strict_json.encode(document)
+
+    def is_signed_by(self, key: PublicKey, read: Callable[[str], bytes | None]) -> bool:
+        """True if a signature object of a key verifies; one that is absent, broken or wrong counts for nothing.
+
+        Args:
+            key: the key.
+            read: gives the bytes of an object, or None if there is none.
+
+        Raises:
+            ImportError: `cryptography` is not installed.
+        """
+        name = self.signature_name(key)
+        data = read(name)
+        if data is None:
+            return False
+        try:
+            document = parse_signature(data, object=name)
+        except TensorDeltaError:
+            return False
+        return key.verifies(base64.b64decode(document.sig), self.bytes)
+
+    def signers(self, keys: Collection[PublicKey], read: Callable[[str], bytes | None], *, enough: int) -> int:
+        """How many keys signed it, at most `enough`: no more signatures are read."""
+        found = 0
+        for key in keys:
+            found += self.is_signed_by(key, read)
+            if found == enough:
+                break
+        return found
 
 
 def parse_signature(data: bytes, *, object: str) -> SignatureDocument:
-    """Parse a signature object.
+    """Parse a signature object; readers take any error as an absent signature.
 
     Args:
         data: its bytes.
@@ -48,40 +96,4 @@ def parse_signature(data: bytes, *, object: str) -> SignatureDocument:
     Raises:
         MalformedError, UnsupportedError, LimitError: see SPEC.md section 14.
     """
-    return strict_json.parse_document(data, SignatureDocument, object=object, limit=MAX_SMALL, rule="TD-SIG-003")
-
-
-def verify(data: bytes, signature: bytes, keys: Mapping[str, PublicKey], *, object: str) -> PublicKey:
-    """Verify an object's bytes against its signature object; the object itself need not be parsed.
-
-    Args:
-        data: the object's bytes, as stored.
-        signature: the bytes of its signature object.
-        keys: the trusted keys, by key id.
-        object: the name of the signed object.
-
-    Returns:
-        The key that signed it.
-
-    Raises:
-        UntrustedError: signed by a key that is not trusted, or the signature does not verify.
-        MalformedError, UnsupportedError, LimitError: the signature object breaks a rule of SPEC.md section 14.
-        ImportError: `cryptography` is not installed.
-    """
-    document = parse_signature(signature, object=signature_name(object))
-    key = keys.get(document.keyid)
-    if key is None:
-        raise UntrustedError(
-            f"signed by the key {document.keyid[:80]!r}, which is not trusted",
-            object=object,
-            rule="TD-SIG-003",
-            advice="If you trust the holder of this key, add its public key to the trusted keys.",
-        )
-    if not key.verifies(base64.b64decode(document.sig), data):
-        raise UntrustedError(
-            f"not what the key {document.keyid[:80]!r} signed",
-            object=object,
-            rule="TD-SIG-003",
-            advice="The object or its signature was altered: restore both from a copy, or have it signed again.",
-        )
-    return key
+    return strict_json.parse_document(data, SignatureDocument, object=object, limit=MAX_SMALL, rule="TD-SIG-011")

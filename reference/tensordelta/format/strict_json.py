@@ -29,7 +29,7 @@ MAX_INTEGER = 2**53 - 1
 PARSING = 25
 KEPT = 5
 
-_VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+_VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[a-z0-9.]{1,16})?")
 # Possessive, and the closing quote is optional: no input makes the match look at a byte twice.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -146,8 +146,8 @@ def check_version(value: dict[str, Any], *, object: str) -> None:
     """Check the member `tensordelta`, before any other (SPEC.md section 15).
 
     Raises:
-        MalformedError: absent, or not `major.minor`.
-        UnsupportedError: another major version.
+        MalformedError: absent, or not `major.minor` with or without a tag.
+        UnsupportedError: another major version, or a tag.
     """
     if "tensordelta" not in value:
         raise MalformedError("`tensordelta` is absent", object=object, rule="TD-JSN-011")
@@ -157,7 +157,7 @@ def check_version(value: dict[str, Any], *, object: str) -> None:
     match = _VERSION.fullmatch(version)
     if match is None:
         raise MalformedError(f"`tensordelta` is {version!r}, not major.minor", object=object, rule="TD-JSN-015")
-    if match[1] != VERSION.split(".")[0]:
+    if match[1] != VERSION.split(".")[0] or match[3] is not None:
         raise UnsupportedError(f"written in version {version} of the format", object=object, rule="TD-VER-002")
 
 

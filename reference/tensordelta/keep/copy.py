@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from ..errors import ConflictError, IntegrityError, MissingError
 from ..format.documents import MAX_SMALL, ChainDocument, parse_chain
 from ..format.manifest import MAX_MANIFEST, Manifest, parse_manifest
-from ..format.names import CHAIN, LATEST, SHORTCUTS, parse_shortcut_name, signature_name
+from ..format.names import CHAIN, LATEST, SHORTCUTS, parse_shortcut_name, parse_signature_name
+from ..format.signature import Message
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..read.trust import Trust
@@ -74,7 +75,8 @@ def copy(
     quick: bool = False,
     source_options: Mapping[str, Any] | None = None,
     target_options: Mapping[str, Any] | None = None,
-    trusted_keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike] | None = None,
+    trusted_keys: Iterable[PublicKeyLike] | None = None,
+    threshold: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Copied:
     """Copy a chain, or some of its versions, to another store; every object is proven on its way.
@@ -91,7 +93,8 @@ def copy(
         versions: the versions to copy: anything that supports `in`, such as `range(10, 20)`; by default all.
         quick: compare only the sizes of objects that are in the copy already, instead of reading them.
         source_options, target_options: options of the stores; see `tensordelta.stores.open_store`.
-        trusted_keys: the keys that must have signed what is copied; see `open`. Unsigned versions are not copied.
+        trusted_keys, threshold: the keys that must have signed what is copied; see `open`. Unsigned versions are not
+            copied.
         progress: called with the bytes done, and the total; by several threads, one at a time.
 
     Raises:
@@ -105,7 +108,7 @@ def copy(
         ImportError: the package that an address needs is not installed.
         ValueError: no address, or no key.
     """
-    trust = None if trusted_keys is None else Trust(trusted(trusted_keys)).unbound()
+    trust = None if trusted_keys is None else Trust(trusted(trusted_keys), threshold=threshold).unbound()
     reader = Reader(open_store(source, options=source_options), trust=trust)
     return _Copier(reader, open_store(target, options=target_options), quick, progress).run(versions)
 
@@ -254,36 +257,46 @@ class _Copier:
         self._destination.named.update(each.name for each in self._selection.named_by(member, manifest))
 
     def _create(self, name: str, data: bytes, check: Callable[[bytes], None]) -> None:
-        """Create an object and put its signature, unless there is one that `check` accepts."""
-        if name not in self._destination.sizes and self._store.create(name, data):
-            self._put += 1
-            self._size += len(data)
-        else:
-            try:
-                other = self._store.read(name)
-            except MissingError:  # another writer removed it
-                raise conflict(name) from None
-            self._there += 1
-            if other != data:
-                check(other)
+        """Put an object's signatures and create it, unless there is one that `check` accepts."""
+        if name not in self._destination.sizes:
+            self._sign(name, data)
+            if self._store.create(name, data):
+                self._put += 1
+                self._size += len(data)
                 return
-        self._sign(name)
-
-    def _sign(self, name: str) -> None:
-        """Put an object's signature, if it has one."""
-        name = signature_name(name)
-        if name not in self._selection.listed:
-            return
         try:
-            signature = self._source.read(name)
-        except MissingError:  # it was removed after the listing
-            return
-        if self._destination.sizes.get(name) == len(signature) and self._store.read(name) == signature:
-            self._there += 1
-            return
-        self._store.put(name, [signature])
-        self._put += 1
-        self._size += len(signature)
+            other = self._store.read(name)
+        except MissingError:  # another writer removed it
+            raise conflict(name) from None
+        self._there += 1
+        if other == data:
+            self._sign(name, data)
+        else:
+            check(other)
+
+    def _sign(self, name: str, data: bytes) -> None:
+        """Put the signatures of an object, by whatever key."""
+        for signature in self._signatures.get(Message(name, data).digest, ()):
+            try:
+                document = self._source.read(signature)
+            except MissingError:  # it was removed after the listing
+                continue
+            if self._destination.sizes.get(signature) == len(document) and self._store.read(signature) == document:
+                self._there += 1
+                continue
+            self._store.put(signature, [document])
+            self._put += 1
+            self._size += len(document)
+
+    @cached_property
+    def _signatures(self) -> Mapping[str, Sequence[str]]:
+        """Names of the signatures of the chain that is copied, by the digest of what is signed."""
+        found: dict[str, list[str]] = {}
+        for name, size in self._selection.listed.items():
+            digest = parse_signature_name(name)
+            if digest is not None and size <= MAX_SMALL:
+                found.setdefault(digest, []).append(name)
+        return found
 
 
 def _proven_parts(store: Store, wanted: NamedObject) -> Iterator[memoryview]:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from msgspec import UNSET, UnsetType
 
-from ..errors import MissingError
+from ..errors import MissingError, TensorDeltaError
 from ..format import strict_json
 from ..format.documents import MAX_SMALL, PinDocument, parse_pin
-from ..format.names import MAX_VERSION, PINS, manifest_name, parse_pin_name, pin_name
+from ..format.names import (
+    MAX_VERSION,
+    PINS,
+    RETIRED,
+    manifest_name,
+    parse_pin_name,
+    pin_name,
+    retired_name,
+)
 from ..read.reader import Reader
 from ..stores import Store, StoredObject
 from ..tables import Shown
@@ -57,11 +65,37 @@ class Pin(Shown):
         return f"{self.seconds:,} s after it was written"
 
 
+@dataclass(frozen=True)
+class Pins:
+    """The pins of a chain.
+
+    Attributes:
+        good: by name, including expired ones, without those of another chain.
+        broken: those that break a rule: their objects in the listing, and the errors.
+    """
+
+    good: Sequence[Pin] = ()
+    broken: Sequence[tuple[StoredObject, TensorDeltaError]] = ()
+
+    def held(self, now: float | None) -> set[int]:
+        """The versions that pins hold."""
+        return {pin.version for pin in self.good if pin.holds(now)}
+
+    def holds_all(self, now: float | None, grace: float) -> bool:
+        """True while a pin that breaks a rule is younger than the grace period: any version may be meant (TD-RET-018).
+
+        One of unknown age counts as just written, unless the grace period is 0.
+        """
+        return grace > 0 and any(
+            now is None or entry.modified is None or now - entry.modified < grace for entry, _ in self.broken
+        )
+
+
 def pin(reader: Reader, version: int, name: str, seconds: int | None) -> Pin:
     """Pin a version, or renew a pin; an existing pin of this name is replaced.
 
     Raises:
-        MissingError: there is no such version, or it was deleted at the same moment.
+        MissingError: there is no such version, or a collector is dropping it at the same moment.
         ValueError: a name that no pin can have, or a negative number of seconds.
     """
     object = pin_name(name)
@@ -71,8 +105,7 @@ def pin(reader: Reader, version: int, name: str, seconds: int | None) -> Pin:
     document = PinDocument(strict_json.VERSION, reader.chain, version, UNSET if seconds is None else seconds)
     reader.store.put(object, [strict_json.encode(document)])
     try:
-        # A collector may have listed the pins before this one was written.
-        _check_version(reader.store, version)
+        _check_in_time(reader, version)
     except MissingError:
         reader.store.delete(object)
         raise
@@ -83,6 +116,20 @@ def _check_version(store: Store, version: int) -> None:
     name = manifest_name(version)
     if not 0 <= version <= MAX_VERSION or store.size(name) is None:
         raise MissingError(f"no version {version}", object=name, rule="TD-OBJ-008")
+
+
+def _check_in_time(reader: Reader, version: int) -> None:
+    """Check that no collector may have looked at the pins before one was put, and drop its version now.
+
+    A collector puts the copy first, then lists the pins, and deletes within a tenth of the grace period after the copy.
+    """
+    copy = retired_name(manifest_name(version))
+    now, _ = look(reader.store)
+    entry = next((each for each in reader.store.entries(RETIRED) if each.name == copy), None)
+    modified = None if entry is None else entry.modified
+    if now is not None and modified is not None and now - modified < reader.documents.grace / 5:
+        raise MissingError(f"version {version} is being dropped", object=manifest_name(version), rule="TD-OBJ-008")
+    _check_version(reader.store, version)
 
 
 def unpin(reader: Reader, name: str) -> None:
@@ -98,29 +145,35 @@ def unpin(reader: Reader, name: str) -> None:
     reader.store.delete(object)
 
 
-def read_pins(reader: Reader, entries: Iterable[StoredObject] | None = None) -> list[Pin]:
-    """The pins of a chain, by name, including expired ones, without those of another chain.
+def read_pins(reader: Reader, entries: Iterable[StoredObject] | None = None) -> Pins:
+    """The pins of a chain.
 
     Args:
         reader: of the chain.
         entries: a listing of `pins/`; by default a new one.
 
     Raises:
-        MalformedError, UnsupportedError, LimitError: a pin breaks a rule.
+        StoreError: the store failed.
     """
-    found: list[Pin] = []
+    good: list[Pin] = []
+    broken: list[tuple[StoredObject, TensorDeltaError]] = []
     for entry in reader.store.entries(PINS) if entries is None else entries:
         name = parse_pin_name(entry.name)
         if name is None:
             continue
-        with suppress(MissingError):  # deleted meanwhile
+        try:
             with reader.store.open(entry.name) as blob:
                 data = bytes(blob.read(0, min(blob.size, MAX_SMALL + 1)))
             document = parse_pin(data, object=entry.name)
-            if document.chain == reader.chain:
-                seconds = None if isinstance(document.seconds, UnsetType) else document.seconds
-                found.append(Pin(name, document.version, seconds, entry.modified))
-    return sorted(found, key=lambda each: each.name)
+        except MissingError:  # deleted meanwhile
+            continue
+        except TensorDeltaError as fault:
+            broken.append((entry, fault))
+            continue
+        if document.chain == reader.chain:
+            seconds = None if isinstance(document.seconds, UnsetType) else document.seconds
+            good.append(Pin(name, document.version, seconds, entry.modified))
+    return Pins(sorted(good, key=lambda each: each.name), broken)
 
 
 def look(store: Store) -> tuple[float | None, list[StoredObject]]:

@@ -61,7 +61,7 @@ class Destination:
     Attributes:
         store: the store.
         sizes: bytes of each object.
-        named: names of the objects that manifests of the copy name, so that no collector deletes them (TD-RET-005).
+        named: names of the objects that manifests of the copy name, so that no collector deletes them.
 
     Raises:
         ConflictError: something else is there.
@@ -150,7 +150,7 @@ class Selection:
     def __init__(self, reader: Reader, destination: Destination, versions: Container[int] | None) -> None:
         self._destination = destination
         self.left_out: list[str] = []
-        listed, shortcuts = reader.documents.versions(), reader.documents.shortcuts()
+        listed, shortcuts = list(reader.documents.signed(reader.documents.versions())), reader.documents.shortcuts()
         self.listed = {entry.name: entry.size for entry in reader.store.entries("")}
         self.wanted = [version for version in listed if versions is None or version in versions]
         if not self.wanted and versions is not None:

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 from ..errors import MissingError
 from ..keep.collect import Collected
-from ..keep.policy import GRACE
 from ..read.history import Published
 from ..read.routes import Plan
 from ..stores import cache_folder
@@ -29,8 +28,6 @@ _LOG = logging.getLogger("tensordelta")
 
 #: Versions that are published before each piece of work if publishing never pauses.
 _PATIENCE = 4
-#: Shortest grace period, in seconds, with which a collector may run while a version is published.
-_LONG = 3600.0
 #: Pause between two collections, as a multiple of the time that the last one took.
 _RARELY = 20
 
@@ -50,7 +47,7 @@ class Maintained(Protocol):
     ) -> Published:
         """Make a shortcut."""
 
-    def collect(self, keep_last: int, *, grace: float) -> Collected:
+    def collect(self, keep_last: int, *, grace: float | None) -> Collected:
         """Delete old versions."""
 
 
@@ -62,7 +59,7 @@ class Upkeep:
         keep: number of newest versions to keep; None keeps all.
         full_every: versions whose number is a multiple of this get a full shortcut; None for none by number.
         skip: for each of these lengths, versions whose number is a multiple of it get a shortcut of that length.
-        grace: seconds for which every object is kept after it was written; see `Chain.collect`.
+        grace: seconds for which what was dropped can still be read; see `Chain.collect`.
 
     Raises:
         ValueError: a number out of range.
@@ -71,7 +68,7 @@ class Upkeep:
     keep: int | None = None
     full_every: int | None = None
     skip: tuple[int, ...] = (8, 64)
-    grace: float = GRACE
+    grace: float | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -81,7 +78,7 @@ class Upkeep:
             raise ValueError(f"full_every is {self.full_every}, not a positive number")
         if any(length < 2 for length in self.skip):
             raise ValueError(f"skip is {self.skip}: a delta leads from the version before anyway")
-        if not self.grace >= 0:
+        if self.grace is not None and not self.grace >= 0:
             raise ValueError(f"grace is {self.grace} seconds")
 
     def bases(self, version: int) -> list[int | None]:
@@ -107,8 +104,8 @@ class Caretaker:
         is_idle: True if nothing waits to be published; called with `changed` held.
 
     Attributes:
-        turns: held while a version is published, if the grace period is short: a collector must not find packs of a
-            version whose manifest does not exist yet.
+        turns: held while a version is published, if the grace period is 0: a collector must not find packs of a version
+            whose manifest does not exist yet.
         trouble: why the last shortcut or collection failed; None if it succeeded.
     """
 
@@ -139,8 +136,8 @@ class Caretaker:
         self._route: tuple[int, int] | None = None
         self._looked_at: int | None = None
         self.trouble: Exception | None = None
-        short = upkeep.keep is not None and upkeep.grace < _LONG
-        self.turns: AbstractContextManager[Any] = threading.Lock() if short else nullcontext()
+        alone = upkeep.keep is not None and upkeep.grace == 0
+        self.turns: AbstractContextManager[Any] = threading.Lock() if alone else nullcontext()
 
     def note(self, published: Published) -> None:
         """Note a version that was published, with `changed` held."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import TypeVar
@@ -60,7 +60,7 @@ class Watch:
         self.floor = floor
 
     def look(self) -> list[int]:
-        """The versions after the known one, ascending.
+        """The versions after the known one, ascending, signed or not.
 
         Raises:
             ConflictError: another chain has replaced this one.
@@ -85,8 +85,12 @@ class Watch:
             # A listing may lag behind, or there is none.
             if hint is not None and (newest is None or newest < hint) and self._exists(hint):
                 found += self._between(newest, hint) if self._complete else [hint]
-        self._check_age(found[-1] if found else self.floor)
+        self._check_age(found)
         return found
+
+    def first(self, versions: Sequence[int]) -> int | None:
+        """The first of some versions that a reader may go to: with trusted keys, the first signed one."""
+        return next(self._reader.documents.signed(versions), None)
 
     def list_next(self) -> None:
         """Make the next look list."""
@@ -111,7 +115,12 @@ class Watch:
             return True
         return True
 
-    def _check_age(self, newest: int | None) -> None:
+    def _check_age(self, found: Sequence[int]) -> None:
+        trust = self._reader.trust
+        if trust is None or trust.max_age is None:
+            return
+        newest = self.first(found[::-1])
+        newest = self.floor if newest is None else newest
         if newest is not None:
             try:
                 self._reader.documents.check_age(newest)
@@ -202,8 +211,8 @@ def pursue(
             if found and not wanted:  # no version up to `until` exists, and none can appear any more
                 return
             if wanted:
-                target = wanted[0 if one_by_one and watch.floor is not None else -1]
-                came = go(target)
+                target = watch.first(wanted if one_by_one and watch.floor is not None else wanted[::-1])
+                came = None if target is None else go(target)
         except MissingError as error:
             # If a collector deleted the objects, a newer version exists.
             tried = (target or 0, tried[1] + 1 if tried[0] == target else 1)

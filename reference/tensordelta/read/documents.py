@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -35,8 +35,8 @@ from ..format.names import (
     manifest_name,
     parse_manifest_name,
     parse_shortcut_name,
+    retired_name,
     shortcut_name,
-    signature_name,
 )
 from ..format.strict_json import PARSING
 from ..state.holder import Holder
@@ -47,6 +47,9 @@ from .trust import Applied, Trust
 
 T = TypeVar("T")
 
+#: Unsigned versions that are passed over in the search for the newest signed one.
+_MAX_UNSIGNED = 64
+
 
 class Documents:
     """Reads the documents and listings under a chain's root; parsed manifests and layouts are kept.
@@ -56,11 +59,12 @@ class Documents:
     Args:
         store: where the chain lies.
         chain: the chain id that is expected, if the caller has pinned one.
-        trust: the keys of which one must have signed what is read; None to read without signatures.
+        trust: the keys that must have signed what is read; None to read without signatures.
         memory: bytes that a document may take while it is parsed; None for any.
 
     Attributes:
         chain: the chain id.
+        grace: the grace period of the chain, in seconds (SPEC.md section 13).
 
     Raises:
         MissingError: there is no chain.
@@ -74,12 +78,15 @@ class Documents:
         self.store = store
         self._memory = memory
         self.trust = trust
+        #: What was listed last: its copy may be read where it has gone since (TD-RET-017).
+        self._listed: tuple[Sequence[int], Sequence[ShortcutName]] = (), ()
         self.chain = self._open(chain)
         self._manifests: dict[int, Manifest] = {}
         self._layouts: dict[str, Layout] = {}
 
     def _open(self, pinned: str | None) -> str:
-        chain = self._read(CHAIN, MAX_SMALL, parse_chain, self._absent(CHAIN)).chain
+        document = self._read(CHAIN, MAX_SMALL, parse_chain, self._absent(CHAIN))
+        chain, self.grace = document.chain, document.grace
         if pinned is not None and chain != pinned:
             raise ConflictError(
                 f"is chain {chain}, not {pinned}",
@@ -130,9 +137,14 @@ class Documents:
             try:
                 data = self._bytes(name, limit)
             except MissingError:
-                raise absent from None
+                if not self._was_listed(name):
+                    raise absent from None
+                try:
+                    data = self._bytes(retired_name(name), limit)
+                except MissingError:
+                    raise absent from None
             if signed and self.trust is not None:
-                self.trust.verify(data, self.signature(name), object=name)
+                self.trust.verify(data, self.signature, object=name)
             return parse(data)
 
         try:
@@ -141,6 +153,11 @@ class Documents:
             if not self.store.remote:
                 raise
         return read()
+
+    def _was_listed(self, name: str) -> bool:
+        """True for a manifest or shortcut that the last listing had."""
+        versions, shortcuts = self._listed
+        return parse_manifest_name(name) in versions or parse_shortcut_name(name) in shortcuts
 
     def _absent(self, name: str) -> MissingError:
         """The error to raise where there is no chain.json, manifest or shortcut of a name."""
@@ -166,51 +183,58 @@ class Documents:
         return self._read(name, limit, bytes, self._absent(name))
 
     def signature(self, name: str) -> bytes | None:
-        """The bytes of the signature object of an object; None where there is none."""
+        """The bytes of a signature object; None where there is none, or one of too many bytes."""
         try:
-            return self._bytes(signature_name(name), MAX_SMALL)
-        except MissingError:
+            return self._bytes(name, MAX_SMALL)
+        except (MissingError, LimitError):
             return None
 
     # -- listings -------------------------------------------------------------------------------------------------
 
-    def _listed(self, prefix: str, *, unsigned: bool, after: str) -> Iterable[str]:
-        """Names under a prefix; where keys are configured, those without signature only if `unsigned`."""
-        listed = self.store.names(prefix, after or None)
-        if self.trust is None or unsigned:
-            return listed
-        names = set(listed)
-        return (name for name in names if signature_name(name) in names)
-
-    def versions(self, *, unsigned: bool = False, after: int | None = None) -> list[int]:
-        """The versions that exist, ascending; where keys are configured, those that have a signature (TD-SIG-004).
+    def versions(self, after: int | None = None) -> list[int]:
+        """The versions whose manifests are listed, ascending, signed or not.
 
         A store that lists nothing tells only the versions to which the hint leads (`lineage`).
 
         Args:
-            unsigned: all versions, with or without signature.
             after: only versions greater than this one, so that a long chain is listed in part.
         """
         if not self.store.lists:
             return list(self.lineage(after=after))[::-1]
-        names = self._listed(MANIFESTS, unsigned=unsigned, after="" if after is None else manifest_name(after))
-        found = (parse_manifest_name(name) for name in names)
-        return sorted(version for version in found if version is not None)
+        names = self.store.names(MANIFESTS, None if after is None else manifest_name(after))
+        found = sorted(version for name in names if (version := parse_manifest_name(name)) is not None)
+        before = [] if after is None else [version for version in self._listed[0] if version <= after]
+        self._listed = [*before, *found], self._listed[1]
+        return found
 
-    def shortcuts(self, *, unsigned: bool = False, after: int | None = None) -> list[ShortcutName]:
-        """The shortcuts that exist; where keys are configured, those that have a signature (TD-SIG-004).
+    def shortcuts(self, after: int | None = None) -> list[ShortcutName]:
+        """The shortcuts that are listed, signed or not.
 
         Args:
-            unsigned: all shortcuts, with or without signature.
             after: only those to versions greater than this one, so that a long chain is listed in part.
         """
         if not self.store.lists:
             hint = self._own_hint()
             hinted = [] if hint is None else hint.names
             return [each for each in hinted if after is None or each.version > after]
-        names = self._listed(SHORTCUTS, unsigned=unsigned, after="" if after is None else shortcut_name(after, None))
-        found = (parse_shortcut_name(name) for name in names)
-        return [each for each in found if each is not None and (after is None or each.version > after)]
+        names = self.store.names(SHORTCUTS, None if after is None else shortcut_name(after, None))
+        every = (parse_shortcut_name(name) for name in names)
+        found = [each for each in every if each is not None and (after is None or each.version > after)]
+        before = [] if after is None else [each for each in self._listed[1] if each.version <= after]
+        self._listed = self._listed[0], [*before, *found]
+        return found
+
+    def signed(self, versions: Iterable[int]) -> Iterator[int]:
+        """Those of some versions whose manifests are signed; without keys all. Each is read when it is its turn."""
+        for version in versions:
+            try:
+                if self.trust is not None:
+                    self.manifest(version)
+            except (UntrustedError, MissingError):  # or it was deleted meanwhile
+                continue
+            except TensorDeltaError:
+                pass  # signed, and then found to break a rule
+            yield version
 
     def lineage(self, *, after: int | None = None) -> Iterator[int]:
         """The version that the hint names, its base, the base of that, and so on; each was read, but for the last."""
@@ -245,12 +269,33 @@ class Documents:
             return self.hint()
         return None
 
-    def newest(self) -> int | None:
-        """The newest version, or None where the chain has none; of a store that lists nothing the hinted one."""
+    def newest(self, below: int | None = None) -> int | None:
+        """The newest version, with keys the newest signed one; None where there is none.
+
+        Of a store that lists nothing it is the hinted version, or one that leads to it.
+
+        Args:
+            below: only versions less than this one.
+
+        Raises:
+            UntrustedError: the 64 newest versions are unsigned.
+        """
         if not self.store.lists:
-            return next(self.lineage(), None)
-        versions = self.versions()
-        return versions[-1] if versions else None
+            return next((version for version in self.lineage() if below is None or version < below), None)
+        return self.newest_of([version for version in self.versions() if below is None or version < below])
+
+    def newest_of(self, versions: Sequence[int]) -> int | None:
+        """The newest of versions that were listed, ascending; see `newest`."""
+        versions = versions[::-1]
+        newest = next(self.signed(versions[:_MAX_UNSIGNED]), None)
+        if newest is None and len(versions) > _MAX_UNSIGNED:
+            raise UntrustedError(
+                f"none of the {_MAX_UNSIGNED} newest versions is signed by a trusted key",
+                object=manifest_name(versions[0]),
+                rule="TD-SIG-012",
+                advice="Another writer publishes to this chain without a key: stop it, or read an older version.",
+            )
+        return newest
 
     # -- documents ------------------------------------------------------------------------------------------------
 
@@ -273,17 +318,6 @@ class Documents:
     def forget(self, version: int) -> None:
         """Have the next use of a version's manifest read it again from the store."""
         self._manifests.pop(version, None)
-
-    def unverified(self, version: int) -> tuple[Manifest, bytes]:
-        """A version's manifest and its bytes, with or without a valid signature: for a writer whose number is taken.
-
-        Raises:
-            MissingError: no such version.
-            TensorDeltaError: the manifest breaks a rule.
-        """
-        name = manifest_name(version)
-        data = self._read(name, MAX_MANIFEST, bytes, self._absent(name), signed=False)
-        return self._own(parse_manifest(data, version=version), name), data
 
     def shortcut(self, shortcut: ShortcutName) -> Manifest:
         """A shortcut.
@@ -320,6 +354,8 @@ class Documents:
     def tensor_fingerprints(self, manifest: Manifest) -> U64 | None:
         """The fingerprints of a version's tensors, uint64 in layout order; None where its manifest names none.
 
+        The salt that follows them is left out.
+
         Raises:
             MissingError, IntegrityError, MalformedError: see SPEC.md section 4.12.
         """
@@ -328,19 +364,20 @@ class Documents:
         sha256 = manifest.tensor_fingerprints
         name = fingerprints_name(sha256)
         tensors = len(self.layout(manifest.layout))
+        size = 8 * (tensors + 1)
 
         def parse(data: bytes) -> U64:
-            if len(data) != 8 * tensors:
+            if len(data) != size:
                 raise MalformedError(f"{len(data)} bytes for {tensors} tensors", object=name, rule="TD-FPR-002")
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise IntegrityError("SHA-256 differs from its name", object=name, rule="TD-FPR-001")
-            return np.frombuffer(data, "<u8").astype(np.uint64)
+            return np.frombuffer(data, "<u8")[:-1].astype(np.uint64)
 
         absent = MissingError(f"is not in {self.store.address}", object=name, rule="TD-FPR-010")
         try:
-            return self._read(name, 8 * tensors, parse, absent, signed=False)
+            return self._read(name, size, parse, absent, signed=False)
         except LimitError:
-            raise MalformedError(f"more than {8 * tensors} bytes", object=name, rule="TD-FPR-002") from None
+            raise MalformedError(f"more than {size} bytes", object=name, rule="TD-FPR-002") from None
 
     # -- trust ----------------------------------------------------------------------------------------------------
 

@@ -104,7 +104,7 @@ def layout_change(reader: Reader, version: int) -> LayoutChange | None:
         TensorDeltaError: a manifest or layout of the two cannot be read.
     """
     manifest = reader.documents.manifest(version)
-    before = max((each for each in reader.documents.versions() if each < version), default=None)
+    before = reader.documents.newest(below=version)
     return None if before is None else _change(reader, reader.documents.manifest(before), manifest)
 
 
@@ -127,7 +127,7 @@ class History(Shown, Sequence[Published]):
         A version's size is that of its manifest and of all objects that it is the first to name. Where the store lists
         nothing, the versions are those to which the hint leads, and their sizes those of packs and files.
         """
-        versions = reader.documents.versions()
+        versions = list(reader.documents.signed(reader.documents.versions()))
         lists = reader.store.lists
         sizes = {entry.name: entry.size for entry in reader.store.entries("")} if versions and lists else {}
         rows: list[Published] = []

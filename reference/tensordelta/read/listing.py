@@ -188,6 +188,11 @@ class Members:
         found = self._raw.get(member)
         return found if isinstance(found, Manifest) else None
 
+    def fault(self, member: Member) -> TensorDeltaError | None:
+        """Why a member could not be read; None for one that could, and for one that was not read."""
+        fault = self._raw.get(member)
+        return fault if isinstance(fault, TensorDeltaError) else None
+
     def arcs(self, version: int) -> list[Arc]:
         """The edges that lead to a version, without those that are known to be unusable."""
         arcs = self._arcs.get(version)

@@ -69,7 +69,7 @@ class Reader:
         sources: places other than the root that may have packs.
         listener: receives events.
         cache: where this machine keeps packs of a remote store; by default this user's.
-        trust: the keys of which one must have signed what is read; None to read without signatures.
+        trust: the keys that must have signed what is read; None to read without signatures.
 
     Attributes:
         store, chain, trust: where the chain lies, its id, and the trusted keys.
@@ -107,6 +107,8 @@ class Reader:
         self._lists = store.lists
         # The versions and shortcuts that were listed last.
         self._names: tuple[list[int], list[ShortcutName]] = [], []
+        # The listing in which the newest version was found, for the plan of the way to it.
+        self._seen: list[int] | None = None
 
     def trusting(
         self, trust: Trust | None, *, cache: PackCache | None = None, sources: Sources | None = None
@@ -134,8 +136,11 @@ class Reader:
         )
 
     def unbound(self) -> Reader:
-        """A reader of the same chain for a writer, which may go from any version to any other (TD-SIG-005)."""
-        return self if self.trust is None else self.trusting(self.trust.unbound())
+        """A reader of the same chain for a writer, which may go from any version to any other (TD-SIG-005).
+
+        One signature is enough for it: it builds on what one holder of a key published, before others have signed that.
+        """
+        return self if self.trust is None else self.trusting(self.trust.unbound(threshold=1))
 
     def along_bases(self) -> Reader:
         """This reader, but one that lists nothing to find a route: it goes along the versions' own manifests."""
@@ -172,7 +177,8 @@ class Reader:
             return None
 
         versions = self.recent()
-        listed = frozenset(versions)
+        # An unsigned manifest says nothing, not even that its version was not collected.
+        listed = frozenset(versions if self.trust is None else ())
 
         def as_version(version: int) -> Held | None:
             digest = self._digest(state, version, fingerprint)
@@ -190,7 +196,8 @@ class Reader:
 
         found = self.first_of(versions, as_version) or self.first_of(versions, as_base)
         if found is None:
-            shortcuts = [each for each in self.documents.shortcuts() if each.version in listed]
+            there = frozenset(versions)
+            shortcuts = [each for each in self.documents.shortcuts() if each.version in there]
             lost = [each for each in shortcuts if each.base is not None and each.base not in listed]
             found = self.first_of(sorted(lost, key=lambda each: -each.version), as_base)
         return found if found is not None or own is None else Held(own, fingerprint)
@@ -228,10 +235,12 @@ class Reader:
             self._reads,
         )
 
-    def planner(self, held: Held | None = None) -> Planner | Trail:
+    def planner(self, held: Held | None = None, target: int | None = None) -> Planner | Trail:
         """A planner over the present listing, or over what the hint names where nothing can be listed.
 
         Args:
+            target: where the way leads. If it was found as the newest version, its listing counts: a collector may have
+                dropped it since, and what it names can still be read (TD-RET-017).
             held: what the reader has, if it goes to a newer version. Of a long chain that was listed before, only what
                 leads to versions after the held one is listed then, so that a follower lists little.
         """
@@ -239,10 +248,13 @@ class Reader:
             return Trail(self.documents, () if self.store.lists else self.documents.shortcuts())
         versions, shortcuts = self._names
         listing = self.documents
-        if held is not None and len(versions) + len(shortcuts) > EXACT:
+        seen, self._seen = self._seen, None
+        if seen is not None and target in seen:
+            versions, shortcuts = seen, listing.shortcuts()
+        elif held is not None and len(versions) + len(shortcuts) > EXACT:
             after = held.version
-            versions = [version for version in versions if version <= after] + listing.versions(after=after)
-            shortcuts = [each for each in shortcuts if each.version <= after] + listing.shortcuts(after=after)
+            versions = [version for version in versions if version <= after] + listing.versions(after)
+            shortcuts = [each for each in shortcuts if each.version <= after] + listing.shortcuts(after)
         else:
             versions, shortcuts = listing.versions(), listing.shortcuts()
         self._names = versions, shortcuts
@@ -258,7 +270,7 @@ class Reader:
         """
         held = None
         if self.trust is not None:
-            self.documents.manifest(version)  # an unsigned target is an error, not a version to skip (TD-SIG-002)
+            self.documents.manifest(version)  # an unsigned target is an error, not a version to skip (TD-SIG-012)
         if base is not None:
             try:
                 own = self.documents.manifest(base)
@@ -287,9 +299,14 @@ class Reader:
             if not isinstance(version, int):
                 raise TypeError(f"a version is an int, not {version!r}")
             return version
-        newest = self.documents.newest()
-        if held is not None and not self.store.lists and (newest is None or newest < held):
-            return held
+        if self.store.lists:
+            versions = self.documents.versions()
+            newest = self.documents.newest_of(versions)
+            self._seen = versions
+        else:
+            newest = self.documents.newest()
+            if held is not None and (newest is None or newest < held):
+                return held
         if newest is None:
             raise MissingError(
                 "the chain has no version yet", object=MANIFESTS, rule="TD-OBJ-008", advice="Publish one, or wait."
@@ -312,12 +329,12 @@ class Reader:
             return (), follow(())
         dropped: dict[str, Fault] = {}
         followed = unanswered = 0
-        planner = self.planner(held if held is not None and held.version < target else None)
+        planner = self.planner(held if held is not None and held.version < target else None, target)
         while True:
             try:
                 route = planner.plan(target, held=held, dropped=dropped)
             except (TensorDeltaError, SourceError):
-                again = self._again(planner)
+                again = self._again(planner, target)
                 if again is planner:
                     raise
                 planner = again
@@ -331,11 +348,13 @@ class Reader:
                 if followed == _MAX_FAILED or unanswered == _MAX_UNANSWERED:
                     raise next(iter(dropped.values())) from None
                 if isinstance(failed.fault, MissingError):
-                    planner = self._again(planner)
+                    planner = self._again(planner, target)
 
-    def _again(self, planner: Planner | Trail) -> Planner | Trail:
+    def _again(self, planner: Planner | Trail, target: int) -> Planner | Trail:
         """A planner over a new listing, where that differs: a collector may have run (SPEC.md section 13)."""
         fresh = self.planner()
+        if target in planner.listed and target not in fresh.listed:
+            return planner
         return planner if fresh.listed == planner.listed else fresh
 
     # -- updates --------------------------------------------------------------------------------------------------

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from ..errors import UntrustedError
 from ..format.keys import PublicKey
 from ..format.manifest import Manifest
-from ..format.names import SHORTCUTS, manifest_name
-from ..format.signature import verify as verify_signatures
+from ..format.names import manifest_name
+from ..format.signature import Message
 
 _UNSIGNED = "Ask its publisher to sign it, or choose a version that is signed; `tensordelta sign` signs a chain."
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})")
@@ -41,46 +41,62 @@ class Trust:
     """The keys that a reader trusts, and the newest version that it has applied. Several threads may use one object.
 
     Args:
-        keys: by key id.
+        keys: the keys; one that is given twice counts once.
+        threshold: how many of them must have signed what is read.
         allow_rollback: a version may be older than one applied before.
         max_age: the greatest age of the newest version, in seconds; None for any age.
         remembers: remember what was applied. Not for writers and verifiers, which read versions in any order.
+
+    Raises:
+        ValueError: a threshold that these keys cannot reach, or that is less than 1.
     """
 
     def __init__(
         self,
-        keys: Mapping[str, PublicKey],
+        keys: Iterable[PublicKey],
         *,
+        threshold: int = 1,
         allow_rollback: bool = False,
         max_age: float | None = None,
         remembers: bool = True,
     ) -> None:
-        self.keys = dict(keys)
+        self.keys = tuple(dict.fromkeys(keys))
+        self.threshold = threshold
+        if not 1 <= threshold <= max(len(self.keys), 1):
+            raise ValueError(f"{threshold} of {len(self.keys)} trusted keys cannot have signed")
         self.allow_rollback = allow_rollback
         self.max_age = max_age
         self._remembers = remembers
         self._applied: Applied | None = None
 
-    def unbound(self, *more: PublicKey, max_age: float | None = None) -> Trust:
-        """The same keys, and `more`, for a writer or verifier, which reads versions in any order."""
-        return Trust({**self.keys, **{key.id: key for key in more}}, max_age=max_age, remembers=False)
+    def unbound(self, *more: PublicKey, threshold: int | None = None, max_age: float | None = None) -> Trust:
+        """The same keys, and `more`, for a writer or verifier, which reads versions in any order.
 
-    def verify(self, data: bytes, signature: bytes | None, *, object: str) -> None:
+        Args:
+            more: further keys.
+            threshold: how many must have signed; by default as many as here.
+            max_age: as in the constructor.
+        """
+        threshold = self.threshold if threshold is None else threshold
+        return Trust((*self.keys, *more), threshold=threshold, max_age=max_age, remembers=False)
+
+    def verify(self, data: bytes, read: Callable[[str], bytes | None], *, object: str) -> None:
         """Verify the bytes of chain.json, a manifest or a shortcut.
 
         Args:
             data: the object's bytes, as stored.
-            signature: the bytes of its signature object; None where there is none.
+            read: gives the bytes of a signature object by its name, or None if there is none.
             object: the object's name.
 
         Raises:
-            UntrustedError: no signature, or none of a trusted key.
-            MalformedError, UnsupportedError, LimitError: the signature object breaks a rule.
+            UntrustedError: fewer keys than the threshold have signed it.
         """
-        if signature is None:
-            rule = "TD-SIG-004" if object.startswith(SHORTCUTS) else "TD-SIG-002"
-            raise UntrustedError("has no signature", object=object, rule=rule, advice=_UNSIGNED)
-        verify_signatures(data, signature, self.keys, object=object)
+        found = Message(object, data).signers(self.keys, read, enough=self.threshold)
+        if found < self.threshold:
+            reason = "is not signed by a trusted key"
+            if self.threshold > 1:
+                reason = f"is signed by {found} of the {self.threshold} trusted keys that are asked for"
+            raise UntrustedError(reason, object=object, rule="TD-SIG-012", advice=_UNSIGNED)
 
     def has_applied(self, chain: str, version: int) -> bool:
         """True for the version that was applied last."""

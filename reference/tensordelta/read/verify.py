@@ -64,8 +64,8 @@ class _Verifier:
         self._held = State.empty()
 
     def run(self) -> Verification:
-        versions = self._reader.documents.versions(unsigned=True)
-        shortcuts = sorted(self._reader.documents.shortcuts(unsigned=True), key=lambda each: (each.version, str(each)))
+        versions = self._reader.documents.versions()
+        shortcuts = sorted(self._reader.documents.shortcuts(), key=lambda each: (each.version, str(each)))
         total, done = len(versions) + len(shortcuts), 0
         members: dict[int, list[str]] = {version: [] for version in versions}
         for version in versions:

@@ -23,6 +23,7 @@ class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     pack_folders: list[str] = []
     store_options: dict[str, Any] | None = None
     trusted_keys: list[str] | None = None
+    threshold: int = 1
     allow_rollback: bool = False
     max_age: float | None = None
 

@@ -28,7 +28,6 @@ from ..codecs.fingerprint import U64
 from ..format import layout as layouts
 from ..format.layout import Layout
 from ..format.layout_change import LayoutChange
-from ..keep.policy import GRACE
 from ..live.caretaker import Upkeep
 from ..live.publisher import StepQueue, Ticket
 from ..read.history import Published
@@ -133,7 +132,7 @@ class Publisher(StepQueue[_Submitted]):
         keep: int | None = None,
         full_every: int | None = None,
         skip: Iterable[int] = (8, 64),
-        grace: float = GRACE,
+        grace: float | None = None,
         timeout: float = 600.0,
     ) -> None:
         if snapshot not in get_args(Place):

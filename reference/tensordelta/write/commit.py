@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET, UnsetType
+
 from ..codecs.fingerprint import U64, combine, text
 from ..errors import LimitError, MalformedError
 from ..events import Event, emit
@@ -25,6 +27,7 @@ from ..format.names import (
     file_name,
     fingerprints_name,
     layout_name,
+    new_salt,
     now,
 )
 from ..read.history import Published, describe
@@ -49,14 +52,18 @@ class Commit:
         member: the version, or the shortcut's name.
         before: a manifest whose layout, fingerprints and files are in the store, and are not put again.
         clock: runs since the publish began.
+        spent: seconds since the first pack may have been put, if that is longer ago.
 
     Attributes:
         packs: entries of the packs that the manifest will name.
         size: bytes that were put.
     """
 
-    def __init__(self, writer: Writer, batch: Batch, member: Member, before: Manifest | None, clock: Clock) -> None:
+    def __init__(
+        self, writer: Writer, batch: Batch, member: Member, before: Manifest | None, clock: Clock, spent: float = 0.0
+    ) -> None:
         self._writer = writer
+        self._spent = spent - clock.seconds
         self._batch = batch
         self._member = member
         self._before = before
@@ -66,7 +73,9 @@ class Commit:
 
     @classmethod
     @contextmanager
-    def begin(cls, writer: Writer, member: Member, before: Manifest | None, clock: Clock) -> Iterator[Commit]:
+    def begin(
+        cls, writer: Writer, member: Member, before: Manifest | None, clock: Clock, *, spent: float = 0.0
+    ) -> Iterator[Commit]:
         """A commit. What is put in the block is durable at its end; `create` comes after it (TD-OBJ-012, TD-STO-007).
 
         Raises:
@@ -74,7 +83,7 @@ class Commit:
         """
         with ExitStack() as storing:
             batch = storing.enter_context(writer.reader.store.batch())
-            yield cls(writer, batch, member, before, clock)
+            yield cls(writer, batch, member, before, clock, spent)
             with clock.during("put"):
                 storing.close()
 
@@ -100,40 +109,50 @@ class Commit:
 
     def complete(self, contents: Contents) -> Manifest:
         """Put the tensor fingerprints and the files; gives the manifest, which names all that was put."""
-        manifest = contents.manifest(self._writer.reader.chain, self.packs)
-        digest, before = contents.sums_digest, self._before
-        if before is None or before.tensor_fingerprints != digest:
-            self._put(fingerprints_name(digest), contents.sums_bytes)
-        stored = set() if before is None else {entry.sha256 for entry in before.files}
         for entry, data in contents.files:
-            if data is not None and entry.sha256 not in stored:
+            if data is not None:
                 self._put(entry.path, data)
-                stored.add(entry.sha256)
-        return manifest
+        return contents.manifest(self._writer.reader.chain, self.packs, self._put_fingerprints(contents))
+
+    def _put_fingerprints(self, contents: Contents) -> str:
+        """Put the tensor fingerprints, and a salt, so that no other version has this object; gives its digest.
+
+        A shortcut names the object of its version, if that has one.
+        """
+        if isinstance(self._member, ShortcutName) and self._before is not None:
+            own = self._before.tensor_fingerprints
+            if isinstance(own, str):
+                return own
+        data = contents.sums.astype("<u8").tobytes() + bytes.fromhex(new_salt())
+        digest = hashlib.sha256(data).hexdigest()
+        self._put(fingerprints_name(digest), data)
+        return digest
 
     def _put(self, name: str, data: bytes) -> None:
         with self._clock.during("put"):
             self._batch.put(name, [data])
         self.size += len(data)
 
-    def create(self, manifest: Manifest, adopt: Callable[[], Manifest]) -> Manifest:
-        """Create the manifest, which is the commit, and sign it; for a version, then put the hint.
+    def create(self, manifest: Manifest, adopt: Callable[[Manifest], Manifest]) -> Manifest:
+        """Sign the manifest, and create it, which is the commit; for a version, then put the hint.
 
         Args:
             manifest: the manifest or shortcut.
-            adopt: called if the name is taken; gives what has it if it is an earlier success, and raises if not.
+            adopt: called with it if the name is taken; gives what has it if it is an earlier success, and raises if
+                not.
 
         Returns:
             The manifest that is in the store now.
 
         Raises:
             TensorDeltaError: a reader would refuse the manifest; nothing was created (TD-WRT-004).
+            TimeoutError: collectors may have deleted what was put first (TD-RET-014); nothing was created.
             StoreError: the store failed. Whether the manifest exists is not known then.
         """
         with self._clock.during("commit"):
             return self._create(manifest, adopt)
 
-    def _create(self, manifest: Manifest, adopt: Callable[[], Manifest]) -> Manifest:
+    def _create(self, manifest: Manifest, adopt: Callable[[Manifest], Manifest]) -> Manifest:
         member, data, reader = self._member, manifest.encode(), self._writer.reader
         try:
             if isinstance(member, ShortcutName):
@@ -145,11 +164,17 @@ class Commit:
                 "Publish it with annotations and names of files that the format has (SPEC.md sections 4.3 and 4.4)."
             )
             raise type(fault)(fault.reason, object=fault.object, rule=fault.rule, advice=advice) from None
+        took, limit = self._clock.seconds + max(self._spent, 0.0), 0.8 * reader.documents.grace
+        if took > limit:
+            raise TimeoutError(
+                f"{member_name(member)} was not created: what it names was put up to {took:,.0f} seconds ago, and "
+                f"collectors leave that alone for {limit:,.0f}; publish it again, in a chain with a longer grace period"
+            )
         created = (self._writer.signer or reader.store).create(member_name(member), data)
         if created:
             self.size += len(data)
         else:
-            manifest = adopt()
+            manifest = adopt(manifest)
         if isinstance(member, ShortcutName):
             renew_hint(reader, lambda names: [*(each for each in names if each != member), member])
         else:
@@ -183,17 +208,9 @@ class Contents:
     annotations: Mapping[str, str] | None = None
     features: Sequence[str] = ()
 
-    @property
-    def sums_bytes(self) -> bytes:
-        """The object of the tensor fingerprints."""
-        return self.sums.astype("<u8").tobytes()
-
-    @property
-    def sums_digest(self) -> str:
-        """Its digest."""
-        return hashlib.sha256(self.sums_bytes).hexdigest()
-
-    def manifest(self, chain: str, packs: Sequence[PackEntry] = ()) -> Manifest:
+    def manifest(
+        self, chain: str, packs: Sequence[PackEntry] = (), tensor_fingerprints: str | UnsetType = UNSET
+    ) -> Manifest:
         """A manifest that is created now."""
         return Manifest(
             tensordelta=strict_json.VERSION,
@@ -206,7 +223,7 @@ class Contents:
             features=list(self.features),
             created=now(),
             annotations=dict(self.annotations or {}),
-            tensor_fingerprints=self.sums_digest,
+            tensor_fingerprints=tensor_fingerprints,
             files=[entry for entry, _ in self.files],
         )
 
@@ -249,7 +266,7 @@ def digest_layout(reader: Reader, layout: Layout, before: Manifest | None) -> st
 def file_entries(
     before: Manifest | None, layout_digest: str, files: Files | None
 ) -> list[tuple[FileEntry, bytes | None]]:
-    """Entries of the files of a version, by name, each with its bytes, or None if these are in the store.
+    """Entries of the files of a version, by name, each with its bytes, or None for one of the version before.
 
     Args:
         before: the version before.
@@ -261,9 +278,12 @@ def file_entries(
         kept = [] if before is None else before.files
         same = before is not None and before.layout == layout_digest
         return [(entry, None) for entry in kept if same or not entry.name.endswith(INDEX_SUFFIX)]
+    stored = {} if before is None else {entry.sha256: entry.path for entry in before.files}
     made: list[tuple[FileEntry, bytes | None]] = []
     for name, content in sorted(files.items()):
         data = content.read_bytes() if isinstance(content, Path) else content
         sha256 = hashlib.sha256(data).hexdigest()
-        made.append((FileEntry(name, len(data), sha256, file_name(sha256)), data))
+        is_new = sha256 not in stored
+        path = stored.setdefault(sha256, file_name(sha256, new_salt()))
+        made.append((FileEntry(name, len(data), sha256, path), data if is_new else None))
     return made

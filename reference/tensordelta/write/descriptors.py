@@ -16,7 +16,7 @@ from ..errors import ConflictError, MalformedError, MissingError, UnsupportedErr
 from ..format import strict_json
 from ..format.layout import Layout, Tensor
 from ..format.manifest import CHUNKS, FEATURES, Base, Feature, PackEntry
-from ..format.names import ChainId, Fingerprint, FormatVersion, Integer, Sha256, Version, pack_name
+from ..format.names import ChainId, Fingerprint, FormatVersion, Integer, Sha256, Version, is_pack_name
 
 #: How errors name the document that ranks get.
 DRAFT = "the draft"
@@ -26,6 +26,7 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True, rename={"layout_
     """A draft, as ranks get it.
 
     Attributes:
+        opened: when, in seconds since 1970 by the clock of the machine that did.
         before: the newest version when the draft was opened; also of a full version, for its files.
         tensors: the layout, unless it is the one of `before`.
     """
@@ -33,6 +34,7 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True, rename={"layout_
     tensordelta: FormatVersion
     chain: ChainId
     version: Version
+    opened: Integer
     base: Base | None
     layout_digest: Sha256
     before: Version | None
@@ -60,8 +62,12 @@ class Descriptor(msgspec.Struct, frozen=True, rename={"layout_digest": "layout"}
     microseconds: dict[str, Integer] = {}
 
     def same_packs(self, other: Descriptor) -> bool:
-        """True where another one says that the same was put."""
-        return structs.replace(self, microseconds={}) == structs.replace(other, microseconds={})
+        """True where another one says that the same was put, under whatever names."""
+        return self._comparable() == other._comparable()
+
+    def _comparable(self) -> Descriptor:
+        packs = [structs.replace(entry, path=None) for entry in self.packs]
+        return structs.replace(self, microseconds={}, packs=packs)
 
 
 class Claim(msgspec.Struct, frozen=True, order=True):
@@ -172,7 +178,7 @@ def check_packs(descriptor: Descriptor, layout: Layout, label: str) -> None:
                 rule="TD-MAN-019",
             )
     for entry in descriptor.packs:
-        if entry.content != CHUNKS or entry.path != pack_name(entry.sha256):
+        if entry.content != CHUNKS or entry.path is None or not is_pack_name(entry.path, entry.sha256):
             raise MalformedError(f"{entry.label} is no pack of a rank", object=label, rule="TD-PTH-006")
         for first, stop in entry.tensors:
             if not {first, stop - 1} <= listed.keys():

@@ -12,6 +12,7 @@ therefore has to be longer than a draft is open.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -33,7 +34,7 @@ from ..format import strict_json
 from ..format.chunk_codec import Piece
 from ..format.layout import MAX_LAYOUT, Layout
 from ..format.manifest import Manifest, PackEntry
-from ..format.names import fingerprints_name, manifest_name, pack_name
+from ..format.names import fingerprints_name, manifest_name
 from ..read.history import Published
 from ..stores.download import PARALLEL
 from ..threads import ordered_map
@@ -99,6 +100,7 @@ class Draft:
             tensordelta=strict_json.VERSION,
             chain=writer.reader.chain,
             version=place.version,
+            opened=int(time.time()),
             base=None if full else base_of(before),
             layout_digest=digest,
             before=None if before is None else before.version,
@@ -207,8 +209,9 @@ class Draft:
         with ExitStack() as storing:
             batch = storing.enter_context(self._reader.store.batch())
             for built in clock.packs(encoder, _PACK):
+                assert built.entry.path is not None
                 with clock.during("put"):
-                    batch.put(pack_name(built.entry.sha256), built.parts)
+                    batch.put(built.entry.path, built.parts)
                 entries.append(built.entry)
             with clock.during("put"):
                 storing.close()
@@ -294,7 +297,7 @@ class Draft:
             WrongBaseError: a rank compared its words with others than the base's, or the base was replaced.
             IntegrityError: packs that do not lead to the words that were scanned.
             ConflictError: a descriptor of another draft, or another writer was faster.
-            UntrustedError: the version was published before, unsigned and with other packs or annotations.
+            UntrustedError: versions are signed, and one of this number is there that is not.
             StoreError: the store failed. Nothing is committed then, unless the version exists.
         """
         annotations = {str(key): str(value) for key, value in (annotations or {}).items()}
@@ -314,7 +317,8 @@ class Draft:
         before = self._before()
         sums = self._prove(claims, found, before)
         self._check_stored(found)
-        with Commit.begin(self._writer, self.version, before, clock) as commit:
+        spent = time.time() - self._document.opened  # where another process opened the draft
+        with Commit.begin(self._writer, self.version, before, clock, spent=spent) as commit:
             if commit.put_layout(self.layout) != self._document.layout_digest:
                 raise MalformedError(
                     "its layout has another digest than its ranks use",
@@ -335,7 +339,7 @@ class Draft:
                 sorted({feature for descriptor in found.values() for feature in descriptor.features}),
             )
             manifest = commit.complete(contents)
-        committed = commit.create(manifest, lambda: self._writer.adopt_exactly(manifest))
+        committed = commit.create(manifest, self._writer.adopt)
         return commit.finish(committed, self.layout)
 
     def _before(self) -> Manifest | None:
@@ -426,7 +430,7 @@ class Draft:
         entries = [(label, entry) for label, descriptor in found.items() for entry in descriptor.packs]
         store = self._reader.store
         sizes = ordered_map(
-            lambda each: store.size(pack_name(each[1].sha256)),
+            lambda each: store.size(each[1].label),
             entries,
             threads=PARALLEL if store.remote else 1,
         )

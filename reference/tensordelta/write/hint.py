@@ -62,7 +62,7 @@ def renew_hint(reader: Reader, change: Callable[[Sequence[ShortcutName]], Sequen
         names, version = change(hint.names), hint.version
         while list(names) != hint.names:
             put_hint(reader, version, names)
-            newer = reader.documents.versions(unsigned=True, after=version)
+            newer = reader.documents.versions(after=version)
             if not newer:
                 return
             version = newer[-1]  # its writer's hint may have been overwritten

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,12 +63,8 @@ def _key(key: str | os.PathLike[str] | bytes, kind: Callable[[bytes], K], parse:
         raise ValueError(f"{path}: {error}") from None
 
 
-def trusted(keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike]) -> dict[str, PublicKey]:
-    """Trusted keys by key id.
-
-    Args:
-        keys: the keys; a mapping gives them names of its own, for signature objects whose `keyid` is not the SHA-256
-            of the public key.
+def trusted(keys: Iterable[PublicKeyLike]) -> list[PublicKey]:
+    """Trusted keys.
 
     Raises:
         ValueError: none, or one that is no key.
@@ -77,13 +73,10 @@ def trusted(keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike]) -> dict
     """
     if isinstance(keys, (str, bytes, os.PathLike, PublicKey)):
         raise ValueError("trusted keys are a list of keys, not one")
-    if isinstance(keys, Mapping):
-        found = [PublicKey(public_key(key).raw, name) for name, key in keys.items()]
-    else:
-        found = [public_key(key) for key in keys]
+    found = [public_key(key) for key in keys]
     if not found:
         raise ValueError("no trusted key is given; leave the argument out to read without signatures")
-    return {key.id: key for key in found}
+    return found
 
 
 def write_key_pair(path: str | os.PathLike[str]) -> tuple[PublicKey, Path]:

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from ..errors import IntegrityError
 from ..format.manifest import TENSORS, PackEntry, ranges_of
-from ..format.names import pack_name
+from ..format.names import new_salt, pack_name
 from ..state.checkpoint import DEFAULT_SHARD, Checkpoint, Shard
 from ..state.index import INDEX, INDEX_SUFFIX, build_index, read_index
 from ..stores import FileBlob
@@ -43,7 +43,7 @@ def plain_entry(shard: Shard, checkpoint: Checkpoint, source: str | None) -> Pac
     return PackEntry(
         sha256=sha256,
         size=size,
-        path=None if source else pack_name(sha256),
+        path=None if source else pack_name(sha256, new_salt()),
         content=TENSORS,
         tensors=ranges_of(held or [0]),
         changed=sum(checkpoint.layout.tensors[index].words for index in held),

@@ -9,26 +9,22 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby
 
 from ..codecs.fingerprint import U64
 from ..format.chunk_codec import Piece
 from ..format.layout import Layout
-from ..format.manifest import Base, Manifest, check_features
-from ..format.names import manifest_name
+from ..format.manifest import Base, Manifest
 from ..read.history import Published, describe
 from ..read.reader import Reader
-from ..read.routes import Edge
 from ..state.checkpoint import Checkpoint
 from ..state.state import State
-from ..state.update import Update
 from ..stores import FileBlob
 from .clock import Clock
 from .commit import Commit, Contents, Files, base_of, check_description, digest_layout, file_entries
 from .encoder import Codecs, Comparison, Encoder, Listed, Order, Values
 from .plain_packs import changed, check_source, checkpoint_files, file_stamps, plain_entry, same_parts
 from .snapshot import Snapshot
-from .writer import Place, Writer, conflict, overtaken
+from .writer import Place, Writer, overtaken
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +97,7 @@ class Publisher:
             ConflictError: the version was published with other contents, or another process uses the snapshot; or the
                 state has other tensors than the version before, and `layout_change` is not set.
             IntegrityError: the files that the state lies in changed meanwhile.
-            UntrustedError: versions are signed, and the newest one, to which the delta would be made, is not; or this
-                version was published before, unsigned and with another description.
+            UntrustedError: versions are signed, and one of this number is there that is not.
             TensorDeltaError: the newest version, to which the delta would be made, cannot be read; or the version just
                 published cannot be read back.
             ValueError: a version that is not greater than the newest, or an illegal combination of codecs.
@@ -138,7 +133,7 @@ class Publisher:
                 manifest = commit.complete(contents)
             state.check_files()
             go_on(True)
-            return self._commit(commit, manifest, state, before, encoder, clock)
+            return self._commit(commit, manifest, state, encoder, clock)
 
     def tip(self) -> Tip | None:
         """The newest version, for `publish_pieces`; None if there is none. See `Chain.tip`."""
@@ -194,7 +189,7 @@ class Publisher:
                 contents = Contents(place.version, digest, encoder.sums, start, entries, annotations)
                 manifest = commit.complete(contents)
             go_on(True)
-            committed = commit.create(manifest, lambda: self._writer.adopt_exactly(manifest))
+            committed = commit.create(manifest, self._writer.adopt)
             return commit.finish(committed, tensors), Tip(committed, tensors, encoder.sums)
 
     def publish_plain(
@@ -216,7 +211,7 @@ class Publisher:
         Raises:
             ConflictError: as for `publish`.
             IntegrityError: the files changed meanwhile.
-            UntrustedError: this version was published before, unsigned and with another description.
+            UntrustedError: versions are signed, and one of this number is there that is not.
             ValueError: a source without a commit, or a version that is not greater than the newest.
             StoreError: the store failed.
         """
@@ -247,19 +242,18 @@ class Publisher:
                 if file_stamps(checkpoint) != stamps:
                     raise changed(checkpoint.shards[0].path.parent)
                 state.check_files()
-            return self._commit(commit, manifest, state, place.before, checkpoint, clock)
+            return self._commit(commit, manifest, state, checkpoint, clock)
 
     def _commit(
         self,
         commit: Commit,
         manifest: Manifest,
         state: State,
-        before: Manifest | None,
         made_of: Encoder | Checkpoint,
         clock: Clock,
     ) -> Published:
         """Create the manifest, and move the snapshot to its version."""
-        committed = commit.create(manifest, lambda: self._adopt(manifest, state, before))
+        committed = commit.create(manifest, self._writer.adopt)
         with clock.during("snapshot"):
             self._snapshot.follow(committed, made_of)
         return commit.finish(committed, state.layout)
@@ -278,47 +272,6 @@ class Publisher:
         sums = state.sums(threads=self._reader.threads)
         entries = file_entries(place.before, digest, files)
         mine = Contents(place.version, digest, sums, base, entries, annotations).manifest(self._reader.chain)
-        found = self._adopt(mine, state, place.before)
+        found = self._writer.adopt(mine)
         change = self._writer.layout_change(place.before, state.layout)
         return describe(found, state.layout, change, size=0, seconds=clock.seconds)
-
-    def _adopt(self, mine: Manifest, state: State, before: Manifest | None) -> Manifest:
-        return self._writer.adopt(mine, lambda found: self._is_own(mine, found, state, before))
-
-    def _is_own(self, mine: Manifest, found: Manifest, state: State, before: Manifest | None) -> bool:
-        """True if a manifest of the same version says what this writer would, and makes the same words.
-
-        Raises:
-            ConflictError: it makes other words.
-            TensorDeltaError: it cannot be rebuilt.
-        """
-        name = manifest_name(found.version)
-        check_features(found, object=name)
-        if (mine.annotations, mine.tensor_fingerprints) != (found.annotations, found.tensor_fingerprints):
-            return False
-        with ExitStack() as stack:
-            base = State.empty()
-            if found.base is not None:
-                assert before is not None
-                base = stack.enter_context(self._snapshot.at(before))
-            if not _makes(self._reader.prepare_edge(base, Edge(name, found)), state):
-                raise conflict(found.version)
-        return True
-
-
-def _makes(update: Update, state: State) -> bool:
-    """True if an update makes a state, word for word. One tensor at a time is copied."""
-    if update.layout != state.layout:
-        return False
-    pieces = {tensor: list(each) for tensor, each in groupby(update.runs(), lambda piece: piece.tensor)}
-    for tensor in range(len(update.layout)):
-        words = update.built.get(tensor)
-        if words is None:
-            words = update.source(tensor)
-            assert words is not None
-            words = words.copy() if tensor in pieces else words
-            for piece in pieces.get(tensor, ()):
-                words[slice(piece.start, piece.stop) if piece.indices is None else piece.indices] = piece.new
-        if not state.has(tensor, words):
-            return False
-    return True

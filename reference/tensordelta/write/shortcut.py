@@ -68,8 +68,6 @@ def make_shortcut(
     own = reader.documents.manifest(version)
     layout = reader.documents.layout(own.layout)
     start = None if base is None else reader.documents.manifest(base)
-    if writer.signer is not None:
-        writer.signer.settle(shortcut_name(*name))
     if reader.store.size(shortcut_name(*name)) is not None:
         made = _adopt(reader, name, own, start)
         return describe(made, layout, None, size=0, seconds=clock.seconds)
@@ -89,7 +87,7 @@ def make_shortcut(
         manifest = commit.complete(contents)
     if reader.store.size(manifest_name(version)) is None:
         raise MissingError("was dropped meanwhile", object=manifest_name(version), rule="TD-MAN-026")
-    return commit.finish(commit.create(manifest, lambda: _adopt(reader, name, own, start)), layout)
+    return commit.finish(commit.create(manifest, lambda _: _adopt(reader, name, own, start)), layout)
 
 
 def _adopt(reader: Reader, name: ShortcutName, own: Manifest, start: Manifest | None) -> Manifest:

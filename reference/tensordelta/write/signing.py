@@ -1,25 +1,22 @@
-"""Signing: the signatures that a writer puts next to the objects that it makes (SPEC.md section 14).
+"""Signing: the signatures that a writer puts before the objects that it makes (SPEC.md section 14).
 
-A signature follows its object (TD-SIG-009), so a writer can die between the two. Therefore it makes the signature first
-and keeps it in the cache of this machine until it is put. The next commit on this machine that finds the object
-unsigned puts it then. No other unsigned object is signed without being asked for.
+A signature comes before its object (TD-SIG-010): a writer that dies between the two leaves a signature of nothing, and
+no object without its signature.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from contextlib import suppress
 
-from ..errors import ConflictError, MissingError
+from ..errors import ConflictError
 from ..format.documents import MAX_SMALL, parse_chain
 from ..format.keys import SecretKey
 from ..format.manifest import MAX_MANIFEST, parse_manifest
-from ..format.names import CHAIN, SIGNATURE, ShortcutName, signature_name
-from ..format.signature import sign
+from ..format.names import CHAIN, ShortcutName
+from ..format.signature import Message
 from ..read.listing import Member, check_shortcut, member_name
 from ..read.reader import Reader
-from ..stores import FolderStore, Store, cache_folder
+from ..stores import Store
 from ..threads import ordered_map
 
 
@@ -32,38 +29,14 @@ class Signer:
 
     Attributes:
         key: the key.
-
-    Raises:
-        ImportError: `cryptography` is not installed.
     """
 
     def __init__(self, store: Store, key: SecretKey) -> None:
         self._store = store
         self.key = key
-        # By the digest of the signed bytes: under an object's name there may be another writer's bytes.
-        self._owed = FolderStore(cache_folder("signatures", hashlib.sha256(key.public.raw).hexdigest()))
-
-    def create(self, name: str, data: bytes) -> bool:
-        """Create an object if there is none of its name, and sign it; if there is one, `settle` its signature.
-
-        Returns:
-            True if this call created it.
-
-        Raises:
-            StoreError: the store failed. If the object exists, `settle` signs it.
-        """
-        owed, signature = _owed_name(data), sign(data, self.key)
-        self._owed.put(owed, [signature])
-        created = self._store.create(name, data)
-        if created:
-            self._store.put(signature_name(name), [signature])
-        else:
-            self.settle(name)  # an earlier try may have been this writer's own
-        self._owed.delete(owed)
-        return created
 
     def sign(self, name: str, data: bytes) -> None:
-        """Put the signature of an object that exists.
+        """Put the signature of an object.
 
         Args:
             name: the object's.
@@ -71,25 +44,22 @@ class Signer:
 
         Raises:
             StoreError: the store failed.
+            ImportError: `cryptography` is not installed.
         """
-        self._store.put(signature_name(name), [sign(data, self.key)])
+        signature, document = Message(name, data).sign(self.key)
+        self._store.put(signature, [document])
 
-    def settle(self, name: str) -> None:
-        """Put the signature that is owed to an unsigned object, if one is: its writer died before it could.
+    def create(self, name: str, data: bytes) -> bool:
+        """Sign an object, and then create it if there is none of its name.
+
+        Returns:
+            True if this call created it.
 
         Raises:
-            StoreError: the store failed.
+            StoreError: the store failed. Whether the object exists is not known then; if it does, it is signed.
         """
-        if self._store.size(signature_name(name)) is not None:
-            return
-        with suppress(MissingError):
-            owed = _owed_name(self._store.read(name))
-            self._store.put(signature_name(name), [self._owed.read(owed)])
-            self._owed.delete(owed)
-
-
-def _owed_name(data: bytes) -> str:
-    return f"{hashlib.sha256(data).hexdigest()}{SIGNATURE}"
+        self.sign(name, data)
+        return self._store.create(name, data)
 
 
 def sign_chain(reader: Reader, key: SecretKey, versions: Iterable[int] | None = None) -> list[str]:
@@ -99,12 +69,12 @@ def sign_chain(reader: Reader, key: SecretKey, versions: Iterable[int] | None = 
     that.
 
     Args:
-        reader: of the chain. If it has trusted keys, only what these keys have signed is signed again.
+        reader: of the chain. If it has trusted keys, only what one of these has signed is signed again (TD-SIG-014).
         key: signs.
         versions: which; by default all.
 
     Returns:
-        Names of the objects that have this signature now and did not have it before.
+        Names of the objects that this key has signed now and had not signed before.
 
     Raises:
         MissingError: no such version.
@@ -113,21 +83,21 @@ def sign_chain(reader: Reader, key: SecretKey, versions: Iterable[int] | None = 
         StoreError: the store failed.
     """
     if reader.trust is not None:
-        reader = reader.trusting(reader.trust.unbound(key.public))
-    chosen = frozenset(reader.documents.versions(unsigned=True) if versions is None else versions)
-    shortcuts = (each for each in reader.documents.shortcuts(unsigned=True) if each.version in chosen)
+        reader = reader.trusting(reader.trust.unbound(key.public, threshold=1))
+    chosen = frozenset(reader.documents.versions() if versions is None else versions)
+    shortcuts = (each for each in reader.documents.shortcuts() if each.version in chosen)
     members: list[Member | None] = [None, *sorted(chosen), *sorted(shortcuts, key=str)]
 
-    def signed(member: Member | None) -> tuple[str, bytes]:
+    def signed(member: Member | None) -> tuple[str, str, bytes] | None:
         name, data = _checked(reader, member)
-        return name, sign(data, key)
+        message = Message(name, data)
+        return None if message.is_signed_by(key.public, reader.documents.signature) else (name, *message.sign(key))
 
-    found = list(ordered_map(signed, members, threads=reader.threads))
-    changed = [(name, signature) for name, signature in found if reader.documents.signature(name) != signature]
+    changed = [each for each in ordered_map(signed, members, threads=reader.threads) if each is not None]
     with reader.store.batch() as batch:
-        for name, signature in changed:
-            batch.put(signature_name(name), [signature])
-    return [name for name, _ in changed]
+        for _, signature, document in changed:
+            batch.put(signature, [document])
+    return [name for name, _, _ in changed]
 
 
 def _checked(reader: Reader, member: Member | None) -> tuple[str, bytes]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from msgspec import structs
-
-from ..errors import ConflictError, StoreError, TensorDeltaError, UntrustedError
+from ..errors import ConflictError, StoreError, TensorDeltaError
 from ..format.documents import LatestDocument
 from ..format.layout import Layout
 from ..format.layout_change import LayoutChange
@@ -25,7 +22,8 @@ class Place:
 
     Attributes:
         version: its number.
-        before: the manifest of the version before it; None if there is none, or if a full version cannot read it.
+        before: the manifest of the version before it, with keys of the newest signed one; None if there is none, or if
+            a full version cannot read it.
         taken: True if a version of this number exists.
     """
 
@@ -60,7 +58,7 @@ class Writer:
             raise ValueError("with trusted keys, unsigned versions are ignored: give a key to sign with as well")
 
     def versions(self) -> list[int]:
-        """The versions that exist, ascending, signed or not. The signature owed to the newest one is put first.
+        """The versions that exist, ascending, signed or not.
 
         Raises:
             ValueError: see `check_signer`.
@@ -69,10 +67,7 @@ class Writer:
         """
         self.check_signer()
         self.reader.documents.check_chain()
-        versions = self.reader.documents.versions(unsigned=True)
-        if versions and self.signer is not None:
-            self.signer.settle(manifest_name(versions[-1]))
-        return versions
+        return self.reader.documents.versions()
 
     def place(self, version: int | None, *, full: bool) -> Place:
         """The place of the version to write.
@@ -105,15 +100,16 @@ class Writer:
         return Place(number, self._before(earlier, full=full), taken)
 
     def _before(self, versions: list[int], *, full: bool) -> Manifest | None:
-        """The manifest of the last of these versions."""
-        if not versions:
-            return None
+        """The manifest of the last of these versions, with keys of the last signed one (TD-SIG-013)."""
         reader = self.reader
-        if not reader.store.exclusive:
+        if versions and not reader.store.exclusive:
             # Another writer may have replaced the manifest that this process read or wrote.
             reader.documents.forget(versions[-1])
+        last = next(reader.documents.signed(versions[::-1]), None)
+        if last is None:
+            return None
         try:
-            manifest = reader.documents.manifest(versions[-1])
+            manifest = reader.documents.manifest(last)
             reader.documents.layout(manifest.layout)
         except TensorDeltaError:
             if not full:
@@ -131,7 +127,7 @@ class Writer:
         self._last = version if created else None
         hint, self._hint = self._hint or self._read_hint(), None
         try:
-            names = self.reader.documents.shortcuts(unsigned=True) if hint is None else hint.names
+            names = self.reader.documents.shortcuts() if hint is None else hint.names
         except StoreError:
             names = []
         put_hint(self.reader, version, names)
@@ -156,50 +152,19 @@ class Writer:
         if change is not None and place.before is not None:
             raise layout_conflict(manifest_name(place.version), f"version {place.before.version}", change)
 
-    def adopt_exactly(self, mine: Manifest) -> Manifest:
-        """As `adopt`, without the words: this writer's own is a manifest that says the same, whenever it was made."""
-        return self.adopt(mine, lambda found: structs.replace(found, created=mine.created) == mine)
-
-    def adopt(self, mine: Manifest, is_own: Callable[[Manifest], bool]) -> Manifest:
+    def adopt(self, mine: Manifest) -> Manifest:
         """The manifest that has the version's name already, if it makes the same version (SPEC.md section 11.2).
-
-        One without a trusted signature is signed, if it is this writer's own: the writer may have died before it could.
-
-        Args:
-            mine: what this writer would create.
-            is_own: True for a manifest that this writer would sign. Others may write to the store, and equal
-                fingerprints do not prove that its packs make the same words (TD-SEC-001).
 
         Raises:
             ConflictError: it makes another version.
-            UntrustedError: it is not signed, and not this writer's own.
+            UntrustedError: with keys, it is not signed: whoever made it, it is not this writer's success (TD-SIG-013).
             StoreError: the store failed.
         """
-        name, signer = manifest_name(mine.version), self.signer
-        if signer is None:
-            found, data = self.reader.documents.manifest(mine.version), b""
-        else:
-            signer.settle(name)
-            found, data = self.reader.documents.unverified(mine.version)
+        self.reader.documents.forget(mine.version)
+        found = self.reader.documents.manifest(mine.version)
         if not mine.same_version(found):
             raise conflict(mine.version)
-        if signer is not None and not self._is_signed(name, data):
-            if not is_own(found):
-                raise UntrustedError(
-                    "was published already, unsigned, and with other annotations or packs",
-                    object=name,
-                    rule="TD-SIG-002",
-                    advice="Look at it, then have it signed if you trust it (`tensordelta sign`).",
-                )
-            signer.sign(name, data)
         return found
-
-    def _is_signed(self, name: str, data: bytes) -> bool:
-        assert self.reader.trust is not None
-        with suppress(TensorDeltaError):
-            self.reader.trust.verify(data, self.reader.documents.signature(name), object=name)
-            return True
-        return False
 
 
 def conflict(version: int) -> ConflictError:

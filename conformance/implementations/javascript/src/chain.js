@@ -1,9 +1,15 @@
 /** The chain object (section 4.5) and the hint (section 4.11). */
 import { parseJson } from "./json.js";
-import { annotations, array, checkFormat, optional, required, string, time, uuid, version } from "./fields.js";
+import { annotations, array, checkFormat, integer, optional, required, string, time, uuid, version } from "./fields.js";
 import { LIMIT } from "./limits.js";
 import { reject } from "./errors.js";
 import { CHAIN, LATEST } from "./names.js";
+
+function grace(value, where, object) {
+  const seconds = integer(value, where, object);
+  if (seconds < 60 || seconds > 2 ** 32) reject("malformed", "TD-OBJ-015", object, `${where} is ${seconds}`);
+  return seconds;
+}
 
 /** @param {Uint8Array} bytes */
 export function parseChain(bytes, budget) {
@@ -12,6 +18,7 @@ export function parseChain(bytes, budget) {
   return {
     chain: required(map, "chain", uuid, CHAIN),
     created: required(map, "created", time, CHAIN),
+    grace: optional(map, "grace", grace, CHAIN, 86400),
     annotations: optional(map, "annotations", annotations, CHAIN, {}),
   };
 }

@@ -3,12 +3,13 @@ import { reject } from "./errors.js";
 import { utf8Length } from "./bytes.js";
 import { LIMIT } from "./limits.js";
 
-const FORMAT = /^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$/;
+const FORMAT = /^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[a-z0-9.]{1,16})?$/;
 const DIGEST = /^[0-9a-f]{64}$/;
 const SUM = /^[0-9a-f]{16}$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const TIME = /^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,9})?Z$/;
-const PATH = /^[A-Za-z0-9_-][A-Za-z0-9._-]*(\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/;
+const SEGMENT = /^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?$/;
+const DEVICE = /^(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?$/i;
 
 const wrongType = (where, object, want) => reject("malformed", "TD-JSN-012", object, `${where} is no ${want}`);
 
@@ -42,7 +43,7 @@ export function path(value, where, object) {
   if (string(value, where, object).length > LIMIT.path) {
     reject("malformed", "TD-PTH-002", object, `${where} has more than ${LIMIT.path} characters`);
   }
-  if (!PATH.test(value)) reject("malformed", "TD-PTH-001", object, `${where} is no path`);
+  if (!value.split("/").every((part) => SEGMENT.test(part) && !DEVICE.test(part))) reject("malformed", "TD-PTH-001", object, `${where} is no path`);
   return value;
 }
 
@@ -90,5 +91,5 @@ export function checkFormat(map, name) {
   const format = required(map, "tensordelta", string, name);
   const parts = FORMAT.exec(format);
   if (!parts) reject("malformed", "TD-JSN-015", name, "tensordelta is no version of the format");
-  if (parts[1] !== "1") reject("unsupported", "TD-VER-002", name, `tensordelta is ${format.slice(0, 40)}, and this program knows 1`);
+  if (parts[1] !== "1" || parts[3]) reject("unsupported", "TD-VER-002", name, `tensordelta is ${format.slice(0, 40)}, and this program knows 1`);
 }

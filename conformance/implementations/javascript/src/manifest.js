@@ -7,7 +7,7 @@ import {
 import { LIMIT } from "./limits.js";
 import { reject } from "./errors.js";
 
-const FEATURE = /^[a-z0-9][a-z0-9-]{0,63}$/;
+const FEATURE = /^([a-z0-9][a-z0-9-]{0,63}|(?=.{1,128}$)([a-z0-9-]+\.)+[a-z0-9-]+\/[a-z0-9][a-z0-9._-]{0,63})$/;
 export const EXPONENT_ORDER = "exponent-order";
 /** The features that this program knows. */
 export const FEATURES = Object.freeze([EXPONENT_ORDER]);

@@ -180,7 +180,7 @@ export class Objects {
     const name = fingerprintsName(digest);
     // The sum is the manifest's own, so the manifest is part of the key.
     return this.value(this.fingerprintObjects, manifest.object, async () => {
-      const want = 8 * layout.tensors.length;
+      const want = 8 * (layout.tensors.length + 1);
       const mark = this.budget.mark();
       this.budget.take(2 * want, name, "a fingerprints object");
       let bytes;
@@ -194,7 +194,7 @@ export class Objects {
       if (!bytes) reject("missing", "TD-ERR-001", name, "there is no such fingerprints object");
       if (await this.digest(bytes) !== digest) reject("integrity", "TD-FPR-001", name, "the digest is another one");
       if (bytes.length !== want) reject("malformed", "TD-FPR-002", name, `${bytes.length} bytes, not ${want}`);
-      const out = new BigUint64Array(bytes.slice().buffer);
+      const out = new BigUint64Array(bytes.slice().buffer).subarray(0, -1); // without the salt
       let sum = 0n;
       for (const x of out) sum += x;
       if (BigInt.asUintN(64, sum) !== manifest.fingerprint) {

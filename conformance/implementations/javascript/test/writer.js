@@ -154,14 +154,14 @@ export class Chain {
   }
 
   fingerprints(state) {
-    const bytes = Buffer.alloc(8 * names(state).length);
+    const bytes = Buffer.alloc(8 * (names(state).length + 1), 0xff); // the salt is whatever it is
     names(state).forEach((name, i) => bytes.writeBigUInt64LE(fingerprint(name, state[name]), 8 * i));
     this.objects.set(`fingerprints/${sha(bytes)}.bin`, new Uint8Array(bytes));
     return sha(bytes);
   }
 
   put(bytes) {
-    const path = `packs/${sha(bytes)}.safetensors`;
+    const path = `packs/${sha(bytes)}-${sha(bytes).slice(0, 16)}.safetensors`;
     this.objects.set(path, bytes);
     return { sha256: sha(bytes), size: bytes.length, path };
   }
