@@ -139,7 +139,7 @@ def vast(more: int) -> Chain:
         entries = [{"name": f"z{number}", "dtype": "F64", "shape": shape} for number, shape in enumerate(shapes)]
         entries.append({"name": "zz", "dtype": "U8", "shape": [more]})
         layout = builder.layout(state, hook=lambda document: document["tensors"].extend(entries))
-        sums = tensor_fingerprint("a", state["a"].words).to_bytes(8, "little") + bytes(40)
+        sums = tensor_fingerprint("a", state["a"].words).to_bytes(8, "little") + bytes(48)
         builder.put(f"fingerprints/{digest(sums)}.bin", sums)
         packs = [of_chunks([chunk_for(fit({}, state), state, "a")], layout)]
         builder.edge(0, state, packs, layout=layout, fingerprints=False, tensor_fingerprints=digest(sums))
