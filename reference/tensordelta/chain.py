@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from .state.frameworks import ArraysLike
 from .state.state import State
 from .state.update import Update
 from .stores.cache import PackCache
+from .threads import Lock
 from .write.draft import Draft
 from .write.encoder import Codecs, Order, Values
 from .write.keys import SecretKeyLike, secret_key
@@ -62,8 +64,8 @@ class Chain:
         self._reader = reader
         self._signer = signer
         self._made = made  # the bytes of chain.json, if this object has just created it
-        self._publishing = threading.RLock()
-        self._signing = threading.Lock()
+        self._publishing = Lock(threading.RLock)
+        self._signing = Lock()
         self._signers: dict[SecretKey, Publisher] = {}
         self._arrays = ArrayStates()
 
@@ -331,7 +333,8 @@ class Chain:
             deep: decode everything.
             progress: called with the number of checked edges and the number of all edges.
         """
-        with PackCache.private() as cache:  # cached packs may differ from those of the store
+        # Cached packs may differ from those of the store.
+        with PackCache.private() if self._reader.store.remote else nullcontext() as cache:
             return verify(self._fresh(cache), deep=deep, progress=progress)
 
     def _fresh(self, cache: PackCache | None = None) -> Reader:

@@ -21,7 +21,7 @@ user.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import os
 import stat
@@ -43,6 +43,9 @@ from ..state import checkpoint
 from ..state.state import State
 from ..state.update import Update
 from ..stores import sync_folder
+from ..stores.file_lock import file_lock
+from ..stores.folder import naming
+from ..threads import Lock
 from .anchored import REMOVED, Folder, IrregularError
 from .record import NEXT, STATE, Holding, garbled
 from .staging import METADATA, STAGED, FileLayout, Staging, fill_holes, settle
@@ -50,6 +53,9 @@ from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
 
 PRIVATE = ".tensordelta"
 _LOCK = "lock"
+#: Errors of a file system without locks, and of one that cannot be written to by this user.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 #: Nanoseconds after which a later write gives a file another modification time.
 _SETTLED = 2_000_000_000
 
@@ -82,8 +88,8 @@ class Checkout:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self._using = threading.Lock()
-        self._owner: int | None = None  # the thread that holds the lock
+        self._using = Lock()
+        self._owner: tuple[int, int] | None = None  # the process and thread that hold the lock
         self._tree: Folder  # both are set while the lock is held
         self._private: Folder
 
@@ -101,7 +107,8 @@ class Checkout:
         Raises:
             ConflictError: the folder is no checkout, or is locked.
         """
-        if self._owner == threading.get_ident():
+        caller = os.getpid(), threading.get_ident()
+        if self._owner == caller:
             yield
             return
         if not self._using.acquire(blocking=False):
@@ -110,7 +117,7 @@ class Checkout:
             if not os.path.lexists(self.folder / PRIVATE):
                 self._make()
             with self._entered(writable=True):
-                self._owner = threading.get_ident()
+                self._owner = caller
                 try:
                     yield
                 finally:
@@ -146,15 +153,25 @@ class Checkout:
             yield
 
     def _lock(self, stack: ExitStack, *, exclusive: bool) -> None:
+        """Lock the folder; a reader does without where there are no locks, or none that this user may take."""
         try:
             lock = stack.enter_context(self._private.open_or_create(_LOCK) if exclusive else self._private.open(_LOCK))
-            fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            stack.enter_context(file_lock(lock.fileno(), exclusive=exclusive))
         except FileNotFoundError:  # only in a copy of a checkout, which no pull has used
             return
         except IrregularError as fault:
             raise garbled(self._private.path / _LOCK, str(fault.strerror)) from None
         except BlockingIOError:
             raise self._conflict("another process is working on it", "Wait for it to end.") from None
+        except PermissionError:
+            if exclusive:
+                raise
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            if exclusive:
+                reason = f"{error.strerror}: its file system has no locks; choose a folder on another one"
+                raise OSError(error.errno, reason, str(self._private.path / _LOCK)) from None
 
     def _conflict(self, reason: str, advice: str) -> ConflictError:
         return ConflictError(reason, object=str(self.folder), rule="TD-APP-005", advice=advice)
@@ -293,7 +310,7 @@ class Checkout:
 
     # -- opening --------------------------------------------------------------------------------------------------
 
-    def _open(self, held: Holding, reader: Reader, *, scan: bool, writable: bool) -> State:
+    def _open(self, held: Holding, reader: Reader, *, scan: bool, writable: bool, note: bool = True) -> State:
         if held.chain != reader.chain:
             raise self._conflict(
                 f"follows chain {held.chain}, not {reader.chain}", "Pull each chain into a folder of its own."
@@ -305,7 +322,7 @@ class Checkout:
         if scan or any(files[name].shard for name in touched):
             held.scan(self._tree, state, threads=reader.threads)
         # Then the next use need not scan again. A file just written may still change without a new modification time.
-        if touched and all(files[name].mtime_ns < now - _SETTLED for name in touched):
+        if note and touched and all(files[name].mtime_ns < now - _SETTLED for name in touched):
             self._write_private(STATE, [msgspec.json.encode(msgspec.structs.replace(held, files=files))])
         state.assume(held.tensor_sums)
         return state
@@ -321,7 +338,7 @@ class Checkout:
             ConflictError: the folder is no checkout, follows another chain, or is locked.
             WrongBaseError: its files were changed.
         """
-        with self.locked():
+        with naming(self.folder), self.locked():
             held = self._recover()
             return None if held is None else self._open(held, reader, scan=scan, writable=False)
 
@@ -338,7 +355,7 @@ class Checkout:
         """
         if not self.is_checkout(self.folder):
             raise self._nothing("is no folder that a pull made")
-        with self._entered(writable=False):
+        with naming(self.folder), self._entered(writable=False):
             held = Holding.read(self._private, STATE)
             following = Holding.read(self._private, NEXT)
             if following is not None:
@@ -368,7 +385,7 @@ class Checkout:
     # -- moving to a version --------------------------------------------------------------------------------------
 
     def pull(self, reader: Reader, version: int | None = None) -> Pulled:
-        """Bring the folder to a version, by default the newest.
+        """Bring the folder to a version, by default the newest. One that cannot be written to may hold it already.
 
         Raises:
             ConflictError: the folder is no checkout, follows another chain, or is locked.
@@ -377,7 +394,14 @@ class Checkout:
             TensorDeltaError: the version cannot be read; the folder is unchanged.
         """
         started = time.perf_counter()
-        with self.locked():
+        with ExitStack() as stack:
+            stack.enter_context(naming(self.folder))
+            try:
+                stack.enter_context(self.locked())
+            except OSError as refused:
+                if refused.errno not in _READ_ONLY or not self.is_checkout(self.folder):
+                    raise
+                return self._held_already(reader, version, refused)
             held = self._recover()
             target = reader.target(version)
             reader.documents.admit(target, None if held is None else held.applied)
@@ -400,6 +424,29 @@ class Checkout:
                 if not self._private.has(NEXT):
                     staging.discard()
             return Pulled(target, update.route, update.size, time.perf_counter() - started)
+
+    def _held_already(self, reader: Reader, version: int | None, refused: OSError) -> Pulled:
+        """The result of a pull that has nothing to do, in a folder that this user cannot write to.
+
+        Raises:
+            OSError: `refused`, if there is something to do.
+        """
+        started = time.perf_counter()
+        with self._entered(writable=False):
+            held = Holding.read(self._private, STATE)
+            if held is None or self._is_interrupted(held):
+                raise refused
+            target = reader.target(version)
+            if held.version != target:
+                raise refused
+            reader.documents.admit(target, held.applied)
+            self._open(held, reader, scan=False, writable=False, note=False)
+            self._check_same(held, reader, reader.documents.manifest(target))
+            reader.documents.remember(target)
+            return Pulled(target, (), 0, time.perf_counter() - started)
+
+    def _is_interrupted(self, held: Holding) -> bool:
+        return self._private.has(NEXT) or (self._private.has(UNDO) and is_pending(held, self._private))
 
     def _check_same(self, held: Holding, reader: Reader, manifest: Manifest) -> None:
         """Check that the chain still has the held version under its number."""

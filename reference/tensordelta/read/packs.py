@@ -7,10 +7,11 @@ are kept in memory. Of a large one the digest of each block is kept, and proves 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from ..format.pack import Blob, Pack
 from ..state.checkpoint import SUFFIX
 from ..stores import FileBlob, Parts, Store, StoredBlob
 from ..stores.cache import CachedBlob, PackCache
-from ..stores.download import PARALLEL, Downloads, Wanted, part_size
+from ..stores.download import PARALLEL, Downloader, Downloads, Wanted, part_size
 from ..stores.hub import public_file
+
+_LOG = logging.getLogger("tensordelta")
 
 #: Bytes of a large pack that are read, and proven, at once.
 _BLOCK = 1 << 18
@@ -329,7 +332,13 @@ class Packs:
         try:
             with self._downloads() as downloads:
                 if downloads is not None:
-                    return _prove_download(downloads, wanted, keep=keep, label=label)
+                    try:
+                        return _prove_download(downloads, wanted, keep=keep, label=label)
+                    except (TensorDeltaError, StoreError):
+                        raise
+                    except OSError as error:  # this machine's cache has no room, or cannot be written to
+                        _LOG.warning("%s is read without the cache of this machine: %s", label, error)
+                        keep = keep or isinstance(self._store, Downloader)
             return prove(
                 lambda: self._store.open(wanted.name), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label
             )
@@ -389,6 +398,19 @@ def check_ranges(manifest: Manifest, layout: Layout, *, object: str) -> None:
             raise MalformedError(
                 f"`tensors` is {list(entry.tensors)}, the layout has {len(layout)}", object=object, rule="TD-MAN-010"
             )
+
+
+def free_memory() -> int:
+    """Bytes of memory that this machine, or this container, has free; 0 where that is not known."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+        free = next(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return 0
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no container, or one without a limit
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return max(free, 0)
 
 
 def default_memory() -> int:

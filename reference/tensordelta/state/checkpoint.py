@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -81,10 +82,19 @@ class Checkpoint:
 
 
 def map_words(file: BufferedIOBase, *, writable: bool = False) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The bytes of an open file, mapped; the map stays valid when the file is closed."""
+    """The bytes of an open file, mapped; the map stays valid when the file is closed.
+
+    Raises:
+        OSError: the file system cannot map it.
+    """
     if not os.fstat(file.fileno()).st_size:
         return np.empty(0, np.uint8)
-    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+    try:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+    except OSError as error:
+        name = getattr(file, "name", None)  # a number where it was opened by one
+        reason = f"{error.strerror}: its file system does not map files into memory; choose a folder on another one"
+        raise OSError(error.errno, reason, *([name] if isinstance(name, str) else [])) from None
     return np.frombuffer(mapped, np.uint8)
 
 
@@ -270,12 +280,13 @@ def shard_header(tensors: Sequence[Tensor], metadata: Mapping[str, str]) -> byte
 def write_file(
     path: str | os.PathLike[str], layout: Layout, words: Sequence[Words], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a state as one safetensors file, atomically."""
+    """Write a state as one safetensors file, atomically; see `State.save`."""
     path = Path(path)
     tensors = shard_order(layout.tensors)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not the process's id: threads have the same one, and so may processes of two containers that share a disk.
+    temporary = path.with_name(f".tensordelta-{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(shard_header(tensors, metadata or {}))
             for tensor in tensors:
                 file.write(words[layout.index[tensor.name]].data)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
+from ..threads import Process
 from .base import NoSuchObject, Parts, StoredObject
 from .retries import PASSING, Retries
 from .spool import Waiting
@@ -96,6 +97,9 @@ def _client_of_environment(address: str) -> dict[str, str]:
 class CloudStore:
     """A chain in an object store.
 
+    obstore has one runtime in each process, whose threads a fork does not have: in a forked child of a process that has
+    used any such store, each operation raises RuntimeError at once, also of a store that is opened there.
+
     Args:
         store: an obstore store, whose prefix is the root. Its own retries should be off.
         address: the root, as a user writes it.
@@ -130,7 +134,9 @@ class CloudStore:
         Raises:
             NoSuchObject: there is no such object.
             StoreError: it failed.
+            RuntimeError: this is a fork of a process that has used obstore.
         """
+        _enter_runtime()
         try:
             return self.retries.call(work, passing=_passing, what=f"{self.address}: {operation} of {name}")
         except FileNotFoundError as error:
@@ -382,6 +388,17 @@ class CloudBatch:
             raise first
         names = ", ".join(sorted(name for name, _ in self._failed))  # they fail in any order
         raise StoreError(self._store.address, "put", names, first.cause, first.advice)
+
+
+_runtime: Process | None = None
+
+
+def _enter_runtime() -> None:
+    """Note that this process uses obstore's runtime, or notice that it is a fork of one that did."""
+    global _runtime
+    if _runtime is None:
+        _runtime = Process("the runtime of obstore, which chains in object stores need,")
+    _runtime.check()
 
 
 class _ShortError(Exception):

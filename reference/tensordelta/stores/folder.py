@@ -6,11 +6,11 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from ..errors import IntegrityError, UntrustedError
+from ..errors import IntegrityError, StoreError, TensorDeltaError, UntrustedError
 from ..format.names import FOLDERS, is_path
 from .base import DirectBatch, NoSuchObject, Parts, StoredObject
 
@@ -21,6 +21,7 @@ class FileBlob:
     def __init__(self, path: Path, *, object: str | None = None) -> None:
         # Only regular files are objects; opening a pipe must not wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._path = path
         self._file = os.fdopen(descriptor, "rb", buffering=0)
         self._object = object or str(path)
         status = os.fstat(descriptor)
@@ -40,7 +41,8 @@ class FileBlob:
         """Fill `target` from `offset`."""
         got = 0
         while got < len(target):
-            count = os.preadv(self._file.fileno(), [target[got:]], offset + got)
+            with naming(self._path):
+                count = os.preadv(self._file.fileno(), [target[got:]], offset + got)
             if not count:
                 raise IntegrityError(f"ends at byte {offset + got}", object=self._object, rule="TD-MAN-013")
             got += count
@@ -183,7 +185,7 @@ class FolderStore:
         # With a leading dot it is no name of an object: readers and listings skip it.
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
         try:
-            with temporary.open("xb") as file:
+            with naming(path), temporary.open("xb") as file:
                 for part in parts:
                     file.write(part)
                 file.flush()
@@ -198,6 +200,20 @@ def sync_folder(folder: Path) -> None:
     """Make a folder's entries durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have what fails in the block name a file: a full disk does not, nor a file system without locks or maps."""
+    try:
+        yield
+    except (TensorDeltaError, StoreError):
+        raise
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +14,7 @@ from urllib.parse import quote
 
 from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
+from ..threads import Lock
 from .base import NoSuchObject, Parts, StoredObject
 from .download import LocalFile
 from .folder import FileBlob
@@ -34,6 +37,8 @@ _BYTES = 8 << 30
 _OPEN = 200
 _RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 _CLIENT_ERROR = re.compile(r"client error \((?!408|429)4\d\d")
+#: How hf-xet writes an error of the system.
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -116,6 +121,9 @@ class HubStore:
         except Exception as error:
             if not is_client_error(error):
                 raise
+            full = _full_disk(error)
+            if full is not None:
+                raise full from None
             raise self._failed(operation, name, error) from None
 
     def _failed(self, operation: str, name: str, error: Exception) -> StoreError:
@@ -391,7 +399,7 @@ class _ShortError(Exception):
     """The hub sent fewer bytes than it announced."""
 
 
-_quiet_lock = threading.Lock()
+_quiet_lock = Lock()
 _quiet_users = 0
 _quiet_restore = False
 
@@ -423,6 +431,14 @@ def is_client_error(error: Exception) -> bool:
     return isinstance(error, (OSError, RuntimeError, _ShortError)) or any(
         kind.__module__.startswith(("huggingface_hub", "hf_xet", "httpx")) for kind in type(error).__mro__
     )
+
+
+def _full_disk(error: Exception) -> OSError | None:
+    """The error of this machine's disk that made the client fail, as the system gives it; None if that is not why."""
+    found = error.errno if isinstance(error, OSError) else None
+    if found is None and (match := _OS_ERROR.search(str(error))):
+        found = int(match[1])
+    return OSError(found, os.strerror(found)) if found in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else None
 
 
 def _status(error: Exception) -> int | None:
