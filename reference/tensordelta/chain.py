@@ -340,7 +340,9 @@ class Chain:
     def _fresh(self, cache: PackCache | None = None) -> Reader:
         """A reader without cached manifests and layouts, which may differ from those of the store by now."""
         trust = self._reader.trust
-        return self._reader.trusting(None if trust is None else trust.unbound(max_age=trust.max_age), cache=cache)
+        return self._reader.trusting(
+            None if trust is None else trust.unbound(max_age=trust.max_age, remembered=trust.remembered), cache=cache
+        )
 
     # -- writing --------------------------------------------------------------------------------------------------
 

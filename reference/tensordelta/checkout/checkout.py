@@ -34,7 +34,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from ..errors import ConflictError, IntegrityError, MissingError, TensorDeltaError, WrongBaseError
+from ..errors import ConflictError, IntegrityError, MissingError, StoreError, TensorDeltaError, WrongBaseError
 from ..events import Event, emit
 from ..format.layout import Layout
 from ..format.manifest import Manifest
@@ -69,12 +69,14 @@ class Pulled:
         route: names of the manifests and shortcuts that were applied; empty where the folder held the version already.
         size: bytes of their packs.
         seconds: duration.
+        passed_over: the faults of edges that failed, so that another route was taken; each names its object.
     """
 
     version: int
     route: tuple[str, ...]
     size: int
     seconds: float
+    passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
 
 
 class Checkout:
@@ -342,15 +344,19 @@ class Checkout:
             held = self._recover()
             return None if held is None else self._open(held, reader, scan=scan, writable=False)
 
-    def verify(self, *, threads: int) -> tuple[int, list[TensorDeltaError]]:
+    def verify(self, *, threads: int, chain: str | None = None) -> tuple[int, list[TensorDeltaError]]:
         """Scan the whole folder; nothing is changed, and an interrupted pull is not completed.
+
+        Args:
+            threads: how many scan at once.
+            chain: the id of the chain that the folder must follow.
 
         Returns:
             The version that the folder holds, and its faults.
 
         Raises:
             MissingError: no pull made the folder, or none has succeeded yet.
-            ConflictError: a pull is in progress.
+            ConflictError: a pull is in progress, or the folder follows another chain.
             IntegrityError: its state.json is damaged.
         """
         if not self.is_checkout(self.folder):
@@ -362,6 +368,8 @@ class Checkout:
                 return following.version, [self._interrupted()]
             if held is None:
                 raise self._nothing("holds no version yet")
+            if chain is not None and held.chain != chain:
+                raise self._conflict(f"follows chain {held.chain}, not {chain}", "Name the folder of that chain.")
             try:
                 if self._private.has(UNDO) and is_pending(held, self._private):
                     return held.version, [self._interrupted()]
@@ -423,7 +431,7 @@ class Checkout:
             finally:
                 if not self._private.has(NEXT):
                     staging.discard()
-            return Pulled(target, update.route, update.size, time.perf_counter() - started)
+            return Pulled(target, update.route, update.size, time.perf_counter() - started, update.passed_over)
 
     def _held_already(self, reader: Reader, version: int | None, refused: OSError) -> Pulled:
         """The result of a pull that has nothing to do, in a folder that this user cannot write to.

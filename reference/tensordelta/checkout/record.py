@@ -19,7 +19,7 @@ from ..format.layout import Layout, Tensor
 from ..format.manifest import Manifest
 from ..format.names import ChainId, Sha256, Version, is_path
 from ..format.safetensors import Header
-from ..read.trust import Applied
+from ..read.remembered import Applied
 from ..state.checkpoint import map_words, read_raw_header, tensor_words
 from ..state.state import State
 from ..state.update import Update

@@ -31,9 +31,9 @@ from .options import (
     VERSION,
     json_option,
     open_chain,
+    pins,
     reads_packs,
     threads_option,
-    trusted_keys_option,
     trusts,
     usage,
     version_or,
@@ -163,7 +163,7 @@ def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, *
         with Working("checking every word"):
             with usage():
                 threads = thread_count(opening["threads"])
-            version, faults = Checkout(address).verify(threads=threads)
+            version, faults = Checkout(address).verify(threads=threads, chain=opening["chain"])
         found = Verification([version], faults)
         subject = f"version {version}"
     else:
@@ -209,7 +209,7 @@ def diff(old: Path, new: Path, threads: int | None, as_json: bool) -> None:
     help="What the reader holds.",
 )
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
-@trusted_keys_option
+@pins
 @json_option
 def plan(address: str, base: int | None, version: int | None, as_json: bool, **opening: Any) -> None:
     """Show the route that a reader would take, and what it costs.
@@ -270,6 +270,7 @@ def _pulled_table(pulled: Pulled, folder: Path) -> Table:
         f"pulled version {pulled.version} into {folder}",
         ("route", ", ".join(map(_edge_text, pulled.route))),
         ("packs", bytes_text(pulled.size)),
+        *(("passed over", f"{fault.object}: {fault.args[0]}") for fault in pulled.passed_over),
         ("took", f"{pulled.seconds:.2f} s"),
     )
 

@@ -132,6 +132,7 @@ def _prove_download(downloads: Downloads, wanted: Wanted, *, keep: bool, label: 
             return prove(partial(_same, blob), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label)
         except IntegrityError:
             downloads.drop(wanted)
+            _LOG.info("%s came damaged, and is fetched again", label)
             # A file that was in the cache before may be damaged on this machine: that is no fault of the download.
             downloaded += 1 if blob is None or blob.fresh else 0
             if downloaded == 2:
@@ -268,6 +269,8 @@ class Packs:
         for place in near_to_far:
             blob = place(entry, keep, faults)
             if blob is not None:
+                for fault in faults:
+                    _LOG.warning("another place has what one has not: %s", fault)
                 return blob
         raise self._nowhere(entry, faults)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
 from ..codecs.words import Words, to_array
-from ..errors import WrongBaseError
+from ..errors import StoreError, TensorDeltaError, WrongBaseError
 from ..format.chunk_codec import Indices, Piece
 from ..format.layout import Layout, Tensor
 from ..threads import ordered_map
@@ -63,6 +63,7 @@ class Prepared:
         route: names of the manifests and shortcuts that were followed.
         size: bytes of their packs.
         seconds: how long preparing took.
+        passed_over: the faults of edges that another route was taken for.
     """
 
     layout: Layout
@@ -77,6 +78,7 @@ class Prepared:
     route: tuple[str, ...]
     size: int
     seconds: float
+    passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
 
 
 class Update:
@@ -99,6 +101,7 @@ class Update:
         changed: number of words that `apply` writes.
         memory: bytes that the update holds, those for `undo` included.
         seconds: how long preparing took.
+        passed_over: the faults of edges that failed, so that another route was taken; each names its object.
         dropped: names of tensors that the new version lacks.
         layout: the new version's layout.
         fingerprint: the new version's, 16 hex digits.
@@ -132,6 +135,7 @@ class Update:
         self.route = prepared.route
         self.size = prepared.size
         self.seconds = prepared.seconds
+        self.passed_over = prepared.passed_over
         self.fingerprint = fingerprint.text(fingerprint.combine(prepared.sums))
         runs = [piece for pieces in self._sparse.values() for piece in pieces]
         self.changed = sum(len(piece.new) for piece in runs) + sum(map(len, self.built.values()))
