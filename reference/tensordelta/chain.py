@@ -56,7 +56,10 @@ class Chain:
     """A chain of versions: publish to it, load from it, follow it. Made by `open`.
 
     Several threads may use one object: they read, make shortcuts and commit drafts in parallel, and publish one after
-    another. A state may be used by one thread at a time; `prepare` only reads it. Processes open objects of their own.
+    another. A state may be used by one thread at a time; `prepare` only reads it. Processes have objects of
+    their own: a pickled chain is opened again where it arrives, unless it has a secret key, or options of a store that
+    may have credentials, which raise TypeError. A forked child may use a chain in a folder or on the Hub; one in an
+    object store raises RuntimeError there, where the parent has used it.
     A chain has one writer; a second one that publishes at the same moment gets a `ConflictError`.
     """
 
@@ -68,6 +71,10 @@ class Chain:
         self._signing = Lock()
         self._signers: dict[SecretKey, Publisher] = {}
         self._arrays = ArrayStates()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A chain travels as what it was opened with, but no key or credentials; the other process connects anew."""
+        return Chain, (self._reader, self._signer)
 
     @cached_property
     def _writer(self) -> Writer:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -64,6 +64,14 @@ class Process:
                 "start this process by 'spawn' or 'forkserver' (multiprocessing.get_context, multiprocessing_context "
                 "of a DataLoader), or fork before the chain is opened, and open the chain in it"
             )
+
+    def refuse_to_travel(self) -> NoReturn:
+        """Raise the error for an attempt to pickle the object.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{self._what} belongs to one process and cannot be pickled: make another one there")
 
 
 class Lock:

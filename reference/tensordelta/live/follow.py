@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from ..checkout.checkout import Checkout, Pulled
 from ..errors import WrongBaseError
@@ -266,6 +266,9 @@ class Follower:
             self._changed.notify_all()
         if self._thread is not threading.current_thread():
             self._thread.join()
+
+    def __reduce__(self) -> NoReturn:
+        self._process.refuse_to_travel()
 
     def __enter__(self) -> Self:
         return self

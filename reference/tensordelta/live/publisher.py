@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -131,6 +131,9 @@ class Ticket:
             True if no version will result. Packs that were put for it are left to a collector.
         """
         return self._owner._cancel(self)
+
+    def __reduce__(self) -> NoReturn:
+        self._owner._process.refuse_to_travel()
 
     def __repr__(self) -> str:
         version = "" if self._published is None else f" as version {self._published.version}"
@@ -274,6 +277,9 @@ class StepQueue(Generic[W]):
     def trouble(self) -> Exception | None:
         """Why the last shortcut or collection failed; None if it did not. Versions are not affected."""
         return self._caretaker.trouble
+
+    def __reduce__(self) -> NoReturn:
+        self._process.refuse_to_travel()
 
     def __enter__(self) -> Self:
         return self

@@ -22,7 +22,7 @@ from ..format.layout import Layout
 from ..format.manifest import TENSORS, FileEntry, Manifest, PackEntry
 from ..format.pack import Blob, Pack
 from ..state.checkpoint import SUFFIX
-from ..stores import FileBlob, Parts, Store, StoredBlob
+from ..stores import FileBlob, Parts, Store, StoredBlob, in_cache
 from ..stores.cache import CachedBlob, PackCache
 from ..stores.download import PARALLEL, Downloader, Downloads, Wanted, part_size
 from ..stores.hub import public_file
@@ -336,12 +336,16 @@ class Packs:
             with self._downloads() as downloads:
                 if downloads is not None:
                     try:
-                        return _prove_download(downloads, wanted, keep=keep, label=label)
+                        with in_cache("the cache folder"):
+                            return _prove_download(downloads, wanted, keep=keep, label=label)
                     except (TensorDeltaError, StoreError):
                         raise
                     except OSError as error:  # this machine's cache has no room, or cannot be written to
+                        whole = isinstance(self._store, Downloader)  # which reads no part of an object
+                        if whole and wanted.size > KEPT:
+                            raise
                         _LOG.warning("%s is read without the cache of this machine: %s", label, error)
-                        keep = keep or isinstance(self._store, Downloader)
+                        keep = keep or whole
             return prove(
                 lambda: self._store.open(wanted.name), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..codecs.fingerprint import U64, combine, text
 from ..errors import MissingError, TensorDeltaError, WrongBaseError
@@ -128,6 +128,11 @@ class Reader:
             cache=cache or self.packs.cache,
             trust=trust,
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A reader travels as what it was made of: in the other process it has a connection of its own."""
+        made_of = (self.chain, self.memory, self.threads, self.packs.sources, self.listener, None, self.trust)
+        return _reader, (self.store, *made_of)
 
     def unbound(self) -> Reader:
         """A reader of the same chain for a writer, which may go from any version to any other (TD-SIG-005)."""
@@ -446,6 +451,11 @@ class Reader:
         state = State.empty()
         self.prepare(state, version, allocate=allocate).apply()
         return state
+
+
+def _reader(store: Store, *made_of: Any) -> Reader:
+    names = ("chain", "memory", "threads", "sources", "listener", "cache", "trust")
+    return Reader(store, **dict(zip(names, made_of, strict=True)))
 
 
 def _check_still(state: State, generation: int, target: int) -> None:

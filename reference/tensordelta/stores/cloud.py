@@ -84,7 +84,13 @@ def open_cloud(address: str, *, options: Mapping[str, Any] | None = None, retrie
         if type(error).__name__ != "PanicException":  # obstore's answer to options of a client among those of a store
             raise
         raise ValueError(f"{address}: an option that belongs in `client_options`: {error}") from None
-    return CloudStore(store, address, uploads=uploads, retries=retries)
+    opened = CloudStore(store, address, uploads=uploads, retries=retries)
+    opened._from_environment = not options
+    return opened
+
+
+def _open_again(address: str, retries: Retries) -> CloudStore:
+    return open_cloud(address, retries=retries)
 
 
 def _client_of_environment(address: str) -> dict[str, str]:
@@ -122,6 +128,15 @@ class CloudStore:
         self._uploads: Any = uploads or store
         self.address = address
         self.retries = retries or Retries()
+        self._from_environment = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if not self._from_environment:
+            raise TypeError(
+                f"the store at {self.address} cannot be pickled, since its options may have credentials: give them in "
+                "the environment, or open the chain in the other process"
+            )
+        return _open_again, (self.address, self.retries)
 
     def __repr__(self) -> str:
         return f"CloudStore({self.address!r})"

@@ -66,6 +66,10 @@ def open_hub(address: str, *, options: Mapping[str, Any] | None = None, retries:
     return HubStore(f"{owner}/{name}", root, retries=retries, **(options or {}))
 
 
+def _open_again(address: str, retries: Retries) -> HubStore:
+    return open_hub(address, retries=retries)
+
+
 class HubStore:
     """A chain in a Hugging Face bucket. One writer at a time: a bucket has no create-if-absent.
 
@@ -90,11 +94,20 @@ class HubStore:
     ) -> None:
         from huggingface_hub import HfApi
 
+        self._from_environment = token is None and endpoint is None
         self._api = HfApi(endpoint=endpoint, token=token, library_name="tensordelta")
         self._bucket = bucket
         self._root = f"{root}/" if root else ""
         self.retries = retries or Retries()
         self.address = f"{PREFIX}{bucket}" + (f"/{root}" if root else "")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if not self._from_environment:
+            raise TypeError(
+                f"the store at {self.address} cannot be pickled, since its options may have a token: give them in the "
+                "environment, or open the chain in the other process"
+            )
+        return _open_again, (self.address, self.retries)
 
     def __repr__(self) -> str:
         return f"HubStore({self.address!r})"
@@ -335,7 +348,7 @@ class HubBlob:
             return memoryview(b"")
         with self._lock:
             if self._file is None:
-                with scratch() as path:
+                with scratch(self.size) as path:
                     size = self._store.download({self._name: LocalFile(path, self.size)}).get(self._name)
                     if size != self.size:
                         raise IntegrityError("changed while it was read", object=self._name, rule="TD-SEC-002")

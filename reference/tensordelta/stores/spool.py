@@ -212,15 +212,20 @@ def sweep(root: Path) -> None:
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """A path for a temporary file, which is removed at the end; an open file stays readable."""
+def scratch(size: int) -> Iterator[Path]:
+    """A path for a temporary file of a size, which is removed at the end; an open file stays readable.
+
+    It lies in the cache folder, or where that cannot be used, or has no room, in the system's folder for such files.
+    """
     with ExitStack() as stack:
         try:
             root = cache_root(make=True)
             sweep(root)
             folder = stack.enter_context(tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH))
+            if shutil.disk_usage(folder).free < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
         except TensorDeltaError:
             raise
-        except OSError:  # the cache folder cannot be used
+        except OSError:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=SCRATCH))
         yield Path(folder, "object")

@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 from ..errors import ConflictError, MissingError, StoreError, TensorDeltaError
 from ..format.documents import MAX_SMALL, parse_chain
@@ -70,6 +71,11 @@ class Signer:
             if self._owed is not None:
                 self._owed.delete(owed)
         return created
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "what signs cannot be pickled, since its secret key would go with it: open the chain in the other process"
+        )
 
     @contextmanager
     def _unless_full(self) -> Iterator[None]:
