@@ -468,7 +468,7 @@ def _passing(error: Exception) -> bool:
         return bool(error.failures) or _status(error) in PASSING
     if isinstance(error, HfHubHTTPError):
         return False  # the client has retried already
-    if type(error).__name__ in ("XetAuthenticationError", "XetObjectNotFoundError"):
+    if type(error).__name__ in ("XetAuthenticationError", "XetObjectNotFoundError") or _full_disk(error) is not None:
         return False
     return isinstance(error, (ConnectionError, TimeoutError, RuntimeError, _ShortError)) and not _CLIENT_ERROR.search(
         str(error)
