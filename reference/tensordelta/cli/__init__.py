@@ -8,6 +8,7 @@ fault, 2 wrong usage, 130 interrupted, 141 the reader of the output is gone.
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from contextlib import suppress
 from typing import Any
@@ -20,7 +21,7 @@ from ..results import machine_text
 from ..tables import as_facts, as_table
 from . import keep, keys, read, write
 from .options import JSON
-from .terminal import abandon_stdout, print_json, print_table
+from .terminal import abandon_stdout, print_table
 
 _INTERRUPTED = 130
 _NO_READER = 141
@@ -91,7 +92,7 @@ def _print_failure(error: BaseException, *, as_json: bool) -> None:
         text = error.format_message() if isinstance(error, click.ClickException) else str(error) or repr(error)
         fault = {"error": kind, "object": None, "rule": None, "message": text}
     try:
-        print_json({"ok": False, "faults": [fault], **fault})
+        click.echo(json.dumps({"ok": False, "faults": [fault], **fault}))  # a line, as `pull --follow` prints them
     except OSError:  # nobody reads it, but the exit code
         abandon_stdout()
 
