@@ -1,4 +1,4 @@
-"""What a user has held of signed chains is remembered for the user, so that no fresh folder is given an older version."""
+"""What was held of signed chains is remembered for the user, so that no fresh folder is given an older version."""
 
 from __future__ import annotations
 
