@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,9 @@ for step in range(3):
 def test_steps_that_wait_are_published(tmp_path: Path, end: str, code: int) -> None:
     done = run(SUBMIT + end, tmp_path / "chain")
     assert done.returncode == code, done.stderr
+    if sys.version_info[:3] in ((3, 12, 0), (3, 12, 1)):
+        assert end == "sys.stderr.close()" or "could not be published" in done.stderr
+        pytest.skip("this Python starts no thread when a program ends, and steps that wait are lost")
     assert "tensordelta:" not in done.stderr
     chain = td.open(tmp_path / "chain")
     assert [chain.manifest(version).annotations["step"] for version in chain.versions()] == ["0", "1", "2"]

@@ -3,7 +3,8 @@
 Python's pools of threads, with which publishing works, take no more work when `atexit` calls its functions. They end
 themselves by another hook of `threading`, which calls the function first that was registered last: steps are waited for
 there. Threads that are no daemons are joined after that hook, and may still submit steps; so steps are waited for again
-by `atexit`, and published on one thread.
+by `atexit`, and published on one thread. (Python 3.12.0 and 3.12.1 start no thread even by the first hook: there steps
+that wait are lost, which is said.)
 """
 
 from __future__ import annotations
