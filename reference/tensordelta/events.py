@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,14 @@ from typing import Literal
 from .errors import StoreError, TensorDeltaError
 
 _LOG = logging.getLogger("tensordelta")
+
+
+def _is_heard(record: logging.LogRecord) -> bool:
+    """False where nothing but a standard error that was closed would get it: then logging raises ValueError."""
+    return _LOG.hasHandlers() or not getattr(sys.stderr, "closed", False)
+
+
+_LOG.addFilter(_is_heard)
 
 
 @dataclass(frozen=True)

@@ -100,3 +100,24 @@ publisher.submit(weights(0))
 def test_what_was_closed_says_nothing(tmp_path: Path) -> None:
     done = run(SUBMIT + "publisher.close()", tmp_path / "chain")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("prepare", ["", "import logging\nlogging.basicConfig()\n"], ids=["no handler", "a handler"])
+def test_a_failure_that_standard_error_cannot_take(tmp_path: Path, prepare: str) -> None:
+    """The publisher's thread outlives it, and the next call raises what failed."""
+    program = """
+class Broken(td.FolderStore):
+    def put(self, name, parts):
+        raise td.StoreError(self.address, "put", name, "the network is gone")
+
+publisher = td.open(Broken(sys.argv[1]), create=True).publisher(queue=2)
+sys.stderr.close()
+for step in range(2):
+    ticket = publisher.submit(weights(step))
+    try:
+        ticket.result(60)
+    except td.StoreError as error:
+        print(error.cause)
+"""
+    done = run(prepare + program, tmp_path / "chain")
+    assert done.stdout.splitlines() == ["the network is gone"] * 2

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NoReturn, Protocol, Self
 
 from ..checkout.checkout import Checkout, Pulled
@@ -290,7 +291,8 @@ class Follower:
                     self._offer(update)
                     del update
             except Exception as error:
-                _LOG.warning("following failed: %s", error)
+                with suppress(ValueError):  # a handler whose stream was closed must not end the thread
+                    _LOG.warning("following failed: %s", error)
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()

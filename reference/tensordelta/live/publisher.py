@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar
@@ -395,10 +396,11 @@ class StepQueue(Generic[W]):
             self._caretaker.note(published)
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
-        _LOG.warning("a step could not be published: %s", error)
         ticket._error = error
         ticket._progress = "failed"
         self._errors.append(error)
+        with suppress(ValueError):  # a handler whose stream was closed must not end the thread
+            _LOG.warning("a step could not be published: %s", error)
 
 
 class _Buffer:
