@@ -138,7 +138,7 @@ def test_sections_are_cited_for_what_they_are_about() -> None:
         "values": ["Values step", "Values replace"],
     }
     for path in CODE:
-        if path.stem in wanted:
+        if path.stem in wanted and path.parent.name != "engines":
             first = cited(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
             found = [titles[each] for each in first]
             assert all(title in found for title in wanted[path.stem]), (path.stem, found)

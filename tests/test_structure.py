@@ -74,3 +74,17 @@ def test_the_library_loads_only_what_it_needs() -> None:
     code = f"import sys, tensordelta; print(sorted({set(_LAZY)} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "absent", "message"),
+    [
+        ("torch", "torch", "tensors need torch: pip install 'tensordelta[torch]'"),
+        ("trl", "torch", "trainers need torch and transformers: pip install 'tensordelta[trl]'"),
+        ("trl", "transformers", "trainers need torch and transformers: pip install 'tensordelta[trl]'"),
+    ],
+)
+def test_what_is_absent_is_named_with_its_extra(module: str, absent: str, message: str) -> None:
+    code = f"import sys; sys.modules[{absent!r}] = None; import tensordelta.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == f"ImportError: {message}"

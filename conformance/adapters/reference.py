@@ -188,6 +188,7 @@ class Adapter:
             annotations=request.get("annotations"),
             version=request.get("version"),
             full=request.get("full", False),
+            layout_change=True,
             values=request.get("values", "step"),
             order=request.get("order", "natural"),
             files={name: Path(path) for name, path in request.get("files", {}).items()},

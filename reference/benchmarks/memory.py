@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -182,4 +183,8 @@ def _main(action: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description="One part of what run.py measures, in a process of its own.")
+    parser.add_argument("action", choices=["write", "publish", "pull"])
+    parser.add_argument("arguments", nargs="*", help="as run.py gives them")
+    options = parser.parse_args()
+    _main(options.action, *options.arguments)

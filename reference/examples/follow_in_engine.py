@@ -6,18 +6,21 @@ Serves until the weights of training step STEP are there. CHAIN is where publish
 """
 
 # %% Load the newest version; the engine serves from these very arrays.
-import sys
+import argparse
 import time
 
 import numpy as np
 
 import tensordelta as td
 
-address, last = sys.argv[1], int(sys.argv[2])
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser.add_argument("chain", help="the chain's address")
+parser.add_argument("step", type=int, help="the training step to serve until")
+options = parser.parse_args()
 deadline = time.monotonic() + 60
 while True:
     try:
-        chain = td.open(address)
+        chain = td.open(options.chain)
         break
     except td.MissingError:  # the trainer has not begun
         if time.monotonic() > deadline:
@@ -43,7 +46,7 @@ rng = np.random.default_rng(1)
 batches = 0
 print(f"version {weights.version}, step {step()}")
 with td.Follower(chain, weights, poll=0.1) as follower:
-    while step() < last:
+    while step() < options.step:
         serve(rng.normal(size=(32, 64)).astype(np.float32))
         batches += 1
         started = time.perf_counter()

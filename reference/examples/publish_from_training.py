@@ -6,14 +6,17 @@ CHAIN is a folder, hf://buckets/OWNER/NAME[/PREFIX] or s3://BUCKET/PREFIX.
 """
 
 # %% A small trainer: masters in float32 and AdamW, weights in bfloat16 as engines load them.
-import sys
+import argparse
 
 import ml_dtypes
 import numpy as np
 
 import tensordelta as td
 
-address, steps = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 20
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser.add_argument("chain", help="the chain's address; made if there is none")
+parser.add_argument("steps", type=int, nargs="?", default=20, help="how many to train (default: %(default)s)")
+options = parser.parse_args()
 rng = np.random.default_rng(0)
 shapes = {"up.weight": (256, 64), "down.weight": (64, 256)}
 teacher = {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
@@ -47,9 +50,9 @@ def weights():
 
 # %% The loop: `submit` copies the weights and returns. If the store is slower than the trainer, steps are left out of
 # the chain; the last one never is. An error of the store surfaces at the next `submit`, or at the end.
-chain = td.open(address, create=True)
+chain = td.open(options.chain, create=True)
 with chain.publisher() as publisher:
-    for step in range(1, steps + 1):
+    for step in range(1, options.steps + 1):
         loss = train(step)
         publisher.submit(weights(), annotations={"step": step})
     print(f"step {step}: loss {loss:.4f}")

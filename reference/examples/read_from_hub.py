@@ -6,12 +6,15 @@ Private buckets need a token: `hf auth login`, or HF_TOKEN. Any other address of
 """
 
 # %% Open it, and see what there is.
-import sys
+import argparse
 
 import tensordelta as td
 
-address, folder = sys.argv[1], sys.argv[2]
-chain = td.open(address)
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser.add_argument("chain", help="the chain's address")
+parser.add_argument("folder", help="where its newest version is pulled to")
+options = parser.parse_args()
+chain = td.open(options.chain)
 print(chain.log())
 
 # %% One tensor, from the packs that touch it; and how much a whole load would fetch.
@@ -22,8 +25,8 @@ print(chain.plan())
 
 # %% A folder of safetensors files. The first pull fetches everything; after that, only what changed: run this again
 # when the chain has a newer version.
-pulled = chain.pull(folder)
-print(f"version {pulled.version} is in {folder}, {pulled.size:,} bytes were fetched")
+pulled = chain.pull(options.folder)
+print(f"version {pulled.version} is in {options.folder}, {pulled.size:,} bytes were fetched")
 
 # %% Packs that were fetched are kept in a cache, so that the same version in memory costs no download.
 state = chain.load()

@@ -30,6 +30,7 @@ from .errors import (
 from .events import Event, Timings
 from .format.chunk_codec import Piece
 from .format.layout import Layout, Tensor
+from .format.layout_change import LayoutChange
 from .format.manifest import Manifest
 from .keep.collect import Collected
 from .keep.copy import Copied, copy
@@ -40,6 +41,7 @@ from .opening import open
 from .read.history import History, Published
 from .read.routes import Plan
 from .read.verify import Verification
+from .state.folder import LeftOut
 from .state.state import State, read_state
 from .state.update import Patch, Update
 from .stores import FolderStore, Store
@@ -50,8 +52,8 @@ from .write.shards import Slice
 
 
 def __getattr__(name: str) -> ModuleType:
-    """`td.torch` and `td.trl`, imported when they are first used."""
-    if name in ("torch", "trl"):
+    """`td.engines`, `td.torch` and `td.trl`, imported when they are first used."""
+    if name in ("engines", "torch", "trl"):
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -74,6 +76,8 @@ __all__ = [
     "History",
     "IntegrityError",
     "Layout",
+    "LayoutChange",
+    "LeftOut",
     "LimitError",
     "MalformedError",
     "Manifest",

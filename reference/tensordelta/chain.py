@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from numpy.typing import NDArray
 
 from .checkout.checkout import Checkout, Pulled
 from .codecs.fingerprint import U64
 from .codecs.words import to_array
-from .errors import MissingError
+from .errors import MissingError, StoreError
 from .format.chunk_codec import Piece
 from .format.keys import SecretKey
 from .format.layout import Layout
+from .format.layout_change import LayoutChange
 from .format.manifest import Manifest
 from .format.names import CHAIN, MANIFESTS
 from .keep.collect import Collected, collect
@@ -28,7 +30,7 @@ from .live.caretaker import Upkeep
 from .live.follow import follow, follow_folder
 from .live.publisher import BackgroundPublisher
 from .live.watch import Watch, pursue
-from .read import part
+from .read import history, part, slices
 from .read.history import History, Published
 from .read.reader import Reader
 from .read.routes import Plan
@@ -36,7 +38,10 @@ from .read.trust import Trust
 from .read.verify import Verification, verify
 from .state.arrays import ArrayStates
 from .state.checkpoint import open_checkpoint
+from .state.folder import LeftOut
 from .state.frameworks import ArraysLike
+from .state.holder import Holder
+from .state.slice_update import SliceUpdate
 from .state.state import State
 from .state.update import Update
 from .stores.cache import PackCache
@@ -50,6 +55,8 @@ from .write.shards import LayoutLike
 from .write.shortcut import make_shortcut
 from .write.signing import Signer, sign_chain
 from .write.writer import Writer
+
+T = TypeVar("T")
 
 
 class Chain:
@@ -130,6 +137,18 @@ class Chain:
     def layout(self, version: int | None = None) -> Layout:
         """A version's tensors, by default the newest's. Raises MissingError if there is no such version."""
         return self._reader.documents.layout(self.manifest(version).layout)
+
+    def layout_change(self, version: int | None = None) -> LayoutChange | None:
+        """How a version's tensors, by default the newest's, differ from those of the version before.
+
+        Returns:
+            None where they do not, or where there is no version before.
+
+        Raises:
+            MissingError: no such version.
+            TensorDeltaError: a manifest or layout of the two cannot be read.
+        """
+        return history.layout_change(self._reader, self._reader.target(version))
 
     def tensor_fingerprints(self, version: int | None = None) -> U64:
         """Fingerprint of each tensor of a version, by default the newest: uint64, in the order of its layout.
@@ -213,13 +232,39 @@ class Chain:
         """
         return self._reader.load(version)
 
-    def prepare(self, state: State | Mapping[str, NDArray[Any]], version: int | None = None) -> Update:
+    def identify(self, state: Holder) -> int:
+        """Find the version that a state is whose words lie in the tensors of an engine, by reading every word.
+
+        The state remembers it then; where it remembers one already, that is proven. Where several ranks have the state
+        together, all of them call this.
+
+        Args:
+            state: such as a `tensordelta.torch.DeviceState`.
+
+        Returns:
+            The version.
+
+        Raises:
+            WrongBaseError: the words are those of none of the newest 128 versions; some are missing, or ranks differ.
+        """
+        return slices.identify(self._reader, state)
+
+    @overload
+    def prepare(self, state: State | Mapping[str, NDArray[Any]], version: int | None = None) -> Update: ...
+
+    @overload
+    def prepare(self, state: Holder, version: int | None = None) -> SliceUpdate: ...
+
+    def prepare(
+        self, state: State | Holder | Mapping[str, NDArray[Any]], version: int | None = None
+    ) -> Update | SliceUpdate:
         """Fetch, check and decode the update that takes a state to a version; the state is only read.
 
         If the state remembers no version of this chain, and is none of the newest 128, it is read from nothing.
 
         Args:
-            state: a `State`, or a mapping of names to C-contiguous arrays, which `apply` writes to.
+            state: a `State`, or a mapping of names to C-contiguous arrays, which `apply` writes to; or a
+                `tensordelta.torch.DeviceState`, which `identify` knows.
             version: the target, by default the newest.
 
         Raises:
@@ -228,6 +273,8 @@ class Chain:
             TensorDeltaError: every route failed; the error of the first one.
             ValueError: no arrays, arrays that are not C-contiguous and little-endian, or that share memory.
         """
+        if isinstance(state, Holder):
+            return slices.prepare(self._reader, state, version)
         if not isinstance(state, State):
             state = self._arrays.over(state)
         return self._reader.prepare(state, version)
@@ -264,20 +311,44 @@ class Chain:
         """
         return part.load_part(self._reader, self._reader.target(version), frozenset(tensors), held)
 
-    def pull(self, folder: str | os.PathLike[str], version: int | None = None) -> Pulled:
+    def pull(self, folder: str | os.PathLike[str], version: int | None = None, *, scan: bool | None = None) -> Pulled:
         """Bring a folder that an engine can load to a version, by default the newest (see `Checkout.pull`)."""
-        return Checkout(folder).pull(self._reader, version)
+        return Checkout(folder).pull(self._reader, version, scan=scan)
 
+    @overload
     def follow(
         self,
         state: State | Mapping[str, NDArray[Any]],
+        *,
+        poll: float = ...,
+        timeout: float | None = ...,
+        until: int | None = ...,
+        stop: threading.Event | None = ...,
+        one_by_one: bool = ...,
+    ) -> Iterator[Update]: ...
+
+    @overload
+    def follow(
+        self,
+        state: Holder,
+        *,
+        poll: float = ...,
+        timeout: float | None = ...,
+        until: int | None = ...,
+        stop: threading.Event | None = ...,
+        one_by_one: bool = ...,
+    ) -> Iterator[SliceUpdate]: ...
+
+    def follow(
+        self,
+        state: State | Holder | Mapping[str, NDArray[Any]],
         *,
         poll: float = 1.0,
         timeout: float | None = None,
         until: int | None = None,
         stop: threading.Event | None = None,
         one_by_one: bool = False,
-    ) -> Iterator[Update]:
+    ) -> Iterator[Update] | Iterator[SliceUpdate]:
         """Updates to newer versions as they are published (SPEC.md sections 4.11 and 9.3).
 
         Each leads from the present state to the newest version, so versions between two looks are skipped unless
@@ -305,8 +376,11 @@ class Chain:
             TensorDeltaError: every route failed; the error of the first one.
             ValueError: as for `prepare`; or a negative time.
         """
-        own = state if isinstance(state, State) else self._arrays.over(state)
-        return follow(self._reader, own, poll=poll, timeout=timeout, until=until, stop=stop, one_by_one=one_by_one)
+        own = state if isinstance(state, State | Holder) else self._arrays.over(state)
+        prepare: Callable[[int], Any] = partial(self.prepare, own)
+        return follow(
+            self._reader, own, prepare, poll=poll, timeout=timeout, until=until, stop=stop, one_by_one=one_by_one
+        )
 
     def follow_folder(
         self,
@@ -316,20 +390,55 @@ class Chain:
         timeout: float | None = None,
         until: int | None = None,
         stop: threading.Event | None = None,
+        scan: bool | None = None,
     ) -> Iterator[Pulled]:
         """Keep a folder that an engine can load at the newest version; yields the result of each pull.
 
         The first result is for the version that the folder holds then; its route is empty if nothing was pulled.
 
         Args:
-            folder: see `pull`.
+            folder, scan: see `pull`.
             poll, timeout, until, stop: see `follow`.
 
         Raises:
             TimeoutError, StoreError, ConflictError, MissingError, ValueError: see `follow`.
             TensorDeltaError: see `Checkout.pull`; the folder is unchanged.
         """
-        return follow_folder(self._reader, folder, poll=poll, timeout=timeout, until=until, stop=stop)
+        return follow_folder(self._reader, folder, poll=poll, timeout=timeout, until=until, stop=stop, scan=scan)
+
+    def pursue(
+        self,
+        go: Callable[[int], T | None],
+        *,
+        known: Callable[[], int | None],
+        passing: Callable[[Exception], bool] = lambda error: isinstance(error, StoreError),
+        poll: float = 1.0,
+        timeout: float | None = None,
+        until: int | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[T]:
+        """Call a function with the newest version, again and again: for engines that take versions in their own way.
+
+        Args:
+            go: goes to a version, and returns the outcome, which is yielded; None if nothing had to be done after all.
+            known: the version where the engine is; None if at none. Asked before each look.
+            passing: says of an error of `go`, or of a look, whether trying again may help.
+            poll, timeout, until, stop: see `follow`.
+
+        Raises:
+            TimeoutError, StoreError, ConflictError, MissingError, ValueError: see `follow`.
+            Exception: raised by `go`, and not passing, or raised until the time was up.
+        """
+        return pursue(
+            Watch(self._reader),
+            go,
+            known=known,
+            passing=passing,
+            poll=poll,
+            timeout=timeout,
+            until=until,
+            stop=stop,
+        )
 
     def verify(self, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> Verification:
         """Check every object of the chain; with `deep`, rebuild every version over every edge as well.
@@ -360,6 +469,7 @@ class Chain:
         annotations: Mapping[str, str] | None = None,
         version: int | None = None,
         full: bool = False,
+        layout_change: bool = False,
         plain: bool = False,
         source: str | None = None,
         values: Values = "step",
@@ -374,10 +484,13 @@ class Chain:
 
         Args:
             state: a state; arrays or torch tensors by name, as a mapping or in pairs; or the path of a safetensors file
-                or a Hugging Face folder, whose small files (config.json …) are published with it.
+                or a Hugging Face folder, whose small files (config.json …) are published with it. The result's
+                `left_out` says what else the folder holds: other weights, hidden files, logs, chains …
             annotations: information about the version, such as {"step": "420"}.
             version: its number; by default the newest plus one.
             full: make a full version.
+            layout_change: it may drop, add, retype or reshape tensors of the version before. Otherwise that is an
+                error, because the wrong model would be published; of a full version, too.
             plain: make a full version of unchanged copies of a checkpoint's safetensors files.
             source: with `plain`, where these files are public ("hf://ORG/MODEL@COMMIT"); then they are not copied.
             values: "step" (smallest), or "replace" (may be applied twice).
@@ -387,17 +500,27 @@ class Chain:
                 by this key or a trusted one, because a delta to an untrusted version could not be trusted.
 
         Raises:
-            ConflictError: another writer has published this version.
+            ConflictError: another writer has published this version; or the state has other tensors than the version
+                before, and `layout_change` is not set.
+            MissingError: no such checkpoint, or one of several files of it is missing.
+            MalformedError, UnsupportedError, LimitError: not a checkpoint; a folder of which loaders would take
+                different weights, or whose index does not agree with its files; or what the format cannot hold.
+            IntegrityError: another process wrote to the checkpoint's files meanwhile.
             UntrustedError: there is a key, and the chain or its newest version is not signed; `sign` signs them.
             ImportError: there is a key, and the package for signatures is not installed.
             ValueError: arguments that do not go together, or a key that is not valid.
         """
         publisher = self._publisher if key is None else self._publisher_with(secret_key(key))
         annotations = {str(key): str(value) for key, value in (annotations or {}).items()}
+        left_out: Sequence[LeftOut] = ()
         if isinstance(state, (str, os.PathLike)):
             checkpoint = open_checkpoint(state)
+            left_out = tuple(checkpoint.left_out)
             if plain:
-                return publisher.publish_plain(checkpoint, source=source, version=version, annotations=annotations)
+                published = publisher.publish_plain(
+                    checkpoint, source=source, version=version, annotations=annotations, layout_change=layout_change
+                )
+                return replace(published, left_out=left_out)
             state = State(checkpoint.layout, checkpoint.words)
             if files is None and checkpoint.is_folder:
                 files = checkpoint_files(checkpoint)
@@ -405,9 +528,17 @@ class Chain:
             raise ValueError("`plain` publishes a checkpoint's files: name its path; `source` goes with it")
         if not isinstance(state, State):
             state = State.from_arrays(state)
-        return publisher.publish(
-            state, version=version, annotations=annotations, full=full, values=values, order=order, files=files
+        published = publisher.publish(
+            state,
+            version=version,
+            annotations=annotations,
+            full=full,
+            layout_change=layout_change,
+            values=values,
+            order=order,
+            files=files,
         )
+        return replace(published, left_out=left_out)
 
     def tip(self) -> Tip | None:
         """The newest version, to which `publish_pieces` makes a delta; None if there is none.
@@ -425,6 +556,7 @@ class Chain:
         layout: Layout | None = None,
         *,
         annotations: Mapping[str, str] | None = None,
+        layout_change: bool = False,
         values: Values = "step",
         files: Mapping[str, bytes | Path] | None = None,
         go_on: Callable[[bool], None] = lambda committing: None,
@@ -440,7 +572,7 @@ class Chain:
                 without overlap, each of at most 8 MiB of its tensor.
             base: the newest version, of `tip` or of the call before; None for a full version.
             layout: of a full version, whose pieces have no old words.
-            annotations, values, files: see `publish`.
+            annotations, layout_change, values, files: see `publish`.
             go_on: called with False before each pack is put, and with True when only the manifest is left to create.
                 What it raises ends publishing, and nothing of the version becomes visible.
 
@@ -448,12 +580,20 @@ class Chain:
             The version, and the base of the next one.
 
         Raises:
-            ConflictError: `base` is not the newest version, or another writer was faster.
+            ConflictError: `base` is not the newest version, or another writer was faster; or a full version has other
+                tensors than the newest one, and `layout_change` is not set.
             ValueError: pieces that the layout cannot have, or out of order; or neither a base nor a layout.
             StoreError: the store failed. Whether the version exists is not known then: `tip` tells.
         """
         return self._publisher.publish_pieces(
-            pieces, base, layout, annotations=annotations, values=values, files=files, go_on=go_on
+            pieces,
+            base,
+            layout,
+            annotations={str(key): str(value) for key, value in (annotations or {}).items()},
+            layout_change=layout_change,
+            values=values,
+            files=files,
+            go_on=go_on,
         )
 
     def publisher(
@@ -466,6 +606,7 @@ class Chain:
         order: Order = "natural",
         values: Values = "step",
         files: Mapping[str, bytes | Path] | None = None,
+        layout_change: bool = False,
         grace: float = GRACE,
     ) -> BackgroundPublisher:
         """Publish in the background: `submit` copies a state and returns, a thread publishes it.
@@ -486,6 +627,8 @@ class Chain:
             queue: how many states may wait; a newer one replaces the one that has waited longest, so versions are
                 skipped if the store is slower than the trainer. Memory holds one state more than these.
             order, values, files: see `publish`.
+            layout_change: see `publish`; for all states that are submitted. Without it, a state with other tensors than
+                the newest version fails, which the next call raises, and the chain stays as it is.
             grace: see `collect`. With less than an hour, publishing and collecting take turns.
 
         Raises:
@@ -501,6 +644,7 @@ class Chain:
             values=values,
             order=order,
             files=files,
+            layout_change=layout_change,
             threads=self._reader.threads,
         )
 
@@ -539,7 +683,14 @@ class Chain:
         """
         return sign_chain(self._reader, secret_key(key), versions)
 
-    def draft(self, layout: LayoutLike | None = None, *, version: int | None = None, full: bool = False) -> Draft:
+    def draft(
+        self,
+        layout: LayoutLike | None = None,
+        *,
+        version: int | None = None,
+        full: bool = False,
+        layout_change: bool = False,
+    ) -> Draft:
         """Open a draft of the next version, which many ranks write together (SPEC.md section 11.3).
 
         This writes nothing. Give `to_json()` to the ranks: each joins, encodes the words that it owns, and returns a
@@ -550,13 +701,15 @@ class Chain:
                 ("BF16", (4096, 4096)); by default those of the newest version.
             version: its number; by default the newest plus one. The number of a committed draft opens that draft again.
             full: make a full version, not a delta to the newest one.
+            layout_change: see `publish`.
 
         Raises:
+            ConflictError: other tensors than those of the newest version, and `layout_change` is not set.
             TensorDeltaError: the newest version, to which the delta would be made, cannot be read.
             UnsupportedError: the draft drops tensors, and the newest version lacks the fingerprints of its tensors.
             ValueError: a version that is not greater than the newest, or no layout for a chain without versions.
         """
-        return Draft.open(self._writer, layout, version=version, full=full)
+        return Draft.open(self._writer, layout, version=version, full=full, layout_change=layout_change)
 
     def join(self, draft: str | bytes) -> Draft:
         """Join a draft that a coordinator opened, on this machine or another.

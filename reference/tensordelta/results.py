@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 from .checkout.checkout import Pulled
 from .errors import StoreError, TensorDeltaError
+from .format.layout_change import LayoutChange
 from .format.manifest import Manifest
 from .keep.collect import Collected
 from .keep.copy import Copied
@@ -18,6 +19,7 @@ from .keep.pins import Pin
 from .read.history import History, Published
 from .read.routes import Plan
 from .read.verify import Verification
+from .state.folder import names_text
 from .state.state import State
 from .tables import Table, as_facts, as_table, bytes_text, percent_text, printable, ratio_text
 from .write.diff import Diff
@@ -150,14 +152,24 @@ Manifest._repr_html_ = _manifest_html  # type: ignore[attr-defined]
 
 @as_table.register
 def _(published: Published) -> Table:
-    return _versions_table([published], f"published version {published.version}")
+    left_out = f"; not taken: {names_text(published.left_out)}" if published.left_out else ""
+    return _versions_table([published], f"published version {published.version}{left_out}")
 
 
 @as_facts.register
 def _(published: Published) -> dict[str, object]:
     names = "version base size changed words density ratio seconds fingerprint packs created"
-    timings = None if published.timings is None else asdict(published.timings)
-    return _fields(published, names) | {"annotations": dict(published.annotations), "timings": timings}
+    return _fields(published, names) | {
+        "annotations": dict(published.annotations),
+        "timings": None if published.timings is None else asdict(published.timings),
+        "layout_change": None if published.layout_change is None else as_facts(published.layout_change),
+        "left_out": [asdict(each) for each in published.left_out],
+    }
+
+
+@as_facts.register
+def _(change: LayoutChange) -> dict[str, object]:
+    return _fields(change, "dropped added retyped reshaped")
 
 
 @as_table.register
@@ -166,7 +178,10 @@ def _(history: History) -> Table:
 
 
 def _versions_table(versions: Iterable[Published], title: str) -> Table:
+    versions = list(versions)
     columns = "version|base|changed|density|size|ratio|bits/change|<created (UTC)|<annotations".split("|")
+    if any(row.layout_change is not None for row in versions):
+        columns.append("<layout")
     rows = [
         [
             str(row.version),
@@ -178,7 +193,8 @@ def _versions_table(versions: Iterable[Published], title: str) -> Table:
             f"{row.bits_per_change:.2f}" if row.changed else "-",
             row.created[:19].replace("T", " "),
             annotations_text(row.annotations),
-        ]
+            "" if row.layout_change is None else row.layout_change.short,
+        ][: len(columns)]
         for row in versions
     ]
     return Table(title, columns, rows)
@@ -221,7 +237,7 @@ def _(plan: Plan) -> dict[str, object]:
 @as_facts.register
 def _(pulled: Pulled) -> dict[str, object]:
     passed_over = [as_facts(fault) for fault in pulled.passed_over]
-    return _fields(pulled, "version route size seconds") | {"passed_over": passed_over}
+    return _fields(pulled, "version route size seconds scanned repaired") | {"passed_over": passed_over}
 
 
 @as_table.register

@@ -3,7 +3,7 @@
 Run by test_crash.py as a process of its own: `python crash_driver.py SPEC.json`. Each trial works on a fresh copy of a
 folder. A forked child does the work and dies at its N-th step; N grows until it lives. Steps are the calls that the
 package makes to change files (rename, link, unlink, mkdir, rmdir, utime, fsync, allocation), each write to a file and
-each write of words through a map; writes are done in two halves, with a step between them.
+each write of words, through a map or by position; writes are done in two halves, with a step between them.
 
 There are three ways to end: "kill" (SIGKILL), "interrupt" (KeyboardInterrupt) and "error" (the disk fails). A fourth
 way, "power", ends nothing, but keeps for every step what a disk would hold if the machine lost power then: names and
@@ -26,6 +26,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -34,7 +35,7 @@ import numpy as np
 from folders import PRIVATE, contents
 
 import tensordelta as td
-from tensordelta.checkout import record, staging, undo
+from tensordelta.checkout import staging
 from tensordelta.checkout.checkout import Checkout
 
 _CALLS = ("replace", "link", "unlink", "mkdir", "rmdir", "utime", "fsync", "posix_fallocate", "ftruncate")
@@ -62,8 +63,9 @@ class Steps:
         opened = io.open
         for module in (io, builtins):
             module.open = lambda *args, **more: self._open(opened, *args, **more)
-        for module in (record, staging, undo):
-            module.map_words = self._map(module.map_words)
+        staging.map_words = self._map(staging.map_words)
+        written = os.pwrite
+        os.pwrite = lambda descriptor, data, offset: self._pwrite(written, descriptor, data, offset)
 
     def _call(self, name: str) -> Callable[..., object]:
         def call(*args: object, **more: object) -> object:
@@ -90,6 +92,13 @@ class Steps:
         result = _Writer(opened(file, mode, *args, **more), self)
         self.step(f"after creating {file}")
         return result
+
+    def _pwrite(self, written: Callable[..., int], descriptor: int, data: memoryview, offset: int) -> int:
+        half = max(1, len(data) // 2)  # the caller writes the rest
+        self.step("before words are written")
+        count = written(descriptor, data[:half], offset)
+        self.step("amid words")
+        return count
 
     def _map(self, map_words: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         def mapped(path: Path, *, writable: bool = False) -> np.ndarray:
@@ -300,6 +309,7 @@ class Pull:
         self.held: int | None = spec["held"]
         self.new = contents(Path(spec["new"]))
         self.old = contents(Path(spec["old"])) if spec["old"] else {}
+        self.damaged = contents(Path(spec["damaged"])) if "damaged" in spec else None
         self.checks = 0
 
     def work(self, root: Path) -> None:
@@ -307,7 +317,8 @@ class Pull:
 
     def recover(self, root: Path) -> None:
         """What the next process does first, whatever it wants."""
-        Checkout(root / "out").open(self.chain._reader)
+        with suppress(*[td.WrongBaseError] if self.damaged else []):
+            Checkout(root / "out").open(self.chain._reader)
 
     def check(self, root: Path) -> list[str]:
         """What is wrong, before the next pull or after it; every other time the pull comes first."""
@@ -325,7 +336,10 @@ class Pull:
     def _look(self, root: Path) -> list[str]:
         """What is wrong before the next pull: the folder holds one of the two versions, whole."""
         folder = root / "out"
-        state = Checkout(folder).open(self.chain._reader)
+        try:
+            state = Checkout(folder).open(self.chain._reader)
+        except td.WrongBaseError:
+            return [] if contents(folder) == self.damaged else ["the damaged folder was changed"]
         version = None if state is None else state.version
         if version not in (self.held, self.target):
             return [f"the folder holds version {version}"]
@@ -357,14 +371,14 @@ class Publish:
 
     def work(self, root: Path) -> None:
         self._cache(root)
-        open_chain(root / "chain", create=True).publish(self.states[self.target], **self.more)
+        open_chain(root / "chain", create=True).publish(self.states[self.target], layout_change=True, **self.more)
 
     def recover(self, root: Path) -> None:
         """The next process publishes the same again."""
         self._cache(root)
         chain = open_chain(root / "chain", create=True)
         if self.target not in chain.versions():
-            chain.publish(self.states[self.target], **self.more)
+            chain.publish(self.states[self.target], layout_change=True, **self.more)
 
     def check(self, root: Path) -> list[str]:
         self._cache(root)
@@ -374,7 +388,7 @@ class Publish:
         if versions not in (before, [*before, self.target]):
             return [f"versions are {versions}"]
         faults = [str(fault) for fault in chain.verify(deep=True).faults]
-        number = chain.publish(self.next).version
+        number = chain.publish(self.next, layout_change=True).version
         if number != len(versions):
             faults.append(f"the next version is {number}")
         again = open_chain(root / "chain")

@@ -87,7 +87,7 @@ def test_several_hops_over_layouts_at_once(tmp_path: Path) -> None:
     arrays["w"][[5, 60]] += 1
     chain.publish(arrays)
     arrays["n"] = np.arange(3, dtype=np.float32)
-    chain.publish(arrays)
+    chain.publish(arrays, layout_change=True)
     assert len(chain.pull(tmp_path / "out").route) == 2
     loaded = load_file(tmp_path / "out" / "model.safetensors")
     assert {name: array.tolist() for name, array in loaded.items()} == {
@@ -113,8 +113,8 @@ def test_files_come_and_go_with_their_versions(chain: td.Chain, tmp_path: Path) 
 def test_a_state_without_tensors(tmp_path: Path) -> None:
     chain = td.open(tmp_path / "chain", create=True)
     chain.publish({})
-    chain.publish({"w": np.ones(3, np.float32)})
-    chain.publish({})
+    chain.publish({"w": np.ones(3, np.float32)}, layout_change=True)
+    chain.publish({}, layout_change=True)
     for version, names in ((0, []), (1, ["w"]), (2, [])):
         chain.pull(tmp_path / "out", version)
         with safe_open(tmp_path / "out" / "model.safetensors", "np") as opened:
@@ -200,7 +200,7 @@ def test_a_file_in_the_way(chain: td.Chain, tmp_path: Path, way: str) -> None:
 def test_files_that_are_not_in_the_way_are_left_alone(chain: td.Chain, tmp_path: Path) -> None:
     chain.pull(tmp_path / "out", 0)
     (tmp_path / "out" / "1_Pooling" / "notes.txt").write_text("mine")
-    chain.publish({"w": np.ones(3, np.float32)}, files={})
+    chain.publish({"w": np.ones(3, np.float32)}, files={}, layout_change=True)
     chain.pull(tmp_path / "out")
     assert contents(tmp_path / "out").keys() == {"1_Pooling", "1_Pooling/notes.txt", "model.safetensors"}
 
@@ -273,7 +273,7 @@ def test_the_folder_is_made_by_another_process_at_the_same_moment(
 def test_a_pull_that_fails_changes_nothing(chain: td.Chain, tmp_path: Path, version: int, harm: str) -> None:
     folder = tmp_path / "out"
     chain.pull(folder, 0)
-    chain.publish({"w": np.ones(1000, np.float32)}, full=True)
+    chain.publish({"w": np.ones(1000, np.float32)}, full=True, layout_change=True)
     for pack in packs(chain, version):
         pack.unlink() if harm == "removed" else flip(pack)
     before = contents(folder, private=True)

@@ -66,7 +66,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("TENSORDELTA_CACHE", str(root / "cache"))
         chain = td.open(root / "chain", create=True, threads=1)
         for version, folder in enumerate(checkpoints(root / "checkpoints")):
-            chain.publish(folder)
+            chain.publish(folder, layout_change=True)
             chain.pull(root / "pulled" / str(version), version)
             assert all_tensors(root / "pulled" / str(version)) == all_tensors(folder)
     yield root
@@ -165,6 +165,26 @@ def test_power_may_be_lost_during_a_pull(world: Path, tmp_path: Path, name: str)
     assert drive(tmp_path, pull_spec(world, tmp_path, name), {"power": 2}) >= PULLS[name][2] * 5 / 2
 
 
+def repair_spec(world: Path, tmp_path: Path, target: int) -> dict[str, object]:
+    """A pull into a folder of which a disk lost a bit."""
+    spec = pull_spec(world, tmp_path, "in place")
+    folder = Path(str(spec["template"])) / "out"
+    flip(folder / "model-00002-of-00002.safetensors", restore_time=True)
+    shutil.copytree(folder, tmp_path / "damaged")
+    return {**spec, "target": target, "new": str(world / "pulled" / str(target)), "damaged": str(tmp_path / "damaged")}
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_a_repair_may_die(world: Path, tmp_path: Path, target: int) -> None:
+    ends = drive(tmp_path, repair_spec(world, tmp_path, target), {"kill": 5, "interrupt": 31, "error": 29})
+    assert ends >= 24
+
+
+@pytest.mark.slow
+def test_a_repair_may_die_at_every_step(world: Path, tmp_path: Path) -> None:
+    assert drive(tmp_path, repair_spec(world, tmp_path, 1), {"kill": 1, "twice": 11}) >= 120
+
+
 PULLER = """
 import sys
 import tensordelta as td
@@ -219,7 +239,7 @@ def publish_spec(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     if before:
         chain = td.open(template / "chain", create=True)
         for each in before:
-            chain.publish(world / "checkpoints" / str(each))
+            chain.publish(world / "checkpoints" / str(each), layout_change=True)
         if name == "damaged snapshot":
             flip(next(template.glob("cache/*/model-00002-of-00002.safetensors")))
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -9,17 +10,21 @@ import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from folders import PRIVATE, contents
+from folders import PRIVATE, all_tensors, contents, flip, save
 
 import tensordelta as td
+from tensordelta.checkout import record
 from tensordelta.checkout.anchored import Folder
 from tensordelta.checkout.checkout import Checkout
-from tensordelta.state.update import Update
+from tensordelta.format.layout import Tensor
+from tensordelta.state.checkpoint import shard_header
 from tensordelta.stores.cache import PackCache
 
 SHARD = "model.safetensors"
@@ -35,7 +40,7 @@ def chain(tmp_path: Path) -> td.Chain:
     words = np.arange(64, dtype=np.uint16)
     chain.publish({"w": words}, files={"out/id_rsa": b"config"})
     chain.publish({"w": words + 1}, files={"out/id_rsa": b"config"})
-    chain.publish({"w": words + 1, "v": words}, files={"out/authorized_keys": b"attacker's key"})
+    chain.publish({"w": words + 1, "v": words}, files={"out/authorized_keys": b"attacker's key"}, layout_change=True)
     chain.publish({"w": words, "v": words}, files={"out/authorized_keys": b"attacker's key"})
     return chain
 
@@ -58,7 +63,7 @@ def seen(folder: Path) -> dict[str, tuple[bytes | None, int]]:
 def interrupted(chain: td.Chain, folder: Path, version: int, at: str) -> None:
     """Begin to pull a version, and die at a call."""
     with pytest.MonkeyPatch.context() as patch:
-        target, name = {"move": (Checkout, "_move_over"), "patch": (Update, "apply")}[at]
+        target, name = {"move": (Checkout, "_move_over"), "patch": (Checkout, "_write_words")}[at]
 
         def dies(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
@@ -318,7 +323,7 @@ def test_a_snapshot_that_another_user_prepared(chain: td.Chain, victim: Path, tm
     make(chain, snapshot)
     act(snapshot, victim)
     before = seen(victim)
-    assert td.open(chain.address).publish({"w": np.ones(64, np.uint16)}).version == 4
+    assert td.open(chain.address).publish({"w": np.ones(64, np.uint16)}, layout_change=True).version == 4
     assert seen(victim) == before
     assert chain.verify(deep=True).ok
 
@@ -335,7 +340,7 @@ def test_a_cache_folder_that_is_a_link_is_not_used(chain: td.Chain, victim: Path
     (cache / "packs").symlink_to(victim)
     before = seen(tmp_path / "mine"), seen(victim)
     with pytest.raises(td.UntrustedError, match="is a link in the place of a cache folder"):
-        td.open(chain.address).publish({"w": np.ones(64, np.uint16)})
+        td.open(chain.address).publish({"w": np.ones(64, np.uint16)}, layout_change=True)
     with pytest.raises(td.UntrustedError, match="is a link in the place of a cache folder"):
         PackCache()
     assert (seen(tmp_path / "mine"), seen(victim)) == before
@@ -376,20 +381,362 @@ def test_a_deep_tree_in_the_way(chain: td.Chain, tmp_path: Path) -> None:
     assert not (folder / "out").exists()
 
 
-def test_a_patch_of_a_sparse_file_takes_its_room_first(chain: td.Chain, tmp_path: Path) -> None:
-    big = td.open(tmp_path / "big", create=True, threads=1)
-    words = np.zeros(1 << 20, np.uint16)
-    big.publish({"w": words})
-    words[::1000] += 1
-    big.publish({"w": words})
-    big.pull(tmp_path / "out", 0)
-    data = (tmp_path / "out" / SHARD).read_bytes()
-    with (tmp_path / "out" / SHARD).open("r+b") as file:  # as `cp --sparse=always` makes it
+def sparse(path: Path, kept: int) -> None:
+    """A file keeps its first bytes and its size, as `cp --sparse=always` copies a file of zeros."""
+    data = path.read_bytes()
+    with path.open("r+b") as file:
         file.truncate(0)
-        file.write(data[:512])
+        file.write(data[:kept])
         file.truncate(len(data))
-    assert (tmp_path / "out" / SHARD).stat().st_blocks * 512 < len(data)
-    big.pull(tmp_path / "out", 1)
-    status = (tmp_path / "out" / SHARD).stat()
-    assert status.st_blocks * 512 >= status.st_size
-    assert big.load(1).equals(td.read_state(tmp_path / "out"))
+    assert path.stat().st_blocks * 512 < len(data)
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> td.Chain:
+    """Version 1 changes two words of two million, which are zero."""
+    big = td.open(tmp_path / "big", create=True, threads=1)
+    words = np.zeros(1 << 21, np.uint16)
+    big.publish({"w": words})
+    words[[5, 1_500_000]] += 1
+    big.publish({"w": words})
+    return big
+
+
+def test_a_patch_of_a_sparse_file_takes_room_only_for_its_words(big: td.Chain, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    big.pull(folder, 0)
+    sparse(folder / SHARD, 512)
+    assert big.pull(folder, 1).scanned == 1 << 22
+    assert (folder / SHARD).stat().st_blocks * 512 < 1 << 20
+    assert big.load(1).equals(td.read_state(folder))
+    assert Checkout(folder).verify(threads=1) == (1, [])
+
+
+def test_a_patch_for_which_the_disk_has_no_room_is_taken_back(
+    big: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    big.pull(folder, 0)
+    sparse(folder / SHARD, 512)
+    before = contents(folder)
+    written, calls = os.pwrite, []
+
+    def full(descriptor: int, data: memoryview, offset: int) -> int:
+        calls.append(offset)
+        if len(calls) == 2:  # and what was written before can be written again
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(descriptor, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space left"):
+            big.pull(folder, 1)
+    assert len(calls) == 3, "only what was written is written back"
+    assert contents(folder) == before
+    assert big.pull(folder, 1).version == 1
+    assert big.load(1).equals(td.read_state(folder))
+
+
+# -- files that claim to be large -------------------------------------------------------------------------------------
+
+VAST = 1 << 40
+
+
+def recorded(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the record, as one who knows its form would."""
+    record = json.loads((folder / STATE).read_bytes())
+    change(record)
+    (folder / STATE).write_bytes(compact(record))
+
+
+def stamped(folder: Path, record: dict[str, Any], name: str) -> None:
+    status = (folder / name).stat()
+    record["files"][name].update(
+        size=status.st_size, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns, inode=status.st_ino
+    )
+
+
+def vast(folder: Path, words: int = VAST) -> None:
+    """The only tensor has a vast number of words, all zero, in a file of holes; the record agrees."""
+    header = shard_header([Tensor("w", "U8", (words,))], {"format": "pt"})
+    with (folder / SHARD).open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + words)
+
+    def change(record: dict[str, Any]) -> None:
+        record["tensors"] = [{"name": "w", "dtype": "U8", "shape": [words]}]
+        record["sums"] = "00" * 8
+        stamped(folder, record, SHARD)
+        record["files"][SHARD]["sha256"] = hashlib.sha256(header).hexdigest()
+
+    recorded(folder, change)
+
+
+@pytest.mark.parametrize("rest", [0, 1])
+def test_a_shard_of_holes_takes_neither_time_nor_memory(chain: td.Chain, tmp_path: Path, rest: int) -> None:
+    """Reading it, or mapping it in a file system in memory, would take hours and all memory."""
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    vast(folder, VAST + rest)
+    assert Checkout(folder).verify(threads=2) == (0, [])
+    assert chain.pull(folder, 1, scan=True).repaired == ("the folder's record is not that of version 0",)
+    assert Checkout(folder).verify(threads=1) == (1, [])
+
+
+def test_a_shard_of_holes_with_a_word_at_its_end(chain: td.Chain, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    vast(folder)
+    flip(folder / SHARD)
+    (fault,) = Checkout(folder).verify(threads=2)[1]
+    assert isinstance(fault, td.WrongBaseError) and "other words (w)" in fault.reason
+
+
+def test_a_file_of_holes_is_not_hashed(chain: td.Chain, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    os.truncate(folder / "out" / "id_rsa", VAST)
+    recorded(folder, lambda record: stamped(folder, record, "out/id_rsa"))
+    (fault,) = Checkout(folder).verify(threads=1)[1]
+    assert isinstance(fault, td.WrongBaseError) and "out/id_rsa is not as it was pulled" in fault.reason
+    assert chain.pull(folder, 1, scan=True).repaired
+    assert Checkout(folder).verify(threads=1) == (1, [])
+
+
+def test_an_undo_record_of_holes_is_not_hashed(chain: td.Chain, tmp_path: Path) -> None:
+    folder = patching(chain, tmp_path / "out")
+    undo(range=[0, 1], count=1, words=VAST)(folder, tmp_path)
+    path = folder / PRIVATE / "undo"
+    body = path.read_bytes().replace(b'"range":[0,1]', b'"range":[0,%d]' % (VAST // 4))
+    body = body.replace(b'"count":1', b'"count":%d' % (VAST // 4))[: -2 - 32]
+    path.write_bytes(body)
+    os.truncate(path, len(body) + VAST // 2 + 32)
+    (fault,) = Checkout(folder).verify(threads=1)[1]
+    assert isinstance(fault, td.IntegrityError) and "mostly holes" in fault.reason
+    with pytest.raises(td.IntegrityError, match="mostly holes"):
+        chain.pull(folder)
+
+
+def test_a_state_of_holes_is_not_read(chain: td.Chain, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    os.truncate(folder / STATE, VAST)
+    for action in (lambda: Checkout(folder).verify(threads=1), lambda: chain.pull(folder)):
+        with pytest.raises(td.IntegrityError, match="longer than any"):
+            action()
+
+
+def test_a_state_for_which_the_machine_has_no_memory(
+    chain: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsed, it takes several times its size; a pull writes none that cannot be read again."""
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    size = (folder / STATE).stat().st_size
+    monkeypatch.setattr(record, "default_memory", lambda: 10 * size - 1)
+    for action in (lambda: Checkout(folder).verify(threads=1), lambda: chain.pull(folder)):
+        with pytest.raises(td.LimitError, match="too little memory") as caught:
+            action()
+        assert caught.value.object == str(folder / STATE)
+    with pytest.raises(td.LimitError, match="too little memory"):
+        chain.pull(tmp_path / "other", 0)
+    assert not (tmp_path / "other" / SHARD).exists()
+    monkeypatch.setattr(record, "default_memory", lambda: 10 * size)
+    assert Checkout(folder).verify(threads=1) == (0, [])
+
+
+ROWS: dict[str, Callable[[int], dict[str, object]]] = {
+    "tensors": lambda number: {"name": f"{number:04x}", "dtype": "U8", "shape": [1]},
+    "tensors of many dimensions": lambda number: {"name": f"{number:04x}", "dtype": "U8", "shape": [1] * 16},
+    "files": lambda number: {f"{number:04x}": {"size": 0, "mtime_ns": 0, "sha256": "0" * 64, "shard": False}},
+    "files in many folders": lambda number: {
+        f"{number:04x}/" + "a/" * 90: {"size": 0, "mtime_ns": 0, "sha256": "0" * 64, "shard": False}
+    },
+}
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_the_memory_that_a_state_takes_is_bounded_by_its_size(chain: td.Chain, tmp_path: Path, rows: str) -> None:
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+
+    def change(found: dict[str, Any]) -> None:
+        many = [ROWS[rows](number) for number in range(3000)]
+        if rows.startswith("files"):
+            found.update(tensors=[], sums="")
+            found["files"] = {name.rstrip("/"): file for each in many for name, file in each.items()}
+        else:
+            found.update(tensors=many, sums="00" * 8 * len(many))
+
+    recorded(folder, change)
+    size = (folder / STATE).stat().st_size
+    with Folder(folder / PRIVATE) as private:
+        tracemalloc.start()
+        try:
+            held = record.Holding.read(private, "state.json")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert held is not None and size * 2 < peak < size * record._PARSED
+
+
+def test_a_header_that_says_more_than_the_record_is_not_parsed(
+    chain: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    data = (folder / SHARD).read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length].rstrip().ljust(10_000)
+    (folder / SHARD).write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+
+    def change(record: dict[str, Any]) -> None:
+        stamped(folder, record, SHARD)
+        digest = hashlib.sha256(len(header).to_bytes(8, "little") + header).hexdigest()
+        record["files"][SHARD]["sha256"] = digest
+
+    recorded(folder, change)
+    monkeypatch.setattr("tensordelta.checkout.shards.parse_plain", None)
+    (fault,) = Checkout(folder).verify(threads=1)[1]
+    assert isinstance(fault, td.WrongBaseError) and "longer than any that a pull writes" in fault.reason
+
+
+# -- files that change while they are used ----------------------------------------------------------------------------
+
+TRUNCATED = """
+import os, sys
+import numpy as np
+import tensordelta as td
+from tensordelta.checkout import checkout, examination, undo
+from tensordelta.checkout.checkout import Checkout
+from tensordelta.read.prepare import Preparation
+
+where, address, folder = sys.argv[1:]
+shard = folder + "/model.safetensors"
+places = {
+    "scan": (examination.fingerprint, "scan"),
+    "prepare": (Preparation, "decode"),
+    "undo": (checkout, "undo_record"),
+    "words": (Checkout, "_write_words"),
+}
+target, name = places[where]
+real = getattr(target, name)
+
+def truncated(*arguments, **more):
+    os.truncate(shard, 4096)  # another process; a read of a map would end this one
+    return real(*arguments, **more)
+
+setattr(target, name, truncated)
+chain = td.open(address, threads=1)
+if where == "scan":
+    print([type(each).__name__ for each in Checkout(folder).verify(threads=1)[1]])
+else:
+    try:
+        chain.pull(folder, 1, scan=False)
+    except td.WrongBaseError as fault:
+        print([type(fault).__name__])
+"""
+
+
+@pytest.mark.parametrize("where", ["scan", "prepare", "undo", "words"])
+def test_a_shard_that_is_truncated_meanwhile(tmp_path: Path, where: str) -> None:
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 1 << 16, 5 << 20, np.uint16)
+    chain.publish({"w": words})
+    words[::4096] += 1
+    chain.publish({"w": words})
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    command = [sys.executable, "-c", TRUNCATED, where, chain.address, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert done.stdout == "['WrongBaseError']\n"
+    assert (folder / SHARD).stat().st_size == 4096
+    with pytest.raises(td.WrongBaseError, match="has 4096 bytes"):
+        chain.pull(folder, 1)
+
+
+def test_a_shard_that_is_replaced_meanwhile(chain: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    write = Checkout._write_words
+
+    def replaced(*arguments: Any) -> None:
+        shutil.copy2(folder / SHARD, folder / "new")
+        (folder / "new").replace(folder / SHARD)
+        write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkout, "_write_words", replaced)
+        with pytest.raises(td.WrongBaseError, match=f"{SHARD} was changed meanwhile"):
+            chain.pull(folder, 1)
+    assert chain.pull(folder, 1).version == 1
+    assert Checkout(folder).verify(threads=1) == (1, [])
+
+
+# -- devices and descriptors ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["state.json", "undo", "lock"])
+def test_what_is_no_file_is_not_opened(
+    chain: td.Chain, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening a device may do something, such as rewinding a tape."""
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    pipe(f"{PRIVATE}/{name}")(folder, tmp_path)
+    opened: list[int] = []
+    real = os.open
+
+    def noted(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
+        if path == name:
+            opened.append(flags & os.O_PATH)
+        return real(path, flags, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", noted)
+    with pytest.raises(td.IntegrityError, match="no regular file"):
+        chain.pull(folder)
+    assert opened and all(opened)
+
+
+def test_an_object_that_is_no_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = td.open(tmp_path / "chain", create=True)
+    chain.publish({"w": np.ones(4, np.uint16)})
+    (pack,) = (tmp_path / "chain" / "packs").iterdir()
+    pack.unlink()
+    os.mkfifo(pack)
+    opened: list[int] = []
+    real = os.open
+
+    def noted(path: Any, flags: int, *arguments: Any, **more: Any) -> int:
+        if str(path).endswith(pack.name):
+            opened.append(flags & os.O_PATH)
+        return real(path, flags, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", noted)
+    with pytest.raises(td.MissingError):
+        td.open(tmp_path / "chain").load()
+    assert opened and all(opened)
+
+
+FEW = """
+import resource, sys
+import tensordelta as td
+chain = td.open(sys.argv[1], threads=1)
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+assert chain.pull(sys.argv[2], 1, scan=True).route == ("manifests/000000000001.json",)
+assert td.Checkout(sys.argv[2]).verify(threads=1) == (1, [])
+"""
+
+
+def test_many_shards_take_few_descriptors(tmp_path: Path) -> None:
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    for add in (0, 1):
+        arrays = {f"{number:03}": np.arange(9, dtype=np.uint16) + add for number in range(100)}
+        shards = {f"model-{name}.safetensors": {name: array} for name, array in arrays.items()}
+        chain.publish(save(tmp_path / str(add), shards))
+    folder = tmp_path / "out"
+    chain.pull(folder, 0)
+    subprocess.run([sys.executable, "-c", FEW, chain.address, str(folder)], check=True)
+    assert all_tensors(folder) == all_tensors(tmp_path / "1")

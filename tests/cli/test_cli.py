@@ -32,6 +32,8 @@ FACTS = [
     "created",
     "annotations",
     "timings",
+    "layout_change",
+    "left_out",
 ]
 WORDS = 4096 + 100
 
@@ -143,12 +145,12 @@ def test_publish_log_and_show_tell_the_same_facts(steps: Path) -> None:
     stored = json.loads((steps / "chain/manifests/000000000001.json").read_text())
     assert (stored["fingerprint"], stored["created"]) == (second["fingerprint"], second["created"])
     shown = facts("show", "chain", 1, folder=steps)
-    assert shown == stored | {"tensors": 2, "words": WORDS, "bytes": 4096 * 4 + 100 * 2}
+    assert shown == stored | {"tensors": 2, "words": WORDS, "bytes": 4096 * 4 + 100 * 2, "layout_change": None}
 
 
 def test_pull_brings_a_folder_to_a_version_that_loads(chain: Path) -> None:
     pulled = facts("pull", "chain", "out", "--to", 1, folder=chain)
-    assert list(pulled) == ["version", "route", "size", "seconds", "passed_over"]
+    assert list(pulled) == ["version", "route", "size", "seconds", "scanned", "repaired", "passed_over"]
     assert pulled["version"] == 1
     assert pulled["route"] == ["manifests/000000000000.json", "manifests/000000000001.json"]
     assert pulled["size"] == sum(path.stat().st_size for version in (0, 1) for path in packs(chain, version))

@@ -413,6 +413,12 @@ def test_the_largest_gap_chunk_decodes() -> None:
         def is_zero(self, tensor: int) -> bool:
             return False
 
+        def is_whole(self, tensor: int) -> bool:
+            return True
+
+        def held(self, tensor: int, indices: np.ndarray) -> slice:
+            return slice(None)
+
         def take(self, tensor: int, indices: np.ndarray) -> np.ndarray:
             return old[indices]
 

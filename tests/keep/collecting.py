@@ -38,7 +38,7 @@ class Run:
     def publish(self, **how: object) -> int:
         self.arrays = {name: array.copy() for name, array in self.arrays.items()}
         self.arrays["w"][self.rng.choice(3000, 30, replace=False)] += np.uint16(1)
-        version = self.chain.publish(self.arrays, **how).version  # type: ignore[arg-type]
+        version = self.chain.publish(self.arrays, layout_change=True, **how).version  # type: ignore[arg-type]
         self.states[version] = self.arrays
         return version
 

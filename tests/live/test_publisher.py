@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def test_all_kinds_of_arrays_are_copied(chain: td.Chain) -> None:
 
 
 def test_a_state_of_another_layout_follows(chain: td.Chain) -> None:
-    with chain.publisher(**QUIET) as publisher:
+    with chain.publisher(layout_change=True, **QUIET) as publisher:
         publisher.submit(weights(0)).result(60)
         publisher.submit(weights(1) | {"c": np.ones(5, np.int8)}).result(60)
         publisher.submit(weights(2)).result(60)
@@ -143,6 +143,85 @@ def test_a_longer_queue_leaves_out_the_oldest(store: Wrapped, chain: td.Chain) -
         gate.open()
     assert [each.progress for each in tickets] == ["published", "superseded", "published", "published"]
     assert [same(chain.load(version), step) for version, step in enumerate((0, 2, 3))] == [True] * 3
+
+
+def pairs(step: int, until: int = 99) -> Iterator[tuple[str, np.ndarray]]:
+    """A step's weights, one at a time; after so many the iterator fails."""
+    for number, (name, array) in enumerate(weights(step).items()):
+        if number == until:
+            raise OSError("the device is gone")
+        yield name, array
+
+
+def test_pairs_are_taken_one_at_a_time(store: Wrapped, chain: td.Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state is held once more, whatever is made for it."""
+    monkeypatch.setattr("tensordelta.live.publisher._FLYING", 1 << 18)
+    size, count = 1 << 20, 32
+
+    def made() -> Iterator[tuple[str, np.ndarray]]:
+        for number in reversed(range(count)):
+            yield f"layers.{number}", np.full(size, number, np.uint8)
+
+    with chain.publisher(**QUIET) as publisher:
+        gate = Gate(store, "open", CHAIN)  # publishing begins with that, and takes no memory before
+        tracemalloc.start()
+        ticket = publisher.submit(made())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        gate.open()
+        assert ticket.result(60).nbytes == size * count <= peak < size * (count + 8)
+    assert all(np.all(array == int(name.split(".")[1])) for name, array in chain.load().items())
+
+
+def test_an_iterator_that_fails(store: Wrapped, chain: td.Chain) -> None:
+    """Whatever it has written into the memory of a step before is of no version; the next step is whole."""
+    with chain.publisher(**QUIET) as publisher:
+        publisher.submit(pairs(0)).result(60)
+        with pytest.raises(OSError, match="device is gone"):
+            publisher.submit(pairs(5, until=1))
+        publisher.flush(60)
+        assert publisher.submit(pairs(1)).result(60).base == 0
+    assert chain.versions() == [0, 1] and same(chain.load(0), 0) and same(chain.load(1), 1)
+    check_sound(chain)
+
+
+def test_an_iterator_that_fails_while_a_step_waits(store: Wrapped, chain: td.Chain) -> None:
+    """The step under way is whole; the one whose memory was to be used again has failed, and says why."""
+    gate = Gate(store, "put", PACKS)
+    with chain.publisher(**QUIET) as publisher:
+        first = publisher.submit(pairs(0))
+        gate.reached()
+        second = publisher.submit(pairs(1))
+        with pytest.raises(OSError, match="device is gone"):
+            publisher.submit(pairs(5, until=1))
+        assert second.progress == "failed" and second.superseded_by is None
+        with pytest.raises(RuntimeError, match="the copy of the step after it failed: the device is gone"):
+            second.result()
+        third = publisher.submit(pairs(2))
+        gate.open()
+        assert (first.result(60).version, third.result(60).version) == (0, 1)
+    assert same(chain.load(0), 0) and same(chain.load(1), 2)
+    check_sound(chain)
+
+
+@pytest.mark.parametrize("wrong", [("a", np.ones(3)), ("c", np.array(["text"]))], ids=["twice", "no dtype"])
+def test_pairs_that_make_no_state(chain: td.Chain, wrong: tuple[str, np.ndarray]) -> None:
+    with chain.publisher(**QUIET) as publisher:
+        with pytest.raises(ValueError, match=r"tensor '[ac]'"):
+            publisher.submit([*pairs(0), wrong])
+        publisher.submit(pairs(0))
+    assert same(chain.load(), 0)
+
+
+def test_pairs_of_another_layout_follow(chain: td.Chain) -> None:
+    """Memory of tensors that have gone, or have changed, is in no later version."""
+    with chain.publisher(**QUIET, layout_change=True) as publisher:
+        publisher.submit([*pairs(0), ("c", np.ones(5, np.int8))]).result(60)
+        publisher.submit([("a", np.ones(7, np.float16)), ("d", np.zeros(0, np.int8))]).result(60)
+        publisher.submit(pairs(2)).result(60)
+    assert set(chain.load(0)) == {"a", "b", "c"}
+    assert chain.load(1)["a"].shape == (7,) and set(chain.load(1)) == {"a", "d"}
+    assert same(chain.load(2), 2)
 
 
 def test_memory_is_used_again(store: Wrapped, chain: td.Chain) -> None:

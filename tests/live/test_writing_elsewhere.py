@@ -108,7 +108,7 @@ def test_plain_updates_can_be_written_elsewhere(chain: td.Chain) -> None:
 
 def test_tensors_that_come_and_go_come_back(writer: td.Chain, chain: td.Chain) -> None:
     """A version of another layout is taken back as well, in a mapping of the user's own."""
-    writer.publish({"a": weights(1)["a"], "c": np.arange(4, dtype=np.int8)})
+    writer.publish({"a": weights(1)["a"], "c": np.arange(4, dtype=np.int8)}, layout_change=True)
     arrays = {name: array.copy() for name, array in chain.load(1).items()}
     update = chain.prepare(arrays, 2)
 

@@ -165,7 +165,7 @@ def test_many_hops_that_change_much(tmp_path: Path, memory: int) -> None:
         if step == 6:
             arrays["a"] = arrays["a"][:9_000]
         steps.append(arrays)
-        chain.publish(arrays)
+        chain.publish(arrays, layout_change=True)
     reader = td.open(tmp_path / "chain", memory=memory, threads=2)
     for start, end in ((0, 8), (0, 5), (2, 5), (3, 4), (0, 2)):
         held = td.State.from_arrays({name: array.copy() for name, array in steps[start].items()})

@@ -85,3 +85,8 @@ def test_it_says_how_to_run_it(name: str) -> None:
     text = (EXAMPLES / f"{name}.py").read_text()
     assert f"    python {name}.py " in text.split('"""')[1]
     assert text.count("\n# %% ") >= 3
+
+
+@pytest.mark.parametrize("name", ["publish_from_training", "follow_in_engine", "read_from_hub"])
+def test_it_has_help(name: str, tmp_path: Path) -> None:
+    assert end(start(f"{name}.py", "--help", cache=tmp_path)).startswith(f"usage: {name}.py")

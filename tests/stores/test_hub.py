@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -344,7 +346,7 @@ def test_how_often_the_hub_is_asked(hub: Hub, chain: td.Chain) -> None:
     """All that the manifest names goes in one batch, then the manifest, then latest.json (TD-STO-007)."""
     hub.batches.clear()
     hub.faults.clear()
-    chain.publish({"w": TWO["w"] + 1, "v": np.zeros(9, np.int8)}, files={"config.json": b"{}"})
+    chain.publish({"w": TWO["w"] + 1, "v": np.zeros(9, np.int8)}, files={"config.json": b"{}"}, layout_change=True)
     objects_, manifest, latest = hub.batches
     kinds = {path.split("/")[1] for path in objects_}
     assert kinds == {"packs", "layouts", "fingerprints", "files"}
@@ -404,3 +406,33 @@ def test_several_processes(hub: Hub, bucket: str, tmp_path: Path) -> None:
         command = [sys.executable, "-c", WRITER, f"hf://buckets/{bucket}/{number}", str(number)]
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     assert [process.communicate(timeout=120)[0] for process in running] == ["[0, 1, 2] True\n"] * 3
+
+
+_FORKING = """
+import os, threading
+from huggingface_hub import get_session
+from tensordelta.stores.hub import HubStore
+HubStore("me/bucket")
+lock = threading.Lock()
+type(get_session()).close = lambda session: lock.acquire()
+lock.acquire()  # as a thread that makes a request holds it
+child = os.fork()
+if child == 0:
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os._exit(0)
+"""
+
+
+def test_a_process_may_fork_while_a_thread_makes_requests() -> None:
+    """As trainers do for their data loaders: no lock that the thread holds keeps the child from going on."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(td.__file__).parents[1])}
+    command = [sys.executable, "-W", "ignore", "-c", _FORKING]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        output, _ = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    assert output == "7\n"

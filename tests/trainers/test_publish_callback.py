@@ -142,6 +142,21 @@ def test_a_trainer_that_is_resumed_from_an_older_checkpoint(tmp_path: Path) -> N
     assert all(path.read_bytes() == data for path, data in before.items()) and chain.verify(deep=True).ok
 
 
+def test_a_trainer_that_starts_with_another_model(tmp_path: Path) -> None:
+    """It fails before its first step, and nothing of the other model is published, unless that is asked for."""
+    address, snapshots = tmp_path / "chain", Snapshots()
+    grpo(llama(), tmp_path / "out", [PublishCallback(address, queue=10)], steps=1).train()
+    other = grpo(llama(tied=False), tmp_path / "out", [PublishCallback(address, queue=10), snapshots], steps=1)
+    with pytest.raises(td.ConflictError, match=r"1 tensor added \(lm_head\.weight\)"):
+        other.train()
+    assert steps_of(td.open(address)) == [0, 1] and other.state.global_step == 0
+    asked = PublishCallback(address, queue=10, layout_change=True)
+    grpo(llama(tied=False), tmp_path / "out", [asked, snapshots], steps=1).train()
+    chain = td.open(address)
+    assert steps_of(chain) == [0, 1, 0, 1] and same(chain.load(), snapshots.taken[1])
+    assert [row.layout_change is not None for row in chain.log()] == [False, False, True, False]
+
+
 def test_any_trainer(tmp_path: Path) -> None:
     """transformers' own, with two micro-batches to a step."""
     address, snapshots = tmp_path / "chain", Snapshots()

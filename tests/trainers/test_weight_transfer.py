@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -13,9 +15,12 @@ from small_trainer import llama, same, served, tokenizer
 from test_failures import Full
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.experimental.async_grpo.async_grpo_trainer import WeightTransferProtocol, _iter_vllm_named_params
+from vllm_server import VllmRoutes
 
 import tensordelta as td
+from tensordelta.engines import ServerError, VllmServer
 from tensordelta.trl import WeightTransfer
 
 
@@ -99,6 +104,119 @@ def test_a_version_that_cannot_be_published(tmp_path: Path) -> None:
     sync(transfer, model)
     transfer.destroy()
     assert same(td.open(tmp_path / "chain").load(), served(model))
+
+
+def test_an_iterator_that_fails(tmp_path: Path) -> None:
+    """As where a rank dies while it gathers: nothing of it is published, and the next weights are whole."""
+    model = llama()
+    before = served(model)
+    transfer = WeightTransfer(tmp_path / "chain", model=model)
+    transfer.init_weight_transfer()
+    sync(transfer, model)
+
+    def failing() -> Iterator[tuple[str, torch.Tensor]]:
+        name, tensor = next(_iter_vllm_named_params(model))
+        yield name, tensor.detach() + 1
+        raise RuntimeError("a rank has died")
+
+    with pytest.raises(RuntimeError, match="a rank has died"):
+        transfer.send_weights(failing())
+    transfer.resume()
+    step(model, trained(model))
+    sync(transfer, model)
+    transfer.destroy()
+    chain = td.open(tmp_path / "chain")
+    assert chain.versions() == [0, 1] and same(chain.load(0), before) and same(chain.load(1), served(model))
+
+
+def test_no_second_copy_of_all_weights(tmp_path: Path) -> None:
+    """What TRL gathers is given up, tensor by tensor."""
+    model = llama()
+    transfer = WeightTransfer(tmp_path / "chain", model=model, opening={"threads": 1})
+    transfer.init_weight_transfer()
+    gathered: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def gathering() -> Iterator[tuple[str, torch.Tensor]]:
+        nonlocal most
+        for name, tensor in _iter_vllm_named_params(model):
+            array = tensor.detach().bfloat16().view(torch.int16).numpy().copy()
+            gathered.append(weakref.ref(array))
+            whole = torch.from_numpy(array).view(torch.bfloat16)
+            most = max(most, sum(each() is not None for each in gathered))
+            del array
+            yield name, whole
+            del whole
+
+    transfer.send_weights(gathering())
+    transfer.resume()
+    transfer.destroy()
+    assert most <= 3 < len(gathered) and same(td.open(tmp_path / "chain").load(), served(model))
+
+
+def test_a_model_by_its_path(tmp_path: Path) -> None:
+    """As `AsyncGRPOTrainer` is given it; what is pulled can be loaded, tokenizer included."""
+    model = llama()
+    model.model.layers[0].requires_grad_(False)
+    model.save_pretrained(tmp_path / "model")
+    transfer = WeightTransfer(tmp_path / "chain", model=tmp_path / "model", tokenizer=tokenizer())
+    transfer.init_weight_transfer()
+    sync(transfer, model)
+    transfer.destroy()
+    chain = td.open(tmp_path / "chain")
+    assert same(chain.load(), served(model))
+    chain.pull(tmp_path / "pulled")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "pulled")
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight.bfloat16())
+    text = AutoTokenizer.from_pretrained(tmp_path / "pulled").decode(tokenizer()("A chain").input_ids)
+    assert text == "A chain"
+
+
+def test_servers_that_take_each_version(tmp_path: Path) -> None:
+    """They generate until a version is published, and serve it when TRL goes on."""
+    model = llama()
+    loaded = served(model)
+    with VllmRoutes(loaded) as first, VllmRoutes(loaded) as second:
+        seen: list[str] = []
+        transfer = WeightTransfer(
+            tmp_path / "chain",
+            model=model,
+            server=[first.url, VllmServer(second.url, tmp_path / "chain")],
+            on_published=lambda published: seen.append(first.name),
+        )
+        transfer.init_weight_transfer()
+        optimizer = trained(model)
+        try:
+            for version in range(3):
+                transfer.pause()
+                assert not first.paused
+                sync(transfer, model)
+                for vllm in (first, second):
+                    assert vllm.name == str(version) and not vllm.paused
+                    assert same(vllm.weights.state, served(model))
+                step(model, optimizer)
+        finally:
+            transfer.destroy()
+    assert seen == ["0", "1", "2"]
+
+
+def test_a_server_that_refuses_a_version(tmp_path: Path) -> None:
+    """Training hears of it; the version is published all the same, and the server takes a later one."""
+    model = llama()
+    with VllmRoutes(served(model)) as vllm:
+        transfer = WeightTransfer(tmp_path / "chain", model=model, server=vllm.url, within=0)
+        transfer.init_weight_transfer()
+        optimizer = trained(model)
+        sync(transfer, model)
+        step(model, optimizer)
+        vllm.fail("update_weights", lambda: vllm.update_failing(RuntimeError("no")))
+        with pytest.raises(ServerError, match="the update to version 1 failed"):
+            sync(transfer, model)
+        assert vllm.name == "0" and not vllm.paused
+        sync(transfer, model)
+        transfer.destroy()
+        assert vllm.name == "2"
+        assert same(vllm.weights.state, served(model))
 
 
 @pytest.fixture

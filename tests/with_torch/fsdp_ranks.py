@@ -113,7 +113,9 @@ def main() -> None:
         train(model, step)
     told = []
     try:
-        with tdt.Publisher(chain, model, skip=(), timeout=60, queue=options.get("queue", 1)) as publisher:
+        with tdt.Publisher(
+            chain, model, skip=(), timeout=60, queue=options.get("queue", 1), layout_change="grows" in options
+        ) as publisher:
             for step in range(options.get("trained", 0), options["steps"]):
                 if step == options.get("grows"):
                     model.register_buffer("extra", torch.ones(3))

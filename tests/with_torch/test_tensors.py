@@ -174,7 +174,7 @@ def test_a_layout_that_changes_puts_tensors_into_the_mapping(tmp_path: Path) -> 
     chain = td.open(tmp_path / "chain", create=True)
     one = torch.ones(4, dtype=torch.bfloat16)
     chain.publish({"a": one, "b": one.clone()})
-    chain.publish({"a": one, "c": torch.full((2, 2), 3, dtype=torch.float8_e4m3fn)})
+    chain.publish({"a": one, "c": torch.full((2, 2), 3, dtype=torch.float8_e4m3fn)}, layout_change=True)
     weights = {"a": one.clone(), "b": one.clone()}
     chain.prepare(weights).apply()
     assert weights.keys() == {"a", "c"}
@@ -216,3 +216,35 @@ def test_packed_tensors(tmp_path: Path) -> None:
 def test_what_is_no_tensor_of_the_format(tmp_path: Path, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         td.State.from_arrays({"w": value})
+
+
+@pytest.mark.parametrize("model", [torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(2, 3))], ids=str)
+def test_a_model_instead_of_its_weights(tmp_path: Path, model: torch.nn.Module) -> None:
+    chain = td.open(tmp_path / "chain", create=True)
+    with pytest.raises(TypeError, match=r"is a model: .*, tensordelta\.torch\.named_weights\(model\)"):
+        chain.publish(model)
+    with chain.publisher() as publisher, pytest.raises(TypeError, match=r"named_weights\(model\)"):
+        publisher.submit(model)
+    assert chain.versions() == []
+    chain.publish(model.state_dict())
+    with pytest.raises(TypeError, match=r"model\.state_dict\(\)"):
+        chain.prepare(model)
+
+
+def test_a_dictionary_of_parameters(tmp_path: Path) -> None:
+    chain = td.open(tmp_path / "chain", create=True)
+    chain.publish(torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.ones(3))}))
+    assert chain.load()["w"].tolist() == [1, 1, 1]
+
+
+def test_ranks_encode_tensors(tmp_path: Path) -> None:
+    """A draft takes tensors wherever it takes arrays; where it cannot, the message names the tensor."""
+    chain = td.open(tmp_path / "chain", create=True)
+    whole = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3)
+    draft = chain.draft({"lm_head.weight": ("BF16", (2, 3))})
+    found = [draft.encode({"lm_head.weight": td.Slice(whole[row], 3 * row)}) for row in range(2)]
+    draft.commit(found)
+    assert chain.load() == {"lm_head.weight": whole}
+    assert chain.draft().encode({"lm_head.weight": whole}, {"lm_head.weight": whole})["packs"] == []
+    with pytest.raises(ValueError, match=r"'lm_head\.weight'.*a pair such as"):
+        chain.draft({"lm_head.weight": whole})

@@ -341,7 +341,7 @@ def test_an_ordinary_publish_goes_on_after_it_and_it_after_that(chain: td.Chain)
 
 def test_a_layout_that_changed_makes_a_full_version(chain: td.Chain, caplog: pytest.LogCaptureFixture) -> None:
     model, expected = Model(), {}
-    with tdt.Publisher(chain, model, **QUIET) as publisher:
+    with tdt.Publisher(chain, model, layout_change=True, **QUIET) as publisher:
         for step in range(6):
             if step == 2:
                 model.extra = torch.nn.Linear(3, 4)
@@ -353,10 +353,41 @@ def test_a_layout_that_changed_makes_a_full_version(chain: td.Chain, caplog: pyt
             expected[step] = served(model)
     assert sum("another layout" in record.message for record in caplog.records) == 2
     del model.extra
-    with tdt.Publisher(chain, model, **QUIET) as publisher:
+    with tdt.Publisher(chain, model, layout_change=True, **QUIET) as publisher:
         assert publisher.submit(6).result().base is None
         expected[6] = served(model)
     check(chain, expected)
+
+
+@pytest.mark.usefixtures("_finder")
+def test_another_layout_is_refused_and_the_same_model_goes_on(chain: td.Chain) -> None:
+    model, expected = Model(), {}
+    with tdt.Publisher(chain, model, **QUIET) as publisher:
+        publisher.submit().result()
+        expected[0] = served(model)
+        model.extra = torch.nn.Linear(3, 4)
+        train(model, 1)
+        for _ in range(2):
+            with pytest.raises(td.ConflictError, match=r"2 tensors added \(extra\.bias, extra\.weight\)"):
+                publisher.submit()
+        del model.extra
+        publisher.submit().result()
+        expected[1] = served(model)
+    check(chain, expected)
+
+
+def test_another_model_does_not_go_on_in_a_chain(chain: td.Chain) -> None:
+    model, other = Model(), torch.nn.Linear(3, 4)
+    with tdt.Publisher(chain, model, **QUIET) as publisher:
+        publisher.submit().result()
+    refused = pytest.raises(td.ConflictError, match="other tensors than version 0")
+    with tdt.Publisher(chain, other, **QUIET) as publisher, refused:
+        publisher.submit()
+    assert chain.versions() == [0]
+    with tdt.Publisher(chain, other, layout_change=True, **QUIET) as publisher:
+        done = publisher.submit().result()
+    assert done.base is None and done.layout_change is not None and done.layout_change.added == ("bias", "weight")
+    check(chain, {0: served(model), 1: served(other)})
 
 
 def test_steps_of_the_old_layout_are_published_before_the_new_one(chain: td.Chain, store: Store) -> None:
@@ -369,7 +400,7 @@ def test_steps_of_the_old_layout_are_published_before_the_new_one(chain: td.Chai
 
     store.before = wait
     expected = {}
-    with tdt.Publisher(chain, model, queue=4, **QUIET) as publisher:
+    with tdt.Publisher(chain, model, queue=4, layout_change=True, **QUIET) as publisher:
         for step in range(4):
             if step == 2:
                 model.extra = torch.nn.Linear(3, 4)

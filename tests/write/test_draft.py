@@ -71,7 +71,7 @@ def test_any_shards_make_the_version(pair: Pair, rng: np.random.Generator, ranks
     opened = chain.draft(pair.old)
     joined = [td.open(store, threads=1).join(opened.to_json()) for _ in range(ranks)]
     opened.commit([each.encode(shard) for each, shard in zip(joined, cut(pair.old, ranks, rng), strict=True)])
-    opened = chain.draft(pair.new)
+    opened = chain.draft(pair.new, layout_change=True)
     joined = [td.open(store, threads=1).join(opened.to_json()) for _ in range(ranks)]
     # What each rank holds of the base is cut otherwise: at least its own words, here all of them in pieces.
     base = cut(pair.old, 1, rng)[0]
@@ -84,7 +84,7 @@ def test_any_shards_make_the_version(pair: Pair, rng: np.random.Generator, ranks
     assert slow_reader.read_version(store, 1) == slow(pair.new)
     assert chain.load(1).equals(pair.new) and chain.verify(deep=True).ok
     other.publish(pair.old)
-    other.publish(pair.new, **options)
+    other.publish(pair.new, layout_change=True, **options)
     mine, theirs = chain.manifest(1), other.manifest(1)
     assert mine.same_version(theirs) and mine.tensor_fingerprints == theirs.tensor_fingerprints
 
@@ -122,7 +122,7 @@ def test_a_chain_without_versions_needs_a_layout(tmp_path: Path) -> None:
 def test_halves_of_two_tensors(chain: td.Chain) -> None:
     """Slices touch where one ends and the other begins only if they are of one tensor."""
     a, b = np.arange(1, 21, dtype=np.float32), np.arange(31, 51, dtype=np.float32)
-    draft = chain.draft({"a": a, "b": b})
+    draft = chain.draft({"a": a, "b": b}, layout_change=True)
     one = draft.encode({"a": td.Slice(a[:10], 0), "b": td.Slice(b[10:], 10)})
     two = draft.encode({"a": [td.Slice(a[15:], 15), td.Slice(a[10:15], 10)], "b": td.Slice(b[:10], 0)})
     assert [each[:3] for each in one["slices"]] == [[0, 0, 10], [1, 10, 20]]
@@ -163,7 +163,7 @@ def test_packs_of_a_rank_are_cut_by_tensors(chain: td.Chain, monkeypatch: pytest
     monkeypatch.setattr(drafts, "_PACK", 1)
     new = {f"w{index}": np.full((4, 4), 1.5 + index, np.float32) for index in range(6)}
     monkeypatch.setattr("tensordelta.write.encoder._LISTED_DENSE", 4)
-    draft = chain.draft(new)
+    draft = chain.draft(new, layout_change=True)
     draft.commit(encoded(chain, draft, new))
     packs = chain.manifest().packs
     assert len(packs) > 6 and all(pack.tensors[1] - pack.tensors[0] == 1 for pack in packs)
@@ -178,7 +178,7 @@ def test_the_base_has_no_fingerprints_of_tensors(chain: td.Chain) -> None:
     manifest.write_text(json.dumps(document))
     chain = td.open(chain.address, threads=1)
     more = {**NEW, "d": np.ones(4, np.float32)}
-    draft = chain.draft(more)
+    draft = chain.draft(more, layout_change=True)
     with pytest.raises(td.WrongBaseError, match="some tensor"):
         draft.commit(encoded(chain, draft, more, {**OLD, "b": OLD["b"] + np.uint8(1)}))
     draft.commit(encoded(chain, draft, more, OLD))
@@ -189,9 +189,9 @@ def test_the_base_has_no_fingerprints_of_tensors(chain: td.Chain) -> None:
     del document["tensor_fingerprints"]
     manifest.write_text(json.dumps(document))
     with pytest.raises(td.UnsupportedError) as caught:
-        td.open(chain.address).draft(OLD)
+        td.open(chain.address).draft(OLD, layout_change=True)
     assert caught.value.rule == "TD-FPR-004" and caught.value.object == "manifests/000000000001.json"
-    assert td.open(chain.address).draft(OLD, full=True).base is None
+    assert td.open(chain.address).draft(OLD, full=True, layout_change=True).base is None
 
 
 # -- what ranks may not do ---------------------------------------------------------------------------------------------
@@ -360,7 +360,7 @@ def test_a_wrong_base_shard(chain: td.Chain, options: dict[str, Any], changed: b
 def test_words_that_change_under_a_rank(chain: td.Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """Packs and fingerprints are made of the words one after the other: they tell that the words were written to."""
     new = {"w": np.ones(100, np.float32)}
-    draft = chain.draft(new)
+    draft = chain.draft(new, layout_change=True)
     scan = td.Draft._scan
 
     def write_first(self: td.Draft, rows: Any) -> Any:

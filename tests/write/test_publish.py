@@ -57,7 +57,7 @@ def test_an_empty_delta(chain: td.Chain, tmp_path: Path) -> None:
 def test_only_tensors_go_or_come(chain: td.Chain, tmp_path: Path) -> None:
     chain.publish(BOTH)
     for arrays in (ONE, BOTH, {**BOTH, "z": np.zeros(4, np.int8)}, {"w": ONE["w"].reshape(2, 4)}, {}, TWO):
-        chain.publish(arrays)
+        chain.publish(arrays, layout_change=True)
         chain.pull(tmp_path / "out")
         assert read(chain) == lists(arrays)
         assert sum(map(len, all_tensors(tmp_path / "out").values())) == len(arrays)
@@ -124,7 +124,7 @@ def test_states_without_files_keep_those_of_the_version_before(chain: td.Chain, 
         assert contents(tmp_path / "out").keys() == names
         assert (tmp_path / "out" / INDEX).read_bytes() == (folder / INDEX).read_bytes()
     # An index of other tensors would lead loaders astray.
-    chain.publish({**BOTH, "new": ONE["w"]}, full=True)
+    chain.publish({**BOTH, "new": ONE["w"]}, full=True, layout_change=True)
     chain.pull(tmp_path / "out")
     assert contents(tmp_path / "out").keys() == {"config.json", "model.safetensors"}
     assert len(list(Path(chain.address, "files").iterdir())) == 2

@@ -43,7 +43,7 @@ def store(states: list[Arrays]) -> ClockedStore:
     store = ClockedStore()
     chain = td.open(store, create=True, threads=1)
     for arrays in states:
-        chain.publish(arrays)
+        chain.publish(arrays, layout_change=True)
     store.done.clear()
     store.opened.clear()
     return store

@@ -17,19 +17,15 @@ from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Opening a pipe must not wait for its other end.
-_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+from ..stores.regular import IrregularError, open_regular
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: How names begin that folders have while they are removed.
 REMOVED = ".removed-"
 #: Parts of a name: paths of the format have at most 200 characters.
 _MAX_DEPTH = 200
-
-
-class IrregularError(OSError):
-    """Not a regular file but a link, a folder, a pipe or a device."""
 
 
 class Folder:
@@ -130,7 +126,8 @@ class Folder:
             IrregularError: it is a link, or no regular file; or it is opened for writing and has a second hard link.
         """
         with self._parent(name) as (parent, last):
-            file = _opened_file(last, os.O_RDWR if writable else os.O_RDONLY, parent)
+            descriptor = open_regular(last, os.O_RDWR if writable else os.O_RDONLY, dir_fd=parent)
+        file: BufferedIOBase = os.fdopen(descriptor, "r+b") if writable else os.fdopen(descriptor, "rb")
         if writable and os.fstat(file.fileno()).st_nlink > 1:
             file.close()
             raise IrregularError(errno.EMLINK, "has a second name", name)
@@ -139,7 +136,13 @@ class Folder:
     def open_or_create(self, name: str) -> BufferedIOBase:
         """A regular file opened for reading and writing, made empty where it is absent; errors as of `open`."""
         with self._parent(name) as (parent, last):
-            return _opened_file(last, os.O_RDWR | os.O_CREAT, parent)
+            try:
+                descriptor = open_regular(last, os.O_RDWR, dir_fd=parent)
+            except FileNotFoundError:
+                with suppress(FileExistsError):  # another process has just made it
+                    os.close(os.open(last, _NEW, 0o644, dir_fd=parent))
+                descriptor = open_regular(last, os.O_RDWR, dir_fd=parent)
+        return os.fdopen(descriptor, "r+b")
 
     def create(self, name: str) -> BufferedIOBase:
         """A new file, opened for reading and writing; it replaces an earlier one, and its parents are made.
@@ -151,13 +154,8 @@ class Folder:
         with self._parent(name, make=True) as (parent, last):
             with suppress(FileNotFoundError):
                 os.unlink(last, dir_fd=parent)
-            descriptor = os.open(last, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o644, dir_fd=parent)
+            descriptor = os.open(last, _NEW, 0o644, dir_fd=parent)
         return os.fdopen(descriptor, "w+b")
-
-    def read(self, name: str, *, limit: int) -> bytes:
-        """The first `limit` + 1 bytes of a regular file, or all of them; errors as of `open`."""
-        with self.open(name) as file:
-            return file.read(limit + 1)
 
     def replace(self, source: str, target: str) -> None:
         """Rename a file, replacing the target; the parents of the target are made."""
@@ -229,19 +227,6 @@ def _opened_folder(name: str, parent: int) -> int:
         if error.errno != errno.ELOOP:
             raise
         raise NotADirectoryError(errno.ENOTDIR, "is a link", name) from None
-
-
-def _opened_file(name: str, flags: int, parent: int) -> BufferedIOBase:
-    try:
-        descriptor = os.open(name, flags | _FILE, 0o644, dir_fd=parent)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV):
-            raise
-        raise IrregularError(error.errno, "is no regular file", name) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise IrregularError(errno.EINVAL, "is no regular file", name)
-    return os.fdopen(descriptor, "r+b") if flags & os.O_RDWR else os.fdopen(descriptor, "rb")
 
 
 def _remove_deep(name: str, parent: int) -> None:

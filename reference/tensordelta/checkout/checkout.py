@@ -17,20 +17,23 @@ The process may die at any instant; the next one finds either the old version or
 Other users may have made these files, in an archive or on a shared disk. So they are checked as strictly as objects of
 a store, opened below the folder's own descriptor without following links, and recovery happens only in a folder of this
 user.
+
+A folder that another program wrote to is refused, since its owner may want what was written. Where bits were lost and
+no program wrote, the version is made anew.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
+import logging
 import os
 import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
@@ -39,25 +42,31 @@ from ..events import Event, emit
 from ..format.layout import Layout
 from ..format.manifest import Manifest
 from ..read.reader import Reader
-from ..state import checkpoint
 from ..state.state import State
 from ..state.update import Update
 from ..stores import sync_folder
 from ..stores.file_lock import file_lock
 from ..stores.folder import naming
+from ..stores.regular import IrregularError
 from ..threads import Lock
-from .anchored import REMOVED, Folder, IrregularError
+from .anchored import REMOVED, Folder
+from .examination import Examination, Scan, examine
+from .moving import PRIVATE, check_following, check_way, conflict, in_the_way, move_files
 from .record import NEXT, STATE, Holding, garbled
-from .staging import METADATA, STAGED, FileLayout, Staging, fill_holes, settle
+from .shards import UnsteadyError, altered, mapped_words, state_of
+from .staging import STAGED, FileLayout, Staging, settle
 from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
 
-PRIVATE = ".tensordelta"
+_LOG = logging.getLogger("tensordelta")
+
 _LOCK = "lock"
 #: Errors of a file system without locks, and of one that cannot be written to by this user.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-#: Nanoseconds after which a later write gives a file another modification time.
+#: Nanoseconds after which a later write gives a file other times.
 _SETTLED = 2_000_000_000
+#: Process, device and inode of each folder whose words this process has scanned or written.
+_KNOWN: set[tuple[int, int, int]] = set()
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,9 @@ class Pulled:
         route: names of the manifests and shortcuts that were applied; empty where the folder held the version already.
         size: bytes of their packs.
         seconds: duration.
+        scanned: bytes of the words that were there before and were compared with the version held.
+        repaired: what was wrong in the folder although no program had written to it, file by file. The whole version
+            was made anew then.
         passed_over: the faults of edges that failed, so that another route was taken; each names its object.
     """
 
@@ -76,6 +88,8 @@ class Pulled:
     route: tuple[str, ...]
     size: int
     seconds: float
+    scanned: int = 0
+    repaired: tuple[str, ...] = ()
     passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
 
 
@@ -150,7 +164,7 @@ class Checkout:
             try:
                 self._private = stack.enter_context(self._tree.folder(PRIVATE))
             except NotADirectoryError:
-                raise self._in_the_way(PRIVATE) from None
+                raise in_the_way(self.folder, PRIVATE) from None
             self._lock(stack, exclusive=writable)
             yield
 
@@ -176,7 +190,7 @@ class Checkout:
                 raise OSError(error.errno, reason, str(self._private.path / _LOCK)) from None
 
     def _conflict(self, reason: str, advice: str) -> ConflictError:
-        return ConflictError(reason, object=str(self.folder), rule="TD-APP-005", advice=advice)
+        return conflict(self.folder, reason, advice)
 
     def _write_private(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
         temporary = f"{name}.tmp"
@@ -187,6 +201,9 @@ class Checkout:
             os.fsync(file.fileno())
         self._private.replace(temporary, name)
         self._private.sync()
+
+    def _write_record(self, name: str, held: Holding) -> None:
+        self._write_private(name, [held.encode(self._private, name)])
 
     # -- recovery -------------------------------------------------------------------------------------------------
 
@@ -232,117 +249,79 @@ class Checkout:
                 f"If you trust what they wrote, `chmod go-w {self._private.path}` and pull again.",
             )
 
-    def _check_following(self, following: Holding) -> None:
-        """Check that every file of the next version exists, in next/ or moved already, as a regular file.
+    def _move_over(self, following: Holding, *, built_now: bool = False) -> None:
+        """Move the files of next/ into place, each by a rename; after a crash it can be repeated, and does the rest.
 
-        Raises:
-            IntegrityError: one does not.
+        A rename gives a file another change time. It is recorded only of files that were `built_now`, so that all
+        others are scanned.
         """
-        for name, file in following.files.items():
-            place = staged if self._tree.has(staged := f"{PRIVATE}/{STAGED}/{name}") else name
-            if not self._tree.is_file(place) or self._tree.status(place).st_size != file.size:
-                raise garbled(self._private.path / NEXT, f"names {name!r}, which is not there as it was built")
-
-    def _move_over(self, following: Holding) -> None:
-        """Move the files of next/ into place, each by a rename; after a crash it can be repeated, and does the rest."""
         before = Holding.read(self._private, STATE)
-        self._check_following(following)
+        check_following(self._tree, following)
         staged = [name for name in following.files if self._tree.has(f"{PRIVATE}/{STAGED}/{name}")]
         # After a loss of power a file may be in both places.
-        self._check_way(before, (name for name in staged if not self._tree.is_file(name)))
-        touched: set[str] = set()
-        for name in before.files if before else ():
-            if name not in following.files:
-                touched.add(self._remove(name))
-        for name in staged:
-            self._remove_empty(name)
-            self._tree.replace(f"{PRIVATE}/{STAGED}/{name}", name)
-        for name in following.files:
-            touched.update(_folders_of(name))
-        for folder in sorted(touched, reverse=True):
-            if not folder or self._tree.is_folder(folder):  # it may have been removed with the files of the old version
-                self._tree.sync(folder)
-        self._write_private(STATE, [msgspec.json.encode(following)])
+        check_way(self._tree, before, (name for name in staged if not self._tree.is_file(name)))
+        move_files(self._tree, before, following, staged)
+        if built_now:
+            moved = {name: file.moved(self._tree.status(name)) for name, file in following.files.items()}
+            following = msgspec.structs.replace(following, files=moved)
+        self._write_record(STATE, following)
         self._private.unlink(NEXT)
         self._private.sync()
 
-    def _remove(self, name: str) -> str:
-        """Remove a file of the old version and the folders that become empty; returns the folder that changed."""
-        # After a crash a new folder or file may already be in this place.
-        if not self._tree.is_folder(name):
-            self._tree.unlink(name)
-        *_, parent = folders = _folders_of(name)
-        for folder in reversed(folders[1:]):
-            try:
-                self._tree.rmdir(folder)
-            except OSError:
-                break
-            parent = _folders_of(folder)[-1]
-        return parent
-
-    def _remove_empty(self, name: str) -> None:
-        """Remove a folder that contains folders only; anything else stays."""
-        if self._tree.is_folder(name):
-            for each in [*(each for each, _ in self._tree.walk(name)), name]:
-                self._tree.rmdir(each)
-
-    def _check_way(self, before: Holding | None, names: Iterable[str]) -> None:
-        """Refuse to overwrite what no pull made.
-
-        Raises:
-            ConflictError: a file or a link has one of these names.
-        """
-        ours = set(before.files) if before else set()
-        for name in names:
-            for folder in _folders_of(name)[1:]:
-                if self._tree.has(folder) and not self._tree.is_folder(folder):
-                    if folder in ours and self._tree.is_file(folder):
-                        break  # this file is removed before the folder is made
-                    raise self._in_the_way(folder)
-            if name in ours or not self._tree.has(name):
-                continue
-            if not self._tree.is_folder(name):
-                raise self._in_the_way(name)
-            for each, is_folder in self._tree.walk(name):
-                if not is_folder and each not in ours:
-                    raise self._in_the_way(each)
-
-    def _in_the_way(self, name: str) -> ConflictError:
-        return self._conflict(f"{name} is in the way, and no pull made it", "Move it elsewhere and pull again.")
-
     # -- opening --------------------------------------------------------------------------------------------------
 
-    def _open(self, held: Holding, reader: Reader, *, scan: bool, writable: bool, note: bool = True) -> State:
+    def _examine(self, held: Holding, reader: Reader, scan: Scan | None, *, note: bool = True) -> Examination:
+        """Examine the folder, and note the present times and inodes of files that are as they were pulled.
+
+        Raises:
+            ConflictError: it follows another chain.
+            WrongBaseError: its files were changed by another program.
+        """
         if held.chain != reader.chain:
             raise self._conflict(
                 f"follows chain {held.chain}, not {reader.chain}", "Pull each chain into a folder of its own."
             )
         now = time.time_ns()
-        files = held.check_files(self._tree, digests=False)
-        state = held.state(self._tree, writable=writable)
-        touched = [name for name, file in files.items() if file != held.files[name]]
-        if scan or any(files[name].shard for name in touched):
-            held.scan(self._tree, state, threads=reader.threads)
-        # Then the next use need not scan again. A file just written may still change without a new modification time.
-        if note and touched and all(files[name].mtime_ns < now - _SETTLED for name in touched):
-            self._write_private(STATE, [msgspec.json.encode(msgspec.structs.replace(held, files=files))])
-        state.assume(held.tensor_sums)
-        return state
+        found = examine(held, self._tree, scan, threads=reader.threads)
+        # A program that writes to a file gives it another time; a disk that loses a bit, or a copy that does, keeps it.
+        written = {name for name, file in held.files.items() if found.files[name].mtime_ns != file.mtime_ns}
+        # Without headers it is not known what was written to a shard.
+        found.refuse(self._tree, written if found.places or not written & {*held.shards} else None)
+        if found.altered:
+            return found
+        touched = [file for name, file in found.files.items() if file != held.files[name]]
+        # Then the next use need not scan again. A file just written may still change without another time.
+        if note and touched and all(file.changed_ns < now - _SETTLED for file in touched):
+            found.held = msgspec.structs.replace(held, files=found.files)
+            self._write_record(STATE, found.held)
+        if scan is not None:
+            _KNOWN.add(self._identity())
+        return found
 
-    def open(self, reader: Reader, *, scan: bool = False) -> State | None:
+    def _identity(self) -> tuple[int, int, int]:
+        status = self._tree.status()
+        return os.getpid(), status.st_dev, status.st_ino
+
+    def open(self, reader: Reader, *, scan: bool | Scan = False) -> State | None:
         """The state that the folder holds, mapped read-only; None for a new folder.
+
+        As with any mapped file, a program that truncates one while the state is in use ends this process.
 
         Args:
             reader: of the chain that the folder follows.
-            scan: scan every word even where no file's time has changed.
+            scan: scan every word even where the file system shows no change, or as many as a `Scan` says.
 
         Raises:
             ConflictError: the folder is no checkout, follows another chain, or is locked.
             WrongBaseError: its files were changed.
         """
-        with naming(self.folder), self.locked():
+        with naming(self.folder), self.locked(), self._steady():
             held = self._recover()
-            return None if held is None else self._open(held, reader, scan=scan, writable=False)
+            if held is None:
+                return None
+            found = self._examine(held, reader, Scan() if scan is True else scan or None)
+            found.refuse(self._tree)
+            return state_of(found.held, mapped_words(found.held, self._tree, found.places))
 
     def verify(self, *, threads: int, chain: str | None = None) -> tuple[int, list[TensorDeltaError]]:
         """Scan the whole folder; nothing is changed, and an interrupted pull is not completed.
@@ -373,11 +352,19 @@ class Checkout:
             try:
                 if self._private.has(UNDO) and is_pending(held, self._private):
                     return held.version, [self._interrupted()]
-                held.check_files(self._tree, digests=True)
-                held.scan(self._tree, held.state(self._tree, writable=False), threads=threads)
+                with self._steady():
+                    examine(held, self._tree, Scan(), threads=threads).refuse(self._tree)
             except TensorDeltaError as fault:
                 return held.version, [fault]
             return held.version, []
+
+    @contextmanager
+    def _steady(self) -> Iterator[None]:
+        """Report a file that another process changed in the block."""
+        try:
+            yield
+        except UnsteadyError as fault:
+            raise altered(self._tree, str(fault)) from None
 
     def _interrupted(self) -> IntegrityError:
         return IntegrityError(
@@ -392,8 +379,18 @@ class Checkout:
 
     # -- moving to a version --------------------------------------------------------------------------------------
 
-    def pull(self, reader: Reader, version: int | None = None) -> Pulled:
+    def pull(self, reader: Reader, version: int | None = None, *, scan: bool | None = None) -> Pulled:
         """Bring the folder to a version, by default the newest. One that cannot be written to may hold it already.
+
+        Where words are not those of the version held although no program wrote to their file, since a disk or a copy
+        lost them, the whole version is made anew: see `Pulled.repaired`.
+
+        Args:
+            reader: of the chain.
+            version: the version.
+            scan: read every word that the folder holds first, and compare it with the version held. By default the
+                first pull of a process into a folder reads 4 GiB of them, and as much more as half a minute allows.
+                Words of a file are read in any case where the file system shows that it may have changed.
 
         Raises:
             ConflictError: the folder is no checkout, follows another chain, or is locked.
@@ -409,38 +406,47 @@ class Checkout:
             except OSError as refused:
                 if refused.errno not in _READ_ONLY or not self.is_checkout(self.folder):
                     raise
-                return self._held_already(reader, version, refused)
+                return self._held_already(reader, version, scan, refused)
+            stack.enter_context(self._steady())
             held = self._recover()
             target = reader.target(version)
             reader.documents.admit(target, None if held is None else held.applied)
-            state = State.empty() if held is None else self._open(held, reader, scan=False, writable=True)
+            base = None if held is None else self._examine(held, reader, self._scan(scan))
+            scanned = 0 if base is None else base.scanned
+            repaired = () if base is None else self._damage(base, reader, target)
             manifest = reader.documents.manifest(target)
-            if held is not None and held.version == target:
+            if held is not None and held.version == target and not repaired:
                 self._check_same(held, reader, manifest)
                 reader.documents.remember(target)
-                return Pulled(target, (), 0, time.perf_counter() - started)
+                return Pulled(target, (), 0, time.perf_counter() - started, scanned)
+            if repaired:
+                base = None
+            state = State.empty() if base is None else base.state(self._tree)
             layout = FileLayout.of(reader, manifest)
             staging = Staging(self._private, layout)
             try:
                 update = reader.prepare(state, target, allocate=staging.allocate, arena=staging.arena)
-                if held is not None and self._in_place(held, update, layout):
-                    self._patch(held, update, manifest)
+                if base is not None and self._in_place(base.held, update, layout):
+                    self._patch(base, update, reader, manifest)
                 else:
                     self._replace(held, staging, reader, update, manifest)
                 reader.documents.remember(target)
+                _KNOWN.add(self._identity())
             finally:
                 if not self._private.has(NEXT):
                     staging.discard()
-            return Pulled(target, update.route, update.size, time.perf_counter() - started, update.passed_over)
+            seconds = time.perf_counter() - started
+            return Pulled(target, update.route, update.size, seconds, scanned, repaired, update.passed_over)
 
-    def _held_already(self, reader: Reader, version: int | None, refused: OSError) -> Pulled:
+    def _held_already(self, reader: Reader, version: int | None, scan: bool | None, refused: OSError) -> Pulled:
         """The result of a pull that has nothing to do, in a folder that this user cannot write to.
 
         Raises:
             OSError: `refused`, if there is something to do.
+            WrongBaseError: its files were changed, or have lost words.
         """
         started = time.perf_counter()
-        with self._entered(writable=False):
+        with self._entered(writable=False), self._steady():
             held = Holding.read(self._private, STATE)
             if held is None or self._is_interrupted(held):
                 raise refused
@@ -448,13 +454,41 @@ class Checkout:
             if held.version != target:
                 raise refused
             reader.documents.admit(target, held.applied)
-            self._open(held, reader, scan=False, writable=False, note=False)
+            found = self._examine(held, reader, self._scan(scan), note=False)
+            found.refuse(self._tree)
             self._check_same(held, reader, reader.documents.manifest(target))
             reader.documents.remember(target)
-            return Pulled(target, (), 0, time.perf_counter() - started)
+            return Pulled(target, (), 0, time.perf_counter() - started, found.scanned)
 
     def _is_interrupted(self, held: Holding) -> bool:
         return self._private.has(NEXT) or (self._private.has(UNDO) and is_pending(held, self._private))
+
+    def _scan(self, wanted: bool | None) -> Scan | None:
+        """What a pull scans."""
+        if wanted is None:
+            return None if self._identity() in _KNOWN else Scan.brief()
+        return Scan() if wanted else None
+
+    def _damage(self, base: Examination, reader: Reader, target: int) -> tuple[str, ...]:
+        """What is wrong with the folder although no program wrote to its files."""
+        damage = [*base.altered.values()]
+        if not damage and base.held.version != target and not self._is_known(base, reader):
+            damage.append(f"the folder's record is not that of version {base.held.version}")
+        if damage:
+            _LOG.warning("%s is rebuilt: %s", self.folder, "; ".join(damage))
+        return tuple(damage)
+
+    def _is_known(self, base: Examination, reader: Reader) -> bool:
+        """False where the chain has another version of this number, and none that is what the folder holds."""
+        held = base.held
+        try:
+            manifest = reader.documents.manifest(held.version)
+        except TensorDeltaError:  # it may be gone
+            return True
+        if (held.layout, held.fingerprint) == (manifest.layout, manifest.fingerprint):
+            return True
+        found = reader.held(base.state(self._tree), held.tensor_sums)
+        return found is not None and found.layout is not None
 
     def _check_same(self, held: Holding, reader: Reader, manifest: Manifest) -> None:
         """Check that the chain still has the held version under its number."""
@@ -464,7 +498,8 @@ class Checkout:
                 f"the chain's has {manifest.fingerprint}",
                 object=str(self.folder),
                 rule="TD-RDR-003",
-                advice="The chain was rewritten under its old id: remove the folder and pull again.",
+                advice="The chain was rewritten under its old id, or the folder's record was altered: remove the folder"
+                " and pull again.",
             )
 
     def clear(self) -> None:
@@ -477,32 +512,39 @@ class Checkout:
 
     def _in_place(self, held: Holding, update: Update, layout: FileLayout) -> bool:
         """True where the new version has the same files, and only words differ."""
-        headers = {name: checkpoint.shard_header(tensors, METADATA) for name, tensors in layout.shards.items()}
-        digests = {file.name: file.sha256 for file in layout.files}
-        digests |= {name: hashlib.sha256(header).hexdigest() for name, header in headers.items()}
         return (
             not update.built
-            and digests == {name: file.sha256 for name, file in held.files.items()}
-            and set(headers) == set(held.shards)
+            and layout.digests == {name: file.sha256 for name, file in held.files.items()}
+            and set(layout.shards) == set(held.shards)
             # A file with a second hard link is also a file elsewhere, which must not change.
-            and all(self._tree.status(name).st_nlink == 1 for name in headers)
+            and all(self._tree.status(name).st_nlink == 1 for name in layout.shards)
         )
 
-    def _patch(self, held: Holding, update: Update, manifest: Manifest) -> None:
+    def _patch(self, base: Examination, update: Update, reader: Reader, manifest: Manifest) -> None:
         """Patch the words in place: write the undo record, then the words, then state.json."""
-        head = UndoHead.of(update, held, self._tree)
-        for name in sorted(head.files):
-            with self._tree.open(name, writable=True) as file:
-                fill_holes(file)
+        started = time.perf_counter()
+        held, places = base.held, base.places
+        head = UndoHead.of(update, held, places)
         self._write_private(UNDO, undo_record(head, update))
-        update.apply()
-        files = dict(held.files)
-        for name in sorted(head.files):
-            _, mtime_ns = settle(self._tree, name)
-            files[name] = msgspec.structs.replace(files[name], mtime_ns=mtime_ns)
-        self._write_private(STATE, [msgspec.json.encode(Holding.after(update, manifest, files))])
+        try:
+            self._write_words(base, update)
+            files = dict(held.files)
+            for name in sorted(head.files):
+                files[name] = files[name].seen(settle(self._tree, name))
+        except BaseException:
+            with suppress(OSError, TensorDeltaError):  # else the next use does it
+                write_back(held, self._tree, self._private)
+            raise
+        self._write_record(STATE, Holding.after(update, manifest, files))
         self._private.unlink(UNDO)
         self._private.sync()
+        emit(Event("applied", update.version, update.size, time.perf_counter() - started), reader.listener)
+
+    def _write_words(self, base: Examination, update: Update) -> None:
+        words = base.words(self._tree)
+        for piece in update.runs():
+            where = slice(piece.start, piece.stop) if piece.indices is None else piece.indices
+            words[piece.tensor].put(where, piece.new)
 
     def _replace(
         self, held: Holding | None, staging: Staging, reader: Reader, update: Update, manifest: Manifest
@@ -511,12 +553,7 @@ class Checkout:
         started = time.perf_counter()
         files = staging.finish(update, reader)
         following = Holding.after(update, manifest, files)
-        self._check_way(held, files)
-        self._write_private(NEXT, [msgspec.json.encode(following)])
-        self._move_over(following)
+        check_way(self._tree, held, files)
+        self._write_record(NEXT, following)
+        self._move_over(following, built_now=True)
         emit(Event("applied", update.version, update.size, time.perf_counter() - started), reader.listener)
-
-
-def _folders_of(name: str) -> list[str]:
-    """The parents of a file, from the checkout's own folder, whose name is empty, downwards."""
-    return ["", *(str(each) for each in reversed(PurePosixPath(name).parents[:-1]))]

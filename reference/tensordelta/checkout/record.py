@@ -1,47 +1,68 @@
-"""state.json, which says what a checkout holds, and the checks of the folder against it."""
+"""state.json, which says what a checkout holds, and next.json, which has the same form."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from io import BufferedIOBase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from ..codecs.fingerprint import U64, combine, text
-from ..codecs.words import Words
-from ..errors import IntegrityError, LimitError, MalformedError, TensorDeltaError, WrongBaseError
+from ..errors import IntegrityError, LimitError, TensorDeltaError
 from ..format.layout import Layout, Tensor
 from ..format.manifest import Manifest
 from ..format.names import ChainId, Sha256, Version, is_path
-from ..format.safetensors import Header
+from ..read.packs import default_memory
 from ..read.remembered import Applied
-from ..state.checkpoint import map_words, read_raw_header, tensor_words
-from ..state.state import State
 from ..state.update import Update
-from .anchored import Folder, IrregularError
+from ..stores.regular import IrregularError
+from .anchored import Folder
 
 STATE = "state.json"
 NEXT = "next.json"
 #: Greatest size of state.json, in bytes: twice that of a layout object, because it also has sums and files.
 _MAX = 1 << 29
+#: Bytes of memory that a byte of JSON may take when it is parsed and compared.
+_PARSED = 10
 _Nanoseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class HeldFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of the folder.
+    """A file of the folder, and how the file system described it when its bytes were last known to be right.
 
-    For a shard, `sha256` covers the bytes before the words; fingerprints cover the words.
+    For a shard, `sha256` covers the bytes before the words; fingerprints cover the words. Folders of earlier versions
+    of this package have neither change time nor inode.
     """
 
     size: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     mtime_ns: _Nanoseconds
     sha256: Sha256
     shard: bool = False
+    ctime_ns: _Nanoseconds | UnsetType = UNSET
+    inode: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, status: os.stat_result, sha256: str, *, shard: bool = False) -> HeldFile:
+        """A file with this status."""
+        return cls(status.st_size, 0, sha256, shard).seen(status)
+
+    def seen(self, status: os.stat_result) -> HeldFile:
+        """The same file, with the times and the inode of a status."""
+        return msgspec.structs.replace(
+            self, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns, inode=status.st_ino
+        )
+
+    def moved(self, status: os.stat_result) -> HeldFile:
+        """The same file after it was renamed; unchanged if the status is that of another file."""
+        return self.seen(status) if (status.st_ino, status.st_mtime_ns) == (self.inode, self.mtime_ns) else self
+
+    @property
+    def changed_ns(self) -> int:
+        """The later of its times."""
+        return self.mtime_ns if self.ctime_ns is UNSET else max(self.mtime_ns, self.ctime_ns)
 
 
 class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,8 +86,7 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in self.files:
             if not is_path(name):
                 raise ValueError(f"{name[:200]!r} is no name of a file")
-        folders = {name[:at] for name in self.files for at, letter in enumerate(name) if letter == "/"}
-        if folders & self.files.keys():
+        if any(name[:at] in self.files for name in self.files for at, letter in enumerate(name) if letter == "/"):
             raise ValueError("one name is that of a file and of a folder")
 
     @classmethod
@@ -75,12 +95,16 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         Raises:
             IntegrityError: it is not as a pull writes it.
+            LimitError: to parse it would take more than this machine's memory.
         """
         path = private.path / name
         try:
-            data = private.read(name, limit=_MAX)
-            if len(data) > _MAX:
-                raise garbled(path, "is longer than any that a pull writes")
+            with private.open(name) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > _MAX:
+                    raise garbled(path, "is longer than any that a pull writes")
+                check_memory(size, object=str(path))
+                data = file.read(size + 1)
             held = msgspec.json.decode(data, type=cls)
         except FileNotFoundError:
             return None
@@ -91,6 +115,16 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if msgspec.json.encode(held) != data:  # duplicate members, or other spellings of numbers
             raise garbled(path, "is not as a pull writes it")
         return held
+
+    def encode(self, private: Folder, name: str) -> bytes:
+        """The bytes of state.json, or next.json.
+
+        Raises:
+            LimitError: this machine could not read them back.
+        """
+        data = msgspec.json.encode(self)
+        check_memory(len(data), object=str(private.path / name))
+        return data
 
     @classmethod
     def after(cls, update: Update, manifest: Manifest, files: dict[str, HeldFile]) -> Holding:
@@ -124,111 +158,6 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Names of the files with tensors."""
         return [name for name, file in self.files.items() if file.shard]
 
-    def check_files(self, folder: Folder, *, digests: bool) -> dict[str, HeldFile]:
-        """Check everything but the words against state.json.
-
-        Args:
-            digests: check digests even of files whose modification time is as recorded.
-
-        Returns:
-            The files with their present modification times.
-
-        Raises:
-            WrongBaseError: a file is missing, or has another size or digest.
-        """
-        files: dict[str, HeldFile] = {}
-        for name, file in self.files.items():
-            with self.open(folder, name) as opened:
-                mtime_ns = os.fstat(opened.fileno()).st_mtime_ns
-                suspect = not file.shard and (digests or mtime_ns != file.mtime_ns)
-                if suspect and hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
-                    raise _altered(folder, f"{name} is not as it was pulled")
-            files[name] = msgspec.structs.replace(file, mtime_ns=mtime_ns)
-        return files
-
-    def open(self, folder: Folder, name: str, *, writable: bool = False) -> BufferedIOBase:
-        """Open a file, and check that it has its recorded size.
-
-        Raises:
-            WrongBaseError: it is missing or has another size; or it is opened for writing and has a second hard link.
-        """
-        try:
-            file = folder.open(name, writable=writable)
-        except FileNotFoundError:
-            raise _altered(folder, f"{name} is gone") from None
-        except (NotADirectoryError, IrregularError):  # a write through a link would change a file elsewhere
-            raise _altered(folder, f"{name} is no longer a file of its own") from None
-        held, size = os.fstat(file.fileno()).st_size, self.files[name].size
-        if held != size:
-            file.close()
-            raise _altered(folder, f"{name} has {held} bytes, not {size}")
-        return file
-
-    def headers(self, folder: Folder) -> dict[str, Header]:
-        """The headers of the shards, by name.
-
-        Raises:
-            WrongBaseError: one was changed.
-        """
-        headers: dict[str, Header] = {}
-        for name in self.shards:
-            try:
-                with self.open(folder, name) as file:
-                    raw, headers[name] = read_raw_header(file, object=name)
-            except (MalformedError, LimitError) as fault:
-                raise _altered(folder, f"{name}: {fault.reason}") from None
-            if hashlib.sha256(raw).hexdigest() != self.files[name].sha256:
-                raise _altered(folder, f"the header of {name} is not as it was pulled")
-        return headers
-
-    def _map(self, folder: Folder, name: str, *, writable: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        # A file with a second hard link is also a file elsewhere, which must not change.
-        writable = writable and folder.status(name).st_nlink == 1
-        with self.open(folder, name, writable=writable) as file:
-            return map_words(file, writable=writable)
-
-    def state(self, folder: Folder, *, writable: bool) -> State:
-        """The words in the folder's files, mapped; read-only where a file has a second hard link.
-
-        Raises:
-            WrongBaseError: a header was changed.
-        """
-        headers = self.headers(folder)
-        where = {tensor: name for name, header in headers.items() for tensor in header.entries}
-        maps = {name: self._map(folder, name, writable=writable) for name in headers}
-        words: list[Words] = []
-        for tensor in self.tensors:
-            name = where.get(tensor.name)
-            entry = headers[name].entries[tensor.name] if name is not None else None
-            if name is None or entry is None or (entry.dtype, entry.shape) != (tensor.dtype, tensor.shape):
-                raise _altered(folder, f"tensor {tensor.name!r} is not there as it was pulled")
-            words.append(tensor_words(maps[name], headers[name], tensor))
-        state = State(Layout(self.tensors), words)
-        state.version, state.chain, state.version_digests = self.version, self.chain, (self.layout, self.fingerprint)
-        return state
-
-    def scan(self, folder: Folder, state: State, *, threads: int) -> None:
-        """Check every word of the folder's state.
-
-        Raises:
-            WrongBaseError: some were changed.
-        """
-        different = np.flatnonzero(state.sums(threads=threads) != self.tensor_sums)
-        if len(different):
-            names = ", ".join(state.layout.tensors[index].name for index in different[:3])
-            raise _altered(
-                folder, f"{len(different)} tensors have other words ({names}{' …' if len(different) > 3 else ''})"
-            )
-
-
-def _altered(folder: Folder, reason: str) -> WrongBaseError:
-    return WrongBaseError(
-        f"{reason}; the folder was changed after the pull",
-        object=str(folder.path),
-        rule="TD-RDR-003",
-        advice="Remove the folder and pull again.",
-    )
-
 
 def garbled(path: Path, reason: str) -> IntegrityError:
     """The error for a private file that is not as a pull writes it."""
@@ -238,3 +167,18 @@ def garbled(path: Path, reason: str) -> IntegrityError:
         rule="TD-APP-005",
         advice="It was changed after the pull: remove the folder and pull again.",
     )
+
+
+def check_memory(size: int, *, object: str) -> None:
+    """Check that this machine has the memory to parse so many bytes of JSON.
+
+    Raises:
+        LimitError: it has not.
+    """
+    if size * _PARSED > default_memory():
+        raise LimitError(
+            f"has {size:,} bytes, for which this machine has too little memory",
+            object=object,
+            rule="TD-LIM-002",
+            advice="No pull of a model that this machine can hold writes as much: remove the folder and pull again.",
+        )

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import BufferedIOBase
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,9 @@ from ..format.names import is_path, manifest_name
 from ..format.pack import PlainPack
 from ..read.prepare import Budget, zeros
 from ..read.reader import Reader
-from ..state.checkpoint import DEFAULT_SHARD, INDEX_SUFFIX, SUFFIX, map_words, read_index, shard_header, shard_order
+from ..state.checkpoint import DEFAULT_SHARD, shard_header, shard_order
+from ..state.index import INDEX_SUFFIX, SUFFIX, read_index
+from ..state.shard_file import map_words
 from ..state.update import Update
 from .anchored import Folder
 from .record import HeldFile
@@ -91,8 +92,8 @@ class FileLayout:
             if not is_path(name) or not name.endswith(SUFFIX):
                 raise MalformedError(f"the shard {name!r} is no safetensors file", object=object, rule="TD-PTH-001")
         both = shards | files
-        folders = {name[:at] for name in both for at, letter in enumerate(name) if letter == "/"}
-        if shards & files or both & folders:
+        nested = any(name[:at] in both for name in both for at, letter in enumerate(name) if letter == "/")
+        if shards & files or nested:
             raise MalformedError("shards and files share a name", object=object, rule="TD-MAN-020")
 
     @cached_property
@@ -102,6 +103,13 @@ class FileLayout:
         for tensor, name in zip(self.layout.tensors, self.shard_of, strict=True):
             shards.setdefault(name, []).append(tensor)
         return {name: shard_order(tensors) for name, tensors in (shards or {DEFAULT_SHARD: []}).items()}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What state.json has of each file as its SHA-256: of a shard that of the bytes before the words."""
+        headers = {name: shard_header(tensors, METADATA) for name, tensors in self.shards.items()}
+        files = {file.name: file.sha256 for file in self.files}
+        return files | {name: hashlib.sha256(header).hexdigest() for name, header in headers.items()}
 
 
 class Staging:
@@ -187,15 +195,15 @@ class Staging:
                 words[piece.indices] = piece.new
         self._words.clear()
         described: dict[str, HeldFile] = {}
-        for name, tensors in shards.items():
-            header = hashlib.sha256(shard_header(tensors, METADATA)).hexdigest()
-            described[name] = HeldFile(*settle(self._private, f"{STAGED}/{name}"), header, shard=True)
+        digests = self._files.digests
+        for name in shards:
+            described[name] = HeldFile.of(settle(self._private, f"{STAGED}/{name}"), digests[name], shard=True)
         for file in self._files.files:
             blob = reader.packs.file(file)
             with self._private.create(f"{STAGED}/{file.name}") as target:
                 for offset in range(0, blob.size, _READ):
                     target.write(blob.read(offset, min(_READ, blob.size - offset)))
-            described[file.name] = HeldFile(*settle(self._private, f"{STAGED}/{file.name}"), file.sha256)
+            described[file.name] = HeldFile.of(settle(self._private, f"{STAGED}/{file.name}"), file.sha256)
         for folder in [*(name for name, is_folder in self._private.walk(STAGED) if is_folder), STAGED]:
             self._private.sync(folder)
         return described
@@ -206,8 +214,8 @@ class Staging:
         self._private.remove(STAGED)
 
 
-def settle(folder: Folder, name: str) -> tuple[int, int]:
-    """Make a file's bytes durable and set its modification time; returns its size and that time.
+def settle(folder: Folder, name: str) -> os.stat_result:
+    """Make a file's bytes durable and set its modification time; returns its status.
 
     The kernel's own times have a resolution of some milliseconds: a second write within them would go unnoticed.
     """
@@ -215,19 +223,7 @@ def settle(folder: Folder, name: str) -> tuple[int, int]:
         os.fsync(file.fileno())
         now = time.time_ns()
         os.utime(file.fileno(), ns=(now, now))
-        status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns
-
-
-def fill_holes(file: BufferedIOBase) -> None:
-    """Give a sparse file its room on the disk.
-
-    Raises:
-        OSError: the disk is full; without the room, a write through a map would end the process.
-    """
-    status = os.fstat(file.fileno())
-    if status.st_blocks * 512 < status.st_size:
-        os.posix_fallocate(file.fileno(), 0, status.st_size)
+        return os.fstat(file.fileno())
 
 
 def sync_file(folder: Folder, name: str) -> None:

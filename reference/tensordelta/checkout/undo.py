@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from io import BufferedIOBase
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import msgspec
@@ -19,20 +18,24 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from ..codecs.words import Words
+from ..errors import IntegrityError
 from ..format.layout import Tensor
 from ..format.names import Version
-from ..format.safetensors import Header
-from ..state.checkpoint import map_words
 from ..state.update import Update
-from .anchored import Folder, IrregularError
-from .record import Holding, garbled
-from .staging import fill_holes, sync_file
+from ..stores.regular import IrregularError
+from .anchored import Folder
+from .examination import is_hollow
+from .record import Holding, check_memory, garbled
+from .shards import AlteredHeaderError, Place, altered, file_words, find_places, open_held
+from .staging import sync_file
 
 UNDO = "undo"
 _MAGIC = b"tensordelta undo 2\n"
 #: Size of the digest at the end, in bytes.
 _DIGEST = 32
 _READ = 1 << 22
+#: Old words that are read at once.
+_PART = 1 << 20
 #: Greatest size of the head, in bytes.
 _MAX_HEAD = 1 << 28
 
@@ -75,20 +78,13 @@ class UndoHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runs: list[_Run]
 
     @classmethod
-    def of(cls, update: Update, held: Holding, folder: Folder) -> UndoHead:
-        """The head for an update that is about to patch the folder.
-
-        Raises:
-            WrongBaseError: a shard's header was changed.
-        """
-        headers = held.headers(folder)
-        where = {tensor: name for name, header in headers.items() for tensor in header.entries}
+    def of(cls, update: Update, held: Holding, places: Sequence[Place]) -> UndoHead:
+        """The head for an update that is about to patch the folder, whose tensors are in these places."""
         runs: list[_Run] = []
         for piece in update.runs():
             tensor = update.layout.tensors[piece.tensor]
-            place = _place(where[tensor.name], headers[where[tensor.name]], tensor)
             range = (piece.start, piece.stop) if piece.indices is None else None
-            runs.append(_Run(*place, count=len(piece.new), range=range))
+            runs.append(_Run(*_place(places[piece.tensor], tensor), count=len(piece.new), range=range))
         return cls(held.version, held.fingerprint, runs)
 
     @property
@@ -119,10 +115,9 @@ def undo_record(head: UndoHead, update: Update) -> Iterator[bytes | memoryview]:
     yield digest.digest()
 
 
-def _place(name: str, header: Header, tensor: Tensor) -> tuple[str, int, int, str]:
+def _place(place: Place, tensor: Tensor) -> tuple[str, int, int, str]:
     """Where a tensor's words are: file, offset, number and type."""
-    offset = header.start + header.entries[tensor.name].data_offsets[0]
-    return name, offset, tensor.words, tensor.kind.word.str
+    return *place, tensor.words, tensor.kind.word.str
 
 
 class _Record:
@@ -157,6 +152,7 @@ class _Record:
         if file.readline(len(_MAGIC)) != _MAGIC:
             raise garbled(self._path, "is no undo record")
         line = file.readline(_MAX_HEAD)
+        check_memory(len(line), object=str(self._path))
         start = file.tell()
         try:
             head = msgspec.json.decode(line, type=UndoHead)
@@ -165,6 +161,8 @@ class _Record:
         if msgspec.json.encode(head) + b"\n" != line:
             raise garbled(self._path, "is not as a pull writes it")
         # Before the words are hashed: a file full of holes costs no disk, and may be of any size.
+        if is_hollow(file.fileno(), size):
+            raise garbled(self._path, "is mostly holes")
         if start + sum(run.size for run in head.runs) + _DIGEST != size or any(r.count > r.words for r in head.runs):
             raise garbled(self._path, "has other words than its head says")
         file.seek(0)
@@ -176,39 +174,58 @@ class _Record:
             raise garbled(self._path, "is no whole undo record")
         return head, start
 
-    def runs(self) -> Iterator[tuple[_Run, slice | NDArray[np.int64], Words]]:
-        """Each run, the indices of its words in their tensor, and the old words."""
-        self._file.seek(self._start)
+    def parts(self) -> Iterator[tuple[_Run, slice | NDArray[np.int64], Words]]:
+        """Each run in parts: the indices of some words in their tensor, and these words as they were."""
+        at = self._start
         for run in self.head.runs:
-            indices = self._file.read(run.count * 8) if run.range is None else b""
-            where = np.frombuffer(indices, np.int64) if run.range is None else slice(*run.range)
-            yield run, where, np.frombuffer(self._file.read(run.count * np.dtype(run.word).itemsize), run.word)
+            word = np.dtype(run.word)
+            words = at if run.range is not None else at + run.count * 8
+            for start in range(0, run.count, _PART):
+                count = min(_PART, run.count - start)
+                if run.range is None:
+                    where: slice | NDArray[np.int64] = np.frombuffer(self._read(at + start * 8, count * 8), np.int64)
+                else:
+                    where = slice(run.range[0] + start, run.range[0] + start + count)
+                yield run, where, np.frombuffer(self._read(words + start * word.itemsize, count * word.itemsize), word)
+            at += run.size
 
-    def check(self, held: Holding, folder: Folder) -> None:
-        """Check that every run is in a tensor of the folder.
+    def _read(self, at: int, size: int) -> bytes:
+        self._file.seek(at)
+        data = self._file.read(size)
+        if len(data) != size:
+            raise garbled(self._path, "was cut short meanwhile")
+        return data
+
+    def check(self, held: Holding, places: Sequence[Place]) -> dict[tuple[str, int, int, str], int]:
+        """Check that every run is in a tensor of the folder; gives the number of the tensor in each place.
 
         Raises:
             IntegrityError: one is not.
-            WrongBaseError: the folder's files were changed.
         """
-        headers = held.headers(folder)
-        tensors = {tensor.name: tensor for tensor in held.tensors}
-        places = {
-            _place(name, header, tensors[tensor])
-            for name, header in headers.items()
-            for tensor in header.entries
-            if tensor in tensors
+        tensors = {
+            _place(place, tensor): number
+            for number, (place, tensor) in enumerate(zip(places, held.tensors, strict=True))
+            if tensor.words
         }
         for run in self.head.runs:
-            if run.place not in places:
+            if run.place not in tensors:
                 raise garbled(self._path, f"names words of {run.file!r} that are no tensor's")
-        for run, where, _ in self.runs():
+            if run.range is not None and not 0 <= run.range[1] - run.range[0] == run.count:
+                raise self._past(run)
+        last: tuple[_Run, int] | None = None
+        for run, where, _ in self.parts():
             if isinstance(where, slice):
-                good = where.start <= where.stop <= run.words and where.stop - where.start == run.count
+                good = where.stop <= run.words
             else:
-                good = not len(where) or bool(where.min() >= 0 and where.max() < run.words)
+                before = last[1] if last is not None and last[0] is run else -1
+                good = where[0] > before and where[-1] < run.words and bool(np.all(where[1:] > where[:-1]))
+                last = run, int(where[-1])
             if not good:
-                raise garbled(self._path, f"names words of {run.file!r} past the end of their tensor")
+                raise self._past(run)
+        return tensors
+
+    def _past(self, run: _Run) -> IntegrityError:
+        return garbled(self._path, f"names words of {run.file!r} past the end of their tensor")
 
 
 def is_pending(held: Holding, private: Folder) -> bool:
@@ -238,19 +255,15 @@ def write_back(held: Holding, folder: Folder, private: Folder) -> None:
     with _Record(private) as record:
         if (record.head.version, record.head.fingerprint) != (held.version, held.fingerprint):
             return
-        record.check(held, folder)
-        files: dict[str, BufferedIOBase] = {}
         try:
-            for name in sorted(record.head.files):
-                files[name] = held.open(folder, name, writable=True)
-                fill_holes(files[name])
-            for run, where, old in record.runs():
-                mapped = map_words(files[run.file], writable=True)
-                words = mapped[run.offset : run.offset + old.itemsize * run.words].view(run.word)
-                words[where] = old
-                del words, mapped
-        finally:
-            for file in files.values():
-                file.close()
+            places = find_places(held, folder)
+        except AlteredHeaderError as fault:
+            raise altered(folder, fault.reason) from None
+        tensors = record.check(held, places)
+        for name in sorted(record.head.files):
+            open_held(held, folder, name, writable=True).close()
+        words = file_words(held, folder, places)
+        for run, where, old in record.parts():
+            words[tensors[run.place]].put(where, old)
     for name in sorted(record.head.files):
         sync_file(folder, name)

@@ -8,7 +8,6 @@ fault, 2 wrong usage, 130 interrupted, 141 the reader of the output is gone.
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from contextlib import suppress
 from typing import Any
@@ -19,9 +18,9 @@ from .. import __version__
 from ..errors import TensorDeltaError
 from ..results import machine_text
 from ..tables import as_facts, as_table
-from . import keep, keys, read, write
+from . import engines, keep, keys, read, write
 from .options import JSON
-from .terminal import abandon_stdout, print_table
+from .terminal import abandon_stdout, print_failure, print_table
 
 _INTERRUPTED = 130
 _NO_READER = 141
@@ -81,7 +80,6 @@ class _Commands(click.Group):
 
 
 def _print_failure(error: BaseException, *, as_json: bool) -> None:
-    """Print what failed as one JSON object; the first fault's fields are also the object's own."""
     if not as_json:
         return
     if isinstance(error, OSError | TensorDeltaError):
@@ -91,10 +89,7 @@ def _print_failure(error: BaseException, *, as_json: bool) -> None:
         kind = next((name for each, name in kinds.items() if isinstance(error, each)), "internal")
         text = error.format_message() if isinstance(error, click.ClickException) else str(error) or repr(error)
         fault = {"error": kind, "object": None, "rule": None, "message": text}
-    try:
-        click.echo(json.dumps({"ok": False, "faults": [fault], **fault}))  # a line, as `pull --follow` prints them
-    except OSError:  # nobody reads it, but the exit code
-        abandon_stdout()
+    print_failure(fault)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -112,6 +107,7 @@ def main() -> None:
 for _command in (
     *(write.demo, write.publish),
     *(read.log, read.show, read.pull, read.verify, read.diff, read.plan),
+    *(engines.vllm_follow, engines.sglang_follow),
     *(write.shortcut, keep.gc, keep.pin, keep.unpin, keep.copy),
     *(keys.keygen, keys.sign),
 ):

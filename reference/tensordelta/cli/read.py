@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -19,7 +13,9 @@ import msgspec
 from click.core import ParameterSource
 
 from ..checkout.checkout import Checkout, Pulled
+from ..errors import TensorDeltaError
 from ..format.layout import Layout
+from ..format.layout_change import LayoutChange
 from ..format.manifest import Manifest
 from ..format.names import CHAIN, parse_manifest_name, parse_shortcut_name
 from ..read.verify import Verification
@@ -27,6 +23,7 @@ from ..results import annotations_text, fields_table
 from ..tables import Table, as_facts, as_table, bytes_text
 from ..threads import thread_count
 from ..write.diff import diff as compare
+from .hook import Hook
 from .options import (
     VERSION,
     json_option,
@@ -38,9 +35,8 @@ from .options import (
     usage,
     version_or,
 )
-from .terminal import Working, count, print_json, print_result, print_table
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from .signals import stopped_by_signals
+from .terminal import Working, count, print_failure, print_json, print_result, print_table
 
 
 @click.command()
@@ -72,11 +68,15 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
     opened = open_chain(address, **opening)
     manifest = opened.manifest(version)
     layout = opened.layout(manifest.version)
+    change: LayoutChange | None = None
+    with suppress(TensorDeltaError):  # the version before is damaged, which is no fault of this one
+        change = opened.layout_change(manifest.version)
     if as_json:
         totals = {"tensors": len(layout), "words": layout.words, "bytes": layout.nbytes}
-        print_json(msgspec.to_builtins(manifest) | totals)
+        changed = {"layout_change": None if change is None else as_facts(change)}
+        print_json(msgspec.to_builtins(manifest) | totals | changed)
         return
-    for index, table in enumerate(_manifest_tables(manifest, layout)):
+    for index, table in enumerate(_manifest_tables(manifest, layout, change)):
         if index:
             click.echo()
         print_table(table, abbreviate=True)
@@ -87,6 +87,11 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
 @click.option("--allow-rollback", is_flag=True, help="With --trusted-key: allow a version older than that of DIR.")
+@click.option(
+    "--scan/--no-scan",
+    default=None,
+    help="Check every word that DIR holds first, or none; by default 4 GiB, and as much more as half a minute allows.",
+)
 @click.option("--follow", is_flag=True, help="Pull each newer version when it is published; with --to, until VERSION.")
 @click.option(
     "--poll",
@@ -106,7 +111,14 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
     "--exec",
     "command",
     metavar="COMMAND",
-    help="With --follow: a shell command to run after each version, with $TENSORDELTA_VERSION and $TENSORDELTA_FOLDER.",
+    help="With --follow: a command for /bin/sh to run after each version, with $TENSORDELTA_VERSION, "
+    "$TENSORDELTA_FOLDER and $TENSORDELTA_CHAIN; DIR is not changed while it runs.",
+)
+@click.option(
+    "--exec-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --exec: end the command after so long.",
 )
 @trusts
 @reads_packs
@@ -119,31 +131,49 @@ def pull(
     folder: Path,
     version: int | None,
     allow_rollback: bool,
+    scan: bool | None,
     follow: bool,
     poll: float,
     timeout: float | None,
     command: str | None,
+    exec_timeout: float | None,
     as_json: bool,
     **opening: Any,
 ) -> None:
     """Bring DIR to a version of CHAIN; an engine can load DIR.
 
-    A DIR from an earlier pull is patched in place; a crash leaves the old version or the new one.
+    A DIR from an earlier pull is patched in place; a crash leaves the old version or the new one. Where a disk has lost
+    words of DIR, the whole version is made anew.
 
     With --follow it prints a line for each version, or a line of JSON; SIGINT and SIGTERM end it between two versions.
+
+    With --exec a command runs for the version that DIR holds first, and for each newer one; of those that are published
+    while it runs, for the newest alone. If it fails, that is reported, and following goes on. A signal ends it too.
+    The exit code is 1 if the last command failed.
     """
     if not follow and (timeout is not None or command is not None or _is_given(context, "poll")):
         raise click.UsageError("--poll, --timeout and --exec go with --follow.")
+    if exec_timeout is not None and command is None:
+        raise click.UsageError("--exec-timeout goes with --exec.")
     with Working("reading what there is") as working:
         opened = open_chain(address, on_event=working.event, allow_rollback=allow_rollback, **opening)
         if follow:
-            with _stopped_by_signals() as stop:
-                for pulled in opened.follow_folder(folder, poll=poll, timeout=timeout, until=version, stop=stop):
+            with stopped_by_signals() as stop:
+                hook = None
+                if command is not None:
+                    hook = Hook(command, opened.address, folder, timeout=exec_timeout, stop=stop, quiet=as_json)
+                for pulled in opened.follow_folder(
+                    folder, poll=poll, timeout=timeout, until=version, stop=stop, scan=scan
+                ):
                     working.say(json.dumps(as_facts(pulled)) if as_json else _line(pulled))
-                    if command is not None:
-                        _run(command, pulled.version, folder, quiet=as_json)
+                    if hook is not None:
+                        hook.run(pulled.version)
+            if hook is not None and hook.failure is not None:
+                if as_json:
+                    print_failure({"error": "command", "object": command, "rule": None, "message": hook.failure})
+                context.exit(1)
             return
-        pulled = opened.pull(folder, version)
+        pulled = opened.pull(folder, version, scan=scan)
     print_result(as_json, as_facts(pulled), _pulled_table(pulled, folder))
 
 
@@ -220,7 +250,7 @@ def plan(address: str, base: int | None, version: int | None, as_json: bool, **o
     print_result(as_json, planned.facts(), planned.table(), expendable=("packs", "changed"), free_text=55)
 
 
-def _manifest_tables(manifest: Manifest, layout: Layout) -> Iterator[Table]:
+def _manifest_tables(manifest: Manifest, layout: Layout, change: LayoutChange | None) -> Iterator[Table]:
     base = "none: the whole state" if manifest.base is None else f"version {manifest.base.version}"
     yield fields_table(
         f"version {manifest.version} of chain {manifest.chain}",
@@ -228,6 +258,7 @@ def _manifest_tables(manifest: Manifest, layout: Layout) -> Iterator[Table]:
         ("created", manifest.created),
         ("fingerprint", manifest.fingerprint),
         ("layout", manifest.layout),
+        *([] if change is None else [("layout change", str(change))]),
         ("changed", f"{manifest.changed:,} words"),
         ("size", f"{bytes_text(manifest.size)} of packs"),
         ("features", ", ".join(manifest.features) or "-"),
@@ -271,6 +302,7 @@ def _pulled_table(pulled: Pulled, folder: Path) -> Table:
         ("route", ", ".join(map(_edge_text, pulled.route))),
         ("packs", bytes_text(pulled.size)),
         *(("passed over", f"{fault.object}: {fault.args[0]}") for fault in pulled.passed_over),
+        *((("repaired", "; ".join(pulled.repaired)),) if pulled.repaired else ()),
         ("took", f"{pulled.seconds:.2f} s"),
     )
 
@@ -283,39 +315,8 @@ def _edge_text(name: str) -> str:
     return name if version is None else str(version)
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal has its usual effect."""
-    stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        restore()
-        stop.set()
-
-    try:
-        for number in _SIGNALS:
-            signal.signal(number, end)
-        yield stop
-    finally:
-        restore()
-
-
 def _line(pulled: Pulled) -> str:
     if not pulled.route:
         return f"version {pulled.version}: held already"
-    return f"version {pulled.version}: {bytes_text(pulled.size)} in {pulled.seconds:.2f} s"
-
-
-def _run(command: str, version: int, folder: Path, *, quiet: bool) -> None:
-    """Run the user's command after a version; if it fails, following continues."""
-    variables = os.environ | {"TENSORDELTA_VERSION": str(version), "TENSORDELTA_FOLDER": str(folder)}
-    # The command's output must not mix with the facts.
-    out = sys.stderr.fileno() if quiet else None
-    code = subprocess.run(command, shell=True, env=variables, stdout=out, check=False).returncode
-    if code:
-        click.echo(f"the command for version {version} ended with exit code {code}", err=True)
+    repaired = f", repaired: {'; '.join(pulled.repaired)}" if pulled.repaired else ""
+    return f"version {pulled.version}: {bytes_text(pulled.size)} in {pulled.seconds:.2f} s{repaired}"

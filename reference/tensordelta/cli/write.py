@@ -13,6 +13,7 @@ from ..format.names import check_annotations, shortcut_name
 from ..read.history import Published
 from ..results import annotations_text, fields_table
 from ..state.checkpoint import open_checkpoint
+from ..state.folder import names_lines
 from ..tables import Table, bytes_text, percent_text, ratio_text
 from ..write.encoder import Order, Values
 from ..write.plain_packs import check_source
@@ -64,6 +65,9 @@ def demo(folder: Path, steps: int) -> None:
 )
 @click.option("--full", is_flag=True, help="Publish the whole state, not a delta.")
 @click.option("--plain", is_flag=True, help="Publish the whole state as copies of its safetensors files.")
+@click.option(
+    "--allow-layout-change", "layout_change", is_flag=True, help="Allow other tensors than those of the version before."
+)
 @click.option("--source", metavar="URI", help="With --plain: where these files are public (hf://ORG/MODEL@COMMIT).")
 @encodes
 @writes
@@ -75,6 +79,7 @@ def publish(
     pairs: tuple[str, ...],
     full: bool,
     plain: bool,
+    layout_change: bool,
     source: str | None,
     values: Values,
     order: Order,
@@ -83,7 +88,8 @@ def publish(
 ) -> None:
     """Publish CHECKPOINT as the next version of CHAIN.
 
-    The first version is whole, and makes the chain; later versions hold what changed since the one before.
+    The first version is whole, and makes the chain; later versions hold what changed since the one before. What is
+    not taken of a folder is printed. A version with other tensors than the one before needs --allow-layout-change.
     """
     annotations = _annotations(pairs, step)
     if order == "exponent" and values == "replace":
@@ -101,7 +107,14 @@ def publish(
     with Working("reading what there is") as working:
         opened = open_chain(address, create=True, on_event=working.event, **opening)
         published = opened.publish(
-            checkpoint, annotations=annotations, full=full, plain=plain, source=source, values=values, order=order
+            checkpoint,
+            annotations=annotations,
+            full=full,
+            layout_change=layout_change,
+            plain=plain,
+            source=source,
+            values=values,
+            order=order,
         )
     print_result(as_json, published.facts(), _published_table(published))
 
@@ -168,5 +181,7 @@ def _published_table(published: Published) -> Table:
         ("packs", f"{published.packs:,}"),
         ("fingerprint", published.fingerprint),
         ("annotations", annotations_text(published.annotations) or "-"),
+        *([] if published.layout_change is None else [("layout", str(published.layout_change))]),
+        *([("not taken", line) for line in names_lines(published.left_out)]),
         ("took", _took(published)),
     )

@@ -122,6 +122,13 @@ def to_array(words: Words, dtype: DType, shape: tuple[int, ...]) -> NDArray[Any]
     return words
 
 
+def same_bits(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    """True for two arrays of one dtype and shape with the same bits, and for None and None."""
+    if one is None or other is None:
+        return one is other
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
 def elements(shape: tuple[int, ...]) -> int:
     """Number of elements of a shape; 1 for a scalar, 0 where any dimension is 0."""
     return math.prod(shape)

@@ -15,20 +15,22 @@ from numpy.typing import NDArray
 
 from ..codecs import CodecFault, compression, fingerprint, positions, values
 from ..codecs.order import ExponentOrder, choose_limit
-from ..codecs.words import Words
+from ..codecs.words import Words, same_bits
 from ..errors import IntegrityError
 from .chunk import MAX_WORDS_EXPONENT, All, Bitmap, Chunk, Exponent, Gap, Natural, Replace, Span, Step
 from .layout import Layout
 
 Indices = NDArray[np.int64]
+#: Which of some words are meant: a part of them, or the places of those.
+Chosen = slice | NDArray[np.intp]
 Bytes = NDArray[np.uint8]
 
 _PLACE_BITS = 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Piece:
-    """The listed words of one tensor in a chunk, before and after.
+    """The listed words of one tensor in a chunk, before and after. Two are equal where all their bits are.
 
     Attributes:
         tensor: index in the layout.
@@ -44,6 +46,13 @@ class Piece:
     indices: Indices | None
     old: Words | None
     new: Words
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Piece):
+            return NotImplemented
+        return (self.tensor, self.start, self.stop) == (other.tensor, other.start, other.stop) and all(
+            same_bits(*rows) for rows in ((self.indices, other.indices), (self.old, other.old), (self.new, other.new))
+        )
 
     @property
     def places(self) -> Indices:
@@ -70,6 +79,12 @@ class BaseWords(Protocol):
 
     def part(self, tensor: int, start: int, stop: int) -> Words:
         """Words start … stop - 1."""
+
+    def is_whole(self, tensor: int) -> bool:
+        """True where a tensor's listed words are all wanted."""
+
+    def held(self, tensor: int, indices: Indices) -> Chosen:
+        """Which words of a tensor that is not whole are wanted, of those at these indices."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +118,7 @@ def decode(
         MalformedError: a stream is absent, superfluous, of the wrong size, or breaks a rule of its codec.
         IntegrityError: the chunk's fingerprint differs.
     """
-    try:
-        pieces = _decode(chunk, _Streams(chunk, read), base)
-    except CodecFault as fault:
-        raise fault.kind(fault.reason, object=object, rule=fault.rule) from None
+    pieces = decode_pieces(chunk, read, base, object=object)
     sums = [piece.sum(layout.tensors[piece.tensor].name) for piece in pieces]
     if prove and fingerprint.text(sum(sums)) != chunk.fingerprint:
         raise IntegrityError(
@@ -116,6 +128,16 @@ def decode(
             advice="The base or the pack was altered: scan the state you hold in full, then fetch the pack again.",
         )
     return Decoded(pieces, sums)
+
+
+def decode_pieces(
+    chunk: Chunk, read: Callable[[str], memoryview | None], base: BaseWords, *, object: str
+) -> list[Piece]:
+    """Decode a checked chunk without a proof; arguments and errors are those of `decode`."""
+    try:
+        return _decode(chunk, _Streams(chunk, read), base)
+    except CodecFault as fault:
+        raise fault.kind(fault.reason, object=object, rule=fault.rule) from None
 
 
 class _Streams:
@@ -191,7 +213,7 @@ def _decode_steps(chunk: Chunk, streams: _Streams) -> Words:
 def _split(
     chunk: Chunk, places: Indices | None, base: BaseWords, new: Words | None, steps: Words | None
 ) -> list[Piece]:
-    """One piece for each slice with listed words."""
+    """One piece for each slice with listed words that are held."""
     pieces: list[Piece] = []
     ends = np.cumsum([stop - start for _, start, stop in chunk.slices])
     at = ends if places is None else np.searchsorted(places, ends)
@@ -202,17 +224,20 @@ def _split(
             if places is not None:
                 indices = places[begin:end]
                 indices += start - offset  # in place: the array is ours, and its views do not overlap
+            words = steps if new is None else new
+            assert words is not None
+            words = words[begin:end]
+            if not base.is_whole(tensor):
+                indices = np.arange(start, stop) if indices is None else indices
+                held = base.held(tensor, indices)
+                indices, words = indices[held], words[held]
             old: Words | None = None
             if not base.is_zero(tensor):
                 old = base.part(tensor, start, stop) if indices is None else base.take(tensor, indices)
-            if new is not None:
-                words = new[begin:end]
-            else:
-                assert steps is not None
-                words = steps[begin:end]
-                if old is not None:
-                    words += old
-            pieces.append(Piece(tensor, start, stop, indices, old, words))
+            if new is None and old is not None:
+                words += old
+            if len(words):
+                pieces.append(Piece(tensor, start, stop, indices, old, words))
         begin, offset = end, space_end
     return pieces
 

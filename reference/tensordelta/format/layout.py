@@ -25,6 +25,10 @@ MAX_RANK = 16
 MAX_NAME = 1024
 
 
+#: What to do about a tensor of a user's own.
+_OWN = "Give the tensor a name, a dtype and a shape that the format has (SPEC.md section 4.6)."
+
+
 class Tensor(msgspec.Struct, frozen=True):
     """One tensor of a layout: its name, dtype and shape."""
 
@@ -67,13 +71,19 @@ class Layout:
 
     @classmethod
     def of(cls, tensors: Iterable[Tensor], *, object: str = "layout") -> Layout:
-        """The checked layout of tensors that may come in any order.
+        """The checked layout of tensors that a user gives, in any order.
 
         Raises:
             MalformedError, UnsupportedError, LimitError: a tensor or a name that the format does not allow.
         """
-        layout = cls(sorted(tensors, key=lambda tensor: tensor.name.encode()))
-        layout.check(object=object)
+        tensors = list(tensors)
+        try:
+            for tensor in tensors:
+                _check_unicode(tensor.name, object)
+            layout = cls(sorted(tensors, key=lambda tensor: tensor.name.encode()))
+            layout.check(object=object)
+        except (MalformedError, UnsupportedError, LimitError) as fault:
+            raise type(fault)(fault.reason, object=fault.object, rule=fault.rule, advice=_OWN) from None
         return layout
 
     def check(self, *, object: str) -> None:
@@ -170,3 +180,10 @@ class Layout:
 
     def __repr__(self) -> str:
         return f"Layout({len(self)} tensors, {self.words} words)"
+
+
+def _check_unicode(name: str, object: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise MalformedError(f"the name {name[:80]!r} is no Unicode text", object=object, rule="TD-LAY-003") from None

@@ -7,11 +7,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from ..checkout.checkout import Checkout, Pulled
 from ..errors import WrongBaseError
 from ..read.reader import Reader
+from ..state.holder import Holder
 from ..state.state import State
 from ..state.update import Update
 from ..threads import Process
@@ -22,18 +23,21 @@ _LOG = logging.getLogger("tensordelta")
 #: Seconds between two looks whether an update was applied.
 _LOOK = 0.1
 
+U = TypeVar("U")
+
 
 def follow(
     reader: Reader,
-    state: State,
+    state: State | Holder,
+    prepare: Callable[[int], U],
     *,
     poll: float = 1.0,
     timeout: float | None = None,
     until: int | None = None,
     stop: threading.Event | None = None,
     one_by_one: bool = False,
-) -> Iterator[Update]:
-    """The updates that take a state to each newer version; see `Chain.follow`.
+) -> Iterator[U]:
+    """The updates that take a state to each newer version, made by `prepare`; see `Chain.follow`.
 
     Other updates may be applied to the state meanwhile, also by other threads: then an update is prepared again, from
     the state as it is.
@@ -45,14 +49,14 @@ def follow(
             return offered[1]
         return state.version if state.chain == reader.chain else None
 
-    def go(version: int) -> Update | None:
+    def go(version: int) -> U | None:
         nonlocal offered
         while True:
             changes, generation, own = state.changes, state.generation, known()
             if own is not None and own >= version:
                 return None
             try:
-                update = reader.prepare(state, version)
+                update = prepare(version)
             except WrongBaseError:
                 if state.changes == changes:
                     raise
@@ -74,6 +78,7 @@ def follow_folder(
     timeout: float | None = None,
     until: int | None = None,
     stop: threading.Event | None = None,
+    scan: bool | None = None,
 ) -> Iterator[Pulled]:
     """Pull each newer version into a folder; see `Chain.follow_folder`."""
     checkout = Checkout(folder)
@@ -81,7 +86,7 @@ def follow_folder(
 
     def go(version: int) -> Pulled:
         nonlocal reached
-        pulled = checkout.pull(reader, version)
+        pulled = checkout.pull(reader, version, scan=scan)
         reached = pulled.version
         return pulled
 

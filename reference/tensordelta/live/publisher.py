@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ from typing import Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar
 import numpy as np
 
 from ..codecs.words import Words
-from ..format.layout import Layout
+from ..format.layout import Layout, Tensor
 from ..read.history import Published
-from ..state.frameworks import ArraysLike
+from ..state.frameworks import ArraysLike, check_no_model, pairs_of
+from ..state.shard_file import FileWords
 from ..state.state import State
 from ..threads import Lock, Process, ordered_map, thread_count
 from ..write.encoder import Codecs, Order, Values
@@ -32,6 +33,8 @@ _LOG = logging.getLogger("tensordelta")
 
 #: Bytes that one thread copies at a time.
 _COPY = 1 << 24
+#: Bytes that threads copy at the same time.
+_FLYING = 1 << 26
 
 Progress = Literal["waiting", "publishing", "committing", "published", "superseded", "cancelled", "failed"]
 _DONE = frozenset({"published", "superseded", "cancelled", "failed"})
@@ -51,6 +54,7 @@ class Publish(Protocol):
         values: Values,
         order: Order,
         files: Mapping[str, bytes | Path] | None,
+        layout_change: bool,
         go_on: Callable[[bool], None],
     ) -> Published: ...
 
@@ -404,27 +408,69 @@ class StepQueue(Generic[W]):
 
 
 class _Buffer:
-    """Memory for one state, reused for the next one of the same layout."""
+    """Memory for one state, reused for the next one, tensor by tensor where these are the same."""
 
     def __init__(self) -> None:
-        self.layout = Layout(())
-        self.words: list[Words] = []
+        self._held: dict[str, tuple[Tensor, Words]] = {}
+        self._layout = Layout(())
 
-    def take(self, state: State, *, threads: int) -> None:
-        """Copy a state, in parts, with several threads."""
-        if self.layout != state.layout:
-            self.words, self.layout = [], Layout(())  # free the old memory before allocating
-            words = [np.empty(tensor.words, tensor.kind.word) for tensor in state.layout.tensors]
-            self.words, self.layout = words, state.layout
+    @property
+    def state(self) -> State:
+        """The state that was taken last, over this memory."""
+        return State(self._layout, [self._held[tensor.name][1] for tensor in self._layout.tensors])
 
-        def parts() -> Iterable[tuple[Words, Words]]:
-            for index, target in enumerate(self.words):
-                source, step = state.words(index), max(1, _COPY // target.itemsize)
+    def take(self, given: State | Iterable[tuple[str, Any]], *, threads: int) -> None:
+        """Copy a state, in parts, with several threads; pairs of name and array are taken one at a time.
+
+        Raises:
+            MalformedError, LimitError, ValueError: the format cannot hold an array, or two have one name.
+        """
+        if isinstance(given, State):
+            kept = set(given.layout.tensors)
+            self._held = {name: each for name, each in self._held.items() if each[0] in kept}
+        taken: set[str] = set()
+
+        def parts() -> Iterator[tuple[Words, Words]]:
+            for tensor, source in _tensors(given):
+                taken.add(tensor.name)
+                target, step = self._room(tensor), max(1, _COPY // source.itemsize)
                 for start in range(0, len(target), step):
                     yield target[start : start + step], source[start : start + step]
+                del source
 
-        for _ in ordered_map(lambda part: np.copyto(*part), parts(), threads=threads):
+        copies = ordered_map(
+            lambda part: np.copyto(*part), parts(), threads=threads, cost=lambda part: part[0].nbytes, budget=_FLYING
+        )
+        for _ in copies:
             pass
+        self._held = {name: each for name, each in self._held.items() if name in taken}
+        if isinstance(given, State):
+            given.check_files()
+            self._layout = given.layout
+        else:
+            self._layout = Layout.of((tensor for tensor, _ in self._held.values()), object="the arrays")
+
+    def _room(self, tensor: Tensor) -> Words:
+        held = self._held.get(tensor.name)
+        if held is not None and held[0] == tensor:
+            return held[1]
+        self._held.pop(tensor.name, None)
+        held = None  # free the old memory before allocating
+        words: Words = np.empty(tensor.words, tensor.kind.word)
+        self._held[tensor.name] = tensor, words
+        return words
+
+
+def _tensors(given: State | Iterable[tuple[str, Any]]) -> Iterator[tuple[Tensor, Words | FileWords]]:
+    """Tensors and their words; of pairs, none is held here when the next one is asked for."""
+    if isinstance(given, State):
+        yield from ((tensor, given.source(index)) for index, tensor in enumerate(given.layout.tensors))
+        return
+    for name, array in pairs_of(given):
+        one = State.from_arrays({name: array})
+        del array
+        yield one.layout.tensors[0], one.words(0)
+        del one
 
 
 class BackgroundPublisher(StepQueue[_Buffer]):
@@ -437,6 +483,7 @@ class BackgroundPublisher(StepQueue[_Buffer]):
         queue: steps that may wait; memory for one more state than this is held.
         values, order: how changed words are encoded, in versions and shortcuts.
         files: the files next to the weights; None for those of the version before.
+        layout_change: versions may have other tensors than those before them.
         threads: number of threads that copy.
 
     Raises:
@@ -453,14 +500,22 @@ class BackgroundPublisher(StepQueue[_Buffer]):
         values: Values = "step",
         order: Order = "natural",
         files: Mapping[str, bytes | Path] | None = None,
+        layout_change: bool = False,
         threads: int | None = None,
     ) -> None:
         self._threads = thread_count(threads)
         self._free: list[_Buffer] = []
 
         def publish_buffer(buffer: _Buffer, annotations: Mapping[str, str], go_on: Callable[[bool], None]) -> Published:
-            state = State(buffer.layout, buffer.words)
-            return publish(state, annotations=annotations, values=values, order=order, files=files, go_on=go_on)
+            return publish(
+                buffer.state,
+                annotations=annotations,
+                values=values,
+                order=order,
+                files=files,
+                layout_change=layout_change,
+                go_on=go_on,
+            )
 
         super().__init__(
             chain, publish_buffer, upkeep, queue=queue, values=values, order=order, release=self._free.append
@@ -471,18 +526,22 @@ class BackgroundPublisher(StepQueue[_Buffer]):
 
         Args:
             state: a state; or arrays or torch tensors by name, as a mapping or in pairs, which may be written to after
-                this returns.
+                this returns. Of pairs, such as `tensordelta.torch.named_weights` makes, one at a time is cast, gathered
+                or brought to the host, and then copied, so that the state is held once more and not twice.
             annotations: facts about the version, such as {"step": 420}.
 
         Raises:
             TensorDeltaError, OSError: an earlier step could not be published; raised once, and this state is not
                 copied. Submit it again: it becomes a delta to the version published last.
-            MalformedError, LimitError, ValueError: the format cannot hold the state.
+            MalformedError, LimitError, ValueError: the format cannot hold the state, or two pairs have one name.
             RuntimeError: the publisher is closed.
+            Exception: raised by the iterator of pairs. No version comes of them, and none of the step that waited
+                longest, if the queue was full: its memory was to be used again, and its ticket has the error.
         """
         with self._submitting:
             self._check_open()
-            taken = state if isinstance(state, State) else State.from_arrays(state)
+            check_no_model(state)
+            taken = State.from_arrays(state) if isinstance(state, Mapping) and not isinstance(state, State) else state
             ticket = Ticket(self, {str(key): str(value) for key, value in (annotations or {}).items()})
             overtaken = self._room(ticket)
             buffer = overtaken.work if overtaken else self._free.pop() if self._free else _Buffer()

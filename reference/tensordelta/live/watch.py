@@ -173,6 +173,7 @@ def pursue(
     until: int | None,
     stop: threading.Event | None,
     one_by_one: bool = False,
+    passing: Callable[[Exception], bool] = lambda error: isinstance(error, StoreError),
 ) -> Iterator[T]:
     """Go to the newest version again and again.
 
@@ -186,10 +187,11 @@ def pursue(
         until: the last version of interest; iteration ends there, and goes to none after it.
         stop: ends the iteration when set.
         one_by_one: go to each version after the known one; to the newest where none is known.
+        passing: says of an error of `go`, or of a look, whether trying again may help; by default errors of the store.
 
     Raises:
         TimeoutError: no new version appeared in time.
-        StoreError: the store failed until the time was up.
+        StoreError: the store failed until the time was up; or another passing error.
         MissingError: objects of the newest version are missing, after some attempts or when the time is up; or the
             chain was removed.
         TensorDeltaError: raised by `go`, or by a look.
@@ -216,9 +218,6 @@ def pursue(
             if wanted:
                 target = wanted[0 if one_by_one and watch.floor is not None else -1]
                 came = go(target)
-        except StoreError as error:
-            _LOG.warning("following the chain: %s", error)
-            fault, pause = error, pace.failed()
         except MissingError as error:
             # If a collector deleted the objects, a newer version exists.
             tried = (target or 0, tried[1] + 1 if tried[0] == target else 1)
@@ -227,6 +226,11 @@ def pursue(
             _LOG.info("following the chain, and planning again: %s", error)
             watch.list_next()
             fault, pause = error, 0.0 if tried[1] == 1 else pace.failed()
+        except Exception as error:
+            if not passing(error):
+                raise
+            _LOG.warning("following the chain: %s", error)
+            fault, pause = error, pace.failed()
         else:
             if came is not None:
                 yield came

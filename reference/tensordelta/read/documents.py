@@ -28,6 +28,7 @@ from ..format.names import (
     shortcut_name,
     signature_name,
 )
+from ..state.holder import Holder
 from ..state.state import State
 from ..stores import Store
 from .listing import Member
@@ -290,7 +291,7 @@ class Documents:
         if self.trust is not None and (self.trust.max_age is not None or self.trust.remembered is not None):
             self.trust.check_newest(self.manifest(newest))
 
-    def admit(self, target: int, held: State | Applied | None = None) -> None:
+    def admit(self, target: int, held: State | Holder | Applied | None = None) -> None:
         """Check that a read may end at a version, where keys are configured (SPEC.md section 14).
 
         Args:
@@ -308,7 +309,7 @@ class Documents:
         if self.trust.has_applied(self.chain, target):
             self.forget(target)
         manifest = self.manifest(target)
-        if isinstance(held, State):
+        if isinstance(held, State | Holder):
             known = None if held.version is None or held.chain is None else (held.chain, held.version)
             held = None if known is None else Applied(*known, *(held.version_digests or ()))
         self.trust.check_target(manifest, held)

@@ -8,8 +8,10 @@ from typing import overload
 
 from ..events import Timings
 from ..format.layout import Layout
+from ..format.layout_change import LayoutChange
 from ..format.manifest import Manifest
 from ..format.names import fingerprints_name, layout_name, manifest_name
+from ..state.folder import LeftOut
 from ..tables import Shown
 from .reader import Reader
 
@@ -30,6 +32,10 @@ class Published(Shown):
         created: when, as the manifest says.
         annotations: as given.
         timings: where `seconds` went; None where nothing was written for it.
+        layout_change: how its tensors differ from those of the version before; None where they do not, or where there
+            is no version before.
+        left_out: what publishing did not take of the checkpoint's folder, and why. No chain holds this, so it is empty
+            for a version that was read back.
     """
 
     version: int
@@ -44,6 +50,8 @@ class Published(Shown):
     created: str
     annotations: Mapping[str, str] = field(default_factory=dict)
     timings: Timings | None = None
+    layout_change: LayoutChange | None = None
+    left_out: Sequence[LeftOut] = ()
 
     @property
     def density(self) -> float:
@@ -62,7 +70,13 @@ class Published(Shown):
 
 
 def describe(
-    manifest: Manifest, layout: Layout, *, size: int, seconds: float | None, timings: Timings | None = None
+    manifest: Manifest,
+    layout: Layout,
+    change: LayoutChange | None,
+    *,
+    size: int,
+    seconds: float | None,
+    timings: Timings | None = None,
 ) -> Published:
     """What a manifest says of its version."""
     return Published(
@@ -78,7 +92,26 @@ def describe(
         created=manifest.created,
         annotations=dict(manifest.annotations),
         timings=timings,
+        layout_change=change,
     )
+
+
+def layout_change(reader: Reader, version: int) -> LayoutChange | None:
+    """How a version's tensors differ from those of the version before; None where they do not, or where there is none.
+
+    Raises:
+        MissingError: no such version.
+        TensorDeltaError: a manifest or layout of the two cannot be read.
+    """
+    manifest = reader.documents.manifest(version)
+    before = max((each for each in reader.documents.versions() if each < version), default=None)
+    return None if before is None else _change(reader, reader.documents.manifest(before), manifest)
+
+
+def _change(reader: Reader, before: Manifest, manifest: Manifest) -> LayoutChange | None:
+    if before.layout == manifest.layout:
+        return None
+    return LayoutChange.between(reader.documents.layout(before.layout), reader.documents.layout(manifest.layout))
 
 
 class History(Shown, Sequence[Published]):
@@ -96,11 +129,15 @@ class History(Shown, Sequence[Published]):
         versions = reader.documents.versions()
         sizes = {entry.name: entry.size for entry in reader.store.entries("")} if versions else {}
         rows: list[Published] = []
+        before: Manifest | None = None
         for version in versions:
             manifest = reader.documents.manifest(version)
             size = sizes.pop(manifest_name(version), 0)
             size += sum(sizes.pop(name, 0) for name in named_objects(manifest))
-            rows.append(describe(manifest, reader.documents.layout(manifest.layout), size=size, seconds=None))
+            layout = reader.documents.layout(manifest.layout)
+            change = None if before is None else _change(reader, before, manifest)
+            rows.append(describe(manifest, layout, change, size=size, seconds=None))
+            before = manifest
         return cls(rows)
 
     @overload

@@ -21,7 +21,7 @@ from ..format import pack
 from ..format.layout import Layout
 from ..format.manifest import TENSORS, FileEntry, Manifest, PackEntry
 from ..format.pack import Blob, Pack
-from ..state.checkpoint import SUFFIX
+from ..state.index import SUFFIX
 from ..stores import FileBlob, Parts, Store, StoredBlob, in_cache
 from ..stores.cache import CachedBlob, PackCache
 from ..stores.download import PARALLEL, Downloader, Downloads, Wanted, part_size

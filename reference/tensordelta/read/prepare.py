@@ -333,6 +333,14 @@ class Preparation:
         # Other chunks may have written their words of it already; those of the chunk being decoded are zero.
         return tensor in self._zero
 
+    def is_whole(self, tensor: int) -> bool:
+        """True: whole tensors are held, or none of their words."""
+        return True
+
+    def held(self, tensor: int, indices: Indices) -> slice:
+        """All of them; see `is_whole`."""
+        return slice(None)
+
     def take(self, tensor: int, indices: Indices) -> Words:
         """The present words of a tensor that is held, at these indices."""
         return self._tensor(tensor).take(indices)
@@ -368,9 +376,9 @@ class Preparation:
                 built[index] = tensor.words
                 continue
             if tensor.own:
-                held = self._words[tensor.origin]
+                held = self._words[tensor.origin][:]
                 tensor.overlay = self._changes(index, held, tensor, object=info.name)
-                tensor.words, tensor.own = held, False  # the copy's memory is free now
+                tensor.words, tensor.own = self._words[tensor.origin], False  # the copy's memory is free now
             if tensor.overlay:
                 sparse[index] = [replace(piece, tensor=index) for piece in tensor.overlay]
         return Prepared(
@@ -465,7 +473,7 @@ class _Tensor:
         last = np.ones(len(at), np.bool_)
         np.not_equal(at[1:], at[:-1], out=last[:-1])  # of two writes to a word, the later edge's counts
         at, new = at[last], new[order[last]]
-        self.overlay = [Piece(pieces[0].tensor, 0, len(self.words), at, self.words[at], new)]
+        self.overlay = [Piece(pieces[0].tensor, 0, len(self.words), at, self.words.take(at), new)]
 
 
 def _jobs(packs: Sequence[tuple[Pack, Blob]], wanted: Collection[int] | None) -> Iterator[_Job]:

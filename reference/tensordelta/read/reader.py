@@ -16,6 +16,7 @@ from ..codecs.fingerprint import U64, combine, text
 from ..errors import MissingError, TensorDeltaError, WrongBaseError
 from ..events import Event, Listener, emit
 from ..format.names import MANIFESTS, ShortcutName, manifest_name
+from ..state.holder import Holder
 from ..state.state import State
 from ..state.update import Update
 from ..stores import Store
@@ -144,7 +145,7 @@ class Reader:
 
     # -- what is held ---------------------------------------------------------------------------------------------
 
-    def held(self, state: State, sums: U64) -> Held | None:
+    def held(self, state: State | Holder, sums: U64) -> Held | None:
         """The version that a state is, by its layout and fingerprint.
 
         Compared are, in this order: the version that the state remembers; the newest 128 versions, newest first; and
@@ -195,7 +196,7 @@ class Reader:
         answers = ordered_map(recognize, candidates[:_MAX_RECOGNIZED], threads=self._reads)
         return next((answer for answer in answers if answer is not None), None)
 
-    def _digest(self, state: State, version: int, fingerprint: str) -> str | None:
+    def _digest(self, state: State | Holder, version: int, fingerprint: str) -> str | None:
         """The digest of a version's layout, where the version is this state; else None."""
         try:
             own = self.documents.manifest(version)

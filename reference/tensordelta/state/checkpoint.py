@@ -1,43 +1,29 @@
 """Checkpoints on disk: a safetensors file, or a Hugging Face folder of them.
 
-Reading maps the files, so that a checkpoint of any size takes no memory of its own.
+Their words stay in the files until they are used, so that a checkpoint of any size takes no memory of its own.
 """
 
 from __future__ import annotations
 
-import json
-import mmap
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..codecs.words import Words
-from ..errors import ConflictError, LimitError, MalformedError, MissingError
-from ..format import strict_json
+from ..errors import ConflictError, MalformedError
 from ..format.layout import Layout, Tensor
-from ..format.names import CHAIN, is_path
+from ..format.names import CHAIN
 from ..format.safetensors import Header, build_header, header_size, parse_plain
+from .folder import LeftOut, check_is_whole, contents_of
+from .shard_file import READ, FileWords, ShardFile
 
-SUFFIX = ".safetensors"
-INDEX_SUFFIX = ".safetensors.index.json"
-INDEX = "model.safetensors.index.json"
 DEFAULT_SHARD = "model.safetensors"
-
-#: Suffixes of weights in other formats and of files that trainers leave in a folder: no files of the checkpoint.
-_NOT_FILES = frozenset(
-    [
-        *(".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".lock", ".msgpack", ".npy", ".npz"),
-        *(".onnx", ".pkl", ".pt", ".pth", ".safetensors", ".tflite", ".tmp"),
-    ]
-)
-#: Bytes that a file of a checkpoint may have, other than a safetensors file.
-_MAX_FILE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -61,62 +47,26 @@ class Checkpoint:
 
     Attributes:
         layout: its tensors.
-        words: for each tensor its words, mapped read-only.
+        words: for each tensor its words, in the files.
         shards: its safetensors files.
         files: its other files, by name.
         is_folder: False for a single file.
         index: name of the file that lists the shards, if there is one.
+        left_out: what else is in the folder, and why it is no part of the checkpoint.
     """
 
     layout: Layout
-    words: Sequence[Words]
+    words: Sequence[FileWords]
     shards: Sequence[Shard]
     files: Mapping[str, Path]
     is_folder: bool
     index: str | None = None
+    left_out: Sequence[LeftOut] = ()
 
     @property
     def shard_of(self) -> dict[str, str]:
         """Name of the shard by name of the tensor."""
         return {name: shard.name for shard in self.shards for name in shard.header.entries}
-
-
-def map_words(file: BufferedIOBase, *, writable: bool = False) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The bytes of an open file, mapped; the map stays valid when the file is closed.
-
-    Raises:
-        OSError: the file system cannot map it.
-    """
-    if not os.fstat(file.fileno()).st_size:
-        return np.empty(0, np.uint8)
-    try:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
-    except OSError as error:
-        name = getattr(file, "name", None)  # a number where it was opened by one
-        reason = f"{error.strerror}: its file system does not map files into memory; choose a folder on another one"
-        raise OSError(error.errno, reason, *([name] if isinstance(name, str) else [])) from None
-    return np.frombuffer(mapped, np.uint8)
-
-
-def _mapped(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    with path.open("rb") as file:
-        return map_words(file)
-
-
-def read_header(path: Path) -> Header:
-    """The header of a safetensors file.
-
-    Raises:
-        MissingError: no such file.
-        MalformedError, LimitError: it is no valid safetensors file.
-    """
-    try:
-        with path.open("rb") as file:
-            return read_raw_header(file, object=str(path))[1]
-    except (FileNotFoundError, IsADirectoryError):
-        raise MissingError(
-            "no such file", object=str(path), rule="TD-PCK-014", advice="Name a safetensors file, or a folder of them."
-        ) from None
 
 
 def read_raw_header(file: BufferedIOBase, *, object: str) -> tuple[bytes, Header]:
@@ -131,32 +81,27 @@ def read_raw_header(file: BufferedIOBase, *, object: str) -> tuple[bytes, Header
     return prefix + raw, parse_plain(raw, size=size, object=object)
 
 
-def tensor_words(mapped: np.ndarray[Any, np.dtype[np.uint8]], header: Header, tensor: Tensor) -> Words:
+def tensor_words(mapped: NDArray[np.uint8], header: Header, tensor: Tensor) -> Words:
     """A tensor's words in a mapped file."""
     begin, end = header.entries[tensor.name].data_offsets
     return mapped[header.start + begin : header.start + end].view(tensor.kind.word)
 
 
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def open_checkpoint(path: str | os.PathLike[str], *, part: bool = False) -> Checkpoint:
     """Open a safetensors file, or a Hugging Face folder with or without an index.
 
+    Args:
+        path: of the file or folder.
+        part: a file may be one of several that make a checkpoint.
+
     Raises:
-        MissingError: no such file or folder, or a folder without a safetensors file.
+        MissingError: no such file or folder; a folder without a safetensors file, or without one of several that belong
+            together; or, without `part`, one of several alone.
         ConflictError: the folder of a chain.
         MalformedError, UnsupportedError, LimitError: a file that is no valid safetensors file, or a tensor that the
-            format does not allow.
+            format does not allow; or a folder of which loaders would choose different weights (see `folder`).
     """
     path = Path(path)
-    try:
-        return _opened(path)
-    except (MalformedError, LimitError) as fault:
-        if fault.advice != fault.default_advice:
-            raise
-        advice = "The file is damaged, or is no safetensors file: name another, or save it again."
-        raise type(fault)(fault.reason, object=fault.object, rule=fault.rule, advice=advice) from None
-
-
-def _opened(path: Path) -> Checkpoint:
     if (path / CHAIN).is_file():
         raise ConflictError(
             "is the folder of a chain, not a checkpoint",
@@ -164,107 +109,65 @@ def _opened(path: Path) -> Checkpoint:
             rule="TD-OBJ-001",
             advice="Name a checkpoint; to copy a version of that chain, pull it into a folder first.",
         )
-    if path.is_dir():
-        index, names = _shard_names(path)
-        shards = [Shard(name, path / name, read_header(path / name)) for name in names]
-        return _open(path, shards, _files(path), is_folder=True, index=index)
-    return _open(path, [Shard(path.name, path, read_header(path))], {}, is_folder=False)
+    if not path.is_dir():
+        if not part:
+            check_is_whole(path)
+        layout, words, shard = _join(path, {path.name: ShardFile(path)})
+        return Checkpoint(layout, words, shard, {}, is_folder=False)
+    found = contents_of(path)
+    layout, words, shards = _join(path, {name: ShardFile(path / name) for name in found.shards})
+    if found.index is not None:
+        _check_index(path / found.index, found.weight_map, shards)
+    return Checkpoint(layout, words, shards, found.files, True, found.index, found.left_out)
 
 
-def _open(
-    path: Path, shards: list[Shard], files: Mapping[str, Path], *, is_folder: bool, index: str | None = None
-) -> Checkpoint:
-    held: dict[str, tuple[Tensor, Shard]] = {}
-    for shard in shards:
-        for name, entry in shard.header.entries.items():
-            if name in held:
+def _join(path: Path, files: Mapping[str, ShardFile]) -> tuple[Layout, list[FileWords], list[Shard]]:
+    """The tensors of several files: their layout, their words in its order, and the files.
+
+    Raises:
+        MalformedError: a tensor is in two files.
+        UnsupportedError, LimitError: the format does not allow a tensor.
+    """
+    held: dict[str, tuple[Tensor, str]] = {}
+    for name, file in files.items():
+        for tensor, entry in file.header.entries.items():
+            if tensor in held:
                 raise MalformedError(
-                    f"tensor {name!r} is in {held[name][1].name} and in {shard.name}",
+                    f"tensor {tensor!r} is in {held[tensor][1]} and in {name}",
                     object=str(path),
                     rule="TD-PCK-014",
                     advice="Remove one of them, or write an index that names one file for each tensor.",
                 )
-            held[name] = Tensor(name, entry.dtype, entry.shape), shard
+            held[tensor] = Tensor(tensor, entry.dtype, entry.shape), name
     layout = Layout.of((tensor for tensor, _ in held.values()), object=str(path))
-    maps = {shard.name: _mapped(shard.path) for shard in shards}
-    words = []
-    for tensor in layout.tensors:
-        shard = held[tensor.name][1]
-        words.append(tensor_words(maps[shard.name], shard.header, tensor))
-    return Checkpoint(layout, words, shards, files, is_folder, index)
+    words = [FileWords.of(files[held[tensor.name][1]], tensor.name, tensor.kind.word) for tensor in layout.tensors]
+    return layout, words, [Shard(name, file.path, file.header) for name, file in files.items()]
 
 
-def _shard_names(folder: Path) -> tuple[str | None, list[str]]:
-    """The index and the safetensors files that make up a folder's checkpoint, as Hugging Face's loaders choose them."""
-    if (folder / DEFAULT_SHARD).is_file():
-        return None, [DEFAULT_SHARD]
-    indices = sorted(each.name for each in folder.iterdir() if each.name.endswith(INDEX_SUFFIX) and is_path(each.name))
-    if indices:
-        index = INDEX if INDEX in indices else indices[0]
-        named = read_index((folder / index).read_bytes(), object=str(folder / index))
-        return index, sorted(set(named.values()))
-    names = sorted(each.name for each in folder.iterdir() if each.name.endswith(SUFFIX) and each.is_file())
-    if not names:
-        raise MissingError(
-            "holds no safetensors file",
-            object=str(folder),
-            rule="TD-PCK-014",
-            advice="Name a safetensors file, or a folder of them.",
-        )
-    for name in names:
-        if not is_path(name):
-            raise MalformedError(
-                f"the file name {name!r} has characters that paths of the format lack",
-                object=str(folder),
-                rule="TD-PTH-001",
-                advice="Rename the file: letters, digits and ._- are allowed.",
-            )
-    return None, names
-
-
-def read_index(data: bytes, *, object: str) -> dict[str, str]:
-    """The weight map of a Hugging Face index: tensor name -> file name.
+def _check_index(path: Path, weight_map: Mapping[str, str], shards: Sequence[Shard]) -> None:
+    """Check that an index says of each tensor what its files say.
 
     Raises:
-        MalformedError: no weight map, or one that names a file outside the folder.
+        MalformedError: it does not.
     """
-    try:
-        if len(data) > _MAX_FILE or strict_json.depth(data) > strict_json.MAX_DEPTH:
-            raise ValueError
-        weight_map = json.loads(data)["weight_map"]
-        pairs = {str(name): str(file) for name, file in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise MalformedError(
-            "no weight map", object=object, rule="TD-PCK-014", advice="Write the index again."
-        ) from None
-    for file in pairs.values():
-        if not is_path(file) or not file.endswith(SUFFIX):
-            raise MalformedError(
-                f"names the file {file!r}", object=object, rule="TD-PTH-001", advice="Write the index again."
-            )
-    return pairs
-
-
-def build_index(shard_of: Mapping[str, str], total_size: int) -> bytes:
-    """A Hugging Face index for these shards."""
-    index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(shard_of.items()))}
-    return json.dumps(index, indent=2).encode() + b"\n"
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """The small files of a folder that belong to its checkpoint (config.json, tokenizer …)."""
-    found: dict[str, Path] = {}
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        for name in sorted(names):
-            path = Path(root, name)
-            relative = path.relative_to(folder).as_posix()
-            if not is_path(relative) or not path.is_file():
-                continue
-            if path.suffix.lower() in _NOT_FILES or path.stat().st_size > _MAX_FILE:
-                continue
-            found[relative] = path
-    return found
+    held = {name: shard.name for shard in shards for name in shard.header.entries}
+    wrong = sorted(name for name in weight_map.keys() | held.keys() if weight_map.get(name) != held.get(name))
+    if not wrong:
+        return
+    name = wrong[0]
+    if name not in held:
+        reason = f"names tensor {name!r} in {weight_map[name]}, which lacks it"
+    elif name not in weight_map:
+        reason = f"does not name tensor {name!r}, which is in {held[name]}"
+    else:
+        reason = f"names tensor {name!r} in {weight_map[name]}, and it is in {held[name]}"
+    more = f"; {len(wrong) - 1:,} more tensors differ" if len(wrong) > 1 else ""
+    raise MalformedError(
+        reason + more,
+        object=str(path),
+        rule="TD-PCK-014",
+        advice="Save the checkpoint again, or correct the index; without an index all its files are taken.",
+    )
 
 
 def shard_order(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -277,8 +180,20 @@ def shard_header(tensors: Sequence[Tensor], metadata: Mapping[str, str]) -> byte
     return build_header(((tensor.name, tensor.dtype, tensor.shape, tensor.nbytes) for tensor in tensors), metadata)
 
 
+def parts(words: Words | FileWords) -> Iterator[Words]:
+    """A tensor's words: as they lie in memory, or part by part as they are read."""
+    if isinstance(words, FileWords):
+        step = READ // words.itemsize
+        yield from (words[start : start + step] for start in range(0, len(words), step))
+    else:
+        yield words
+
+
 def write_file(
-    path: str | os.PathLike[str], layout: Layout, words: Sequence[Words], metadata: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    layout: Layout,
+    words: Sequence[Words | FileWords],
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a state as one safetensors file, atomically; see `State.save`."""
     path = Path(path)
@@ -289,7 +204,8 @@ def write_file(
         with temporary.open("xb") as file:
             file.write(shard_header(tensors, metadata or {}))
             for tensor in tensors:
-                file.write(words[layout.index[tensor.name]].data)
+                for part in parts(words[layout.index[tensor.name]]):
+                    file.write(part.data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -68,6 +68,20 @@ def adapter_of(value: object) -> Adapter | None:
     return None
 
 
+def check_no_model(arrays: object) -> None:
+    """Refuse a model where its weights are meant.
+
+    Raises:
+        TypeError: a module of a framework.
+    """
+    is_module = any(kind.__module__.startswith("torch.nn.modules.") for kind in type(arrays).__mro__)
+    if is_module and not hasattr(arrays, "keys"):  # a ParameterDict is a mapping of weights
+        raise TypeError(
+            f"{type(arrays).__name__} is a model: give its weights, tensordelta.torch.named_weights(model) to publish "
+            "them, model.state_dict() to update them"
+        )
+
+
 def as_array(name: str, value: Any) -> NDArray[Any]:
     """An array or tensor as an array.
 
@@ -76,14 +90,53 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     """
     if isinstance(value, np.ndarray):
         return value
+    adapter = adapter_of(value)
     try:
-        adapter = adapter_of(value)
         array = np.asarray(value) if adapter is None else adapter.as_array(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"tensor {name!r}: {error}") from None
+    except Exception as error:  # whatever a framework raises that is asked for an array
+        what = "" if adapter is not None else f"numpy gets no array of a {type(value).__name__}: "
+        raise ValueError(f"tensor {name!r}: {what}{error}") from error
     if array.dtype.hasobject:
         raise ValueError(f"tensor {name!r} is a {type(value).__name__}, no array")
     return array
+
+
+def check_name(name: object) -> None:
+    """Refuse a name that is no string.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r} is the name of an array, and no string")
+
+
+def pairs_of(arrays: Any) -> Iterator[tuple[str, Any]]:
+    """Names and arrays that are given in pairs, or by what has `keys`, as `dict` takes them.
+
+    None is held here when the next one is asked for.
+
+    Raises:
+        ValueError: no pairs, or two of one name.
+    """
+    what = "give arrays or tensors by name, such as a dict of them"
+    try:
+        # Such as torch's ParameterDict, which is no Mapping.
+        pairs = ((name, arrays[name]) for name in arrays.keys()) if hasattr(arrays, "keys") else iter(arrays)  # noqa: SIM118
+    except TypeError:
+        raise ValueError(f"a {type(arrays).__name__} has no names and arrays: {what}") from None
+    names: set[object] = set()
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(f"a {type(pair).__name__} of a {type(arrays).__name__} is no name and array: {what}")
+        name, value = pair
+        del pair
+        check_name(name)
+        if name in names:
+            raise ValueError(f"tensor {name!r} comes twice: two arrays are named {name!r}")
+        names.add(name)
+        yield name, value
+        del value
 
 
 class Arrays(MutableMapping[str, NDArray[Any]]):

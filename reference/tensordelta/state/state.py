@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from itertools import pairwise
@@ -17,7 +18,22 @@ from ..format.layout import Layout, Tensor
 from ..tables import as_table
 from ..threads import Lock, ordered_map, thread_count
 from . import checkpoint
-from .frameworks import Arrays, ArraysLike, Mirror, adapter_of, as_array, check_dtype, over
+from .folder import OTHER_FORMAT, OTHER_WEIGHTS, names_text
+from .frameworks import (
+    Arrays,
+    ArraysLike,
+    Mirror,
+    adapter_of,
+    as_array,
+    check_dtype,
+    check_name,
+    check_no_model,
+    over,
+    pairs_of,
+)
+from .shard_file import READ, FileWords
+
+_LOG = logging.getLogger("tensordelta")
 
 #: Words that one thread scans at a time.
 _SCAN = 1 << 24
@@ -36,7 +52,7 @@ class State(Mapping[str, NDArray[Any]]):
 
     Args:
         layout: the tensors.
-        words: for each tensor its words, one-dimensional; they are not copied.
+        words: for each tensor its words, one-dimensional, in memory or in a file; they are not copied.
         owned: True where only updates write to the words.
         arrays: the mapping that the words belong to, which updates keep complete.
 
@@ -52,7 +68,7 @@ class State(Mapping[str, NDArray[Any]]):
     def __init__(
         self,
         layout: Layout,
-        words: Sequence[Words],
+        words: Sequence[Words | FileWords],
         *,
         owned: bool = True,
         arrays: MutableMapping[str, NDArray[Any]] | None = None,
@@ -61,7 +77,7 @@ class State(Mapping[str, NDArray[Any]]):
         self.version: int | None = None
         self.chain: str | None = None
         self.version_digests: tuple[str, str] | None = None
-        self._words = list(words)
+        self._words: list[Words | FileWords] = list(words)
         self._owned = owned
         self._arrays = arrays
         self._sums: U64 | None = None
@@ -82,19 +98,23 @@ class State(Mapping[str, NDArray[Any]]):
                 "F6_E3M2") over uint8 with the last dimension in bytes, and for words, such as "BF16" over uint16.
 
         Raises:
-            ValueError: a dtype that the format does not have, or a torch tensor seen as words of another dtype.
+            ValueError: no names and arrays, or two of one name; a name that is no string; a dtype that the format does
+                not have, or a torch tensor seen as words of another dtype.
+            TypeError: a model instead of its weights.
             MalformedError, LimitError: a name or shape that the format does not allow.
 
         Example:
             >>> State.from_arrays({"w": np.zeros((2, 3), np.float32)}).layout.words
             6
         """
+        check_no_model(arrays)
         if not isinstance(arrays, Mapping):
-            arrays = dict(arrays)
+            arrays = dict(pairs_of(arrays))
         tensors: list[Tensor] = []
         held: dict[str, NDArray[Any]] = {}
         mirrors: dict[str, Mirror] = {}
         for name, value in arrays.items():
+            check_name(name)
             array = held[name] = as_array(name, value)
             adapter, named = adapter_of(value), (dtypes or {}).get(name)
             if adapter is not None:
@@ -129,7 +149,7 @@ class State(Mapping[str, NDArray[Any]]):
         """
         spans = sorted(
             (each.ctypes.data, each.ctypes.data + each.nbytes, tensor.dtype, tensor.name)
-            for tensor, each in zip(self.layout.tensors, self._words, strict=True)
+            for tensor, each in zip(self.layout.tensors, map(self.words, range(len(self))), strict=True)
             if each.size
         )
         for (begin, end, kind, one), (start, stop, other_kind, other) in pairwise(spans):
@@ -140,13 +160,14 @@ class State(Mapping[str, NDArray[Any]]):
     def _refresh(self) -> None:
         """Copy the words of tensors that are held as copies."""
         for name, mirror in self._mirrors.items():
-            words = self._words[self.layout.index[name]]
+            words = self.words(self.layout.index[name])
             for start in range(0, len(words), _SCAN):
                 part = slice(start, start + _SCAN)
                 words[part] = mirror.read(part)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        members = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return members | {"_words": [each[:] if isinstance(each, FileWords) else each for each in self._words]}
 
     def __setstate__(self, members: dict[str, Any]) -> None:
         self.__dict__ |= members
@@ -169,7 +190,7 @@ class State(Mapping[str, NDArray[Any]]):
             return mirror.is_of(value)
         if value is None:
             return False
-        array, words = as_array(tensor.name, value), self._words[self.layout.index[tensor.name]]
+        array, words = as_array(tensor.name, value), self.words(self.layout.index[tensor.name])
         return (
             array.ctypes.data == words.ctypes.data
             and array.nbytes == words.nbytes
@@ -187,7 +208,7 @@ class State(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         index = self.layout.index[name]
         tensor = self.layout.tensors[index]
-        array = to_array(self._words[index], tensor.kind, tensor.shape)
+        array = to_array(self.words(index), tensor.kind, tensor.shape)
         if self._owned:
             array = array.view()
             array.flags.writeable = False
@@ -200,8 +221,31 @@ class State(Mapping[str, NDArray[Any]]):
         return len(self.layout)
 
     def words(self, tensor: int) -> Words:
-        """The words of a tensor by its index in the layout, one-dimensional; the state's own memory."""
+        """The words of a tensor by its index in the layout, one-dimensional; the state's own memory, or a mapped file.
+
+        Raises:
+            IntegrityError: the file changed since it was opened.
+        """
+        words = self._words[tensor]
+        return words.mapped if isinstance(words, FileWords) else words
+
+    def source(self, tensor: int) -> Words | FileWords:
+        """As `words`, to be read in slices: of a file these are read when they are asked for, so that one which is
+        truncated meanwhile is an `IntegrityError` and no signal."""
         return self._words[tensor]
+
+    def has(self, tensor: int, words: Words) -> bool:
+        """True if a tensor, by its index in the layout, has these words."""
+        return _equal(self._words[tensor], words)
+
+    def check_files(self) -> None:
+        """Check that nothing has written to the files that the words lie in since these were opened.
+
+        Raises:
+            IntegrityError: one changed.
+        """
+        for file in {each.file for each in self._words if isinstance(each, FileWords)}:
+            file.check()
 
     @property
     def owned(self) -> bool:
@@ -241,16 +285,18 @@ class State(Mapping[str, NDArray[Any]]):
         if self._sums is not None:  # else the copies have just been made
             self._refresh()
         parts = [
-            (index, start) for index, words in enumerate(self._words) for start in range(0, max(len(words), 1), _SCAN)
+            (index, start, start + step)
+            for index, words in enumerate(self._words)
+            for step in (READ // words.itemsize if isinstance(words, FileWords) else _SCAN,)
+            for start in range(0, max(len(words), 1), step)
         ]
 
-        def scan_part(part: tuple[int, int]) -> int:
-            index, start = part
-            name = self.layout.tensors[index].name
-            return fingerprint.scan(name, self._words[index][start : start + _SCAN], start=start)
+        def scan_part(part: tuple[int, int, int]) -> int:
+            index, start, stop = part
+            return fingerprint.scan(self.layout.tensors[index].name, self._words[index][start:stop], start=start)
 
         sums = np.zeros(len(self.layout), np.uint64)
-        for (index, _), each in zip(parts, ordered_map(scan_part, parts, threads=thread_count(threads)), strict=True):
+        for (index, *_), each in zip(parts, ordered_map(scan_part, parts, threads=thread_count(threads)), strict=True):
             fingerprint.add_to(sums, index, each)
         self._sums = sums
         return sums
@@ -282,7 +328,8 @@ class State(Mapping[str, NDArray[Any]]):
 
     def copy(self) -> State:
         """A state of its own memory, with the same words."""
-        other = State(self.layout, [words.copy() for words in self._words])
+        words = [each[:] if isinstance(each, FileWords) else each.copy() for each in self._words]
+        other = State(self.layout, words)
         if self.known:
             other._sums = self._sums
         other.version, other.chain, other.version_digests = self.version, self.chain, self.version_digests
@@ -291,8 +338,19 @@ class State(Mapping[str, NDArray[Any]]):
     def equals(self, other: State) -> bool:
         """True if both have the same tensors and the same words; bit patterns count, so NaN equals itself."""
         return self.layout == other.layout and all(
-            np.array_equal(mine, theirs) for mine, theirs in zip(self._words, other._words, strict=True)
+            _equal(mine, theirs) for mine, theirs in zip(self._words, other._words, strict=True)
         )
+
+    def __eq__(self, other: object) -> bool:
+        """As `equals` (SPEC.md section 3.3). A mapping of arrays or torch tensors equals a state of the same words."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        if not isinstance(other, State):
+            try:
+                other = State.from_arrays(other)
+            except (ValueError, OverflowError, NotImplementedError):  # it has what no state can hold
+                return False
+        return self.equals(other)
 
     def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None) -> None:
         """Write the state as one safetensors file, atomically.
@@ -312,6 +370,18 @@ class State(Mapping[str, NDArray[Any]]):
         return as_table(self).html()
 
 
+def _equal(mine: Words | FileWords, theirs: Words | FileWords) -> bool:
+    """True if two rows of words are the same; of a file a part is read at a time."""
+    if isinstance(theirs, FileWords):
+        mine, theirs = theirs, mine
+    at = 0
+    for part in checkpoint.parts(mine):
+        if not np.array_equal(part, theirs[at : at + len(part)]):
+            return False
+        at += len(part)
+    return True
+
+
 def _kind_and_shape(array: NDArray[Any], named: str | None) -> tuple[DType, tuple[int, ...]]:
     if named is None:
         return dtype_of(array.dtype), array.shape
@@ -326,11 +396,19 @@ def _kind_and_shape(array: NDArray[Any], named: str | None) -> tuple[DType, tupl
 
 
 def read_state(path: str | os.PathLike[str]) -> State:
-    """The state in a safetensors file or a Hugging Face folder; the files are mapped, not copied.
+    """The state in a safetensors file or a Hugging Face folder, whose words stay in the files.
+
+    An array of it is the file, mapped: if another process truncates the file meanwhile, using the array ends this
+    process. All else reads by position, and raises `IntegrityError` then. Weights of the folder that are not taken are
+    logged.
 
     Raises:
-        MissingError: nothing there.
-        MalformedError, UnsupportedError, LimitError: not a checkpoint, or not one that the format can hold.
+        MissingError: nothing there, or one of several files that belong together is missing.
+        MalformedError, UnsupportedError, LimitError: not a checkpoint, or not one that the format can hold; or loaders
+            would take different weights of it.
     """
-    opened = checkpoint.open_checkpoint(path)
+    opened = checkpoint.open_checkpoint(path, part=True)
+    weights = [each for each in opened.left_out if each.reason in (OTHER_WEIGHTS, OTHER_FORMAT)]
+    if weights:
+        _LOG.warning("%s: not taken: %s", path, names_text(weights))
     return State(opened.layout, opened.words)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
-from ..codecs.words import Words, to_array
+from ..codecs.words import Words, same_bits, to_array
 from ..errors import StoreError, TensorDeltaError, WrongBaseError
 from ..format.chunk_codec import Indices, Piece
 from ..format.layout import Layout, Tensor
@@ -29,9 +29,9 @@ _EXCHANGE = 1 << 16
 _MANY = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Patch:
-    """The listed words of one tensor, for an engine to write.
+    """The listed words of one tensor, for an engine to write. Two are equal where all their bits are.
 
     Attributes:
         name: the tensor's name.
@@ -46,6 +46,15 @@ class Patch:
     dtype: str
     indices: Indices
     values: NDArray[Any]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Patch):
+            return NotImplemented
+        return (
+            (self.name, self.shape, self.dtype) == (other.name, other.shape, other.dtype)
+            and same_bits(self.indices, other.indices)
+            and same_bits(self.values, other.values)
+        )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ __all__ = [
     "Store",
     "StoredBlob",
     "StoredObject",
+    "absolute",
     "cache_folder",
     "cache_root",
     "has_strangers",
@@ -65,6 +66,12 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
 
         return open_cloud(text, options=options, retries=retries)
     raise ValueError(f"{text!r}: chains live in folders, hf://buckets/…, s3://…, gs://… and az://…")
+
+
+def absolute(address: str | os.PathLike[str]) -> str:
+    """An address as other processes can open it, whose working directories differ: a folder's path from the root."""
+    text = os.fspath(address)
+    return text if "://" in text else str(user_path(text).absolute())
 
 
 def _refuse(options: Mapping[str, Any] | None, what: str) -> None:

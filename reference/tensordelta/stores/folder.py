@@ -13,22 +13,21 @@ from typing import Self
 from ..errors import IntegrityError, StoreError, TensorDeltaError, UntrustedError
 from ..format.names import FOLDERS, is_path
 from .base import DirectBatch, NoSuchObject, Parts, StoredObject
+from .regular import IrregularError, open_regular
 
 
 class FileBlob:
     """A file, read by position. It is not mapped, so that truncating it while it is read is an error and no crash."""
 
     def __init__(self, path: Path, *, object: str | None = None) -> None:
-        # Only regular files are objects; opening a pipe must not wait for its other end.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            descriptor = open_regular(path, follow=True)
+        except IrregularError:  # only regular files are objects
+            raise FileNotFoundError(str(path)) from None
         self._path = path
         self._file = os.fdopen(descriptor, "rb", buffering=0)
         self._object = object or str(path)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            self._file.close()
-            raise FileNotFoundError(str(path))
-        self.size = status.st_size
+        self.size = os.fstat(descriptor).st_size
 
     def read(self, offset: int, length: int) -> memoryview:
         """Exactly `length` bytes from `offset`."""

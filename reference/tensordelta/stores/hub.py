@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
@@ -70,6 +71,27 @@ def _open_again(address: str, retries: Retries) -> HubStore:
     return open_hub(address, retries=retries)
 
 
+@cache
+def _guard_forks() -> None:
+    """Let processes fork while a thread of theirs makes requests, as trainers do for their data loaders.
+
+    The client closes its session in a forked child. For that it needs a lock, and if a thread held it when the process
+    forked, the child would wait for ever, because it has no such thread. So a child leaves the session to its parent.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_leave_session_to_parent)
+
+
+def _leave_session_to_parent() -> None:
+    from huggingface_hub import get_session
+
+    session = get_session()
+    if "close" in vars(session):
+        return
+    owner, close = os.getpid(), session.close
+    session.close = lambda: close() if os.getpid() == owner else None  # type: ignore[method-assign]
+
+
 class HubStore:
     """A chain in a Hugging Face bucket. One writer at a time: a bucket has no create-if-absent.
 
@@ -94,6 +116,7 @@ class HubStore:
     ) -> None:
         from huggingface_hub import HfApi
 
+        _guard_forks()
         self._from_environment = token is None and endpoint is None
         self._api = HfApi(endpoint=endpoint, token=token, library_name="tensordelta")
         self._bucket = bucket

@@ -12,8 +12,25 @@ try:
 except ImportError as error:
     raise ImportError("tensors need torch: pip install 'tensordelta[torch]'") from error
 
+from .device_state import DeviceState, part_of, whole
+from .group import Ranks
 from .publisher import Publisher
-from .tensors import as_array, from_array, load, mirror, packed
+from .rank import Rank
+from .tensors import as_array, from_array, load, mirror, named_tensors, packed
 from .weights import named_weights
 
-__all__ = ["Publisher", "as_array", "from_array", "load", "mirror", "named_weights", "packed"]
+__all__ = [
+    "DeviceState",
+    "Publisher",
+    "Rank",
+    "Ranks",
+    "as_array",
+    "from_array",
+    "load",
+    "mirror",
+    "named_tensors",
+    "named_weights",
+    "packed",
+    "part_of",
+    "whole",
+]

@@ -27,6 +27,7 @@ from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
 from ..format import layout as layouts
 from ..format.layout import Layout
+from ..format.layout_change import LayoutChange
 from ..keep.policy import GRACE
 from ..live.caretaker import Upkeep
 from ..live.publisher import StepQueue, Ticket
@@ -34,7 +35,7 @@ from ..read.history import Published
 from ..write.draft import Draft
 from ..write.encoder import Values
 from ..write.publish import Tip
-from ..write.writer import overtaken
+from ..write.writer import layout_conflict, overtaken
 from .fsdp import Outcome, Ranks, shards
 from .ledger import LayoutChangedError, Ledger, Place, Weight
 from .weights import named_weights
@@ -88,8 +89,9 @@ class Publisher(StepQueue[_Submitted]):
     takes only the changed words to the host. A thread publishes them; a step that fails, or that a newer one
     supersedes, loses nothing, because its changes go into the next version. Each version is the model's weights at
     some `submit`, cast, bit for bit. The first version of a chain is full. A chain that has versions is continued:
-    the first `submit` loads and proves the newest one (whole, on each rank), then only changes go. Where the layout
-    changes (names, dtypes, shapes), the next version is full, which is logged.
+    the first `submit` loads and proves the newest one (whole, on each rank), then only changes go. A model with other
+    names, dtypes or shapes than the newest version is refused; with `layout_change` the next version is full, which is
+    logged.
 
     At the end of the block what was submitted is published, also when the block raises.
 
@@ -107,6 +109,7 @@ class Publisher(StepQueue[_Submitted]):
             to the device in blocks for each comparison.
         values: "step" (smallest), or "replace" (applying twice is applying once).
         files: the files to lay next to the weights, by name; by default those of the newest version.
+        layout_change: see `Chain.publish`; for all steps.
         queue: steps that may wait, each with its changes alone; a newer step supersedes the one that waits longest.
         keep, full_every, skip, grace: see `Chain.publisher`.
         timeout: seconds for which ranks wait for one another.
@@ -125,6 +128,7 @@ class Publisher(StepQueue[_Submitted]):
         snapshot: Place = "device",
         values: Values = "step",
         files: Mapping[str, bytes | Path] | None = None,
+        layout_change: bool = False,
         queue: int = 1,
         keep: int | None = None,
         full_every: int | None = None,
@@ -140,6 +144,7 @@ class Publisher(StepQueue[_Submitted]):
         self._place: Place = snapshot
         self._values: Values = values
         self._files = files
+        self._layout_change = layout_change
         self._ledger: Ledger | None = None
         self._tried: _Tried | None = None
         self._tip: Tip | None = None  # the newest version; with ranks, only its number is known
@@ -171,6 +176,8 @@ class Publisher(StepQueue[_Submitted]):
         Raises:
             TensorDeltaError, OSError: of a step before that could not be published; it surfaces once, and these weights
                 are not taken. Submit again: nothing is lost.
+            ConflictError: the model has other tensors than the newest version, and `layout_change` is not set. These
+                weights are not taken; the same model as before can be submitted again.
             MalformedError, LimitError, ValueError: weights that the format does not have.
             RuntimeError: the publisher is closed.
         """
@@ -212,7 +219,8 @@ class Publisher(StepQueue[_Submitted]):
             try:
                 return _Submitted(self._ledger, self._ledger.submit(self._weights()))
             except LayoutChangedError:
-                _LOG.warning("the model has another layout than before: the next version is a full one")
+                layout = Layout.of((weight.tensor for weight in self._weights()), object="the model")
+                self._check_change("the step before", self._ledger.layout, layout)
         self._ledger = None  # its memory goes before that of the next one comes, unless a step of it waits
         self._ledger = Ledger.copied(self._weights(), place=self._place, threads=self._chain.threads)
         return _Submitted(self._ledger, self._ledger.steps)
@@ -231,7 +239,7 @@ class Publisher(StepQueue[_Submitted]):
             plan[weight.tensor.name] = weight.start, weight.stop, weight.words.dtype
         layout = Layout.of(tensors, object="the model")
         if layout != self._chain.layout(version):
-            _LOG.warning("the model has another layout than version %d: the next version is a full one", version)
+            self._check_change(f"version {version}", self._chain.layout(version), layout)
             return None
         state = self._chain.load(version)
         memory: list[Tensor] = []
@@ -247,6 +255,19 @@ class Publisher(StepQueue[_Submitted]):
             sums = self._tip.sums
         starts = [plan[tensor.name][0] for tensor in layout.tensors]
         return Ledger(layout, starts, memory, version, sums, place=self._place, threads=self._chain.threads)
+
+    def _check_change(self, before: str, old: Layout, new: Layout) -> None:
+        """Check that the model may have other tensors than before; log that the next version is a full one then.
+
+        Raises:
+            ConflictError: it may not.
+        """
+        change = LayoutChange.between(old, new)
+        if change is None:
+            return
+        if not self._layout_change:
+            raise layout_conflict("the model", before, change)
+        _LOG.warning("the model has another layout than %s, so the next version is a full one: %s", before, change)
 
     def _compact(self) -> None:
         """Compose what failed and superseded steps left."""
@@ -302,6 +323,7 @@ class Publisher(StepQueue[_Submitted]):
             None if ledger.base is None else self._tip,
             ledger.layout if ledger.base is None else None,
             annotations=annotations,
+            layout_change=self._layout_change,
             values=self._values,
             files=self._files,
             go_on=trying,
@@ -355,7 +377,7 @@ class Publisher(StepQueue[_Submitted]):
         if adopted is not None and self._tried is not None and self._tried.ledger is ledger:
             found = {adopted}
         base = found.pop() if len(found) == 1 else None  # ranks that begin anew have none, and others have to follow
-        draft = self._chain.draft(ledger.layout, full=base is None)
+        draft = self._chain.draft(ledger.layout, full=base is None, layout_change=self._layout_change)
         if base is not None and draft.base != base:
             raise overtaken(base, None if draft.base is None else self._chain.manifest(draft.base))
         return _Opening(adopted, base is None, draft.to_json())

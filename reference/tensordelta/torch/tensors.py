@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..chain import Chain
 from ..codecs.words import DTYPES, DType
+from ..state.state import State
 
 #: Torch's dtypes by the format's names. A torch that lacks one cannot hold such tensors.
 _TORCH: dict[str, torch.dtype] = {
@@ -194,12 +196,21 @@ def load(chain: Chain, version: int | None = None, *, device: str | torch.device
         TensorDeltaError: the error of the route first chosen, when no other is left.
         ValueError: a dtype that this torch lacks.
     """
-    state = chain.load(version)
-    found: dict[str, Tensor] = {}
+    return {name: tensor.to(device) for name, tensor in named_tensors(chain.load(version))}
+
+
+def named_tensors(state: State) -> Iterator[tuple[str, Tensor]]:
+    """A state's tensors, in the layout's order, over its memory.
+
+    Yields:
+        Name and tensor, which may be written to where the state's memory may.
+
+    Raises:
+        ValueError: a dtype that this torch lacks.
+    """
     for index, info in enumerate(state.layout.tensors):
         if info.dtype not in _TORCH:
             raise ValueError(f"tensor {info.name!r} is {info.dtype}, which this torch lacks")
         shape = (*info.shape[:-1], info.shape[-1] // 2) if info.kind.packed else info.shape
         words = torch.from_numpy(state.words(index)).view(_TORCH[info.dtype])
-        found[info.name] = words.reshape(shape).to(device)
-    return found
+        yield info.name, words.reshape(shape)

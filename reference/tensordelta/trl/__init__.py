@@ -10,31 +10,35 @@
 
 from __future__ import annotations
 
-import atexit
 import copy
-import logging
 import os
 import tempfile
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+try:
+    import torch
+    import torch.distributed as dist
+    from transformers import AutoModelForCausalLM, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as error:
+    raise ImportError("trainers need torch and transformers: pip install 'tensordelta[trl]'") from error
 
 from ..chain import Chain
+from ..codecs import fingerprint
+from ..engines import Server, VllmServer, update_servers
+from ..format.layout import Layout, Tensor
+from ..format.layout_change import LayoutChange
 from ..format.names import now
 from ..live.publisher import Ticket
 from ..opening import open
 from ..read.history import Published
 from ..state.state import State
 from ..torch import named_weights
+from ..write.writer import layout_conflict
 
 __all__ = ["PublishCallback", "WeightTransfer"]
-
-_LOG = logging.getLogger("tensordelta")
 
 Address = str | os.PathLike[str] | Chain
 
@@ -49,19 +53,24 @@ class PublishCallback(TrainerCallback):
     Each version is annotated with `step`; with `time`, in UTC; and with `loss`, where the trainer logged one with this
     step. The model's configuration and tokenizer lie beside the weights, so that an engine can load a pulled folder.
 
-    Steps are published in the background (see `Chain.publisher`). What was submitted is published also when training
-    fails: before the interpreter exits, or by `close` where it goes on. Only a process that is killed loses steps that
-    wait; the chain is whole then, too.
+    Steps are published in the background (see `Chain.publisher`). If the store is slower than the trainer, `queue`
+    steps wait, one by default, each in memory for a copy of the weights; a newer step replaces the one that has waited
+    longest, which then becomes no version. So the chain may lack some of the `every`-th steps, but never the last one.
+
+    What was submitted is published also when training fails: before the interpreter exits, which waits up to a minute
+    for that and says what was lost, or by `close` where it goes on. A process that is killed loses steps that wait; the
+    chain is whole then, too.
 
     Every rank has a callback of its own, and takes part where the weights have to be gathered; only the rank that
     `state.is_world_process_zero` names opens the chain and publishes.
 
     Args:
         address: the chain's address, where a new chain is made if there is none; or a chain.
-        every: steps from one version to the next.
+        every: steps from one version to the next, unless the store is too slow for that.
         dtype: the dtype that engines serve; floating-point weights are cast to it.
         opening: keywords for `tensordelta.open`, such as {"key": "run.key"}.
-        publishing: keywords for `Chain.publisher`, such as `keep` or `queue`.
+        publishing: keywords for `Chain.publisher`, such as `keep=100` or `queue=4`; `layout_change=True` for a chain
+            that so far has another model.
 
     Raises:
         ValueError: `every` is not positive.
@@ -89,15 +98,26 @@ class PublishCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the chain, and publish the weights that training starts from."""
+        """Open the chain, and publish the weights that training starts from.
+
+        Raises:
+            ConflictError: the chain's newest version is of another model, by its tensors.
+        """
         self.close()
         model = kwargs["model"]
-        weights = _kept(_weights(model, self._dtype), keep=state.is_world_process_zero)
         if state.is_world_process_zero:
             files = _files(model, kwargs.get("processing_class"), self._dtype)
             self._output = _Output(self._address, self._opening, {"files": files, **self._publishing})
-            if not self._output.is_newest(weights):
-                self._output.submit(weights, _annotations(state))
+        try:
+            # All ranks take part twice: in comparing the weights, and in submitting them.
+            with _drained(_weights(model, self._dtype)) as weights:
+                published = self._output is not None and self._output.is_newest(weights)
+            with _drained(_weights(model, self._dtype)) as weights:
+                if self._output is not None and not published:
+                    self._output.submit(weights, _annotations(state))
+        except BaseException:
+            self.close()
+            raise
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Publish the step, at once or when its loss is logged, which is before the next step begins."""
@@ -146,37 +166,54 @@ class PublishCallback(TrainerCallback):
         if not self._awaits_loss:
             return
         self._awaits_loss = False
-        weights = _kept(_weights(model, self._dtype), keep=state.is_world_process_zero)
-        if self._output is not None:
-            self._output.submit(weights, _annotations(state, loss=loss))
+        with _drained(_weights(model, self._dtype)) as weights:
+            if self._output is not None:
+                self._output.submit(weights, _annotations(state, loss=loss))
 
 
 class WeightTransfer:
     """Carries weights from TRL's `AsyncGRPOTrainer` to its engines through a chain: its `weight_transfer`.
 
+    Each sync becomes a version: the trainer waits until it is published.
+
     Args:
         address: the chain's address, where a new chain is made if there is none; or a chain.
         model: the model that is trained, from which come the frozen parameters and the buffers, which TRL does not
-            send. Frozen parameters may not be sharded, because TRL calls this on the main process only.
+            send; or the name or path from which the trainer makes it: then it is read from there once more, to the
+            CPU. Frozen parameters may not be sharded, because TRL calls this on the main process only.
+        tokenizer: published with the weights, so that an engine can load a pulled folder; none by default.
         dtype: the dtype that engines serve; floating-point weights are cast to it.
-        on_published: called with each version while the trainer waits, to have the engines take it.
+        server: addresses of the vLLM servers that take each version, as `VllmServer` says how they are started; or
+            servers of another kind, or with options, from `tensordelta.engines`. They generate while weights are
+            published, and pause only to write them.
+        within: seconds for which a server is asked again that does not answer, or refuses a version.
+        on_published: called with each version while the trainer waits, once the servers have taken it.
         opening: keywords for `tensordelta.open`.
         publishing: keywords for `Chain.publisher`.
+
+    Raises:
+        ValueError: an address is none of a server.
     """
 
     def __init__(
         self,
         address: Address,
         *,
-        model: torch.nn.Module,
+        model: torch.nn.Module | str | os.PathLike[str],
+        tokenizer: Any = None,
         dtype: torch.dtype = torch.bfloat16,
+        server: str | Server | Sequence[str | Server] = (),
+        within: float = 300.0,
         on_published: Callable[[Published], None] | None = None,
         opening: Mapping[str, Any] | None = None,
         **publishing: Any,
     ) -> None:
         self._address = address
-        self._model = model
+        self._model: Any = model
+        self._tokenizer = tokenizer
         self._dtype = dtype
+        self._servers = _servers(server, address)
+        self._within = within
         self._on_published = on_published
         self._opening = opening or {}
         self._publishing = publishing
@@ -185,9 +222,11 @@ class WeightTransfer:
         self._syncs = 0
 
     def init_weight_transfer(self) -> None:
-        """Open the chain. Raises what `tensordelta.open` raises."""
+        """Open the chain. Raises what `tensordelta.open` raises, or `transformers` where it cannot read the model."""
         if self._output is None:
-            files = _files(self._model, None, self._dtype)
+            if isinstance(self._model, str | os.PathLike):
+                self._model = AutoModelForCausalLM.from_pretrained(self._model, dtype=self._dtype)
+            files = _files(self._model, self._tokenizer, self._dtype)
             self._output = _Output(self._address, self._opening, {"files": files, **self._publishing})
 
     def pause(self) -> None:
@@ -206,16 +245,29 @@ class WeightTransfer:
         """
         if self._output is None:
             raise RuntimeError("`init_weight_transfer` comes before the first weights")
-        weights = _kept(_cast(iterator, self._dtype))
-        weights |= _weights(self._model, self._dtype, besides=tuple(weights), gather=False)
-        self._syncs += 1
-        self._ticket = self._output.submit(weights, {"sync": str(self._syncs), "time": now()})
+        with _drained(_cast(iterator, self._dtype)) as sent:
+            self._syncs += 1
+            self._ticket = self._output.submit(self._whole(sent), {"sync": str(self._syncs), "time": now()})
+
+    def _whole(self, sent: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+        """What TRL sends, and what it does not."""
+        names: set[str] = set()
+        for name, tensor in sent:
+            names.add(name)
+            yield name, tensor
+        yield from _weights(self._model, self._dtype, besides=names, gather=False)
 
     def resume(self) -> None:
-        """Wait until the version is published. Raises what publishing it raised."""
+        """Wait until the version is published, and the servers have taken it.
+
+        Raises:
+            TensorDeltaError, OSError: of publishing it.
+            ServerError: a server could not be brought to the version; what that server serves, the error says.
+        """
         if self._ticket is not None:
             ticket, self._ticket = self._ticket, None
             published = ticket.result()
+            update_servers(self._servers, published.version, within=self._within)
             if self._on_published is not None:
                 self._on_published(published)
 
@@ -230,53 +282,38 @@ class WeightTransfer:
 
 
 class _Output:
-    """A chain that is open for publishing; closed when the interpreter exits, at the latest."""
+    """A chain that is open for publishing."""
 
     def __init__(self, address: Address, opening: Mapping[str, Any], publishing: Mapping[str, Any]) -> None:
         self._chain = address if isinstance(address, Chain) else open(address, create=True, **opening)
+        self._layout_change = bool(publishing.get("layout_change"))
         self._publisher = self._chain.publisher(**publishing)
-        self._process = os.getpid()
-        _outputs.add(self)
 
-    def is_newest(self, weights: Mapping[str, torch.Tensor]) -> bool:
-        """True where the chain's newest version is these weights."""
+    def is_newest(self, weights: Iterable[tuple[str, torch.Tensor]]) -> bool:
+        """True where the chain's newest version is these weights, which are scanned one at a time.
+
+        Raises:
+            ConflictError: the newest version has other tensors, and `layout_change` is not set.
+        """
         newest = self._chain.newest()
-        state = State.from_arrays(weights)
-        return (
-            newest is not None
-            and self._chain.layout(newest) == state.layout
-            and self._chain.manifest(newest).fingerprint == state.fingerprint()
-        )
+        if newest is None:
+            return False
+        tensors: list[Tensor] = []
+        total = 0
+        for name, tensor in weights:
+            one = State.from_arrays({name: tensor})
+            tensors += one.layout.tensors
+            total += fingerprint.combine(one.sums(threads=self._chain.threads))
+        change = LayoutChange.between(self._chain.layout(newest), Layout.of(tensors, object="the model"))
+        if change is not None and not self._layout_change:
+            raise layout_conflict("the model", f"version {newest} of {self._chain.address}", change)
+        return change is None and self._chain.manifest(newest).fingerprint == fingerprint.text(total)
 
-    def submit(self, weights: Mapping[str, torch.Tensor], annotations: Mapping[str, str]) -> Ticket:
+    def submit(self, weights: Iterable[tuple[str, torch.Tensor]], annotations: Mapping[str, str]) -> Ticket:
         return self._publisher.submit(weights, annotations=annotations)
 
     def close(self, *, upkeep: bool = True) -> None:
-        _outputs.discard(self)
         self._publisher.close(upkeep=upkeep)
-
-    def drain(self) -> None:
-        """Close when the interpreter exits, where an error can only be logged."""
-        if os.getpid() != self._process:  # in a fork of the trainer, the threads that publish do not exist
-            return
-        try:
-            self.close(upkeep=False)
-        except Exception as error:
-            _LOG.warning("the last steps could not be published: %s", error)
-
-
-_outputs: weakref.WeakSet[_Output] = weakref.WeakSet()
-
-
-def _drain_all() -> None:
-    for output in list(_outputs):
-        output.drain()
-
-
-# Python's pools of threads, with which publishing works, take no more work when `atexit` calls its functions. The
-# pools end themselves by this other hook, which calls the function first that was registered last. (Python 3.12.0 and
-# 3.12.1 start no thread even then: there the steps that wait are lost, with a warning.)
-getattr(threading, "_register_atexit", atexit.register)(_drain_all)
 
 
 def _annotations(state: TrainerState, *, loss: float | None = None) -> dict[str, str]:
@@ -297,6 +334,13 @@ def _files(model: Any, tokenizer: Any, dtype: torch.dtype) -> dict[str, bytes | 
             if each is not None:
                 each.save_pretrained(folder)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+
+
+def _servers(servers: str | Server | Sequence[str | Server], chain: Address) -> list[Server]:
+    """The servers that take a chain's versions; an address alone is a vLLM server's."""
+    root = chain.address if isinstance(chain, Chain) else chain
+    several = [servers] if isinstance(servers, str | Server) else servers
+    return [VllmServer(each, root) if isinstance(each, str) else each for each in several]
 
 
 # -- a model's weights -----------------------------------------------------------------------------------------------
@@ -335,6 +379,18 @@ def _cast(tensors: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype) -> It
         yield name, _whole(tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach())
 
 
-def _kept(tensors: Iterable[tuple[str, torch.Tensor]], *, keep: bool = True) -> dict[str, torch.Tensor]:
-    """Tensors by name; where they are not kept, the ranks that keep them may still need this one to gather them."""
-    return {name: tensor for name, tensor in tensors if keep}
+@contextmanager
+def _drained(weights: Iterator[tuple[str, torch.Tensor]]) -> Iterator[Iterator[tuple[str, torch.Tensor]]]:
+    """Weights of which the block takes as many as it needs: where ranks gather, all of them have to take all."""
+    try:
+        yield weights
+    except Exception:
+        _drain(weights)
+        raise
+    _drain(weights)
+
+
+def _drain(weights: Iterable[object]) -> None:
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        for _ in weights:
+            pass

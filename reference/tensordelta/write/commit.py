@@ -14,16 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..codecs.fingerprint import U64, combine, text
+from ..errors import LimitError, MalformedError
 from ..events import Event, emit
 from ..format import strict_json
 from ..format.documents import LatestDocument
 from ..format.layout import Layout
 from ..format.manifest import Base, FileEntry, Manifest, PackEntry, parse_manifest
-from ..format.names import LATEST, ShortcutName, file_name, fingerprints_name, layout_name, now
+from ..format.names import (
+    LATEST,
+    ShortcutName,
+    check_annotations,
+    check_path,
+    file_name,
+    fingerprints_name,
+    layout_name,
+    now,
+)
 from ..read.history import Published, describe
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
-from ..state.checkpoint import INDEX_SUFFIX
+from ..state.index import INDEX_SUFFIX
 from ..stores import Batch, Parts
 from .clock import Clock
 from .writer import Writer
@@ -129,10 +139,16 @@ class Commit:
 
     def _create(self, manifest: Manifest, adopt: Callable[[], Manifest]) -> Manifest:
         member, data, reader = self._member, manifest.encode(), self._writer.reader
-        if isinstance(member, ShortcutName):
-            parse_manifest(data, version=member.version, base=member.base, tag=member.tag)
-        else:
-            parse_manifest(data, version=member)
+        try:
+            if isinstance(member, ShortcutName):
+                parse_manifest(data, version=member.version, base=member.base, tag=member.tag)
+            else:
+                parse_manifest(data, version=member)
+        except (MalformedError, LimitError) as fault:
+            advice = (
+                "Publish it with annotations and names of files that the format has (SPEC.md sections 4.3 and 4.4)."
+            )
+            raise type(fault)(fault.reason, object=fault.object, rule=fault.rule, advice=advice) from None
         if (self._writer.signer or reader.store).create(member_name(member), data):
             self.size += len(data)
         else:
@@ -147,10 +163,11 @@ class Commit:
 
     def finish(self, manifest: Manifest, layout: Layout) -> Published:
         """Emit the event of the commit; gives its result."""
+        change = self._writer.layout_change(self._before, layout)
         seconds, timings = self._clock.seconds, self._clock.timings
         event = Event("published", manifest.version, self.size, seconds, timings=timings)
         emit(event, self._writer.reader.listener)
-        return describe(manifest, layout, size=self.size, seconds=seconds, timings=timings)
+        return describe(manifest, layout, change, size=self.size, seconds=seconds, timings=timings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +214,29 @@ class Contents:
             tensor_fingerprints=self.sums_digest,
             files=[entry for entry, _ in self.files],
         )
+
+
+def check_description(annotations: Mapping[str, str] | None, files: Files | None) -> None:
+    """Check the annotations and the names of files that are given for a version, before anything is put.
+
+    Raises:
+        MalformedError, LimitError: the format does not allow one.
+    """
+    for part in (part for pair in (annotations or {}).items() for part in pair):
+        if any("\ud800" <= letter <= "\udfff" for letter in part):
+            raise MalformedError(
+                f"{part[:80]!r} is no Unicode text",
+                object="the annotations",
+                rule="TD-JSN-005",
+                advice="Give other annotations.",
+            )
+    try:
+        check_annotations(dict(annotations or {}), object="the annotations")
+        for name in files or {}:
+            check_path(name, object="the files")
+    except (MalformedError, LimitError) as fault:
+        advice = f"Give other {fault.object.removeprefix('the ')}."
+        raise type(fault)(fault.reason, object=fault.object, rule=fault.rule, advice=advice) from None
 
 
 def base_of(manifest: Manifest | None) -> Base | None:

@@ -86,6 +86,8 @@ def diff(
 
     Raises:
         MissingError, MalformedError, UnsupportedError, LimitError: a checkpoint cannot be read.
+        IntegrityError: another process wrote to a checkpoint's file meanwhile.
+        ValueError: no arrays by name.
     """
     before, after = _state(old), _state(new)
     compared = Comparison.of_states(before, after, layout_digest="0" * 64)  # of the same size as any other
@@ -107,4 +109,4 @@ def diff(
 def _state(what: State | Mapping[str, NDArray[Any]] | str | os.PathLike[str]) -> State:
     if isinstance(what, State):
         return what
-    return State.from_arrays(what) if isinstance(what, Mapping) else read_state(what)
+    return read_state(what) if isinstance(what, (str, os.PathLike)) else State.from_arrays(what)

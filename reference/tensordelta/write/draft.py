@@ -38,7 +38,7 @@ from ..read.history import Published
 from ..stores.download import PARALLEL
 from ..threads import ordered_map
 from .clock import PHASES, Clock
-from .commit import Commit, Contents, Files, base_of, digest_layout, file_entries
+from .commit import Commit, Contents, Files, base_of, check_description, digest_layout, file_entries
 from .descriptors import (
     DRAFT,
     Claim,
@@ -80,7 +80,9 @@ class Draft:
         self.layout = layout
 
     @classmethod
-    def open(cls, writer: Writer, layout: LayoutLike | None, *, version: int | None, full: bool) -> Draft:
+    def open(
+        cls, writer: Writer, layout: LayoutLike | None, *, version: int | None, full: bool, layout_change: bool
+    ) -> Draft:
         """A new draft; see `Chain.draft`. Nothing is put."""
         place = writer.place(version, full=full)
         before = place.before
@@ -90,6 +92,8 @@ class Draft:
             tensors = writer.reader.documents.layout(before.layout)
         else:
             raise ValueError("there is no version before whose layout could be taken: name one")
+        if not place.taken:
+            writer.check_layout(place, tensors, allowed=layout_change)
         digest = digest_layout(writer.reader, tensors, before)
         document = Document(
             tensordelta=strict_json.VERSION,
@@ -293,6 +297,8 @@ class Draft:
             UntrustedError: the version was published before, unsigned and with other packs or annotations.
             StoreError: the store failed. Nothing is committed then, unless the version exists.
         """
+        annotations = {str(key): str(value) for key, value in (annotations or {}).items()}
+        check_description(annotations, files)
         clock = Clock.since(self._clock)  # a draft that was not committed may be committed again
         found = read_descriptors(descriptors, self._document)
         for phase in PHASES:  # ranks work at the same time
@@ -325,7 +331,7 @@ class Draft:
                 sums,
                 self._document.base,
                 file_entries(before, self._document.layout_digest, files),
-                {str(key): str(value) for key, value in (annotations or {}).items()},
+                annotations,
                 sorted({feature for descriptor in found.values() for feature in descriptor.features}),
             )
             manifest = commit.complete(contents)

@@ -24,6 +24,7 @@ from ..format.chunk_codec import EncodedChunk, Piece, encode
 from ..format.layout import Layout
 from ..format.manifest import EXPONENT_ORDER
 from ..format.pack import BuiltPack, build_pack
+from ..state.shard_file import FileWords
 from ..state.state import State
 from ..threads import BusyTime, ordered_map
 
@@ -75,12 +76,12 @@ class Stretches:
         stretches: where each part begins in the tensor, and its words; ascending, without overlap, none empty.
     """
 
-    def __init__(self, stretches: Sequence[tuple[int, Words]]) -> None:
+    def __init__(self, stretches: Sequence[tuple[int, Words | FileWords]]) -> None:
         self._stretches = stretches
         self._starts = [start for start, _ in stretches]
 
     @classmethod
-    def whole(cls, words: Words) -> Self:
+    def whole(cls, words: Words | FileWords) -> Self:
         """All words of a tensor."""
         return cls([(0, words)] if len(words) else [])
 
@@ -102,7 +103,7 @@ class Stretches:
         return None
 
     def part(self, start: int, stop: int) -> Words:
-        """Words start … stop - 1, none of them missing: a view, or a copy if they lie in several stretches."""
+        """Words start … stop - 1, none of them missing: a view, or a copy if they lie in a file or in parts."""
         first, after = bisect_right(self._starts, start) - 1, bisect_left(self._starts, stop)
         parts = [words[max(start - begin, 0) : stop - begin] for begin, words in self._stretches[first:after]]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -141,10 +142,10 @@ class Comparison:
         found = np.zeros(len(new.layout), np.uint64)
         for index, held in ({} if base is None else carried(base.layout, new.layout)).items():
             assert base is not None
-            old[index] = Stretches.whole(base.words(held))
+            old[index] = Stretches.whole(base.source(held))
             if sums is not None:
                 found[index] = sums[held]
-        rows = [Stretches.whole(new.words(index)) for index in range(len(new.layout))]
+        rows = [Stretches.whole(new.source(index)) for index in range(len(new.layout))]
         return cls(new.layout, layout_digest, old, rows, found)
 
     def is_fresh(self, tensor: int) -> bool:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from msgspec import UNSET
 
+from ..errors import IntegrityError
 from ..format.manifest import TENSORS, PackEntry
 from ..format.names import pack_name
-from ..state.checkpoint import DEFAULT_SHARD, INDEX, INDEX_SUFFIX, Checkpoint, Shard, build_index, read_index
+from ..state.checkpoint import DEFAULT_SHARD, Checkpoint, Shard
+from ..state.index import INDEX, INDEX_SUFFIX, build_index, read_index
 from ..stores import FileBlob
 
-#: The reason given where a file no longer has the bytes that were read first.
-CHANGED = "the checkpoint's files changed while they were published; nothing was"
 _READ = 1 << 22
 
 
@@ -77,11 +77,21 @@ def file_stamps(checkpoint: Checkpoint) -> list[tuple[int, int, int]]:
     return [(each.st_ino, each.st_size, each.st_mtime_ns) for each in status]
 
 
-def same_parts(blob: FileBlob, sha256: str) -> Iterator[memoryview]:
-    """A file's bytes in parts.
+def changed(path: Path) -> IntegrityError:
+    """The error for a file that no longer has the bytes that were read first."""
+    return IntegrityError(
+        "changed while it was published; nothing was",
+        object=str(path),
+        rule="TD-PCK-004",
+        advice="Publish it again when no other process writes to it.",
+    )
+
+
+def same_parts(blob: FileBlob, shard: Shard, sha256: str) -> Iterator[memoryview]:
+    """The bytes of a shard's file in parts.
 
     Raises:
-        ValueError: after the last part, if their SHA-256 is another one.
+        IntegrityError: after the last part, if their SHA-256 is another one.
     """
     digest = hashlib.sha256()
     for offset in range(0, blob.size, _READ):
@@ -89,4 +99,4 @@ def same_parts(blob: FileBlob, sha256: str) -> Iterator[memoryview]:
         digest.update(part)
         yield part
     if digest.hexdigest() != sha256:
-        raise ValueError(CHANGED)
+        raise changed(shard.path)

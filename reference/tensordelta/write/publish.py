@@ -11,8 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 
-import numpy as np
-
 from ..codecs.fingerprint import U64
 from ..format.chunk_codec import Piece
 from ..format.layout import Layout
@@ -27,9 +25,9 @@ from ..state.update import Update
 from ..stores import FileBlob
 from ..threads import Lock
 from .clock import Clock
-from .commit import Commit, Contents, Files, base_of, digest_layout, file_entries
+from .commit import Commit, Contents, Files, base_of, check_description, digest_layout, file_entries
 from .encoder import Codecs, Comparison, Encoder, Listed, Order, Values
-from .plain_packs import CHANGED, check_source, checkpoint_files, file_stamps, plain_entry, same_parts
+from .plain_packs import changed, check_source, checkpoint_files, file_stamps, plain_entry, same_parts
 from .snapshot import Snapshot
 from .writer import Place, Writer, conflict, overtaken
 
@@ -79,6 +77,7 @@ class Publisher:
         version: int | None = None,
         annotations: Mapping[str, str] | None = None,
         full: bool = False,
+        layout_change: bool = False,
         values: Values = "step",
         order: Order = "natural",
         files: Files | None = None,
@@ -94,13 +93,16 @@ class Publisher:
             version: its number; by default the newest plus one.
             annotations: strings that describe it.
             full: make a full version.
+            layout_change: it may have other tensors than the version before.
             values, order: how changed words are written; see `Codecs`.
             files: the files that belong to it, by name; None for those of the newest version that still fit.
             go_on: called with False before each pack is put, and with True when only the manifest is left to create.
                 What it raises ends publishing, and nothing of the version becomes visible.
 
         Raises:
-            ConflictError: the version was published with other contents, or another process uses the snapshot.
+            ConflictError: the version was published with other contents, or another process uses the snapshot; or the
+                state has other tensors than the version before, and `layout_change` is not set.
+            IntegrityError: the files that the state lies in changed meanwhile.
             UntrustedError: versions are signed, and the newest one, to which the delta would be made, is not; or this
                 version was published before, unsigned and with another description.
             TensorDeltaError: the newest version, to which the delta would be made, cannot be read; or the version just
@@ -110,6 +112,7 @@ class Publisher:
         """
         clock = Clock()
         codecs = Codecs(values, order)
+        check_description(annotations, files)
         with ExitStack() as stack:
             stack.enter_context(self._turns)
             place = self._writer.place(version, full=full)
@@ -117,6 +120,7 @@ class Publisher:
             base = None if full else base_of(before)
             if place.taken:
                 return self._again(place, state, base, files, annotations, clock)
+            self._writer.check_layout(place, state.layout, allowed=layout_change)
             old = None
             if not full and before is not None:
                 with clock.during("snapshot"):
@@ -135,6 +139,7 @@ class Publisher:
                 entries = file_entries(before, digest, files)
                 contents = Contents(place.version, digest, encoder.sums, base, entries, annotations, encoder.features)
                 manifest = commit.complete(contents)
+            state.check_files()
             go_on(True)
             return self._commit(commit, manifest, state, before, encoder, clock)
 
@@ -154,6 +159,7 @@ class Publisher:
         layout: Layout | None = None,
         *,
         annotations: Mapping[str, str] | None = None,
+        layout_change: bool = False,
         values: Values = "step",
         files: Files | None = None,
         go_on: Callable[[bool], None] = lambda committing: None,
@@ -170,10 +176,12 @@ class Publisher:
             raise ValueError("a delta has the layout of its base; a full version needs one, and no base")
         tensors = base.layout if base is not None else layout
         assert tensors is not None
+        check_description(annotations, files)
         with self._turns:
             place = self._writer.place(None, full=base is None)
             if base is not None and base_of(place.before) != base_of(base.manifest):
                 raise overtaken(base.manifest.version, place.before)
+            self._writer.check_layout(place, tensors, allowed=layout_change)
             with Commit.begin(self._writer, place.version, place.before, clock) as commit:
                 digest = commit.put_layout(tensors)
                 if base is None:
@@ -199,29 +207,33 @@ class Publisher:
         source: str | None = None,
         version: int | None = None,
         annotations: Mapping[str, str] | None = None,
+        layout_change: bool = False,
     ) -> Published:
         """Publish a checkpoint's safetensors files as they stand: a full version of plain packs.
 
         Args:
             checkpoint: the checkpoint. Its files may not change meanwhile.
             source: where the same files lie publicly, such as "hf://org/model@commit"; they are not copied then.
-            version, annotations: as for `publish`.
+            version, annotations, layout_change: as for `publish`.
 
         Raises:
-            ConflictError: the version was published with other contents.
+            ConflictError: as for `publish`.
+            IntegrityError: the files changed meanwhile.
             UntrustedError: this version was published before, unsigned and with another description.
-            ValueError: a source without a commit, a version that is not greater than the newest, or files that changed.
+            ValueError: a source without a commit, or a version that is not greater than the newest.
             StoreError: the store failed.
         """
         clock = Clock()
         if source is not None:
             check_source(source)
+        check_description(annotations, None)
         with self._turns:
             place = self._writer.place(version, full=True)
             state = State(checkpoint.layout, checkpoint.words)
             files = checkpoint_files(checkpoint)
             if place.taken:
                 return self._again(place, state, None, files, annotations, clock)
+            self._writer.check_layout(place, state.layout, allowed=layout_change)
             stamps = file_stamps(checkpoint)
             with Commit.begin(self._writer, place.version, place.before, clock) as commit:
                 digest = commit.put_layout(checkpoint.layout)
@@ -231,12 +243,13 @@ class Publisher:
                     if shard.header.entries:
                         entry = plain_entry(shard, checkpoint, source)
                         with FileBlob(shard.path) as blob:
-                            commit.put_pack(entry, same_parts(blob, entry.sha256))
+                            commit.put_pack(entry, same_parts(blob, shard, entry.sha256))
                 entries = file_entries(place.before, digest, files)
                 contents = Contents(place.version, digest, sums, None, entries, annotations)
                 manifest = commit.complete(contents)
                 if file_stamps(checkpoint) != stamps:
-                    raise ValueError(CHANGED)
+                    raise changed(checkpoint.shards[0].path.parent)
+                state.check_files()
             return self._commit(commit, manifest, state, place.before, checkpoint, clock)
 
     def _commit(
@@ -269,7 +282,8 @@ class Publisher:
         entries = file_entries(place.before, digest, files)
         mine = Contents(place.version, digest, sums, base, entries, annotations).manifest(self._reader.chain)
         found = self._adopt(mine, state, place.before)
-        return describe(found, state.layout, size=0, seconds=clock.seconds)
+        change = self._writer.layout_change(place.before, state.layout)
+        return describe(found, state.layout, change, size=0, seconds=clock.seconds)
 
     def _adopt(self, mine: Manifest, state: State, before: Manifest | None) -> Manifest:
         return self._writer.adopt(mine, lambda found: self._is_own(mine, found, state, before))
@@ -311,6 +325,6 @@ def _makes(update: Update, state: State) -> bool:
             words = words.copy() if tensor in pieces else words
             for piece in pieces.get(tensor, ()):
                 words[slice(piece.start, piece.stop) if piece.indices is None else piece.indices] = piece.new
-        if not np.array_equal(words, state.words(tensor)):
+        if not state.has(tensor, words):
             return False
     return True

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..codecs.words import DTYPES, Words, dtype_of, to_words
 from ..format.layout import Layout, Tensor
+from ..state.frameworks import as_array, check_name
 from ..state.state import State
 from .encoder import Stretches
 
@@ -40,18 +41,27 @@ LayoutLike = Layout | Mapping[str, Any]
 
 
 def layout_of(given: LayoutLike) -> Layout:
-    """The layout of arrays, or of dtypes and shapes."""
+    """The layout of arrays, or of dtypes and shapes.
+
+    Raises:
+        ValueError: a name that is no string, or what has no dtype that the format has; the message names it.
+        MalformedError, UnsupportedError, LimitError: the format does not allow a name or a shape.
+    """
     if isinstance(given, State):
         return given.layout
     if isinstance(given, Layout):
         return Layout.of(given.tensors, object="the layout")
     tensors: list[Tensor] = []
     for name, each in given.items():
-        if isinstance(each, tuple):
-            dtype, shape = each
+        check_name(name)
+        try:
+            dtype, shape = each if isinstance(each, tuple) else (each.dtype, each.shape)
             kind = DTYPES[dtype] if isinstance(dtype, str) and dtype in DTYPES else dtype_of(np.dtype(dtype))
-        else:
-            kind, shape = dtype_of(np.dtype(each.dtype)), each.shape
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"tensor {name!r} is a {type(each).__name__}, of which the layout is not known: {error}; "
+                'give an array, or a pair such as ("BF16", (2, 3))'
+            ) from None
         tensors.append(Tensor(name, kind.name, tuple(map(int, shape))))
     return Layout.of(tensors, object="the layout")
 
@@ -86,7 +96,7 @@ def _words(tensor: Tensor, given: NDArray[Any] | Slice | Sequence[Slice]) -> lis
     elif isinstance(given, Sequence):
         parts = list(given)
     else:
-        array = np.asarray(given)
+        array = as_array(tensor.name, given)
         if array.size != tensor.words or (not tensor.kind.packed and array.shape != tensor.shape):
             raise ValueError(
                 f"tensor {tensor.name!r} is {list(tensor.shape)}, the array {list(array.shape)}; a part is a Slice"
@@ -94,7 +104,7 @@ def _words(tensor: Tensor, given: NDArray[Any] | Slice | Sequence[Slice]) -> lis
         parts = [Slice(array, 0)]
     found: list[tuple[int, Words]] = []
     for part in parts:
-        array = np.asarray(part.array)
+        array = as_array(tensor.name, part.array)
         if array.dtype.newbyteorder("<") not in (tensor.kind.array, tensor.kind.word):
             raise ValueError(f"tensor {tensor.name!r} is {tensor.dtype}, the array {array.dtype}")
         stop = part.start + array.size

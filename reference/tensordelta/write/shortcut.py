@@ -72,7 +72,7 @@ def make_shortcut(
         writer.signer.settle(shortcut_name(*name))
     if reader.store.size(shortcut_name(*name)) is not None:
         made = _adopt(reader, name, own, start)
-        return describe(made, layout, size=0, seconds=clock.seconds)
+        return describe(made, layout, None, size=0, seconds=clock.seconds)
     with _states(reader, base, version, work) as (old, new), Commit.begin(writer, name, own, clock) as commit:
         sums = None if old is None else old.sums(threads=reader.threads)
         encoder = Encoder(Comparison.of_states(old, new, own.layout, sums), codecs, threads=reader.threads)

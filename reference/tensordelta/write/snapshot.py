@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..checkout.checkout import Checkout
+from ..checkout.examination import Scan
 from ..errors import IntegrityError, MalformedError, StoreError, TensorDeltaError, WrongBaseError
 from ..format.manifest import Manifest
 from ..format.pack import BuiltPack
@@ -23,6 +24,10 @@ from ..stores import cache_folder, cache_root, in_cache
 from .encoder import Encoder
 
 _LOG = logging.getLogger("tensordelta")
+
+#: What each publish scans of the snapshot: so many bytes, or this share of it.
+_PART = 16 << 20
+_SHARE = 1 / 64
 
 
 def snapshot_folder(chain: str) -> Path:
@@ -39,7 +44,7 @@ class Snapshot:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._proven = False
+        self._scan: Scan | None = None  # the next one; None until every word was scanned
 
     @cached_property
     def checkout(self) -> Checkout:
@@ -62,13 +67,14 @@ class Snapshot:
             try:
                 with in_cache(self._reader.chain):
                     stack.enter_context(self.checkout.locked())
-                    # The first use in a process proves every word; after that, only proven updates wrote them.
-                    state = pulled(self.checkout, self._reader, manifest.version, scan=not self._proven)
-                self._proven = True
+                    # The first use in a process scans every word. Later ones scan a part, since a disk may lose bits
+                    # meanwhile.
+                    state = pulled(self.checkout, self._reader, manifest.version, scan=self._scan or Scan())
+                self._scan = self._scan or Scan(_PART, share=_SHARE)
             except (TensorDeltaError, StoreError):
                 raise
             except OSError as error:
-                self._proven = False
+                self._scan = None
                 state = self._in_memory(manifest, error)
             yield state
 
@@ -98,10 +104,10 @@ class Snapshot:
         """
         try:
             with in_cache(self._reader.chain):
-                self.checkout.pull(self._source(made_of), manifest.version)
+                self.checkout.pull(self._source(made_of), manifest.version, scan=False)
         except (IntegrityError, MalformedError) as fault:
             # The arrays were written to meanwhile, or the store answers with other bytes.
-            self._proven = False
+            self._scan = None
             raise type(fault)(
                 f"version {manifest.version} cannot be read back: {fault.reason}",
                 object=fault.object,
@@ -110,7 +116,7 @@ class Snapshot:
             ) from None
         except (TensorDeltaError, OSError) as fault:
             _LOG.warning("the copy of the version before did not follow and will be rebuilt: %s", fault)
-            self._proven = False
+            self._scan = None
 
     def _source(self, made_of: Encoder | Checkpoint) -> Reader:
         """A reader that finds the packs: a checkpoint's need not be in the store, so it takes them from its folder."""
@@ -122,17 +128,19 @@ class Snapshot:
         return reader.trusting(reader.trust, sources=sources)
 
 
-def pulled(checkout: Checkout, reader: Reader, version: int, *, scan: bool = False) -> State:
+def pulled(checkout: Checkout, reader: Reader, version: int, *, scan: Scan | None = None) -> State:
     """A version in a locked folder that can be made anew, mapped; it is, if the folder is damaged.
 
     Args:
-        scan: prove every word that is there first.
+        scan: what of the words that are there is scanned first; by default what a pull scans.
 
     Raises:
         TensorDeltaError: the version cannot be read; the folder is as it was.
     """
     try:
-        return _pulled(checkout, reader, version, scan=scan)
+        if scan is not None:
+            checkout.open(reader, scan=scan)
+        return _pulled(checkout, reader, version, scan=None if scan is None else False)
     except TensorDeltaError as fault:
         # After a fault of the chain the folder is kept: the fault would occur again.
         if not isinstance(fault, WrongBaseError) and not fault.object.startswith(str(checkout.folder)):
@@ -142,10 +150,8 @@ def pulled(checkout: Checkout, reader: Reader, version: int, *, scan: bool = Fal
         return _pulled(checkout, reader, version, scan=False)
 
 
-def _pulled(checkout: Checkout, reader: Reader, version: int, *, scan: bool) -> State:
-    if scan:
-        checkout.open(reader, scan=True)
-    checkout.pull(reader, version)
+def _pulled(checkout: Checkout, reader: Reader, version: int, *, scan: bool | None) -> State:
+    checkout.pull(reader, version, scan=scan)
     state = checkout.open(reader)
     assert state is not None
     return state

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from ..errors import ConflictError, TensorDeltaError, UntrustedError
+from ..format.layout import Layout
+from ..format.layout_change import LayoutChange
 from ..format.manifest import Manifest
 from ..format.names import MAX_VERSION, manifest_name
 from ..read.reader import Reader
@@ -106,6 +108,20 @@ class Writer:
             return None
         return manifest
 
+    def layout_change(self, before: Manifest | None, layout: Layout) -> LayoutChange | None:
+        """How a layout differs from that of the version before; None where it does not, or where there is none."""
+        return None if before is None else LayoutChange.between(self.reader.documents.layout(before.layout), layout)
+
+    def check_layout(self, place: Place, layout: Layout, *, allowed: bool) -> None:
+        """Check that a version has the tensors of the version before, unless it may have others.
+
+        Raises:
+            ConflictError: it has others: the wrong model, perhaps.
+        """
+        change = None if allowed else self.layout_change(place.before, layout)
+        if change is not None and place.before is not None:
+            raise layout_conflict(manifest_name(place.version), f"version {place.before.version}", change)
+
     def adopt_exactly(self, mine: Manifest) -> Manifest:
         """As `adopt`, without the words: this writer's own is a manifest that says the same, whenever it was made."""
         return self.adopt(mine, lambda found: structs.replace(found, created=mine.created) == mine)
@@ -159,6 +175,20 @@ def conflict(version: int) -> ConflictError:
         object=manifest_name(version),
         rule="TD-WRT-006",
         advice="One writer owns a chain: stop the other one, then publish again.",
+    )
+
+
+def layout_conflict(object: str, before: str, change: LayoutChange) -> ConflictError:
+    """The error for a version that would have other tensors than what came before it, where nobody asked for that."""
+    mend = f"take {change.prefix!r} from the names"
+    if change.prefix is None or change.prefix.startswith("-"):
+        mend = "correct it" if change.prefix is None else f"put {change.prefix[1:]!r} before the names"
+    return ConflictError(
+        f"would have other tensors than {before}: {change}",
+        object=object,
+        rule="TD-FIT-001",
+        advice=f"If this is not the model of this chain, {mend}; "
+        "if the change is meant, publish with layout_change=True (--allow-layout-change).",
     )
 
 

@@ -1,0 +1,243 @@
+"""Safetensors files of others, which another process may truncate or rewrite while they are read.
+
+Such a file is read by position: reading a mapped page that a truncation took away would end the process by a signal.
+It is mapped only where a user asks for arrays.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+import sys
+import weakref
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codecs.words import Words
+from ..errors import IntegrityError, LimitError, MalformedError, MissingError
+from ..format.safetensors import Header, header_size, parse_plain
+
+#: Bytes that are read at a time.
+READ = 8 << 20
+#: Bytes by which one tells what a file is that is no safetensors file.
+_START = 256
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+#: How files begin that are saved under the name of a weights file: what each is, and what to do about it.
+_BINARY = (
+    (b"PK\x03\x04", "is a file of torch.save", "Save it again as safetensors."),
+    (b"GGUF", "is a GGUF file", "Name a safetensors file."),
+    (b"\x1f\x8b", "is compressed", "Unpack it first."),
+    (b"\x28\xb5\x2f\xfd", "is compressed", "Unpack it first."),
+)
+_TEXTS = (
+    (_LFS, "is a pointer of Git LFS, not the file", "Fetch the file (git lfs pull), or download it again."),
+    (b"<", "is a web page, not the file", "Download the file itself: on the Hub its address has /resolve/ in it."),
+)
+_TEXT = "is a text, not the file", "Download the file again: an answer with an error may have been saved."
+
+
+class Open(Protocol):
+    """An open file."""
+
+    def fileno(self, /) -> int:
+        """Its descriptor."""
+
+
+def map_words(file: Open, *, writable: bool = False) -> NDArray[np.uint8]:
+    """The bytes of an open file, mapped; the map stays valid when the file is closed.
+
+    Raises:
+        OSError: the file system cannot map it.
+    """
+    if not os.fstat(file.fileno()).st_size:
+        return np.empty(0, np.uint8)
+    access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+    try:
+        if sys.version_info >= (3, 13):  # else each map takes a descriptor
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access, trackfd=False), np.uint8)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access), np.uint8)
+    except OSError as error:
+        name = getattr(file, "name", None)  # a number where it was opened by one
+        reason = f"{error.strerror}: its file system does not map files into memory; choose a folder on another one"
+        raise OSError(error.errno, reason, *([name] if isinstance(name, str) else [])) from None
+
+
+def check_is_itself(path: Path) -> None:
+    """Check that a small file is no pointer of Git LFS, and a JSON file no web page.
+
+    Raises:
+        MalformedError: it is one.
+    """
+    with path.open("rb") as file:
+        start = file.read(_START)
+    for begins, what, advice in _TEXTS:
+        if start.lstrip().startswith(begins) and (begins == _LFS or path.suffix == ".json"):
+            raise MalformedError(what, object=str(path), rule="TD-PCK-014", advice=advice)
+
+
+class ShardFile:
+    """An open safetensors file, read by position. Threads may share it. Its descriptor is closed with the last user.
+
+    Args:
+        path: the file; errors name it.
+
+    Attributes:
+        path: the same.
+        size: its bytes when it was opened.
+        header: its header.
+
+    Raises:
+        MissingError: no such file, or no regular one.
+        MalformedError, LimitError: it is no valid safetensors file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # Opening a pipe must not wait for its other end.
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            raise _missing(path) from None
+        weakref.finalize(self, os.close, self._descriptor)
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _missing(path)
+        self.size = status.st_size
+        self._time = status.st_mtime_ns
+        self.header = self._read_header()
+
+    def _read_header(self) -> Header:
+        name = str(self.path)
+        try:
+            start = os.pread(self._descriptor, _START, 0)
+            length = header_size(start[:8], size=self.size, object=name)
+            return parse_plain(self._bytes(8, length), size=self.size, object=name)
+        except (MalformedError, LimitError) as fault:
+            reason, advice = _impostor(start) or (fault.reason, _DAMAGED)
+            raise type(fault)(reason, object=name, rule=fault.rule, advice=advice) from None
+
+    def _bytes(self, offset: int, length: int) -> bytes:
+        data = bytearray(length)
+        self._fill(memoryview(data), offset)
+        return bytes(data)
+
+    def read(self, offset: int, words: int, dtype: np.dtype[Any]) -> Words:
+        """Words from a place in the file, in memory of their own.
+
+        Raises:
+            IntegrityError: the file ends before them now.
+        """
+        found: Words = np.empty(words, dtype)
+        if words:
+            self._fill(found.view(np.uint8).data, offset)
+        return found
+
+    def _fill(self, target: memoryview, offset: int) -> None:
+        got = 0
+        while got < len(target):
+            count = os.preadv(self._descriptor, [target[got:]], offset + got)
+            if not count:
+                raise self._changed(f"ends at byte {offset + got}, and had {self.size} bytes when it was opened")
+            got += count
+
+    def fileno(self) -> int:
+        """The open descriptor."""
+        return self._descriptor
+
+    def check(self) -> None:
+        """Check that nothing has written to the file since it was opened. A file that took its name does not count.
+
+        Raises:
+            IntegrityError: its size or time is another one.
+        """
+        status = os.fstat(self._descriptor)
+        if (status.st_size, status.st_mtime_ns) != (self.size, self._time):
+            raise self._changed("changed while it was read")
+
+    def _changed(self, reason: str) -> IntegrityError:
+        return IntegrityError(
+            reason, object=str(self.path), rule="TD-PCK-004", advice="Try again when no other process writes to it."
+        )
+
+    @cached_property
+    def mapped(self) -> NDArray[np.uint8]:
+        """The file's bytes, mapped read-only.
+
+        Raises:
+            IntegrityError: the file changed since it was opened.
+        """
+        self.check()
+        return map_words(self)
+
+
+class FileWords:
+    """A tensor's words in a file. A slice of them is read when it is asked for, in memory of its own."""
+
+    def __init__(self, file: ShardFile, offset: int, count: int, dtype: np.dtype[Any]) -> None:
+        self.file = file
+        self.dtype = dtype
+        self._offset = offset
+        self._count = count
+
+    @classmethod
+    def of(cls, file: ShardFile, name: str, dtype: np.dtype[Any]) -> FileWords:
+        """The words of a tensor by its name."""
+        begin, end = file.header.entries[name].data_offsets
+        return cls(file, file.header.start + begin, (end - begin) // dtype.itemsize, dtype)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, part: slice) -> Words:
+        start, stop, _ = part.indices(self._count)
+        return self.file.read(self._offset + start * self.dtype.itemsize, max(0, stop - start), self.dtype)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a word."""
+        return self.dtype.itemsize
+
+    @property
+    def mapped(self) -> Words:
+        """All of them, mapped read-only."""
+        begin, size = self._offset, self._count * self.itemsize
+        return self.file.mapped[begin : begin + size].view(self.dtype)
+
+
+_DAMAGED = "The file is damaged, or is no safetensors file: name another, or save it again."
+
+
+def _impostor(start: bytes) -> tuple[str, str] | None:
+    """What a file is that is no safetensors file, and what to do about it; None where its beginning does not tell."""
+    for begins, what, advice in _BINARY:
+        if start.startswith(begins):
+            return what, advice
+    if b"\0" in start[:8] or not start.strip():  # as in the length of every header
+        return None
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for begins, what, advice in _TEXTS:
+        if text.startswith(begins):
+            return what, advice
+    return _TEXT if start.isascii() else None
+
+
+def _missing(path: Path) -> MissingError:
+    if path.is_symlink() and not path.exists():
+        return MissingError(
+            "is a link that leads nowhere",
+            object=str(path),
+            rule="TD-PCK-014",
+            advice="Download the file again, or correct the link.",
+        )
+    return MissingError(
+        "no such file", object=str(path), rule="TD-PCK-014", advice="Name a safetensors file, or a folder of them."
+    )

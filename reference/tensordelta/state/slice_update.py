@@ -1,0 +1,227 @@
+"""Updates of a holder: prepared alone, proven together with the other holders of the state, and scattered."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..codecs import fingerprint
+from ..codecs.fingerprint import U64
+from ..errors import IntegrityError, StoreError, TensorDeltaError, WrongBaseError
+from .holder import Holder, Write
+
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class PreparedSlices:
+    """What takes a holder to a version, decoded.
+
+    Attributes:
+        writes: the scatters.
+        changed: words that they write, each counted once.
+        owned: listed words of the route's chunks that the holder owns; a word counts once for each chunk.
+        change: the change of the state's fingerprint by the words that it owns, mod 2^64.
+        replicas: see `Sums`, over the words after the update.
+        listed: listed words of the route's chunks.
+        restarted: True where the route has a full version: `owned`, `change`, `replicas` and `listed` count from there,
+            and the change is that from zero words.
+        version, chain, digests: the version, its chain's id, the digest of its layout and its fingerprint.
+        route: names of the manifests and shortcuts that were followed.
+        packs: SHA-256 of each of their packs, in that order.
+        size: bytes of the packs.
+        seconds: how long preparing took.
+        passed_over: the faults of edges that another route was taken for.
+    """
+
+    writes: Sequence[Write]
+    changed: int
+    owned: int
+    change: int
+    replicas: int
+    listed: int
+    restarted: bool
+    version: int
+    chain: str
+    digests: tuple[str, str]
+    route: tuple[str, ...]
+    packs: tuple[str, ...]
+    size: int
+    seconds: float
+    passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
+
+
+class SliceUpdate:
+    """A prepared update of one holder: fetched, checked and decoded; `apply` is only the scatter.
+
+    What the words of one holder cannot prove, the sums of all holders do: `agree` is called by all of them before
+    `apply`. Several threads may use one object.
+
+    Args:
+        holder: for which it was prepared.
+        prepared: what takes it to the version.
+        generation: the holder's, when preparing began.
+        on_applied: called after each `apply` with the update and the seconds that it took.
+
+    Attributes:
+        version: the version that the group will hold.
+        base: the version that it holds.
+        route: names of the manifests and shortcuts that it takes.
+        size: bytes of their packs.
+        changed: words that `apply` writes in this holder.
+        memory: bytes that the update holds, those for `undo` included.
+        seconds: how long preparing took.
+        passed_over: the faults of edges that failed, so that another route was taken; each names its object.
+        fingerprint: the new version's, 16 hex digits.
+    """
+
+    def __init__(
+        self,
+        holder: Holder,
+        prepared: PreparedSlices,
+        generation: int,
+        *,
+        on_applied: Callable[[SliceUpdate, float], None] | None = None,
+    ) -> None:
+        self._holder = holder
+        self._prepared = prepared
+        self._generation = generation
+        self._on_applied = on_applied
+        self._before = holder.version, holder.chain, holder.version_digests
+        self._agreed = False
+        self._applied: int | None = None
+        self.version, self.route, self.size = prepared.version, prepared.route, prepared.size
+        self.base = holder.version
+        self.changed, self.seconds = prepared.changed, prepared.seconds
+        self.passed_over = prepared.passed_over
+        self.fingerprint = prepared.digests[1]
+        self.memory = sum(write.nbytes for write in prepared.writes)
+
+    @property
+    def stale(self) -> bool:
+        """True where this update, or another after it, was applied to the holder, so that `apply` would refuse."""
+        return self._applied is not None or self._holder.generation != self._generation
+
+    @property
+    def applied(self) -> bool:
+        """True where it was applied, and not undone."""
+        return self._applied is not None
+
+    @property
+    def plan(self) -> str:
+        """What all holders must have in common: a digest of what they hold, the route, its packs and the target."""
+        prepared = self._prepared
+        parts = (self._before, prepared.chain, prepared.version, prepared.digests, prepared.route, prepared.packs)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def agree(self) -> None:
+        """Prove the update together with all other holders, which call this as well; nothing is written.
+
+        Raises:
+            WrongBaseError: the holders prepared different updates, or words that several of them have differ.
+            IntegrityError: their words together do not change as the versions' fingerprints do.
+        """
+        group = self._holder.group
+        plans = group.gather(self.plan)
+        sums = group.sum(self._totals())
+        if len(set(plans)) > 1:
+            raise self._wrong_base(
+                "the holders prepared different updates: " + ", ".join(each[:8] for each in plans),
+                "Prepare it again in all of them, for the same version.",
+            )
+        self._check(sums)
+        self._agreed = True
+
+    def _totals(self) -> U64:
+        """What this holder adds to the sums."""
+        prepared = self._prepared
+        return np.array([each & _MASK for each in (prepared.owned, prepared.change, prepared.replicas)], np.uint64)
+
+    def _check(self, sums: U64) -> None:
+        owned, change, replicas = (int(each) for each in sums)
+        held = self._before[2]
+        assert held is not None
+        if owned != self._prepared.listed:
+            raise self._wrong_base(
+                f"the holders own {owned:,} of the {self._prepared.listed:,} words that the update lists",
+                "Load the version again in all of them.",
+            )
+        new = fingerprint.text(change + (0 if self._prepared.restarted else int(held[1], 16)))
+        if new != self.fingerprint:
+            raise IntegrityError(
+                f"the new state's fingerprint would be {new}, not {self.fingerprint}",
+                object=self.route[-1],
+                rule="TD-RDR-007",
+                advice="Words that are held, or a pack, were altered: load the version again in all holders.",
+            )
+        if replicas:
+            raise self._wrong_base(
+                "words that several holders have are not the same in all of them",
+                "Load the version again in all of them.",
+            )
+
+    def apply(self) -> None:
+        """Write the update into the holder's memory: only the scatter, in O(changes).
+
+        Raises:
+            WrongBaseError: another update was applied after this one was prepared.
+            RuntimeError: the other holders have not proven it with this one; see `agree`.
+        """
+        started = time.perf_counter()
+        with self._holder.lock:
+            self._apply()
+        if self._on_applied:
+            self._on_applied(self, time.perf_counter() - started)
+
+    def _apply(self) -> None:
+        if self._applied is not None or self._holder.moves != self._generation:
+            raise self._wrong_base(
+                "the state was updated after this update was prepared",
+                "Prepare the update again from the state as it is now.",
+            )
+        if not self._agreed:
+            raise RuntimeError("`agree` comes before `apply`, in all holders of the state")
+        self._write(forward=True)
+        prepared = self._prepared
+        self._holder.hold(prepared.version, prepared.chain, prepared.digests)
+        self._applied = self._holder.move()
+
+    def undo(self) -> None:
+        """Take the holder back to what it was before `apply`, in O(changes).
+
+        Raises:
+            WrongBaseError: the update is not the last that was applied.
+        """
+        with self._holder.lock:
+            if self._applied is None or self._holder.moves != self._applied:
+                raise self._wrong_base("the update is not the last that was applied", "Undo the later ones first.")
+            self._write(forward=False)
+            version, chain, digests = self._before
+            assert version is not None and chain is not None and digests is not None
+            self._holder.hold(version, chain, digests)
+            self._holder.move(back=self._generation)
+            self._applied = None
+
+    def _write(self, *, forward: bool) -> None:
+        """Write all words, or none: after an interruption, the words from before are written again."""
+        try:
+            for write in self._prepared.writes:
+                write.do() if forward else write.take_back()
+        except BaseException:
+            for write in self._prepared.writes:
+                write.take_back() if forward else write.do()
+            raise
+
+    def _wrong_base(self, reason: str, advice: str) -> TensorDeltaError:
+        object = self.route[-1] if self.route else "update"
+        return WrongBaseError(reason, object=object, rule="TD-APP-001", advice=advice)
+
+    def __repr__(self) -> str:
+        return (
+            f"SliceUpdate(to version {self.version}, {self.size:,} bytes, {self.changed:,} words, "
+            f"{self.memory:,} bytes of memory{', applied' if self._applied is not None else ''})"
+        )
