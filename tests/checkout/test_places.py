@@ -65,6 +65,20 @@ def test_what_only_reads_writes_nothing(read_only: Path, chain: td.Chain) -> Non
     assert len(inside.log()) == 2 and inside.pull(folder).version == 1
 
 
+def test_a_read_only_folder_that_lost_words_is_refused(read_only: Path, chain: td.Chain) -> None:
+    """It cannot be repaired there."""
+    file = read_only / "out/model.safetensors"
+    status = file.stat()
+    subprocess.run(["mount", "-o", "remount,rw", str(read_only)], check=True)
+    with file.open("r+b") as opened:
+        opened.seek(-5, os.SEEK_END)
+        opened.write(b"\xff")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    subprocess.run(["mount", "-o", "remount,ro", str(read_only)], check=True)
+    with pytest.raises(td.WrongBaseError, match="have other words"):
+        td.open(chain.address).pull(read_only / "out", scan=True)
+
+
 def test_what_has_to_write_names_the_file(read_only: Path, chain: td.Chain) -> None:
     for attempt in (
         lambda: chain.pull(read_only / "out", 0),

@@ -62,6 +62,13 @@ def failure(*arguments: object) -> dict[str, object]:
         ("pull chain 0.safetensors/out", "machine"),
         ("pull chain out --follow --timeout 0 --poll 0.01", "machine"),
         ("pull nowhere out --follow", "missing"),
+        ("pull chain out --exec true", "usage"),
+        ("pull chain out --chain-id 00000000-0000-4000-8000-000000000000", "conflict"),
+        ("vllm-follow nowhere --server http://127.0.0.1:9", "missing"),
+        ("vllm-follow chain --server nonsense", "usage"),
+        ("vllm-follow chain --server http://127.0.0.1:9 --engine-options []", "usage"),
+        ("vllm-follow chain --server http://127.0.0.1:9 --timeout 0 --poll 0.01", "server"),
+        ("sglang-follow chain --server http://127.0.0.1:9 --chain-id 00000000-0000-4000-8000-000000000000", "conflict"),
         ("publish chain nowhere.safetensors", "missing"),
         ("publish nobody://chain 0.safetensors", "usage"),
         ("publish 0.safetensors/chain 0.safetensors", "machine"),
@@ -149,6 +156,15 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
     line = command.replace("tensordelta", f"{sys.executable} -m tensordelta")
     environment = os.environ | {"PYTHONPATH": PACKAGE}
     return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_a_command_that_fails_is_the_last_object(place: Path) -> None:
+    done = shell("tensordelta pull chain new --follow --to 2 --exec 'echo said; exit 3' --json")
+    pulled, failed = map(json.loads, done.stdout.splitlines())
+    assert (done.returncode, pulled["version"]) == (1, 2)
+    assert (failed["ok"], failed["error"], failed["object"]) == (False, "command", "echo said; exit 3")
+    assert failed["message"] == "the command for version 2 ended with exit code 3"
+    assert failed["faults"] == [{name: failed[name] for name in ("error", "object", "rule", "message")}]
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">&- 2>&-"])

@@ -164,6 +164,24 @@ print(state.version, state.equals(td.State.from_arrays(weights(100))))
     assert lines(program, tmp_path / "chain") == ["(2, True)", "1 True"]
 
 
+def test_a_fork_while_another_thread_writes_to_a_holder(tmp_path: Path) -> None:
+    """The child's copy is of no known version, and finds its lock free."""
+    program = """
+from tensordelta.state.holder import Holder
+chain = td.open(sys.argv[1], create=True)
+chain.publish(weights(0))
+manifest = chain.manifest(0)
+holder = Holder(chain.layout(0), {})
+holder.hold(0, chain.id, (manifest.layout, manifest.fingerprint))
+before = holder.generation
+with holder.lock:
+    forked(lambda: (holder.version, holder.fingerprint, holder.generation != before))
+forked(lambda: holder.version)
+print(holder.version, holder.generation == before)
+"""
+    assert lines(program, tmp_path / "chain") == ["(None, None, True)", "0", "0 True"]
+
+
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
