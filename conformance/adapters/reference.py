@@ -130,7 +130,13 @@ class Adapter:
             self._state.sums()
             self._state.version, self._state.chain = held.get("version"), _chain_id(request["chain"])
 
+    def _take_cache(self, request: Request) -> None:
+        """Take a cache folder for the chain's case: chains of different cases have one id."""
+        name = hashlib.sha256(os.fsencode(request["chain"])).hexdigest()
+        os.environ["TENSORDELTA_CACHE"] = str(Path(self._cache, name))
+
     def _open(self, request: Request) -> td.Chain:
+        self._take_cache(request)
         keys = request.get("keys")
         options = {
             "chain": request.get("pin"),
@@ -159,9 +165,7 @@ class Adapter:
     # -- writing --------------------------------------------------------------------------------------------------
 
     def _writer(self, request: Request, *, create: bool = False) -> td.Chain:
-        # Chains of different cases have one id; each gets a snapshot of its own.
-        name = hashlib.sha256(os.fsencode(request["chain"])).hexdigest()
-        os.environ["TENSORDELTA_CACHE"] = str(Path(self._cache, name))
+        self._take_cache(request)
         return td.open(request["chain"], create=create, threads=1, key=request.get("key"))
 
     def _shortcut(self, request: Request) -> Answer:

@@ -24,7 +24,7 @@ no program wrote, the version is made anew.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import logging
 import os
 import stat
@@ -37,7 +37,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import ConflictError, IntegrityError, MissingError, TensorDeltaError, WrongBaseError
+from ..errors import ConflictError, IntegrityError, MissingError, StoreError, TensorDeltaError, WrongBaseError
 from ..events import Event, emit
 from ..format.layout import Layout
 from ..format.manifest import Manifest
@@ -45,7 +45,10 @@ from ..read.reader import Reader
 from ..state.state import State
 from ..state.update import Update
 from ..stores import sync_folder
+from ..stores.file_lock import file_lock
+from ..stores.folder import naming
 from ..stores.regular import IrregularError
+from ..threads import Lock
 from .anchored import REMOVED, Folder
 from .examination import Examination, Scan, examine
 from .moving import PRIVATE, check_following, check_way, conflict, in_the_way, move_files
@@ -57,6 +60,9 @@ from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
 _LOG = logging.getLogger("tensordelta")
 
 _LOCK = "lock"
+#: Errors of a file system without locks, and of one that cannot be written to by this user.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 #: Nanoseconds after which a later write gives a file other times.
 _SETTLED = 2_000_000_000
 #: Process, device and inode of each folder whose words this process has scanned or written.
@@ -75,6 +81,7 @@ class Pulled:
         scanned: bytes of the words that were there before and were compared with the version held.
         repaired: what was wrong in the folder although no program had written to it, file by file. The whole version
             was made anew then.
+        passed_over: the faults of edges that failed, so that another route was taken; each names its object.
     """
 
     version: int
@@ -83,6 +90,7 @@ class Pulled:
     seconds: float
     scanned: int = 0
     repaired: tuple[str, ...] = ()
+    passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
 
 
 class Checkout:
@@ -96,8 +104,8 @@ class Checkout:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self._using = threading.Lock()
-        self._owner: int | None = None  # the thread that holds the lock
+        self._using = Lock()
+        self._owner: tuple[int, int] | None = None  # the process and thread that hold the lock
         self._tree: Folder  # both are set while the lock is held
         self._private: Folder
 
@@ -115,7 +123,8 @@ class Checkout:
         Raises:
             ConflictError: the folder is no checkout, or is locked.
         """
-        if self._owner == threading.get_ident():
+        caller = os.getpid(), threading.get_ident()
+        if self._owner == caller:
             yield
             return
         if not self._using.acquire(blocking=False):
@@ -124,7 +133,7 @@ class Checkout:
             if not os.path.lexists(self.folder / PRIVATE):
                 self._make()
             with self._entered(writable=True):
-                self._owner = threading.get_ident()
+                self._owner = caller
                 try:
                     yield
                 finally:
@@ -160,15 +169,25 @@ class Checkout:
             yield
 
     def _lock(self, stack: ExitStack, *, exclusive: bool) -> None:
+        """Lock the folder; a reader does without where there are no locks, or none that this user may take."""
         try:
             lock = stack.enter_context(self._private.open_or_create(_LOCK) if exclusive else self._private.open(_LOCK))
-            fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            stack.enter_context(file_lock(lock.fileno(), exclusive=exclusive))
         except FileNotFoundError:  # only in a copy of a checkout, which no pull has used
             return
         except IrregularError as fault:
             raise garbled(self._private.path / _LOCK, str(fault.strerror)) from None
         except BlockingIOError:
             raise self._conflict("another process is working on it", "Wait for it to end.") from None
+        except PermissionError:
+            if exclusive:
+                raise
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            if exclusive:
+                reason = f"{error.strerror}: its file system has no locks; choose a folder on another one"
+                raise OSError(error.errno, reason, str(self._private.path / _LOCK)) from None
 
     def _conflict(self, reason: str, advice: str) -> ConflictError:
         return conflict(self.folder, reason, advice)
@@ -251,7 +270,7 @@ class Checkout:
 
     # -- opening --------------------------------------------------------------------------------------------------
 
-    def _examine(self, held: Holding, reader: Reader, scan: Scan | None) -> Examination:
+    def _examine(self, held: Holding, reader: Reader, scan: Scan | None, *, note: bool = True) -> Examination:
         """Examine the folder, and note the present times and inodes of files that are as they were pulled.
 
         Raises:
@@ -272,7 +291,7 @@ class Checkout:
             return found
         touched = [file for name, file in found.files.items() if file != held.files[name]]
         # Then the next use need not scan again. A file just written may still change without another time.
-        if touched and all(file.changed_ns < now - _SETTLED for file in touched):
+        if note and touched and all(file.changed_ns < now - _SETTLED for file in touched):
             found.held = msgspec.structs.replace(held, files=found.files)
             self._write_record(STATE, found.held)
         if scan is not None:
@@ -296,7 +315,7 @@ class Checkout:
             ConflictError: the folder is no checkout, follows another chain, or is locked.
             WrongBaseError: its files were changed.
         """
-        with self.locked(), self._steady():
+        with naming(self.folder), self.locked(), self._steady():
             held = self._recover()
             if held is None:
                 return None
@@ -304,26 +323,32 @@ class Checkout:
             found.refuse(self._tree)
             return state_of(found.held, mapped_words(found.held, self._tree, found.places))
 
-    def verify(self, *, threads: int) -> tuple[int, list[TensorDeltaError]]:
+    def verify(self, *, threads: int, chain: str | None = None) -> tuple[int, list[TensorDeltaError]]:
         """Scan the whole folder; nothing is changed, and an interrupted pull is not completed.
+
+        Args:
+            threads: how many scan at once.
+            chain: the id of the chain that the folder must follow.
 
         Returns:
             The version that the folder holds, and its faults.
 
         Raises:
             MissingError: no pull made the folder, or none has succeeded yet.
-            ConflictError: a pull is in progress.
+            ConflictError: a pull is in progress, or the folder follows another chain.
             IntegrityError: its state.json is damaged.
         """
         if not self.is_checkout(self.folder):
             raise self._nothing("is no folder that a pull made")
-        with self._entered(writable=False):
+        with naming(self.folder), self._entered(writable=False):
             held = Holding.read(self._private, STATE)
             following = Holding.read(self._private, NEXT)
             if following is not None:
                 return following.version, [self._interrupted()]
             if held is None:
                 raise self._nothing("holds no version yet")
+            if chain is not None and held.chain != chain:
+                raise self._conflict(f"follows chain {held.chain}, not {chain}", "Name the folder of that chain.")
             try:
                 if self._private.has(UNDO) and is_pending(held, self._private):
                     return held.version, [self._interrupted()]
@@ -355,7 +380,7 @@ class Checkout:
     # -- moving to a version --------------------------------------------------------------------------------------
 
     def pull(self, reader: Reader, version: int | None = None, *, scan: bool | None = None) -> Pulled:
-        """Bring the folder to a version, by default the newest.
+        """Bring the folder to a version, by default the newest. One that cannot be written to may hold it already.
 
         Where words are not those of the version held although no program wrote to their file, since a disk or a copy
         lost them, the whole version is made anew: see `Pulled.repaired`.
@@ -374,7 +399,15 @@ class Checkout:
             TensorDeltaError: the version cannot be read; the folder is unchanged.
         """
         started = time.perf_counter()
-        with self.locked(), self._steady():
+        with ExitStack() as stack:
+            stack.enter_context(naming(self.folder))
+            try:
+                stack.enter_context(self.locked())
+            except OSError as refused:
+                if refused.errno not in _READ_ONLY or not self.is_checkout(self.folder):
+                    raise
+                return self._held_already(reader, version, scan, refused)
+            stack.enter_context(self._steady())
             held = self._recover()
             target = reader.target(version)
             reader.documents.admit(target, None if held is None else held.applied)
@@ -402,7 +435,33 @@ class Checkout:
             finally:
                 if not self._private.has(NEXT):
                     staging.discard()
-            return Pulled(target, update.route, update.size, time.perf_counter() - started, scanned, repaired)
+            seconds = time.perf_counter() - started
+            return Pulled(target, update.route, update.size, seconds, scanned, repaired, update.passed_over)
+
+    def _held_already(self, reader: Reader, version: int | None, scan: bool | None, refused: OSError) -> Pulled:
+        """The result of a pull that has nothing to do, in a folder that this user cannot write to.
+
+        Raises:
+            OSError: `refused`, if there is something to do.
+            WrongBaseError: its files were changed, or have lost words.
+        """
+        started = time.perf_counter()
+        with self._entered(writable=False), self._steady():
+            held = Holding.read(self._private, STATE)
+            if held is None or self._is_interrupted(held):
+                raise refused
+            target = reader.target(version)
+            if held.version != target:
+                raise refused
+            reader.documents.admit(target, held.applied)
+            found = self._examine(held, reader, self._scan(scan), note=False)
+            found.refuse(self._tree)
+            self._check_same(held, reader, reader.documents.manifest(target))
+            reader.documents.remember(target)
+            return Pulled(target, (), 0, time.perf_counter() - started, found.scanned)
+
+    def _is_interrupted(self, held: Holding) -> bool:
+        return self._private.has(NEXT) or (self._private.has(UNDO) and is_pending(held, self._private))
 
     def _scan(self, wanted: bool | None) -> Scan | None:
         """What a pull scans."""

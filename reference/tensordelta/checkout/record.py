@@ -16,7 +16,7 @@ from ..format.layout import Layout, Tensor
 from ..format.manifest import Manifest
 from ..format.names import ChainId, Sha256, Version, is_path
 from ..read.packs import default_memory
-from ..read.trust import Applied
+from ..read.remembered import Applied
 from ..state.update import Update
 from ..stores.regular import IrregularError
 from .anchored import Folder

@@ -28,15 +28,15 @@ from .options import (
     VERSION,
     json_option,
     open_chain,
+    pins,
     reads_packs,
     threads_option,
-    trusted_keys_option,
     trusts,
     usage,
     version_or,
 )
 from .signals import stopped_by_signals
-from .terminal import Working, count, print_json, print_result, print_table
+from .terminal import Working, count, print_failure, print_json, print_result, print_table
 
 
 @click.command()
@@ -168,7 +168,9 @@ def pull(
                     working.say(json.dumps(as_facts(pulled)) if as_json else _line(pulled))
                     if hook is not None:
                         hook.run(pulled.version)
-            if hook is not None and hook.failed:
+            if hook is not None and hook.failure is not None:
+                if as_json:
+                    print_failure({"error": "command", "object": command, "rule": None, "message": hook.failure})
                 context.exit(1)
             return
         pulled = opened.pull(folder, version, scan=scan)
@@ -191,7 +193,7 @@ def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, *
         with Working("checking every word"):
             with usage():
                 threads = thread_count(opening["threads"])
-            version, faults = Checkout(address).verify(threads=threads)
+            version, faults = Checkout(address).verify(threads=threads, chain=opening["chain"])
         found = Verification([version], faults)
         subject = f"version {version}"
     else:
@@ -237,7 +239,7 @@ def diff(old: Path, new: Path, threads: int | None, as_json: bool) -> None:
     help="What the reader holds.",
 )
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
-@trusted_keys_option
+@pins
 @json_option
 def plan(address: str, base: int | None, version: int | None, as_json: bool, **opening: Any) -> None:
     """Show the route that a reader would take, and what it costs.
@@ -299,6 +301,7 @@ def _pulled_table(pulled: Pulled, folder: Path) -> Table:
         f"pulled version {pulled.version} into {folder}",
         ("route", ", ".join(map(_edge_text, pulled.route))),
         ("packs", bytes_text(pulled.size)),
+        *(("passed over", f"{fault.object}: {fault.args[0]}") for fault in pulled.passed_over),
         *((("repaired", "; ".join(pulled.repaired)),) if pulled.repaired else ()),
         ("took", f"{pulled.seconds:.2f} s"),
     )

@@ -65,6 +65,10 @@ class PublicKey:
     def __post_init__(self) -> None:
         _check_size(self.raw)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """A key travels as its bytes."""
+        return PublicKey, (self.raw, self.name)
+
     @property
     def id(self) -> str:
         """The `keyid` in the signature objects that it made."""

@@ -72,6 +72,7 @@ def copy(
     versions: Container[int] | None = None,
     *,
     quick: bool = False,
+    chain: str | None = None,
     source_options: Mapping[str, Any] | None = None,
     target_options: Mapping[str, Any] | None = None,
     trusted_keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike] | None = None,
@@ -90,6 +91,7 @@ def copy(
         target: where the copy goes: an empty place, or one with an earlier copy.
         versions: the versions to copy: anything that supports `in`, such as `range(10, 20)`; by default all.
         quick: compare only the sizes of objects that are in the copy already, instead of reading them.
+        chain: the id that the chain must have.
         source_options, target_options: options of the stores; see `tensordelta.stores.open_store`.
         trusted_keys: the keys that must have signed what is copied; see `open`. Unsigned versions are not copied.
         progress: called with the bytes done, and the total; by several threads, one at a time.
@@ -97,8 +99,8 @@ def copy(
     Raises:
         MissingError: there is no chain, or none of the versions, or no route leads to one; or an object is gone.
         IntegrityError: an object is not what its manifest says, twice where it came from far away.
-        ConflictError: there is another chain at `target`, something that is no chain, or a version of this chain with
-            other contents.
+        ConflictError: there is another chain than `chain`; or another one at `target`, something that is no chain, or a
+            version of this chain with other contents.
         UntrustedError: there are trusted keys, and the chain is not signed by one of them.
         TensorDeltaError: a manifest breaks a rule.
         StoreError: a store failed. What has been copied is a chain, and the same call goes on.
@@ -106,7 +108,7 @@ def copy(
         ValueError: no address, or no key.
     """
     trust = None if trusted_keys is None else Trust(trusted(trusted_keys)).unbound()
-    reader = Reader(open_store(source, options=source_options), trust=trust)
+    reader = Reader(open_store(source, options=source_options), chain=chain, trust=trust)
     return _Copier(reader, open_store(target, options=target_options), quick, progress).run(versions)
 
 

@@ -84,7 +84,7 @@ class Watch:
             # A listing may lag behind.
             if hint is not None and (newest is None or newest < hint) and self._exists(hint):
                 found += self._between(newest, hint) if self._complete else [hint]
-        self._check_age(found[-1] if found else self.floor)
+        self._check_newest(found[-1] if found else self.floor)
         return found
 
     def list_next(self) -> None:
@@ -125,10 +125,10 @@ class Watch:
             return False
         return True
 
-    def _check_age(self, newest: int | None) -> None:
+    def _check_newest(self, newest: int | None) -> None:
         if newest is not None:
             try:
-                self._reader.documents.check_age(newest)
+                self._reader.documents.check_newest(newest)
             except MissingError:  # a collector deleted it, so a newer version exists
                 self.list_next()
 

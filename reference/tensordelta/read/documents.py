@@ -32,7 +32,8 @@ from ..state.holder import Holder
 from ..state.state import State
 from ..stores import Store
 from .listing import Member
-from .trust import Applied, Trust
+from .remembered import Applied
+from .trust import Trust
 
 T = TypeVar("T")
 
@@ -279,14 +280,16 @@ class Documents:
 
     # -- trust ----------------------------------------------------------------------------------------------------
 
-    def check_age(self, newest: int) -> None:
-        """Check that the newest version is not older than its maximal age, where one is set (TD-SIG-008).
+    def check_newest(self, newest: int) -> None:
+        """Check, where keys are configured, that the newest version is not older than its maximal age (TD-SIG-008).
+
+        Nor may it be older than a version that this user has held, in whatever folder or process.
 
         Raises:
             UntrustedError: it is.
         """
-        if self.trust is not None and self.trust.max_age is not None:
-            self.trust.check_age(self.manifest(newest))
+        if self.trust is not None and (self.trust.max_age is not None or self.trust.remembered is not None):
+            self.trust.check_newest(self.manifest(newest))
 
     def admit(self, target: int, held: State | Holder | Applied | None = None) -> None:
         """Check that a read may end at a version, where keys are configured (SPEC.md section 14).

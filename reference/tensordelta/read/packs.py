@@ -7,10 +7,11 @@ are kept in memory. Of a large one the digest of each block is kept, and proves 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from ..format.layout import Layout
 from ..format.manifest import TENSORS, FileEntry, Manifest, PackEntry
 from ..format.pack import Blob, Pack
 from ..state.index import SUFFIX
-from ..stores import FileBlob, Parts, Store, StoredBlob
+from ..stores import FileBlob, Parts, Store, StoredBlob, in_cache
 from ..stores.cache import CachedBlob, PackCache
-from ..stores.download import PARALLEL, Downloads, Wanted, part_size
+from ..stores.download import PARALLEL, Downloader, Downloads, Wanted, part_size
 from ..stores.hub import public_file
+
+_LOG = logging.getLogger("tensordelta")
 
 #: Bytes of a large pack that are read, and proven, at once.
 _BLOCK = 1 << 18
@@ -129,6 +132,7 @@ def _prove_download(downloads: Downloads, wanted: Wanted, *, keep: bool, label: 
             return prove(partial(_same, blob), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label)
         except IntegrityError:
             downloads.drop(wanted)
+            _LOG.info("%s came damaged, and is fetched again", label)
             # A file that was in the cache before may be damaged on this machine: that is no fault of the download.
             downloaded += 1 if blob is None or blob.fresh else 0
             if downloaded == 2:
@@ -265,6 +269,8 @@ class Packs:
         for place in near_to_far:
             blob = place(entry, keep, faults)
             if blob is not None:
+                for fault in faults:
+                    _LOG.warning("another place has what one has not: %s", fault)
                 return blob
         raise self._nowhere(entry, faults)
 
@@ -329,7 +335,17 @@ class Packs:
         try:
             with self._downloads() as downloads:
                 if downloads is not None:
-                    return _prove_download(downloads, wanted, keep=keep, label=label)
+                    try:
+                        with in_cache("the cache folder"):
+                            return _prove_download(downloads, wanted, keep=keep, label=label)
+                    except (TensorDeltaError, StoreError):
+                        raise
+                    except OSError as error:  # this machine's cache has no room, or cannot be written to
+                        whole = isinstance(self._store, Downloader)  # which reads no part of an object
+                        if whole and wanted.size > KEPT:
+                            raise
+                        _LOG.warning("%s is read without the cache of this machine: %s", label, error)
+                        keep = keep or whole
             return prove(
                 lambda: self._store.open(wanted.name), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label
             )
@@ -389,6 +405,19 @@ def check_ranges(manifest: Manifest, layout: Layout, *, object: str) -> None:
             raise MalformedError(
                 f"`tensors` is {list(entry.tensors)}, the layout has {len(layout)}", object=object, rule="TD-MAN-010"
             )
+
+
+def free_memory() -> int:
+    """Bytes of memory that this machine, or this container, has free; 0 where that is not known."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+        free = next(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return 0
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no container, or one without a limit
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return max(free, 0)
 
 
 def default_memory() -> int:

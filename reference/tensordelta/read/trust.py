@@ -6,35 +6,16 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from ..errors import UntrustedError
 from ..format.keys import PublicKey
 from ..format.manifest import Manifest
 from ..format.names import SHORTCUTS, manifest_name
 from ..format.signature import verify as verify_signatures
+from .remembered import FOLDER, Applied, Remembered
 
 _UNSIGNED = "Ask its publisher to sign it, or choose a version that is signed; `tensordelta sign` signs a chain."
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})")
-
-
-class Applied(NamedTuple):
-    """A version that was applied.
-
-    Attributes:
-        chain, version: which.
-        layout, fingerprint: those in its manifest; None where they are not remembered.
-    """
-
-    chain: str
-    version: int
-    layout: str | None = None
-    fingerprint: str | None = None
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Applied:
-        """The record of a version that is applied."""
-        return cls(manifest.chain, manifest.version, manifest.layout, manifest.fingerprint)
 
 
 class Trust:
@@ -45,6 +26,7 @@ class Trust:
         allow_rollback: a version may be older than one applied before.
         max_age: the greatest age of the newest version, in seconds; None for any age.
         remembers: remember what was applied. Not for writers and verifiers, which read versions in any order.
+        remembered: what this user has held before, in other folders and processes; None where that does not count.
     """
 
     def __init__(
@@ -54,16 +36,19 @@ class Trust:
         allow_rollback: bool = False,
         max_age: float | None = None,
         remembers: bool = True,
+        remembered: Remembered | None = None,
     ) -> None:
         self.keys = dict(keys)
         self.allow_rollback = allow_rollback
         self.max_age = max_age
+        self.remembered = remembered
         self._remembers = remembers
         self._applied: Applied | None = None
 
-    def unbound(self, *more: PublicKey, max_age: float | None = None) -> Trust:
+    def unbound(self, *more: PublicKey, max_age: float | None = None, remembered: Remembered | None = None) -> Trust:
         """The same keys, and `more`, for a writer or verifier, which reads versions in any order."""
-        return Trust({**self.keys, **{key.id: key for key in more}}, max_age=max_age, remembers=False)
+        keys = {**self.keys, **{key.id: key for key in more}}
+        return Trust(keys, max_age=max_age, remembers=False, remembered=remembered)
 
     def verify(self, data: bytes, signature: bytes | None, *, object: str) -> None:
         """Verify the bytes of chain.json, a manifest or a shortcut.
@@ -98,33 +83,39 @@ class Trust:
         """
         if not self._remembers:
             return
-        name = manifest_name(manifest.version)
         for each in (held, self._applied):
-            if each is None or each.chain != manifest.chain:
-                continue
-            if manifest.version < each.version and not self.allow_rollback:
-                raise UntrustedError(
-                    f"version {manifest.version} is older than {each.version}, which was held before",
-                    object=name,
-                    rule="TD-SIG-005",
-                    advice="If you mean to go back, say so (allow_rollback=True, --allow-rollback).",
-                )
-            if each.fingerprint is None or manifest.version != each.version:
-                continue
-            if (manifest.layout, manifest.fingerprint) != (each.layout, each.fingerprint):
-                raise UntrustedError(
-                    f"version {manifest.version} differs from what it was when it was held",
-                    object=name,
-                    rule="TD-SIG-006",
-                    advice="A version never changes: ask the holder of the key. To accept it, start from nothing.",
-                )
+            self._check_not_before(manifest, each)
 
-    def check_age(self, manifest: Manifest) -> None:
-        """Check that the newest version is not older than `max_age`.
+    def _check_not_before(self, manifest: Manifest, held: Applied | None) -> None:
+        if held is None or held.chain != manifest.chain:
+            return
+        name = manifest_name(manifest.version)
+        if manifest.version < held.version and not self.allow_rollback:
+            raise UntrustedError(
+                f"version {manifest.version} is older than {held.version}, which was held before",
+                object=name,
+                rule="TD-SIG-005",
+                advice="If you mean to go back, say so (allow_rollback=True, --allow-rollback).",
+            )
+        if held.fingerprint is None or manifest.version != held.version:
+            return
+        if (manifest.layout, manifest.fingerprint) != (held.layout, held.fingerprint):
+            raise UntrustedError(
+                f"version {manifest.version} differs from what it was when it was held",
+                object=name,
+                rule="TD-SIG-006",
+                advice="A version never changes: ask the holder of the key. To accept it, start from nothing, "
+                f"and remove `{FOLDER}/{held.chain}` from the cache folder.",
+            )
+
+    def check_newest(self, manifest: Manifest) -> None:
+        """Check that the newest version is not older than `max_age`, nor than one that this user has held.
 
         Raises:
-            UntrustedError: it is.
+            UntrustedError: it is; or it differs from what it was when it was held.
         """
+        if self.remembered is not None:
+            self._check_not_before(manifest, self.remembered.newest(manifest.chain))
         if self.max_age is None:
             return
         age = time.time() - _seconds(manifest.created)
@@ -147,7 +138,13 @@ class Trust:
             or before.chain != manifest.chain
             or before.version <= manifest.version
         ):
-            self._applied = Applied.of(manifest)
+            self._applied = _applied(manifest)
+        if self.remembered is not None:
+            self.remembered.note(_applied(manifest), back=self.allow_rollback)
+
+
+def _applied(manifest: Manifest) -> Applied:
+    return Applied(manifest.chain, manifest.version, manifest.layout, manifest.fingerprint)
 
 
 def _seconds(created: str) -> float:

@@ -6,6 +6,7 @@ Their words stay in the files until they are used, so that a checkpoint of any s
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -194,12 +195,13 @@ def write_file(
     words: Sequence[Words | FileWords],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a state as one safetensors file, atomically."""
+    """Write a state as one safetensors file, atomically; see `State.save`."""
     path = Path(path)
     tensors = shard_order(layout.tensors)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not the process's id: threads have the same one, and so may processes of two containers that share a disk.
+    temporary = path.with_name(f".tensordelta-{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(shard_header(tensors, metadata or {}))
             for tensor in tensors:
                 for part in parts(words[layout.index[tensor.name]]):

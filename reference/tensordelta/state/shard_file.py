@@ -51,13 +51,22 @@ class Open(Protocol):
 
 
 def map_words(file: Open, *, writable: bool = False) -> NDArray[np.uint8]:
-    """The bytes of an open file, mapped; the map stays valid when the file is closed."""
+    """The bytes of an open file, mapped; the map stays valid when the file is closed.
+
+    Raises:
+        OSError: the file system cannot map it.
+    """
     if not os.fstat(file.fileno()).st_size:
         return np.empty(0, np.uint8)
     access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-    if sys.version_info >= (3, 13):  # else each map takes a descriptor
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access, trackfd=False), np.uint8)
-    return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access), np.uint8)
+    try:
+        if sys.version_info >= (3, 13):  # else each map takes a descriptor
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access, trackfd=False), np.uint8)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access), np.uint8)
+    except OSError as error:
+        name = getattr(file, "name", None)  # a number where it was opened by one
+        reason = f"{error.strerror}: its file system does not map files into memory; choose a folder on another one"
+        raise OSError(error.errno, reason, *([name] if isinstance(name, str) else [])) from None
 
 
 def check_is_itself(path: Path) -> None:

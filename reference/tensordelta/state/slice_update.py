@@ -11,7 +11,7 @@ import numpy as np
 
 from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
-from ..errors import IntegrityError, TensorDeltaError, WrongBaseError
+from ..errors import IntegrityError, StoreError, TensorDeltaError, WrongBaseError
 from .holder import Holder, Write
 
 _MASK = (1 << 64) - 1
@@ -35,6 +35,7 @@ class PreparedSlices:
         packs: SHA-256 of each of their packs, in that order.
         size: bytes of the packs.
         seconds: how long preparing took.
+        passed_over: the faults of edges that another route was taken for.
     """
 
     writes: Sequence[Write]
@@ -51,6 +52,7 @@ class PreparedSlices:
     packs: tuple[str, ...]
     size: int
     seconds: float
+    passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
 
 
 class SliceUpdate:
@@ -73,6 +75,7 @@ class SliceUpdate:
         changed: words that `apply` writes in this holder.
         memory: bytes that the update holds, those for `undo` included.
         seconds: how long preparing took.
+        passed_over: the faults of edges that failed, so that another route was taken; each names its object.
         fingerprint: the new version's, 16 hex digits.
     """
 
@@ -94,6 +97,7 @@ class SliceUpdate:
         self.version, self.route, self.size = prepared.version, prepared.route, prepared.size
         self.base = holder.version
         self.changed, self.seconds = prepared.changed, prepared.seconds
+        self.passed_over = prepared.passed_over
         self.fingerprint = prepared.digests[1]
         self.memory = sum(write.nbytes for write in prepared.writes)
 

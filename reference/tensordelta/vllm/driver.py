@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import weakref
+from contextlib import suppress
 from typing import Any
 
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
@@ -71,7 +72,8 @@ class _Driver:
                     pass
             except Exception as error:
                 if self._alive():
-                    _LOG.warning("following %s: %s", self._address, error)
+                    with suppress(ValueError):  # a handler whose stream was closed must not end the thread
+                        _LOG.warning("following %s: %s", self._address, error)
                     stop.wait(_AGAIN)
 
     def _alive(self) -> bool:

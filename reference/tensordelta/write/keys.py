@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from ..errors import UntrustedError
 from ..format.keys import KEY_SIZE, PublicKey, SecretKey, parse_public_key, parse_secret_key
-from ..stores import sync_folder
+from ..stores import sync_folder, user_path
 
 #: A public key as users write it: 64 hex digits, the path of a file that has them or PEM, PEM, or the 32 bytes.
 PublicKeyLike = PublicKey | str | os.PathLike[str] | bytes
@@ -32,6 +34,7 @@ def public_key(key: PublicKeyLike) -> PublicKey:
     Raises:
         ValueError: no Ed25519 public key.
         OSError: the file cannot be read.
+        UntrustedError: other users can write to the file.
         ImportError: PEM, and `cryptography` is not installed.
     """
     return key if isinstance(key, PublicKey) else _key(key, PublicKey, parse_public_key)
@@ -46,6 +49,7 @@ def secret_key(key: SecretKeyLike) -> SecretKey:
     Raises:
         ValueError: no Ed25519 secret key.
         OSError: the file cannot be read.
+        UntrustedError: other users can write to the file.
         ImportError: PEM, and `cryptography` is not installed.
     """
     return key if isinstance(key, SecretKey) else _key(key, SecretKey, parse_secret_key)
@@ -56,11 +60,27 @@ def _key(key: str | os.PathLike[str] | bytes, kind: Callable[[bytes], K], parse:
         return kind(key) if len(key) == KEY_SIZE else parse(key)
     if isinstance(key, str) and (_HEX.fullmatch(key.strip()) or _PEM in key):
         return parse(key.encode())
-    path = Path(key).expanduser()
+    path = user_path(key)
+    with path.open("rb") as file:
+        _check_own(path, os.fstat(file.fileno()).st_mode, secret=kind is SecretKey)
+        data = file.read()
     try:
-        return parse(path.read_bytes())
+        return parse(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _check_own(path: Path, mode: int, *, secret: bool) -> None:
+    """Refuse the file of a key that other users can replace: they would sign as this user, or be trusted."""
+    # Public keys lie in folders of source code, which are often a group's.
+    others = stat.S_IWOTH | (stat.S_IWGRP if secret else 0)
+    if stat.S_ISREG(mode) and mode & others:
+        raise UntrustedError(
+            "is the file of a key, and other users can write to it",
+            object=str(path),
+            rule="TD-SEC-001",
+            advice=f"If it is still the key that you mean, `chmod go-w {path}`.",
+        )
 
 
 def trusted(keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike]) -> dict[str, PublicKey]:

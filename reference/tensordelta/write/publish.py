@@ -23,6 +23,7 @@ from ..state.checkpoint import Checkpoint
 from ..state.state import State
 from ..state.update import Update
 from ..stores import FileBlob
+from ..threads import Lock
 from .clock import Clock
 from .commit import Commit, Contents, Files, base_of, check_description, digest_layout, file_entries
 from .encoder import Codecs, Comparison, Encoder, Listed, Order, Values
@@ -63,10 +64,10 @@ class Publisher:
             default one of its own.
     """
 
-    def __init__(self, writer: Writer, turns: threading.RLock | None = None) -> None:
+    def __init__(self, writer: Writer, turns: Lock | None = None) -> None:
         self._writer = writer
         self._reader = writer.reader
-        self._turns = turns or threading.RLock()  # a listener may publish
+        self._turns = turns or Lock(threading.RLock)  # a listener may publish
         self._snapshot = Snapshot(writer.reader)
 
     def publish(
@@ -84,7 +85,8 @@ class Publisher:
     ) -> Published:
         """Publish a state as the next version: a delta to the newest one, or a full version.
 
-        If the number is taken by the same version, published before, that counts as success.
+        If the number is taken by the same version, published before, that counts as success. Where neither the cache
+        folder nor memory can hold the version before, a full version is made.
 
         Args:
             state: what to publish. No other thread may write to it meanwhile.
@@ -123,6 +125,7 @@ class Publisher:
             if not full and before is not None:
                 with clock.during("snapshot"):
                     old = stack.enter_context(self._snapshot.at(before))
+                base = None if old is None else base  # a full version needs nothing to compare with
             with Commit.begin(self._writer, place.version, before, clock) as commit:
                 digest = commit.put_layout(state.layout)
                 with clock.during("compare"):
@@ -300,7 +303,10 @@ class Publisher:
             base = State.empty()
             if found.base is not None:
                 assert before is not None
-                base = stack.enter_context(self._snapshot.at(before))
+                held = stack.enter_context(self._snapshot.at(before))
+                if held is None:
+                    return False
+                base = held
             if not _makes(self._reader.prepare_edge(base, Edge(name, found)), state):
                 raise conflict(found.version)
         return True

@@ -8,10 +8,12 @@ unsigned puts it then. No other unsigned object is signed without being asked fo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from contextlib import suppress
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
-from ..errors import ConflictError, MissingError
+from ..errors import ConflictError, MissingError, StoreError, TensorDeltaError
 from ..format.documents import MAX_SMALL, parse_chain
 from ..format.keys import SecretKey
 from ..format.manifest import MAX_MANIFEST, parse_manifest
@@ -21,6 +23,8 @@ from ..read.listing import Member, check_shortcut, member_name
 from ..read.reader import Reader
 from ..stores import FolderStore, Store, cache_folder
 from ..threads import ordered_map
+
+_LOG = logging.getLogger("tensordelta")
 
 
 class Signer:
@@ -41,7 +45,9 @@ class Signer:
         self._store = store
         self.key = key
         # By the digest of the signed bytes: under an object's name there may be another writer's bytes.
-        self._owed = FolderStore(cache_folder("signatures", hashlib.sha256(key.public.raw).hexdigest()))
+        self._owed: FolderStore | None = None
+        with self._unless_full():
+            self._owed = FolderStore(cache_folder("signatures", hashlib.sha256(key.public.raw).hexdigest()))
 
     def create(self, name: str, data: bytes) -> bool:
         """Create an object if there is none of its name, and sign it; if there is one, `settle` its signature.
@@ -53,14 +59,33 @@ class Signer:
             StoreError: the store failed. If the object exists, `settle` signs it.
         """
         owed, signature = _owed_name(data), sign(data, self.key)
-        self._owed.put(owed, [signature])
+        with self._unless_full():
+            if self._owed is not None:
+                self._owed.put(owed, [signature])
         created = self._store.create(name, data)
         if created:
             self._store.put(signature_name(name), [signature])
         else:
             self.settle(name)  # an earlier try may have been this writer's own
-        self._owed.delete(owed)
+        with self._unless_full():
+            if self._owed is not None:
+                self._owed.delete(owed)
         return created
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "what signs cannot be pickled, since its secret key would go with it: open the chain in the other process"
+        )
+
+    @contextmanager
+    def _unless_full(self) -> Iterator[None]:
+        """Go on where the cache folder cannot be used: only a writer that dies in the next moment needs it."""
+        try:
+            yield
+        except (TensorDeltaError, StoreError):
+            raise
+        except OSError as error:
+            _LOG.warning("if this process dies before a signature is put, `sign` has to put it: %s", error)
 
     def sign(self, name: str, data: bytes) -> None:
         """Put the signature of an object that exists.
@@ -80,12 +105,13 @@ class Signer:
         Raises:
             StoreError: the store failed.
         """
-        if self._store.size(signature_name(name)) is not None:
+        if self._owed is None or self._store.size(signature_name(name)) is not None:
             return
         with suppress(MissingError):
             owed = _owed_name(self._store.read(name))
             self._store.put(signature_name(name), [self._owed.read(owed)])
-            self._owed.delete(owed)
+            with self._unless_full():
+                self._owed.delete(owed)
 
 
 def _owed_name(data: bytes) -> str:
