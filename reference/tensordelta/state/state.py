@@ -347,7 +347,13 @@ class State(Mapping[str, NDArray[Any]]):
         return self.equals(other)
 
     def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the state as one safetensors file, atomically."""
+        """Write the state as one safetensors file: the file has the old bytes or the new ones at every moment.
+
+        What an earlier process left in the folder that was killed while it saved is removed a day later.
+
+        Raises:
+            OSError: the disk is full, or fails; the file is as it was.
+        """
         checkpoint.write_file(path, self.layout, self._words, metadata)
 
     def __repr__(self) -> str:
