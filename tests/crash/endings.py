@@ -1,0 +1,143 @@
+"""How work ends at one of its steps: the process is killed or interrupted, or the disk fails.
+
+The disk fails once ("error"), or from a step on at each one ("ENOSPC" and "EDQUOT", which refuse what needs room, and
+"EIO", which refuses everything), until the work has ended. The process goes on then, so it is tried again in the same
+process.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from tensordelta.errors import StoreError, TensorDeltaError
+
+from .points import STEPS, Step
+
+#: Ways in which a disk fails from a step on.
+FULL = ("ENOSPC", "EDQUOT", "EIO")
+#: Ways in which work ends once.
+ONCE = ("kill", "interrupt", "error")
+#: Characters of a traceback that a child says, so that a pipe holds them.
+_SAID = 4000
+
+Work = Callable[[], None]
+
+
+class End:
+    """Ends the process at its `number`-th step, or has the disk fail there, or from there on.
+
+    Attributes:
+        reached: the step was reached.
+    """
+
+    def __init__(self, number: int, how: str) -> None:
+        self._number = number
+        self._how = how
+        self._count = 0
+        self._lock = threading.Lock()  # the work may have several threads
+        self.reached = False
+
+    def __call__(self, step: Step) -> None:
+        how = self._how
+        if how in FULL and not (step.comes and (step.grows or how == "EIO")):
+            return
+        with self._lock:
+            self._count += 1
+            if self._count < self._number or (self._count > self._number and how not in FULL):
+                return
+            self.reached = True
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how in FULL:
+            code = getattr(errno, how)
+            raise OSError(code, os.strerror(code), *([] if step.name is None else [step.name]))
+        if how == "interrupt":
+            raise KeyboardInterrupt
+        raise OSError(errno.EIO, "the disk fails", step.label)
+
+
+def unclear(error: BaseException) -> str | None:
+    """What is missing in the error of a disk that fails: users expect it, and it says which file is at fault."""
+    if isinstance(error, TensorDeltaError | StoreError):
+        return None
+    if not isinstance(error, OSError):
+        return f"a {type(error).__name__} for a disk that fails: {error}"
+    if error.errno is None or error.strerror is None:
+        return f"an error without a reason: {error!r}"
+    return None if error.filename is not None else f"an error that names no file: {error!r}"
+
+
+class Outcome(NamedTuple):
+    """What became of a child.
+
+    Attributes:
+        how: "killed"; "raised" an error that says what failed; "went on" although the disk failed; "done" before the
+            step was reached.
+        fault: what went wrong in another way; None if nothing did.
+    """
+
+    how: str
+    fault: str | None = None
+
+    @property
+    def early(self) -> bool:
+        """True if the step was reached."""
+        return self.how != "done"
+
+
+def forked(work: Work, number: int, how: str, again: Work | None = None) -> Outcome:
+    """Do the work in a child that ends at its `number`-th step.
+
+    Args:
+        work: the work.
+        number: the step.
+        how: how it ends.
+        again: done in the same child after a disk that failed, and works again.
+    """
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        end = End(number, how)
+        try:
+            outcome = _child(work, end, how, again)
+        except BaseException:
+            outcome = Outcome("raised" if end.reached else "done", traceback.format_exc()[-_SAID:])
+        with suppress(BaseException):
+            os.write(write, json.dumps(outcome).encode())
+        os._exit(0)
+    os.close(write)
+    with open(read, "rb") as answer:
+        said = answer.read()
+    _, status = os.waitpid(pid, 0)
+    if not os.WIFSIGNALED(status):
+        return Outcome(*json.loads(said))
+    if os.WTERMSIG(status) == signal.SIGKILL and how == "kill":
+        return Outcome("killed")
+    return Outcome("killed", f"signal {os.WTERMSIG(status)}")
+
+
+def _child(work: Work, end: End, how: str, again: Work | None) -> Outcome:
+    STEPS.act = end
+    try:
+        work()
+    except (KeyboardInterrupt, OSError, TensorDeltaError) as error:
+        STEPS.act = None
+        if how in FULL:
+            fault = unclear(error)
+            if fault is not None:
+                return Outcome("raised", f"{fault}\n{traceback.format_exc()[-_SAID:]}")
+        elif not (isinstance(error, KeyboardInterrupt) or (isinstance(error, OSError) and error.errno == errno.EIO)):
+            raise
+        if again is not None:
+            again()
+        return Outcome("raised")
+    return Outcome("went on" if end.reached else "done")
