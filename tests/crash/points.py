@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import io
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -76,7 +77,8 @@ class Steps:
                 return None if name == "fsync" else self.real[name](*args, **more)
             label = f"{name} {args[0]}"
             named = None if isinstance(args[0], int) else os.fsdecode(args[0])  # type: ignore[arg-type]
-            self.step(Step(f"before {label}", named, comes=True, grows=name in _GROWING))
+            grows = name in _GROWING and not (name == "fsync" and _is_folder(args[0]))
+            self.step(Step(f"before {label}", named, comes=True, grows=grows))
             if name == "fsync":
                 if self.synced is not None:
                     self.synced(args[0])  # type: ignore[arg-type]
@@ -116,6 +118,11 @@ class Steps:
             return words.view(_Mapped) if writable else words
 
         return mapped
+
+
+def _is_folder(descriptor: object) -> bool:
+    """True for the descriptor of a folder, whose names need no room when they are synced."""
+    return isinstance(descriptor, int) and stat.S_ISDIR(os.fstat(descriptor).st_mode)
 
 
 class _Writer:

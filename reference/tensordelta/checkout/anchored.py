@@ -74,6 +74,10 @@ class Folder:
                 os.close(held)
                 held = descriptor
             yield held, last
+        except OSError as error:
+            if error.filename in (last, *folders):  # the system knows only that part
+                error.filename = str(self.path / name)
+            raise
         finally:
             os.close(held)
 

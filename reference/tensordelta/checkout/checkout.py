@@ -45,6 +45,7 @@ from ..read.reader import Reader
 from ..state.state import State
 from ..state.update import Update
 from ..stores import sync_folder
+from ..stores.folder import naming
 from ..stores.regular import IrregularError
 from .anchored import REMOVED, Folder
 from .examination import Examination, Scan, examine
@@ -296,7 +297,7 @@ class Checkout:
             ConflictError: the folder is no checkout, follows another chain, or is locked.
             WrongBaseError: its files were changed.
         """
-        with self.locked(), self._steady():
+        with naming(self.folder), self.locked(), self._steady():
             held = self._recover()
             if held is None:
                 return None
@@ -317,7 +318,7 @@ class Checkout:
         """
         if not self.is_checkout(self.folder):
             raise self._nothing("is no folder that a pull made")
-        with self._entered(writable=False):
+        with naming(self.folder), self._entered(writable=False):
             held = Holding.read(self._private, STATE)
             following = Holding.read(self._private, NEXT)
             if following is not None:
@@ -374,7 +375,7 @@ class Checkout:
             TensorDeltaError: the version cannot be read; the folder is unchanged.
         """
         started = time.perf_counter()
-        with self.locked(), self._steady():
+        with naming(self.folder), self.locked(), self._steady():
             held = self._recover()
             target = reader.target(version)
             reader.documents.admit(target, None if held is None else held.applied)

@@ -12,7 +12,7 @@ import sys
 import click
 
 from .. import __version__
-from ..errors import TensorDeltaError
+from ..errors import TensorDeltaError, machine_advice
 from ..tables import as_facts, as_table, printable
 from . import engines, keep, keys, read, write
 from .options import JSON
@@ -56,7 +56,9 @@ class _Commands(click.Group):
 
 def _text(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
-    return printable(reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}")
+    message = reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+    advice = machine_advice(error)
+    return printable(f"{message}. {advice}" if advice else message)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -7,11 +7,11 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from ..errors import IntegrityError, UntrustedError
+from ..errors import IntegrityError, StoreError, TensorDeltaError, UntrustedError
 from ..format.names import FOLDERS, is_path
 from .base import DirectBatch, NoSuchObject, Parts, StoredObject
 from .regular import IrregularError, open_regular
@@ -29,6 +29,7 @@ class FileBlob:
             descriptor = open_regular(path, follow=True)
         except IrregularError:  # only regular files are objects
             raise FileNotFoundError(str(path)) from None
+        self._path = path
         self._file = os.fdopen(descriptor, "rb", buffering=0)
         self._object = object or str(path)
         self.size = os.fstat(descriptor).st_size
@@ -44,7 +45,8 @@ class FileBlob:
         """Fill `target` from `offset`."""
         got = 0
         while got < len(target):
-            count = os.preadv(self._file.fileno(), [target[got:]], offset + got)
+            with naming(self._path):
+                count = os.preadv(self._file.fileno(), [target[got:]], offset + got)
             if not count:
                 raise IntegrityError(f"ends at byte {offset + got}", object=self._object, rule="TD-MAN-013")
             got += count
@@ -206,7 +208,7 @@ class FolderStore:
                 sync_folder(each.parent)
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
         try:
-            with temporary.open("xb") as file:
+            with naming(path), temporary.open("xb") as file:
                 for part in parts:
                     file.write(part)
                 file.flush()
@@ -221,6 +223,20 @@ def sync_folder(folder: Path) -> None:
     """Make a folder's entries durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have what fails in the block name a file: a full disk does not, nor a file system without locks or maps."""
+    try:
+        yield
+    except (TensorDeltaError, StoreError):
+        raise
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
