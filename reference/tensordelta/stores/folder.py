@@ -152,7 +152,8 @@ class FolderStore:
         """Write an object durably, over one that is there."""
         path, temporary = self._write(name, parts)
         try:
-            os.replace(temporary, path)
+            with self._there(temporary, "put", name):
+                os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -162,11 +163,12 @@ class FolderStore:
         """Write an object durably if there is none of its name; returns False if there is."""
         path, temporary = self._write(name, [data])
         try:
-            os.link(temporary, path)
+            with self._there(temporary, "create", name):
+                os.link(temporary, path)
         except FileExistsError:
             return False
         finally:
-            os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
         return True
 
@@ -198,6 +200,18 @@ class FolderStore:
     def remove_temporary(self, name: str) -> None:
         """Remove a temporary file, if it is still there."""
         (self.root / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _there(self, temporary: Path, operation: str, name: str) -> Iterator[None]:
+        """Report a temporary file that a collector removed, since it had the grace period's age, before it has its name."""
+        try:
+            yield
+        except FileNotFoundError:
+            if temporary.exists():
+                raise
+            cause = "a collector removed it before it had its name"
+            advice = "Do it again, and give collectors a longer grace period."
+            raise StoreError(self.address, operation, name, cause, advice) from None
 
     def _write(self, name: str, parts: Parts) -> tuple[Path, Path]:
         path = self._path(name)
