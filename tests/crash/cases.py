@@ -213,6 +213,49 @@ def save(world: Path, place: Path) -> Spec:
     return {"kind": "save", "template": str(template), "old": str(checkpoints / "0"), "new": str(checkpoints / "1")}
 
 
+# -- two processes -----------------------------------------------------------------------------------------------------
+
+
+def two_pulls(held: int | None, target: int, other: int, *, follow: bool = False) -> Callable[[Path, Path], Spec]:
+    """Pulls into one folder: one is stopped, the other one tries then."""
+
+    def make(world: Path, place: Path) -> Spec:
+        spec = pull(held, target)(world, place)
+        return {**spec, "kind": "two pulls", "other": other, "follow": follow, "whole": _pulled(world)}
+
+    return make
+
+
+def pull_and_collect(held: int | None, target: int) -> Callable[[Path, Path], Spec]:
+    """A pull that is stopped, while a collector drops all but the newest version."""
+
+    def make(world: Path, place: Path) -> Spec:
+        spec = pull(held, target)(world, place)
+        template = Path(spec["template"])
+        shutil.copytree(world / "chain", template / "chain")
+        with cache(place / "cache"):
+            td.open(template / "chain", threads=1).shortcut(None, 5)
+        return {**spec, "kind": "pull and gc", "whole": _pulled(world)}
+
+    return make
+
+
+def publish_and_others(before: list[int], target: int, others: list[int]) -> Callable[[Path, Path], Spec]:
+    """A publish that is stopped, while full versions are published and a collector drops all but the newest one."""
+
+    def make(world: Path, place: Path) -> Spec:
+        spec = publish(before, target, target)(world, place)
+        paths = [str(world / "checkpoints" / str(version)) for version in (*others, target)]
+        states = _states(world, before)
+        return {**spec, "kind": "publish and others", "states": states, "mine": paths.pop(), "others": paths}
+
+    return make
+
+
+def _pulled(world: Path) -> dict[int, str]:
+    return {version: str(world / "pulled" / str(version)) for version in range(6)}
+
+
 # -- all ---------------------------------------------------------------------------------------------------------------
 
 _KILL = {"kill": 5}
@@ -266,6 +309,18 @@ COPIES = {
     "some": Case(copied([], [0, 1, 2]), 100, _OTHER),
 }
 SAVES = {"over another": Case(save, 8, {"kill": 1, "interrupt": 1, "error": 1, **_FULL})}
+MEETINGS = {
+    "two pulls into a new folder": Case(two_pulls(None, 0, 1), 120, {"stop": 1}),
+    "two pulls in place": Case(two_pulls(0, 1, 2), 50, {"stop": 1}),
+    "two pulls over layouts": Case(two_pulls(3, 4, 2), 120, {"stop": 1}),
+    "a follower and a pull": Case(two_pulls(3, 5, 4, follow=True), 120, {"stop": 1}),
+    "a pull and gc": Case(pull_and_collect(0, 1), 50, {"stop": 1}),
+    "a first pull and gc": Case(pull_and_collect(None, 2), 100, {"stop": 1}),
+    "a pull of the newest and gc": Case(pull_and_collect(0, 5), 100, {"stop": 1}),
+    "a publish and gc": Case(publish_and_others([0], 1, []), 200, {"stop": 1}),
+    "a publish, another writer and gc": Case(publish_and_others([0], 1, [2]), 200, {"stop": 1}),
+    "a publish, many versions and gc": Case(publish_and_others([0], 1, [2, 3]), 200, {"stop": 1}),
+}
 
 #: All cases, by command.
 CASES: dict[str, dict[str, Case]] = {
@@ -277,6 +332,7 @@ CASES: dict[str, dict[str, Case]] = {
     "gc": COLLECTIONS,
     "copy": COPIES,
     "save": SAVES,
+    "two processes": MEETINGS,
 }
 
 

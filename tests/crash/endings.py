@@ -26,7 +26,7 @@ FULL = ("ENOSPC", "EDQUOT", "EIO")
 #: Ways in which work ends once.
 ONCE = ("kill", "interrupt", "error")
 #: Characters of a traceback that a child says, so that a pipe holds them.
-_SAID = 4000
+_SAID = 1000
 
 Work = Callable[[], None]
 
@@ -47,6 +47,8 @@ class End:
 
     def __call__(self, step: Step) -> None:
         how = self._how
+        if step.reads and how != "stop":
+            return
         if how in FULL and not (step.comes and (step.grows or how == "EIO")):
             return
         with self._lock:
@@ -59,6 +61,9 @@ class End:
         if how in FULL:
             code = getattr(errno, how)
             raise OSError(code, os.strerror(code), *([] if step.name is None else [step.name]))
+        if how == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return
         if how == "interrupt":
             raise KeyboardInterrupt
         raise OSError(errno.EIO, "the disk fails", step.label)
@@ -93,8 +98,8 @@ class Outcome(NamedTuple):
         return self.how != "done"
 
 
-def forked(work: Work, number: int, how: str, again: Work | None = None) -> Outcome:
-    """Do the work in a child that ends at its `number`-th step.
+class Child:
+    """A forked child that does the work and ends, or stops, at its `number`-th step.
 
     Args:
         work: the work.
@@ -102,27 +107,65 @@ def forked(work: Work, number: int, how: str, again: Work | None = None) -> Outc
         how: how it ends.
         again: done in the same child after a disk that failed, and works again.
     """
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        end = End(number, how)
-        try:
-            outcome = _child(work, end, how, again)
-        except BaseException:
-            outcome = Outcome("raised" if end.reached else "done", traceback.format_exc()[-_SAID:])
-        with suppress(BaseException):
-            os.write(write, json.dumps(outcome).encode())
-        os._exit(0)
-    os.close(write)
-    with open(read, "rb") as answer:
-        said = answer.read()
-    _, status = os.waitpid(pid, 0)
-    if not os.WIFSIGNALED(status):
-        return Outcome(*json.loads(said))
-    if os.WTERMSIG(status) == signal.SIGKILL and how == "kill":
-        return Outcome("killed")
-    return Outcome("killed", f"signal {os.WTERMSIG(status)}")
+
+    def __init__(self, work: Work, number: int, how: str, again: Work | None = None) -> None:
+        self._how = how
+        self._answer, write = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._answer)
+            end = End(number, how)
+            try:
+                outcome = _child(work, end, how, again)
+            except BaseException:
+                outcome = Outcome("raised" if end.reached else "done", traceback.format_exc()[-_SAID:])
+            with suppress(BaseException):
+                os.write(write, json.dumps(outcome).encode())
+            os._exit(0)
+        os.close(write)
+
+    def stopped(self) -> bool:
+        """Wait until it stops, or ends; True if it stopped."""
+        status = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+        return status is not None and status.si_code == os.CLD_STOPPED
+
+    def go_on(self) -> None:
+        """Let it go on after it stopped."""
+        os.kill(self._pid, signal.SIGCONT)
+
+    def outcome(self) -> Outcome:
+        """What became of it; waits until it ends."""
+        with open(self._answer, "rb") as answer:
+            said = answer.read()
+        _, status = os.waitpid(self._pid, 0)
+        if not os.WIFSIGNALED(status):
+            return Outcome(*json.loads(said))
+        if os.WTERMSIG(status) == signal.SIGKILL and self._how == "kill":
+            return Outcome("killed")
+        return Outcome("killed", f"signal {os.WTERMSIG(status)}")
+
+
+def forked(work: Work, number: int, how: str, again: Work | None = None) -> Outcome:
+    """Do the work in a child that ends at its `number`-th step; see `Child`."""
+    return Child(work, number, how, again).outcome()
+
+
+class Stopped:
+    """A child that is stopped, or has ended before.
+
+    Attributes:
+        is_stopped: it is stopped.
+    """
+
+    def __init__(self, work: Work, number: int) -> None:
+        self._child = Child(work, number, "stop")
+        self.is_stopped = self._child.stopped()
+
+    def go_on(self) -> Outcome:
+        """Let it go on, if it is stopped; gives what became of it. An error that it raised is the outcome's fault."""
+        if self.is_stopped:
+            self._child.go_on()
+        return self._child.outcome()
 
 
 def _child(work: Work, end: End, how: str, again: Work | None) -> Outcome:
@@ -131,6 +174,8 @@ def _child(work: Work, end: End, how: str, again: Work | None) -> Outcome:
         work()
     except (KeyboardInterrupt, OSError, TensorDeltaError) as error:
         STEPS.act = None
+        if how == "stop" and isinstance(error, TensorDeltaError | StoreError):
+            return Outcome("raised", f"{'store: ' if isinstance(error, StoreError) else ''}{error}")
         if how in FULL:
             fault = unclear(error)
             if fault is not None:

@@ -36,12 +36,14 @@ class Step(NamedTuple):
         name: the file that the system would name in an error; None where it names none.
         comes: True before it is done; False amid it, or after it.
         grows: it needs room on the disk.
+        reads: it changes nothing, and may only be a step at which the process is stopped.
     """
 
     label: str
     name: str | None = None
     comes: bool = False
     grows: bool = False
+    reads: bool = False
 
 
 class Steps:
@@ -91,6 +93,8 @@ class Steps:
         return call
 
     def _open_descriptor(self, path: object, flags: int, *args: object, **more: object) -> object:
+        if self.act is not None and not flags & _MAKES:
+            self.step(Step(f"before opening {path}", comes=True, reads=True))
         if self.act is None or not flags & _MAKES:
             return self.real["open"](path, flags, *args, **more)
         self.step(Step(f"before creating {path}", os.fsdecode(path), comes=True, grows=True))  # type: ignore[arg-type]

@@ -30,6 +30,7 @@ _COLUMNS = {
     "ENOSPC": "disk full",
     "EDQUOT": "quota",
     "EIO": "disk broken",
+    "stop": "stopped",
 }
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .endings import FULL, Outcome, Work, forked
+from .endings import FULL, Outcome, Stopped, Work, forked
 from .points import STEPS, Step
 from .power import Disk
 from .scenes import Scene
@@ -45,7 +45,7 @@ class Trials:
 
     def go(self, how: str, stride: int) -> None:
         """Do all trials of one way, at every `stride`-th step."""
-        if how in ("twice", "power", "power_twice"):
+        if how in ("twice", "power", "power_twice", "stop"):
             getattr(self, f"_{how}")(stride)
         else:
             self._once(how, stride)
@@ -106,6 +106,22 @@ class Trials:
             root = self._fresh(broken, "live")
             self._lose(root, self.task.recover, 3, f"the recovery from a kill at step {number}")
 
+    def _stop(self, stride: int) -> None:
+        """Stop the work at every `stride`-th step, have others work meanwhile, and let it go on."""
+        number = 1
+        while True:
+            root = self._fresh(self._template, "root")
+            stopped = Stopped(lambda root=root: self.task.work(root), number)
+            where = f"stopped at step {number}"
+            if stopped.is_stopped:
+                self.ends += 1
+                self._checked(root, where, self.task.meanwhile)
+            outcome = stopped.go_on()
+            self._checked(root, f"{where} ({outcome.how}: {outcome.fault})", lambda root: self.task.late(root, outcome))
+            if not stopped.is_stopped:
+                return
+            number += stride
+
     def _lose(self, root: Path, work: Callable[[Path], None], stride: int, what: str) -> None:
         disk = Disk(root)
         images: list[tuple[str, str, Path]] = []
@@ -114,6 +130,8 @@ class Trials:
 
         def act(step: Step) -> None:
             nonlocal steps
+            if step.reads:
+                return
             steps += 1
             if steps % stride:
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .background import Background
 from .collect import Collect
 from .copy import Copy
+from .meeting import PublishMeetsOthers, PullMeetsCollector, TwoPulls
 from .publish import Publish
 from .pull import Pull
 from .save import Save
@@ -20,4 +21,7 @@ SCENES: dict[str, type[Scene]] = {
     "copy": Copy,
     "shortcut": Shortcut,
     "save": Save,
+    "two pulls": TwoPulls,
+    "pull and gc": PullMeetsCollector,
+    "publish and others": PublishMeetsOthers,
 }

@@ -10,6 +10,8 @@ from typing import Any
 
 import tensordelta as td
 
+from ..endings import Outcome
+
 Spec = Mapping[str, Any]
 
 
@@ -41,6 +43,14 @@ class Scene:
 
     def look_after(self, root: Path) -> list[str]:
         """What is wrong after the work was done again."""
+        raise NotImplementedError
+
+    def meanwhile(self, root: Path) -> list[str]:
+        """Do what others do while the work is stopped; gives what is wrong then."""
+        raise NotImplementedError
+
+    def late(self, root: Path, outcome: Outcome) -> list[str]:
+        """What is wrong after the work has gone on and ended. The outcome's fault is the error that it raised."""
         raise NotImplementedError
 
     def check(self, root: Path) -> list[str]:
