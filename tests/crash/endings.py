@@ -2,7 +2,7 @@
 
 The disk fails once ("error"), or from a step on at each one ("ENOSPC" and "EDQUOT", which refuse what needs room, and
 "EIO", which refuses everything), until the work has ended. The process goes on then, so it is tried again in the same
-process.
+process. Real limits are those of `resources`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import NamedTuple
 from tensordelta.errors import StoreError, TensorDeltaError
 
 from .points import STEPS, Step
+from .resources import LIMITS, set_limit
 
 #: Ways in which a disk fails from a step on.
 FULL = ("ENOSPC", "EDQUOT", "EIO")
@@ -35,11 +36,12 @@ class End:
     """Ends the process at its `number`-th step, or has the disk fail there, or from there on.
 
     Attributes:
+        number: of the step.
         reached: the step was reached.
     """
 
     def __init__(self, number: int, how: str) -> None:
-        self._number = number
+        self.number = number
         self._how = how
         self._count = 0
         self._lock = threading.Lock()  # the work may have several threads
@@ -53,7 +55,7 @@ class End:
             return
         with self._lock:
             self._count += 1
-            if self._count < self._number or (self._count > self._number and how not in FULL):
+            if self._count < self.number or (self._count > self.number and how not in FULL):
                 return
             self.reached = True
         if how == "kill":
@@ -71,9 +73,9 @@ class End:
 
 def unclear(error: BaseException) -> str | None:
     """What is missing in the error of a disk that fails: users expect it, and it says which file is at fault."""
-    if isinstance(error, TensorDeltaError | StoreError):
+    if isinstance(error, StoreError):
         return None
-    if not isinstance(error, OSError):
+    if not isinstance(error, OSError):  # above all, no fault of the data
         return f"a {type(error).__name__} for a disk that fails: {error}"
     if error.errno is None or error.strerror is None:
         return f"an error without a reason: {error!r}"
@@ -135,7 +137,7 @@ class Child:
 
     def outcome(self) -> Outcome:
         """What became of it; waits until it ends."""
-        with open(self._answer, "rb") as answer:
+        with os.fdopen(self._answer, "rb") as answer:
             said = answer.read()
         _, status = os.waitpid(self._pid, 0)
         if not os.WIFSIGNALED(status):
@@ -169,14 +171,17 @@ class Stopped:
 
 
 def _child(work: Work, end: End, how: str, again: Work | None) -> Outcome:
-    STEPS.act = end
+    if how in LIMITS:
+        set_limit(how, end.number)
+    else:
+        STEPS.act = end
     try:
         work()
     except (KeyboardInterrupt, OSError, TensorDeltaError) as error:
         STEPS.act = None
         if how == "stop" and isinstance(error, TensorDeltaError | StoreError):
             return Outcome("raised", f"{'store: ' if isinstance(error, StoreError) else ''}{error}")
-        if how in FULL:
+        if how in FULL or how in LIMITS:
             fault = unclear(error)
             if fault is not None:
                 return Outcome("raised", f"{fault}\n{traceback.format_exc()[-_SAID:]}")

@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .cases import CASES, Case, Ways, in_memory
+from .resources import namespace
 from .worlds import make_world
 
 _TESTS = Path(__file__).parent.parent
@@ -31,6 +32,9 @@ _COLUMNS = {
     "EDQUOT": "quota",
     "EIO": "disk broken",
     "stop": "stopped",
+    "files": "few files",
+    "size": "file size",
+    "tmpfs": "small disk",
 }
 
 
@@ -48,16 +52,16 @@ def drive(case: Case, world: Path, place: Path, ways: Ways, *, scratch: Path | N
     with tempfile.TemporaryDirectory(dir=scratch or in_memory(place)) as trials:
         spec = {**case.make(world, place), "scratch": trials, "ways": dict(ways)}
         (place / "spec.json").write_text(json.dumps(spec))
-        done = run_module("driver", str(place / "spec.json"))
+        done = run_module("driver", str(place / "spec.json"), before=namespace() or () if "tmpfs" in ways else ())
     assert done.returncode == 0, done.stderr[-4000:]
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
-def run_module(name: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a module of this package in a process of its own."""
+def run_module(name: str, *words: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run a module of this package in a process of its own; `before` are words before its command."""
     paths = os.pathsep.join([str(_TESTS), *filter(None, sys.path)])
-    command = [sys.executable, "-m", f"crash.{name}", *words]
+    command = [*before, sys.executable, "-m", f"crash.{name}", *words]
     environment = os.environ | {"PYTHONPATH": paths}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -83,7 +87,7 @@ def main() -> int:
             counts[command] = Counter()
             for number, (name, case) in enumerate(CASES[command].items()):
                 for way, stride in case.all.items():
-                    if arguments.way and way not in arguments.way:
+                    if (arguments.way and way not in arguments.way) or (way == "tmpfs" and namespace() is None):
                         continue
                     place = Path(folder, "cases", f"{command}-{number}-{way}")
                     report = drive(case, world, place, {way: stride * arguments.stride})
@@ -106,7 +110,9 @@ def table(counts: Mapping[str, Counter[str]]) -> str:
     rows += [[command, *(f"{each[way]:,}" for way in ways)] for command, each in counts.items()]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = (
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
@@ -118,6 +124,8 @@ def write(counts: Mapping[str, Counter[str]]) -> None:
     known["kills"] = {
         "count": sum(each.total() for each in counts.values()),
         "command": "python -m tests.crash --all --write",
-        "by_command": {command: {_COLUMNS[way]: each[way] for way in _COLUMNS if each[way]} for command, each in counts.items()},
+        "by_command": {
+            command: {_COLUMNS[way]: each[way] for way in _COLUMNS if each[way]} for command, each in counts.items()
+        },
     }
     TRIED.write_text(json.dumps(known, indent=2) + "\n")

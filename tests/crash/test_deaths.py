@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,30 +18,8 @@ from folders import contents
 
 import tensordelta as td
 
-from .cases import BACKGROUND, COLLECTIONS, COPIES, PULLS, PUBLISHES, REPAIRS, SAVES, SHORTCUTS, Case, Ways
-from .program import drive
-from .worlds import make_world
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The chain that is worked on."""
-    yield make_world(tmp_path_factory.mktemp("world"))
-
-
-def ends(case: Case, world: Path, tmp_path: Path, ways: Ways, *, disk: bool = False) -> int:
-    """How often the work ended early, after checking that it never did harm.
-
-    Args:
-        ways: how it ends, at every how many-th step.
-        disk: on the file system of `tmp_path`, else in memory where there is such a file system: losses of power are
-            played either way.
-    """
-    report = drive(case, world, tmp_path / "case", ways, scratch=tmp_path if disk else None)
-    assert not report["failures"], f"{report['failed']} failures:\n" + "\n".join(report["failures"])
-    count: int = report["ends"]
-    return count
-
+from .cases import CASES, PUBLISHES, PULLS, REPAIRS
+from .harm import ends
 
 # -- pull --------------------------------------------------------------------------------------------------------------
 
@@ -145,3 +122,41 @@ def test_a_publish_may_die_at_every_step(world: Path, tmp_path: Path, name: str)
 @pytest.mark.parametrize("name", ["delta", "other layout"])
 def test_the_publish_after_it_may_die(world: Path, tmp_path: Path, name: str) -> None:
     assert ends(PUBLISHES[name], world, tmp_path, {"twice": 53}) >= 200
+
+
+# -- other commands ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "stride"),
+    [
+        ("publish in the background", "a run", 31),
+        ("publish in the background", "shortcuts and collections", 149),
+        ("shortcut", "by difference", 59),
+        ("shortcut", "in a folder that is kept", 41),
+        ("gc", "old versions", 11),
+        ("gc", "nothing but garbage", 5),
+        ("copy", "whole", 41),
+        ("copy", "the rest", 31),
+        ("save", "over another", 1),
+    ],
+)
+def test_other_commands_may_die(world: Path, tmp_path: Path, command: str, name: str, stride: int) -> None:
+    case = CASES[command][name]
+    assert ends(case, world, tmp_path, {"kill": stride}) >= case.steps / stride
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "name"), [(each, name) for each in ("shortcut", "gc", "copy") for name in CASES[each]]
+)
+def test_other_commands_may_die_at_more_steps(world: Path, tmp_path: Path, command: str, name: str) -> None:
+    ways = {"kill": 5, "interrupt": 23, "error": 13, "power": 29, "twice": 211}
+    assert ends(CASES[command][name], world, tmp_path, ways) >= CASES[command][name].steps / 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES["publish in the background"])
+def test_a_publisher_in_the_background_may_die_at_more_steps(world: Path, tmp_path: Path, name: str) -> None:
+    case = CASES["publish in the background"][name]
+    assert ends(case, world, tmp_path, {"kill": 11, "error": 47}) >= case.steps / 11

@@ -11,6 +11,7 @@ from pathlib import Path
 from .endings import FULL, Outcome, Stopped, Work, forked
 from .points import STEPS, Step
 from .power import Disk
+from .resources import leave_ample_room, leave_room, small_disk
 from .scenes import Scene
 
 
@@ -45,7 +46,7 @@ class Trials:
 
     def go(self, how: str, stride: int) -> None:
         """Do all trials of one way, at every `stride`-th step."""
-        if how in ("twice", "power", "power_twice", "stop"):
+        if how in ("twice", "power", "power_twice", "stop", "tmpfs"):
             getattr(self, f"_{how}")(stride)
         else:
             self._once(how, stride)
@@ -69,6 +70,23 @@ class Trials:
             if not outcome.early:
                 return
             number += stride
+
+    def _tmpfs(self, stride: int) -> None:
+        """Leave room for 0 pages on the disk, then for `stride` more each time, until that is enough."""
+        pages = 0
+        while True:
+            root = self._scratch / "small"
+            root.mkdir(exist_ok=True)
+            with small_disk(root):
+                shutil.copytree(self._template, root, symlinks=True, dirs_exist_ok=True)
+                leave_room(root, pages)
+                where = f"room for {pages} pages"
+                outcome = self._forked(lambda root=root: self.task.work(root), pages, "tmpfs", where)
+                leave_ample_room(root)
+                self._checked(root, f"{where} ({outcome.how})", self.task.check)
+            if not outcome.early:
+                return
+            pages += stride
 
     def _twice(self, stride: int) -> None:
         """Kill the work at every `stride`-th step, and after each the recovery at each of its steps."""

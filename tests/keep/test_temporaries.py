@@ -43,7 +43,13 @@ def test_old_ones_go_young_ones_stay(chain: td.Chain) -> None:
 
 def test_other_hidden_files_are_no_concern_of_a_collector(chain: td.Chain) -> None:
     root = Path(chain.address)
-    names = [".DS_Store", "packs/.nfs000000000001", "packs/..12345678", "packs/.a.safetensors.1234567", ".git/x.12345678"]
+    names = [
+        ".DS_Store",
+        "packs/.nfs000000000001",
+        "packs/..12345678",
+        "packs/.a.safetensors.1234567",
+        ".git/x.12345678",
+    ]
     others = [leave(root / name, age=7200) for name in names]
     outside = leave(root.parent / "outside", age=7200)
     (root / "packs" / ".link.safetensors.12345678").symlink_to(outside)

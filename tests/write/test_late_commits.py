@@ -74,7 +74,9 @@ def test_a_shortcut_misses_it_as_well(root: Path, when: str) -> None:
     assert list(chain._reader.store.names(SHORTCUTS)) == [] and chain.verify(deep=True).ok
 
 
-def test_a_number_that_was_dropped_is_not_used_again(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_number_that_was_dropped_is_not_used_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     store = Slow(root, "nothing")
     chain = td.open(store, threads=1)
     put = td.FolderStore.put

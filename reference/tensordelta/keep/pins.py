@@ -128,8 +128,8 @@ def read_pins(reader: Reader, entries: Iterable[StoredObject] | None = None) -> 
 def look(store: Store) -> tuple[float | None, list[StoredObject]]:
     """The time by the store's clock, None if the store does not say; and a listing of `pins/`.
 
-    The time is that of an object that is written for this purpose and deleted again. A full disk refuses it, and is what
-    a collector is called for: the time is then that of the newest object (SPEC.md section 13).
+    The time is that of an object that is written for this purpose and deleted again. A full disk, for which a collector
+    is called, refuses it: the time is then that of the newest object (SPEC.md section 13).
     """
     name = f"{_CLOCK}{secrets.token_hex(8)}"
     try:

@@ -16,8 +16,8 @@ from ..format.names import FOLDERS, is_path
 from .base import DirectBatch, NoSuchObject, Parts, StoredObject
 from .regular import IrregularError, open_regular
 
-#: Names of temporary files: that of an object, with a dot before it, and a dot and eight digits behind it. With a leading
-#: dot they are no names of objects: readers and listings skip them.
+#: Names of temporary files: that of an object, with a dot before it, and a dot and eight digits behind it. With a
+#: leading dot they are no names of objects: readers and listings skip them.
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}")
 
 
@@ -203,7 +203,7 @@ class FolderStore:
 
     @contextmanager
     def _there(self, temporary: Path, operation: str, name: str) -> Iterator[None]:
-        """Report a temporary file that a collector removed, since it had the grace period's age, before it has its name."""
+        """Report a temporary file that a collector removed, since it was older than the grace period."""
         try:
             yield
         except FileNotFoundError:

@@ -76,7 +76,7 @@ def use_cache(folder: Path) -> None:
 
 
 def wrong_versions(folder: Path, states: Mapping[int, td.State], *, verify: bool = True) -> list[str]:
-    """What is wrong with a chain: each listed version has to load, bit for bit, and with `verify` nothing is at fault."""
+    """What is wrong with a chain: each listed version has to load, bit for bit; `verify` has to find no fault."""
     chain = open_chain(folder)
     faults = [str(fault) for fault in chain.verify(deep=True).faults] if verify else []
     for version in chain.versions():
