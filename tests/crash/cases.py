@@ -1,7 +1,6 @@
 """The cases: each scene with the folder that it starts from, and at which steps it is ended.
 
 A way to end has a stride: the work is ended at every how many-th step.
-
 """
 
 from __future__ import annotations

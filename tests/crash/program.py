@@ -109,13 +109,8 @@ def table(counts: Mapping[str, Counter[str]]) -> str:
     rows = [["", *(_COLUMNS[way] for way in ways)]]
     rows += [[command, *(f"{each[way]:,}" for way in ways)] for command, each in counts.items()]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    lines = (
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def write(counts: Mapping[str, Counter[str]]) -> None:
@@ -123,7 +118,7 @@ def write(counts: Mapping[str, Counter[str]]) -> None:
     known = json.loads(TRIED.read_text()) if TRIED.exists() else {}
     known["kills"] = {
         "count": sum(each.total() for each in counts.values()),
-        "command": "python -m tests.crash --all --write",
+        "command": " ".join(["python -m tests.crash", *sys.argv[1:]]),
         "by_command": {
             command: {_COLUMNS[way]: each[way] for way in _COLUMNS if each[way]} for command, each in counts.items()
         },

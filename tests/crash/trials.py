@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from .endings import FULL, Outcome, Stopped, Work, forked
@@ -135,7 +136,7 @@ class Trials:
                 self.ends += 1
                 self._checked(root, where, self.task.meanwhile)
             outcome = stopped.go_on()
-            self._checked(root, f"{where} ({outcome.how}: {outcome.fault})", lambda root: self.task.late(root, outcome))
+            self._checked(root, f"{where} ({outcome.how}: {outcome.fault})", partial(self.task.late, outcome=outcome))
             if not stopped.is_stopped:
                 return
             number += stride

@@ -1,4 +1,4 @@
-"""What writers leave in a folder that are killed amid an object: a collector removes it when the grace period is over."""
+"""What writers leave in a folder that are killed amid an object: a collector removes it after the grace period."""
 
 from __future__ import annotations
 

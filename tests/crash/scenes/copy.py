@@ -40,9 +40,8 @@ class Copy(Scene):
         if len(self.states) == len(self.versions) and not garbage(self.source):
             one, other = (_bytes(each) for each in (self.source, root / "copy"))
             if one != other:
-                faults.append(
-                    f"these objects differ: {sorted(n for n in {*one, *other} if one.get(n) != other.get(n))}"
-                )
+                names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+                faults.append(f"these objects differ: {names}")
         return faults
 
 
