@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from .checkout.checkout import Pulled
-from .errors import StoreError, TensorDeltaError
+from .errors import StoreError, TensorDeltaError, machine_advice
 from .format.layout_change import LayoutChange
 from .format.manifest import Manifest
 from .keep.collect import Collected
@@ -70,9 +70,11 @@ def _(error: OSError) -> dict[str, object]:
 
 
 def machine_text(error: OSError) -> str:
-    """What failed on this machine, in one line."""
+    """What failed on this machine and what to do about it, in one line."""
     reason = error.strerror or str(error) or type(error).__name__
-    return printable(reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}")
+    message = reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+    advice = machine_advice(error)
+    return printable(f"{message}. {advice}" if advice else message)
 
 
 @as_table.register

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..format.names import (
@@ -29,7 +29,7 @@ from ..format.names import (
 )
 from ..read.history import named_objects
 from ..read.reader import Reader
-from ..stores import StoredObject
+from ..stores import FolderStore, StoredObject
 from ..stores.download import PARALLEL
 from ..tables import Shown
 from ..threads import ordered_map
@@ -57,7 +57,8 @@ class Collected(Shown):
         lost: kept versions that could not be rebuilt before either (`verify` says why). No version is deleted then,
             since any of them may be needed to repair these.
         dropped: versions that were deleted.
-        objects: names of the objects that were deleted, in that order.
+        objects: names of the objects that were deleted, in that order; also those of temporary files that writers to a
+            folder left when they were killed.
         size: their bytes.
         dry_run: nothing was deleted in fact.
         seconds: how long it took.
@@ -128,6 +129,7 @@ class _Collector:
             self._delete([name], listing.entries)
         self._collect_named(listing, choice)
         self._collect_pins(listing)
+        self._collect_temporaries(listing)
         return Collected(
             kept=choice.kept,
             young=choice.young,
@@ -236,11 +238,24 @@ class _Collector:
         names += [name for name in entries if is_clock(name) and self._is_old(listing, name)]
         self._delete([name for name in names if name in entries], entries)
 
-    def _delete(self, names: Sequence[str], entries: dict[str, StoredObject]) -> None:
+    def _collect_temporaries(self, listing: Listing) -> None:
+        """Remove what writers to a folder have left that were killed amid an object."""
+        if listing.now is None or not isinstance(self._store, FolderStore):
+            return
+        found = Listing({entry.name: entry for entry in self._store.temporaries()}, [], listing.now)
+        names = [name for name in sorted(found.entries) if self._is_old(found, name)]
+        self._delete(names, found.entries, self._store.remove_temporary)
+
+    def _delete(
+        self,
+        names: Sequence[str],
+        entries: dict[str, StoredObject],
+        delete: Callable[[str], object] | None = None,
+    ) -> None:
         """Delete objects whose order does not matter."""
         if not self._dry_run:
             threads = PARALLEL if self._store.remote else 1
-            for _ in ordered_map(self._store.delete, names, threads=threads):
+            for _ in ordered_map(delete or self._store.delete, names, threads=threads):
                 pass
         self._gone += names
         self._size += sum(entries[name].size for name in names)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -24,6 +26,9 @@ from .folder import LeftOut, check_is_whole, contents_of
 from .shard_file import READ, FileWords, ShardFile
 
 DEFAULT_SHARD = "model.safetensors"
+#: How names of temporary files begin and end, and seconds after which they are abandoned.
+_TEMPORARY = ".tensordelta-", ".tmp"
+_STALE = 86_400
 
 
 @dataclass(frozen=True)
@@ -198,8 +203,9 @@ def write_file(
     """Write a state as one safetensors file, atomically; see `State.save`."""
     path = Path(path)
     tensors = shard_order(layout.tensors)
+    _sweep(path.parent)
     # Not the process's id: threads have the same one, and so may processes of two containers that share a disk.
-    temporary = path.with_name(f".tensordelta-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f"{_TEMPORARY[0]}{secrets.token_hex(8)}{_TEMPORARY[1]}")
     try:
         with temporary.open("xb") as file:
             file.write(shard_header(tensors, metadata or {}))
@@ -209,6 +215,19 @@ def write_file(
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk names no file
+            error.filename = str(path)
         raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they saved."""
+    with suppress(OSError), os.scandir(folder) as scan:
+        for entry in scan:
+            if entry.name.startswith(_TEMPORARY[0]) and entry.name.endswith(_TEMPORARY[1]):
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < time.time() - _STALE:
+                        os.unlink(entry.path)

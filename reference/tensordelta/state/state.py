@@ -356,9 +356,10 @@ class State(Mapping[str, NDArray[Any]]):
         """Write the state as one safetensors file, atomically.
 
         Threads and processes may save to one path at the same time: the file is always one of their states, whole.
+        What a process left in the folder that was killed while it saved is removed a day later.
 
         Raises:
-            OSError: the file cannot be written; what was there before is unchanged.
+            OSError: the file cannot be written, or the disk is full; what was there before is unchanged.
         """
         checkpoint.write_file(path, self.layout, self._words, metadata)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from ..errors import IntegrityError, StoreError, TensorDeltaError, UntrustedErro
 from ..format.names import FOLDERS, is_path
 from .base import DirectBatch, NoSuchObject, Parts, StoredObject
 from .regular import IrregularError, open_regular
+
+#: Names of temporary files: that of an object, with a dot before it, and a dot and eight digits behind it. With a
+#: leading dot they are no names of objects: readers and listings skip them.
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}")
 
 
 class FileBlob:
@@ -146,18 +151,24 @@ class FolderStore:
     def put(self, name: str, parts: Parts) -> None:
         """Write an object durably, over one that is there."""
         path, temporary = self._write(name, parts)
-        os.replace(temporary, path)
+        try:
+            with self._there(temporary, "put", name):
+                os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         sync_folder(path.parent)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write an object durably if there is none of its name; returns False if there is."""
         path, temporary = self._write(name, [data])
         try:
-            os.link(temporary, path)
+            with self._there(temporary, "create", name):
+                os.link(temporary, path)
         except FileExistsError:
             return False
         finally:
-            os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
         return True
 
@@ -174,6 +185,34 @@ class FolderStore:
             return
         sync_folder(path.parent)
 
+    def temporaries(self) -> Iterator[StoredObject]:
+        """The temporary files of writers, with size and age; those of a writer that was killed stay for ever."""
+        for name, entry in self._walk(""):
+            folder, slash, last = name.rpartition("/")
+            found = _TEMPORARY.fullmatch(last)
+            if found is None or not is_path(folder + slash + found[1]):
+                continue
+            with suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield StoredObject(name, status.st_size, status.st_mtime)
+
+    def remove_temporary(self, name: str) -> None:
+        """Remove a temporary file, if it is still there."""
+        (self.root / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _there(self, temporary: Path, operation: str, name: str) -> Iterator[None]:
+        """Report a temporary file that a collector removed, since it was older than the grace period."""
+        try:
+            yield
+        except FileNotFoundError:
+            if temporary.exists():
+                raise
+            cause = "a collector removed it before it had its name"
+            advice = "Do it again, and give collectors a longer grace period."
+            raise StoreError(self.address, operation, name, cause, advice) from None
+
     def _write(self, name: str, parts: Parts) -> tuple[Path, Path]:
         path = self._path(name)
         if not path.parent.is_dir():
@@ -181,7 +220,6 @@ class FolderStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             for each in made:
                 sync_folder(each.parent)
-        # With a leading dot it is no name of an object: readers and listings skip it.
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
         try:
             with naming(path), temporary.open("xb") as file:

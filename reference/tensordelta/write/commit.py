@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..codecs.fingerprint import U64, combine, text
-from ..errors import LimitError, MalformedError
+from ..errors import ConflictError, LimitError, MalformedError, MissingError
 from ..events import Event, emit
 from ..format import strict_json
 from ..format.documents import LatestDocument
@@ -22,15 +22,19 @@ from ..format.layout import Layout
 from ..format.manifest import Base, FileEntry, Manifest, PackEntry, parse_manifest
 from ..format.names import (
     LATEST,
+    MANIFESTS,
+    SIGNATURE,
     ShortcutName,
     check_annotations,
     check_path,
     file_name,
     fingerprints_name,
     layout_name,
+    manifest_name,
     now,
+    parse_manifest_name,
 )
-from ..read.history import Published, describe
+from ..read.history import Published, describe, named_objects
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..state.index import INDEX_SUFFIX
@@ -39,6 +43,9 @@ from .clock import Clock
 from .writer import Writer
 
 _LOG = logging.getLogger("tensordelta")
+
+#: Seconds of a publish after which a remote store is asked whether a collector was faster.
+_LONG = 600.0
 
 #: The files that belong to a version, by name: their bytes, or where these lie.
 Files = Mapping[str, bytes | Path]
@@ -132,6 +139,8 @@ class Commit:
 
         Raises:
             TensorDeltaError: a reader would refuse the manifest; nothing was created (TD-WRT-004).
+            MissingError: a collector deleted what it names, for the publish took longer than the grace period.
+            ConflictError: a later version was published meanwhile.
             StoreError: the store failed. Whether the manifest exists is not known then.
         """
         with self._clock.during("commit"):
@@ -149,8 +158,15 @@ class Commit:
                 "Publish it with annotations and names of files that the format has (SPEC.md sections 4.3 and 4.4)."
             )
             raise type(fault)(fault.reason, object=fault.object, rule=fault.rule, advice=advice) from None
+        # The process may have been stopped for long since it put what the manifest names.
+        late = not reader.store.remote or self._clock.seconds > _LONG
+        if late:
+            self._check_order()
+            self._check_objects(manifest)
         if (self._writer.signer or reader.store).create(member_name(member), data):
             self.size += len(data)
+            if late:
+                self._check_committed(manifest)
         else:
             manifest = adopt()
         if not isinstance(member, ShortcutName):
@@ -160,6 +176,54 @@ class Commit:
             except OSError as fault:  # readers find the version by listing
                 _LOG.warning("version %d is published, but %s was not put: %s", member, LATEST, fault)
         return manifest
+
+    def _check_order(self) -> None:
+        """Check that the version is still the newest one to come (TD-OBJ-014).
+
+        Raises:
+            ConflictError: a later version exists, and this one does not.
+        """
+        if isinstance(self._member, ShortcutName):
+            return
+        before = manifest_name(self._member - 1) if self._member else None
+        found = {parse_manifest_name(name) for name in self._writer.reader.store.names(MANIFESTS, after=before)}
+        later = max((version for version in found if version is not None), default=self._member)
+        if later > self._member and self._member not in found:
+            raise ConflictError(
+                f"version {later} was published meanwhile",
+                object=manifest_name(self._member),
+                rule="TD-OBJ-014",
+                advice="One writer owns a chain: stop the other one, then publish again.",
+            )
+
+    def _check_objects(self, manifest: Manifest) -> None:
+        """Check that the store has what the manifest names (TD-OBJ-012).
+
+        Raises:
+            MissingError: something is gone.
+        """
+        for name in named_objects(manifest):
+            if self._writer.reader.store.size(name) is None:
+                raise MissingError(
+                    f"was deleted before {member_name(self._member)} was created, which names it",
+                    object=name,
+                    rule="TD-OBJ-012",
+                    advice="Publish again, and give collectors a grace period that is longer than publishing takes.",
+                )
+
+    def _check_committed(self, manifest: Manifest) -> None:
+        """Check once more when the manifest is there: a collector that lists manifests from now on keeps what it names.
+
+        Raises:
+            MissingError: something is gone; the manifest, with which nobody could have read the version, is deleted.
+        """
+        try:
+            self._check_objects(manifest)
+        except MissingError:
+            name = member_name(self._member)
+            self._writer.reader.store.delete(name)
+            self._writer.reader.store.delete(name + SIGNATURE)
+            raise
 
     def finish(self, manifest: Manifest, layout: Layout) -> Published:
         """Emit the event of the commit; gives its result."""

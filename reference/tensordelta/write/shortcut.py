@@ -132,8 +132,12 @@ def _states(
                 # The part of the route that both have in common is not fetched and decoded again.
                 # The copy appears whole or not at all: half a copy would be refused as no checkout.
                 shutil.rmtree(folder / ".new", ignore_errors=True)
-                shutil.copytree(folder / "base", folder / ".new", symlinks=True)
-                (folder / ".new").rename(folder / "new")
+                try:
+                    shutil.copytree(folder / "base", folder / ".new", symlinks=True)
+                except shutil.Error:  # of a full disk, perhaps, which the pull says with the name of a file
+                    shutil.rmtree(folder / ".new", ignore_errors=True)
+                else:
+                    (folder / ".new").rename(folder / "new")
             new = _locked(stack, reader, folder / "new", version)
         yield old, new
 
