@@ -48,7 +48,7 @@ _LOOK = 0.02
 ENGINES: dict[str, tuple[list[str], bool]] = {
     "plain": (["tensordelta", "reload", "patches"], False),
     "packed": (["tensordelta", "reload"], True),
-    "plain, host copy": (["host copy"], False),
+    "plain with host copy": (["host copy"], False),
 }
 _NAMES = {
     "tensordelta": "tensordelta",
@@ -91,6 +91,7 @@ def follow(folder: Path, options: argparse.Namespace) -> list[Step]:
         os.environ.update(HF_ENDPOINT=hub.address, HF_TOKEN="of-this-machine", HF_HUB_DISABLE_TELEMETRY="1")
         address = "hf://buckets/me/bucket/run"
         this = [_EXAMPLE, "--folder", folder, "--address", address]
+        os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // 2))  # trainer and server share the machine
         command = [options.trainer, *this, "--role", "train", "--steps", options.steps, "--model", options.model]
         training = stack.enter_context(process(folder / "train.log", command))
         call(options.engine, *this, "--role", "fetch")
@@ -186,7 +187,8 @@ def serve_with(name: str, ranks: int, chain: Path, folder: Path, options: argpar
         script = Path(__file__).with_name("served.py")
         command = [options.engine, script, chain, place, "--ranks", ranks, "--ways", ",".join(ways)]
         variables = {"TENSORDELTA_UNPACKED": str(int(not packed)), "VLLM_CACHE_ROOT": str(Path(place, "vllm"))}
-        log = folder / f"{name.replace(', ', '-').replace(' ', '-')}.{ranks}.log"
+        variables["OMP_NUM_THREADS"] = str(max(1, cores() // ranks))
+        log = folder / f"{name.replace(' ', '-')}.{ranks}.log"
         with log.open("w") as errors:
             done = subprocess.run(
                 list(map(str, command)), env=os.environ | variables, stdout=subprocess.PIPE, stderr=errors, text=True
@@ -224,7 +226,7 @@ def print_pauses(rows: list[dict[str, Any]], trained: int, shares: list[float]) 
     print("".join(f"{head:>22}" for head in heads) + "   answers")
     said: dict[tuple[int, str], Any] = {}
     for row in rows:
-        kind = row["engine"].partition(",")[0]
+        kind = row["engine"].partition(" ")[0]
         for name, way in row["ways"].items():
             print(f"{row['ranks']:<7}{kind:<8}{_NAMES[name]:<44}", end="")
             for part in parts:
@@ -237,13 +239,13 @@ def print_pauses(rows: list[dict[str, Any]], trained: int, shares: list[float]) 
 def print_memory(rows: list[dict[str, Any]], nbytes: int) -> None:
     """Print what following takes in each worker, on top of serving."""
     print(f"\nMemory of a worker for following a model of {nbytes / 1e6:.0f} MB, on top of serving it (mean):")
-    print(f"{'ranks':<7}{'engine':<19}{'serving':>12}{'following':>14}{'at the most':>14}")
+    print(f"{'ranks':<7}{'engine':<23}{'serving':>12}{'following':>14}{'at the most':>14}")
     for row in rows:
         before, after = row["memory"]["before"], row["memory"]["after"]
         held = statistics.mean(new["pss"] - old["pss"] for new, old in zip(after, before, strict=True))
         peak = statistics.mean(new["peak"] - old["resident"] for new, old in zip(after, before, strict=True))
         serving = statistics.mean(each["pss"] for each in before)
-        print(f"{row['ranks']:<7}{row['engine']:<19}{serving / 1e6:>9.0f} MB", end="")
+        print(f"{row['ranks']:<7}{row['engine']:<23}{serving / 1e6:>9.0f} MB", end="")
         print(f"{f'{held / 1e6:+.0f} MB':>14}{f'{peak / 1e6:+.0f} MB':>14}")
 
 
@@ -257,6 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--poll", type=float, default=1.0, help="seconds between two looks of the server")
     parser.add_argument("--versions", type=int, default=5, help="in which 1 %% of the words change")
     parser.add_argument("--ranks", default="1,2", help="sizes of tensor parallelism")
+    parser.add_argument("--engines", default=",".join(ENGINES), help="which are started, one after another")
     parser.add_argument("--trained", type=Path, metavar="CHAIN", help="of an earlier run, in place of training")
     parser.add_argument("--keep", type=Path, metavar="CHAIN", help="where the trained chain is copied to")
     parser.add_argument("--folder", type=Path, help="where everything lies for the time")
@@ -276,7 +279,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows = [
             serve_with(name, ranks, folder / "chain", folder, options)
             for ranks in map(int, filter(None, options.ranks.split(",")))
-            for name in ENGINES
+            for name in options.engines.split(",")
         ]
     print(f"{options.model}, {cores()} cores, load before {load:.1f}")
     if steps:

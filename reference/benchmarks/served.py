@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from timing import cores, note
+from timing import note
 
 import tensordelta as td
 
@@ -222,9 +222,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def start(model: Path, ranks: int) -> Any:
     """An engine that knows the back end."""
-    threads = str(max(1, cores() // ranks))
     for name, value in {
-        "OMP_NUM_THREADS": threads,
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_NO_USAGE_STATS": "1",
