@@ -258,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=8, help="of training")
     parser.add_argument("--poll", type=float, default=1.0, help="seconds between two looks of the server")
     parser.add_argument("--versions", type=int, default=5, help="in which 1 %% of the words change")
-    parser.add_argument("--ranks", default="1,2", help="sizes of tensor parallelism")
+    parser.add_argument("--ranks", default="1,2", help="sizes of tensor parallelism; '' for no engines")
     parser.add_argument("--engines", default=",".join(ENGINES), help="which are started, one after another")
     parser.add_argument("--trained", type=Path, metavar="CHAIN", help="of an earlier run, in place of training")
     parser.add_argument("--keep", type=Path, metavar="CHAIN", help="where the trained chain is copied to")
@@ -273,14 +273,17 @@ def main(arguments: list[str] | None = None) -> int:
         trained = options.trained or folder / "trained"
         if options.keep:
             td.copy(trained, options.keep)
-        note("publishing for the engines")
-        shares = publish(trained, folder / "chain", options)
-        nbytes = td.open(folder / "chain").log()[0].nbytes
-        rows = [
-            serve_with(name, ranks, folder / "chain", folder, options)
-            for ranks in map(int, filter(None, options.ranks.split(",")))
-            for name in options.engines.split(",")
-        ]
+        shares: list[float] = []
+        rows: list[dict[str, Any]] = []
+        if options.ranks:
+            note("publishing for the engines")
+            shares = publish(trained, folder / "chain", options)
+            nbytes = td.open(folder / "chain").log()[0].nbytes
+            rows = [
+                serve_with(name, ranks, folder / "chain", folder, options)
+                for ranks in map(int, options.ranks.split(","))
+                for name in options.engines.split(",")
+            ]
     print(f"{options.model}, {cores()} cores, load before {load:.1f}")
     if steps:
         print_steps(steps, options)
@@ -292,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
             "machine": machine(["numpy", "tensordelta"]) | {"load": load},
             "steps": [asdict(step) for step in steps],
             "shares": shares,
-            "trained": len(shares) - options.versions,
+            "trained": max(0, len(shares) - options.versions),
             "engines": rows,
         }
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
