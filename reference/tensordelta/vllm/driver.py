@@ -12,7 +12,6 @@ from typing import Any
 
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 
-from ..live.watch import Watch, pursue
 from ..opening import open
 from .engine import CHAIN, init_info
 
@@ -60,15 +59,7 @@ class _Driver:
                 _LOG.info("following %s from version %s", self._address, self._reached)
                 info = init_info({})
                 chain = open(self._address, **info.opening)
-                for _ in pursue(
-                    Watch(chain._reader),
-                    self._go,
-                    known=lambda: self._reached,
-                    poll=info.poll,
-                    timeout=None,
-                    until=None,
-                    stop=stop,
-                ):
+                for _ in chain.pursue(self._go, known=lambda: self._reached, poll=info.poll, stop=stop):
                     pass
             except Exception as error:
                 if self._alive():
