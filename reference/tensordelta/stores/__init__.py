@@ -27,7 +27,6 @@ __all__ = [
     "absolute",
     "cache_folder",
     "cache_root",
-    "expanded",
     "has_strangers",
     "open_store",
     "sync_folder",
@@ -53,7 +52,7 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
     scheme, separator, _ = text.partition("://")
     if not separator:
         _refuse(options, "a folder")
-        return FolderStore(expanded(text))
+        return FolderStore(Path(text).expanduser())
     options = dict(options or {})
     retries = options.pop("retries", None)
     if scheme == "hf":
@@ -70,19 +69,7 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
 def absolute(address: str | os.PathLike[str]) -> str:
     """An address as other processes can open it, whose working directories differ: a folder's path from the root."""
     text = os.fspath(address)
-    return text if "://" in text else str(expanded(text).absolute())
-
-
-def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path as users write it, whose `~` or `~USER` stands for a home folder.
-
-    Raises:
-        ValueError: there is no such user, or no home folder is known.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{os.fspath(path)!r}: no home folder is known for {Path(path).parts[0]}") from None
+    return text if "://" in text else str(Path(text).expanduser().absolute())
 
 
 def _refuse(options: Mapping[str, Any] | None, what: str) -> None:

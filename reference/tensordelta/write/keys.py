@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..format.keys import KEY_SIZE, PublicKey, SecretKey, parse_public_key, parse_secret_key
-from ..stores import expanded, sync_folder
+from ..stores import sync_folder
 
 #: A public key as users write it: 64 hex digits, the path of a file that has them or PEM, PEM, or the 32 bytes.
 PublicKeyLike = PublicKey | str | os.PathLike[str] | bytes
@@ -56,7 +56,7 @@ def _key(key: str | os.PathLike[str] | bytes, kind: Callable[[bytes], K], parse:
         return kind(key) if len(key) == KEY_SIZE else parse(key)
     if isinstance(key, str) and (_HEX.fullmatch(key.strip()) or _PEM in key):
         return parse(key.encode())
-    path = expanded(key)
+    path = Path(key).expanduser()
     try:
         return parse(path.read_bytes())
     except ValueError as error:
