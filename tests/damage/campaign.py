@@ -95,7 +95,6 @@ class Campaign:
 
     def __post_init__(self) -> None:
         os.environ["TENSORDELTA_CACHE"] = str(self.root / "cache")
-        logging.getLogger("tensordelta").setLevel(logging.CRITICAL)  # it warns of each repair
         self.worlds: Sequence[World] = worlds(self.root / "worlds")
 
     def run(self, numbers: Sequence[int]) -> None:
@@ -169,11 +168,14 @@ class Campaign:
 def campaign(seed: int, listener: Callable[[Outcome], object] = lambda _: None) -> Iterator[Campaign]:
     """A campaign in a folder of its own, in memory where the machine has one there."""
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    before = os.environ.get("TENSORDELTA_CACHE")
+    before, log = os.environ.get("TENSORDELTA_CACHE"), logging.getLogger("tensordelta")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it warns of each repair
     with tempfile.TemporaryDirectory(prefix="tensordelta-damage-", dir=place) as root:
         try:
             yield Campaign(seed, Path(root), listener)
         finally:
+            log.setLevel(level)
             os.environ.pop("TENSORDELTA_CACHE", None)
             if before is not None:
                 os.environ["TENSORDELTA_CACHE"] = before
