@@ -132,7 +132,9 @@ class Downloads:
         self._objects_waiting = 0
         self._urgent = 0  # threads that wait for something that has not arrived
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tensordelta-downloads", daemon=True)
+        # The thread has its own list: a job may be taken before the thread has begun.
+        jobs = [*self._jobs.values()]
+        self._thread = threading.Thread(target=self._run, args=(jobs,), name="tensordelta-downloads", daemon=True)
 
     def __enter__(self) -> Self:
         if self._jobs:
@@ -194,8 +196,7 @@ class Downloads:
     def _has_room(self, size: int) -> bool:
         return self._waiting + size <= _WAITING and self._objects_waiting < _OBJECTS_WAITING
 
-    def _run(self) -> None:
-        jobs = list(self._jobs.values())
+    def _run(self, jobs: list[_Job]) -> None:
         while jobs:
             group = _first_group(jobs)
             del jobs[: len(group)]
