@@ -116,8 +116,6 @@ def _in_a_child(name: str, seconds: int, seed: int, found: Path, *, plain: bool)
 
 def _loop(name: str, inputs: list[bytes], seconds: int, seed: int, found: Path, *, plain: bool) -> int:
     found.mkdir(exist_ok=True)
-    for each in inputs:
-        TARGETS[name](each)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + _ROOM
     if not plain and "atheris" in globals():
@@ -147,7 +145,7 @@ def _guided(name: str, inputs: list[bytes], seconds: int, seed: int, found: Path
 
 
 def _unguided(name: str, inputs: list[bytes], seconds: int, seed: int, found: Path) -> int:
-    """Change inputs at random until the time is up, or something is found."""
+    """Run the inputs, and change them at random until the time is up, or something is found."""
 
     def ring(_: int, __: FrameType | None) -> None:
         raise HungError(f"more than {_SECONDS} seconds")
@@ -155,7 +153,7 @@ def _unguided(name: str, inputs: list[bytes], seconds: int, seed: int, found: Pa
     signal.signal(signal.SIGALRM, ring)
     rng, until, done = Random(f"{seed}/{name}"), time.monotonic() + seconds, 0
     while time.monotonic() < until:
-        data = mutated(rng.choice(inputs), inputs, rng)
+        data = inputs[done] if done < len(inputs) else mutated(rng.choice(inputs), inputs, rng)
         done += 1
         signal.setitimer(signal.ITIMER_REAL, _SECONDS)
         try:
