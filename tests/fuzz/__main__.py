@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz TARGET|all --seconds N`: fuzzes a target, or each for its share of the time.
+"""`python -m tests.fuzz TARGET…|all --seconds N`: fuzzes targets, each for its share of the time.
 
 With atheris installed, coverage guides it; else inputs are changed at random. What a target may not do is printed, and
 written into a file that the same command runs again: `python -m tests.fuzz TARGET --input FILE`.
@@ -7,6 +7,7 @@ written into a file that the same command runs again: `python -m tests.fuzz TARG
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import resource
@@ -50,7 +51,7 @@ class HungError(BaseException):
 def main() -> int:
     """Fuzz; gives the exit status, 1 where something was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("target", choices=[*TARGETS, "all"])
+    parser.add_argument("targets", metavar="TARGET", nargs="+", choices=[*TARGETS, "all"])
     parser.add_argument("--seconds", type=int, default=60, help="in all (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the random changes (%(default)s)")
     parser.add_argument("--input", type=Path, help="run this input alone")
@@ -58,20 +59,30 @@ def main() -> int:
         "--found", type=Path, default=Path("fuzz-found"), help="a folder for what is found (%(default)s)"
     )
     parser.add_argument("--plain", action="store_true", help="do without atheris")
-    parser.add_argument("--record", type=Path, help="write the counts into this file, as tests/tried.json")
+    parser.add_argument("--record", type=Path, help="add the counts to this file, as tests/tried.json")
     given = parser.parse_args()
     if given.input is not None:
-        TARGETS[given.target](given.input.read_bytes())
+        for name in given.targets:
+            TARGETS[name](given.input.read_bytes())
         return 0
-    names = [*TARGETS] if given.target == "all" else [given.target]
+    names = [*TARGETS] if "all" in given.targets else given.targets
     share = max(1, given.seconds // len(names))
-    counts = {name: _in_a_child(name, share, given.seed, given.found, plain=given.plain) for name in names}
-    if given.record is not None:
-        executions = {name: count for name, (count, _) in counts.items()}
-        wrong = sum(found for _, found in counts.values())
-        record(given.record, "fuzz", {"seconds": given.seconds, "executions": executions, "found": wrong})
+    counts = {}
+    for name in names:
+        counts[name] = _in_a_child(name, share, given.seed, given.found, plain=given.plain)
+        if given.record is not None:
+            _add(given.record, name, *counts[name], share)
     print(f"{sum(count for count, _ in counts.values()):,} inputs of {len(names)} targets")
     return 1 if any(found for _, found in counts.values()) else 0
+
+
+def _add(path: Path, name: str, count: int, found: bool, seconds: int) -> None:
+    """Add what was done to what earlier runs have counted."""
+    before = json.loads(path.read_text()).get("fuzz", {}) if path.exists() else {}
+    executions = before.get("executions", {})
+    executions[name] = executions.get(name, 0) + count
+    wrong = sorted({*before.get("found", [])} - {name} | ({name} if found else set()))
+    record(path, "fuzz", {"seconds": before.get("seconds", 0) + seconds, "executions": executions, "found": wrong})
 
 
 def _in_a_child(name: str, seconds: int, seed: int, found: Path, *, plain: bool) -> tuple[int, bool]:
@@ -105,8 +116,6 @@ def _in_a_child(name: str, seconds: int, seed: int, found: Path, *, plain: bool)
 
 def _loop(name: str, inputs: list[bytes], seconds: int, seed: int, found: Path, *, plain: bool) -> int:
     found.mkdir(exist_ok=True)
-    for each in inputs:
-        TARGETS[name](each)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + _ROOM
     if not plain and "atheris" in globals():
@@ -136,7 +145,7 @@ def _guided(name: str, inputs: list[bytes], seconds: int, seed: int, found: Path
 
 
 def _unguided(name: str, inputs: list[bytes], seconds: int, seed: int, found: Path) -> int:
-    """Change inputs at random until the time is up, or something is found."""
+    """Run the inputs, and change them at random until the time is up, or something is found."""
 
     def ring(_: int, __: FrameType | None) -> None:
         raise HungError(f"more than {_SECONDS} seconds")
@@ -144,7 +153,7 @@ def _unguided(name: str, inputs: list[bytes], seconds: int, seed: int, found: Pa
     signal.signal(signal.SIGALRM, ring)
     rng, until, done = Random(f"{seed}/{name}"), time.monotonic() + seconds, 0
     while time.monotonic() < until:
-        data = mutated(rng.choice(inputs), inputs, rng)
+        data = inputs[done] if done < len(inputs) else mutated(rng.choice(inputs), inputs, rng)
         done += 1
         signal.setitimer(signal.ITIMER_REAL, _SECONDS)
         try:
