@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from folders import PRIVATE, contents
+from click.testing import CliRunner
+from folders import PRIVATE, contents, flip
 from signed_chains import PUBLIC, SECRET
 
 import tensordelta as td
 from tensordelta.checkout.anchored import Folder
 from tensordelta.checkout.checkout import Checkout
+from tensordelta.cli import main
 from tensordelta.codecs import fingerprint
 
 SHARD = "model.safetensors"
@@ -273,3 +275,81 @@ def test_a_folder_that_was_exchanged_before_it_is_opened(
     with pytest.raises(td.ConflictError, match="no pull made them"):
         chain.pull(folder)
     assert contents(home, private=True) == {"notes": b"mine"}
+
+
+# -- what the command line says ----------------------------------------------------------------------------------------
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(main, [str(each) for each in arguments])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def facts(*arguments: object, code: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run(*arguments, "--json", code=code))
+    return found
+
+
+@pytest.fixture
+def flipped(chain: td.Chain, tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    chain.pull(folder)
+    put_words(folder, words(0))
+    return folder
+
+
+def test_verify_of_a_folder_with_a_chain_in_it_checks_both(chain: td.Chain, flipped: Path) -> None:
+    shutil.copytree(chain.address, flipped, dirs_exist_ok=True)
+    found = facts("verify", flipped, code=1)
+    assert (found["ok"], found["versions"]) == (False, [0, 1])
+    assert [(fault["error"], fault["object"]) for fault in found["faults"]] == [("wrong-base", str(flipped))]
+    put_words(flipped, words(1))
+    assert "version 1, a chain of 2 versions, no fault" in " ".join(run("verify", flipped).split())
+    flip(next((flipped / "packs").iterdir()))
+    assert facts("verify", flipped, code=1)["faults"][0]["rule"] == "TD-MAN-013"
+
+
+@pytest.mark.parametrize("kind", ["folder", "dead link"])
+def test_what_is_no_file_makes_no_chain_of_a_folder(flipped: Path, kind: str) -> None:
+    if kind == "folder":
+        (flipped / "chain.json").mkdir()
+    else:
+        (flipped / "chain.json").symlink_to("nowhere")
+    assert [fault["error"] for fault in facts("verify", flipped, code=1)["faults"]] == ["wrong-base"]
+
+
+def test_verify_of_a_pulled_folder_takes_no_keys(chain: td.Chain, tmp_path: Path) -> None:
+    chain.pull(tmp_path / "out")
+    said = " ".join(run("verify", tmp_path / "out", "--trusted-key", PUBLIC, code=2).replace("│", " ").split())
+    assert "the record of a pulled DIR is not signed" in said and "pull --trusted-key" in said
+
+
+TAKEN = ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "evil.py", "pytorch_model.bin"]
+
+
+def test_files_that_loaders_take_and_no_pull_made_are_listed(tmp_path: Path) -> None:
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    for step in range(2):
+        chain.publish({"w": words(step)}, files={"config.json": CONFIG, "1_Pooling/config.json": CONFIG})
+    folder = tmp_path / "out"
+    assert facts("pull", chain.address, folder, "--to", "0")["left_alone"] == []
+    for name in (*TAKEN, "notes", "1_Pooling/model.safetensors", "1_Pooling/\x1b[2J.py"):
+        (folder / name).write_bytes(b"x")
+    (folder / "more.safetensors").symlink_to("nowhere")
+    (folder / "folder.bin").mkdir()
+    expected = sorted([*TAKEN, "1_Pooling/model.safetensors", "1_Pooling/\x1b[2J.py", "more.safetensors"])
+    before = contents(folder)
+    for arguments in (
+        ("pull", chain.address, folder, "--to", "0"),
+        ("pull", chain.address, folder),
+        ("pull", chain.address, folder, "--follow", "--to", "1"),
+        ("verify", folder),
+    ):
+        assert facts(*arguments)["left_alone"] == expected
+        said = run(*arguments)
+        assert "adapter_config.json" in said and "no pull made them" in " ".join(said.split())
+        assert "\x1b" not in said
+    assert {name: data for name, data in contents(folder).items() if name != SHARD} == {
+        name: data for name, data in before.items() if name != SHARD
+    }

@@ -50,6 +50,7 @@ from .anchored import REMOVED, Folder
 from .examination import Examination, Scan, examine
 from .making import LOCK, lock, made
 from .moving import PRIVATE, check_following, check_way, conflict, in_the_way, move_files
+from .others import left_alone
 from .proof import check_unchanged, damage, note_own
 from .record import NEXT, STATE, Holding
 from .shards import UnsteadyError, altered, mapped_words, state_of
@@ -79,6 +80,7 @@ class Pulled:
         repaired: what was wrong in the folder although no program had written to it, file by file. The whole version
             was made anew then.
         passed_over: the faults of edges that failed, so that another route was taken; each names its object.
+        left_alone: names of files that a loader may take although no pull made them, such as an adapter.
     """
 
     version: int
@@ -88,6 +90,7 @@ class Pulled:
     scanned: int = 0
     repaired: tuple[str, ...] = ()
     passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
+    left_alone: tuple[str, ...] = ()
 
 
 class Checkout:
@@ -323,6 +326,16 @@ class Checkout:
                 return held.version, [fault]
             return held.version, []
 
+    def left_alone(self) -> tuple[str, ...]:
+        """Names of the files that a loader may take although no pull made them, such as an adapter.
+
+        Raises:
+            IntegrityError: its state.json is damaged.
+        """
+        with naming(self.folder), self._entered(writable=False):
+            records = [Holding.read(self._private, name) for name in (STATE, NEXT)]
+            return left_alone(self._tree, (name for each in records if each is not None for name in each.files))
+
     @contextmanager
     def _steady(self) -> Iterator[None]:
         """Report a file that another process changed in the block."""
@@ -382,7 +395,8 @@ class Checkout:
             repaired = () if held is None or base is None else self._damage(held, base, reader, manifest)
             if held is not None and held.version == target and not repaired:
                 reader.documents.remember(target)
-                return Pulled(target, (), 0, time.perf_counter() - started, scanned)
+                others = left_alone(self._tree, held.files)
+                return Pulled(target, (), 0, time.perf_counter() - started, scanned, left_alone=others)
             if repaired:
                 base = None
             state = State.empty() if base is None else base.state(self._tree)
@@ -401,7 +415,8 @@ class Checkout:
                 if not self._private.has(NEXT):
                     staging.discard()
             seconds = time.perf_counter() - started
-            return Pulled(target, update.route, update.size, seconds, scanned, repaired, update.passed_over)
+            others = left_alone(self._tree, layout.digests)
+            return Pulled(target, update.route, update.size, seconds, scanned, repaired, update.passed_over, others)
 
     def _held_already(self, reader: Reader, version: int | None, scan: bool | None, refused: OSError) -> Pulled:
         """The result of a pull that has nothing to do, in a folder that this user cannot write to.
@@ -423,7 +438,8 @@ class Checkout:
             found = self._examine(held, reader, self._scan(scan), note=False)
             check_unchanged(held, found, reader, reader.documents.manifest(target), (self._tree, self._private))
             reader.documents.remember(target)
-            return Pulled(target, (), 0, time.perf_counter() - started, found.scanned)
+            others = left_alone(self._tree, held.files)
+            return Pulled(target, (), 0, time.perf_counter() - started, found.scanned, left_alone=others)
 
     def _is_interrupted(self, held: Holding) -> bool:
         return self._private.has(NEXT) or (self._private.has(UNDO) and is_pending(held, self._private))
