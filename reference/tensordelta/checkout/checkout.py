@@ -77,8 +77,8 @@ class Pulled:
         size: bytes of their packs.
         seconds: duration.
         scanned: bytes of the words that were there before and were compared with the version held.
-        repaired: what was wrong in the folder although no program had written to it, file by file. The whole version
-            was made anew then.
+        repaired: what was wrong in the folder although no program had written to it, file by file; or why nothing in it
+            counted. The whole version was made anew then.
         passed_over: the faults of edges that failed, so that another route was taken; each names its object.
         left_alone: names of files that a loader may take although no pull made them, such as an adapter.
     """
@@ -361,7 +361,9 @@ class Checkout:
         """Bring the folder to a version, by default the newest. One that cannot be written to may hold it already.
 
         Where words are not those of the version held although no program wrote to their file, since a disk or a copy
-        lost them, the whole version is made anew: see `Pulled.repaired`.
+        lost them, the whole version is made anew: see `Pulled.repaired`. So it is where the folder's record has other
+        files than the chain; and, with trusted keys, where the last pull of this user with keys did not leave the
+        folder as it is, since its words may be others with the same fingerprints (SPEC.md section 18).
 
         Args:
             reader: of the chain.

@@ -146,7 +146,8 @@ def pull(
     """Bring DIR to a version of CHAIN; an engine can load DIR.
 
     A DIR from an earlier pull is patched in place; a crash leaves the old version or the new one. Where a disk has lost
-    words of DIR, the whole version is made anew.
+    words of DIR, the whole version is made anew. So it is with --trusted-key, unless your own last pull with keys left
+    DIR as it is. Files of DIR that loaders may take and that no pull made are listed.
 
     With --follow it prints a line for each version, or a line of JSON; SIGINT and SIGTERM end it between two versions.
 
