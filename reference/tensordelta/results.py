@@ -239,7 +239,7 @@ def _(plan: Plan) -> dict[str, object]:
 @as_facts.register
 def _(pulled: Pulled) -> dict[str, object]:
     passed_over = [as_facts(fault) for fault in pulled.passed_over]
-    return _fields(pulled, "version route size seconds scanned repaired") | {"passed_over": passed_over}
+    return _fields(pulled, "version route size seconds scanned repaired left_alone") | {"passed_over": passed_over}
 
 
 @as_table.register

@@ -157,6 +157,11 @@ class Folder:
             descriptor = os.open(last, _NEW, 0o644, dir_fd=parent)
         return os.fdopen(descriptor, "w+b")
 
+    def make(self, name: str, *, mode: int) -> None:
+        """Make a folder, unless one is there."""
+        with self._parent(name) as (parent, last), suppress(FileExistsError):
+            os.mkdir(last, mode, dir_fd=parent)
+
     def replace(self, source: str, target: str) -> None:
         """Rename a file, replacing the target; the parents of the target are made."""
         with self._parent(source) as (one, old), self._parent(target, make=True) as (other, new):

@@ -25,6 +25,7 @@ no program wrote, the version is made anew.
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import stat
@@ -37,31 +38,28 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import ConflictError, IntegrityError, MissingError, StoreError, TensorDeltaError, WrongBaseError
+from ..errors import ConflictError, IntegrityError, MissingError, StoreError, TensorDeltaError
 from ..events import Event, emit
-from ..format.layout import Layout
 from ..format.manifest import Manifest
 from ..read.reader import Reader
 from ..state.state import State
 from ..state.update import Update
-from ..stores import sync_folder
-from ..stores.file_lock import file_lock
 from ..stores.folder import naming
-from ..stores.regular import IrregularError
 from ..threads import Lock
 from .anchored import REMOVED, Folder
 from .examination import Examination, Scan, examine
+from .making import LOCK, lock, made
 from .moving import PRIVATE, check_following, check_way, conflict, in_the_way, move_files
-from .record import NEXT, STATE, Holding, garbled
+from .others import left_alone
+from .proof import check_unchanged, damage, note_own
+from .record import NEXT, STATE, Holding
 from .shards import UnsteadyError, altered, mapped_words, state_of
 from .staging import STAGED, FileLayout, Staging, settle
 from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
 
 _LOG = logging.getLogger("tensordelta")
 
-_LOCK = "lock"
-#: Errors of a file system without locks, and of one that cannot be written to by this user.
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
+#: Errors of a file system that cannot be written to by this user.
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 #: Nanoseconds after which a later write gives a file other times.
 _SETTLED = 2_000_000_000
@@ -79,9 +77,10 @@ class Pulled:
         size: bytes of their packs.
         seconds: duration.
         scanned: bytes of the words that were there before and were compared with the version held.
-        repaired: what was wrong in the folder although no program had written to it, file by file. The whole version
-            was made anew then.
+        repaired: what was wrong in the folder although no program had written to it, file by file; or why nothing in it
+            counted. The whole version was made anew then.
         passed_over: the faults of edges that failed, so that another route was taken; each names its object.
+        left_alone: names of files that a loader may take although no pull made them, such as an adapter.
     """
 
     version: int
@@ -91,6 +90,7 @@ class Pulled:
     scanned: int = 0
     repaired: tuple[str, ...] = ()
     passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
+    left_alone: tuple[str, ...] = ()
 
 
 class Checkout:
@@ -108,6 +108,7 @@ class Checkout:
         self._owner: tuple[int, int] | None = None  # the process and thread that hold the lock
         self._tree: Folder  # both are set while the lock is held
         self._private: Folder
+        self._written = ""  # digest of the record that was written last
 
     @staticmethod
     def is_checkout(folder: str | os.PathLike[str]) -> bool:
@@ -130,8 +131,6 @@ class Checkout:
         if not self._using.acquire(blocking=False):
             raise self._conflict("another thread is working on it", "Wait for it to end.")
         try:
-            if not os.path.lexists(self.folder / PRIVATE):
-                self._make()
             with self._entered(writable=True):
                 self._owner = caller
                 try:
@@ -141,53 +140,20 @@ class Checkout:
         finally:
             self._using.release()
 
-    def _make(self) -> None:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise self._conflict("is a file", "Name a folder.")
-        has_contents = self.folder.is_dir() and any(self.folder.iterdir())
-        if has_contents and not os.path.lexists(self.folder / PRIVATE):  # else another process has just made it
-            raise self._conflict(
-                "has contents, but no pull made them", "Name an empty folder, or one that does not exist."
-            )
-        made = [self.folder / PRIVATE, *(each for each in (self.folder, *self.folder.parents) if not each.exists())]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Only its owner may write to it: after a crash, recovery does what its files say.
-        (self.folder / PRIVATE).mkdir(mode=0o755, exist_ok=True)
-        for each in made:
-            sync_folder(each.parent)
-
     @contextmanager
     def _entered(self, *, writable: bool) -> Iterator[None]:
-        """Open the folder and lock it: exclusively, or shared with other readers."""
+        """Open the folder and lock it: exclusively, or shared with other readers. To be written to, it is made.
+
+        All that follows uses these descriptors: who can write to a folder above may exchange it at any moment.
+        """
         with ExitStack() as stack:
-            self._tree = stack.enter_context(Folder(self.folder))
+            self._tree = stack.enter_context(made(self.folder) if writable else Folder(self.folder))
             try:
                 self._private = stack.enter_context(self._tree.folder(PRIVATE))
             except NotADirectoryError:
                 raise in_the_way(self.folder, PRIVATE) from None
-            self._lock(stack, exclusive=writable)
+            stack.enter_context(lock(self._tree, self._private, exclusive=writable))
             yield
-
-    def _lock(self, stack: ExitStack, *, exclusive: bool) -> None:
-        """Lock the folder; a reader does without where there are no locks, or none that this user may take."""
-        try:
-            lock = stack.enter_context(self._private.open_or_create(_LOCK) if exclusive else self._private.open(_LOCK))
-            stack.enter_context(file_lock(lock.fileno(), exclusive=exclusive))
-        except FileNotFoundError:  # only in a copy of a checkout, which no pull has used
-            return
-        except IrregularError as fault:
-            raise garbled(self._private.path / _LOCK, str(fault.strerror)) from None
-        except BlockingIOError:
-            raise self._conflict("another process is working on it", "Wait for it to end.") from None
-        except PermissionError:
-            if exclusive:
-                raise
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            if exclusive:
-                reason = f"{error.strerror}: its file system has no locks; choose a folder on another one"
-                raise OSError(error.errno, reason, str(self._private.path / _LOCK)) from None
 
     def _conflict(self, reason: str, advice: str) -> ConflictError:
         return conflict(self.folder, reason, advice)
@@ -203,7 +169,9 @@ class Checkout:
         self._private.sync()
 
     def _write_record(self, name: str, held: Holding) -> None:
-        self._write_private(name, [held.encode(self._private, name)])
+        data = held.encode(self._private, name)
+        self._write_private(name, [data])
+        self._written = hashlib.sha256(data).hexdigest()
 
     # -- recovery -------------------------------------------------------------------------------------------------
 
@@ -358,6 +326,16 @@ class Checkout:
                 return held.version, [fault]
             return held.version, []
 
+    def left_alone(self) -> tuple[str, ...]:
+        """Names of the files that a loader may take although no pull made them, such as an adapter.
+
+        Raises:
+            IntegrityError: its state.json is damaged.
+        """
+        with naming(self.folder), self._entered(writable=False):
+            records = [Holding.read(self._private, name) for name in (STATE, NEXT)]
+            return left_alone(self._tree, (name for each in records if each is not None for name in each.files))
+
     @contextmanager
     def _steady(self) -> Iterator[None]:
         """Report a file that another process changed in the block."""
@@ -383,7 +361,9 @@ class Checkout:
         """Bring the folder to a version, by default the newest. One that cannot be written to may hold it already.
 
         Where words are not those of the version held although no program wrote to their file, since a disk or a copy
-        lost them, the whole version is made anew: see `Pulled.repaired`.
+        lost them, the whole version is made anew: see `Pulled.repaired`. So it is where the folder's record has other
+        files than the chain; and, with trusted keys, where the last pull of this user with keys did not leave the
+        folder as it is, since its words may be others with the same fingerprints (SPEC.md section 18).
 
         Args:
             reader: of the chain.
@@ -413,12 +393,12 @@ class Checkout:
             reader.documents.admit(target, None if held is None else held.applied)
             base = None if held is None else self._examine(held, reader, self._scan(scan))
             scanned = 0 if base is None else base.scanned
-            repaired = () if base is None else self._damage(base, reader, target)
             manifest = reader.documents.manifest(target)
+            repaired = () if held is None or base is None else self._damage(held, base, reader, manifest)
             if held is not None and held.version == target and not repaired:
-                self._check_same(held, reader, manifest)
                 reader.documents.remember(target)
-                return Pulled(target, (), 0, time.perf_counter() - started, scanned)
+                others = left_alone(self._tree, held.files)
+                return Pulled(target, (), 0, time.perf_counter() - started, scanned, left_alone=others)
             if repaired:
                 base = None
             state = State.empty() if base is None else base.state(self._tree)
@@ -430,13 +410,15 @@ class Checkout:
                     self._patch(base, update, reader, manifest)
                 else:
                     self._replace(held, staging, reader, update, manifest)
+                note_own(self._written, reader, self._private)
                 reader.documents.remember(target)
                 _KNOWN.add(self._identity())
             finally:
                 if not self._private.has(NEXT):
                     staging.discard()
             seconds = time.perf_counter() - started
-            return Pulled(target, update.route, update.size, seconds, scanned, repaired, update.passed_over)
+            others = left_alone(self._tree, layout.digests)
+            return Pulled(target, update.route, update.size, seconds, scanned, repaired, update.passed_over, others)
 
     def _held_already(self, reader: Reader, version: int | None, scan: bool | None, refused: OSError) -> Pulled:
         """The result of a pull that has nothing to do, in a folder that this user cannot write to.
@@ -444,6 +426,7 @@ class Checkout:
         Raises:
             OSError: `refused`, if there is something to do.
             WrongBaseError: its files were changed, or have lost words.
+            UntrustedError: there are trusted keys, and no pull of this user with keys left the folder so.
         """
         started = time.perf_counter()
         with self._entered(writable=False), self._steady():
@@ -455,10 +438,10 @@ class Checkout:
                 raise refused
             reader.documents.admit(target, held.applied)
             found = self._examine(held, reader, self._scan(scan), note=False)
-            found.refuse(self._tree)
-            self._check_same(held, reader, reader.documents.manifest(target))
+            check_unchanged(held, found, reader, reader.documents.manifest(target), (self._tree, self._private))
             reader.documents.remember(target)
-            return Pulled(target, (), 0, time.perf_counter() - started, found.scanned)
+            others = left_alone(self._tree, held.files)
+            return Pulled(target, (), 0, time.perf_counter() - started, found.scanned, left_alone=others)
 
     def _is_interrupted(self, held: Holding) -> bool:
         return self._private.has(NEXT) or (self._private.has(UNDO) and is_pending(held, self._private))
@@ -469,43 +452,17 @@ class Checkout:
             return None if self._identity() in _KNOWN else Scan.brief()
         return Scan() if wanted else None
 
-    def _damage(self, base: Examination, reader: Reader, target: int) -> tuple[str, ...]:
-        """What is wrong with the folder although no program wrote to its files."""
-        damage = [*base.altered.values()]
-        if not damage and base.held.version != target and not self._is_known(base, reader):
-            damage.append(f"the folder's record is not that of version {base.held.version}")
-        if damage:
-            _LOG.warning("%s is rebuilt: %s", self.folder, "; ".join(damage))
-        return tuple(damage)
-
-    def _is_known(self, base: Examination, reader: Reader) -> bool:
-        """False where the chain has another version of this number, and none that is what the folder holds."""
-        held = base.held
-        try:
-            manifest = reader.documents.manifest(held.version)
-        except TensorDeltaError:  # it may be gone
-            return True
-        if (held.layout, held.fingerprint) == (manifest.layout, manifest.fingerprint):
-            return True
-        found = reader.held(base.state(self._tree), held.tensor_sums)
-        return found is not None and found.layout is not None
-
-    def _check_same(self, held: Holding, reader: Reader, manifest: Manifest) -> None:
-        """Check that the chain still has the held version under its number."""
-        if held.fingerprint != manifest.fingerprint or Layout(held.tensors) != reader.documents.layout(manifest.layout):
-            raise WrongBaseError(
-                f"holds version {held.version} with fingerprint {held.fingerprint}, "
-                f"the chain's has {manifest.fingerprint}",
-                object=str(self.folder),
-                rule="TD-RDR-003",
-                advice="The chain was rewritten under its old id, or the folder's record was altered: remove the folder"
-                " and pull again.",
-            )
+    def _damage(self, held: Holding, found: Examination, reader: Reader, manifest: Manifest) -> tuple[str, ...]:
+        """Why the version has to be made anew although no program wrote to the folder's files; see `damage`."""
+        reasons = damage(held, found, reader, manifest, (self._tree, self._private))
+        if reasons:
+            _LOG.warning("%s is rebuilt: %s", self.folder, "; ".join(reasons))
+        return tuple(reasons)
 
     def clear(self) -> None:
         """Remove all contents, for a folder that can be rebuilt from the chain."""
         with self.locked():
-            for folder, kept in ((self._tree, PRIVATE), (self._private, _LOCK)):
+            for folder, kept in ((self._tree, PRIVATE), (self._private, LOCK)):
                 for name in folder.names():
                     if name != kept:
                         folder.remove(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -137,6 +138,11 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             sums=update.sums.astype("<u8").tobytes().hex(),
             files=files,
         )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the record."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
     @property
     def tensor_sums(self) -> U64:

@@ -1,7 +1,11 @@
-"""The newest version of each signed chain that this user has held, so that a fresh folder is not given an older one.
+"""What this user has read with trusted keys, in the cache folder of this machine.
 
-It lies in the cache folder of this machine: `held/CHAIN/VERSION`, a file that says layout and fingerprint. A version is
-the name of a file, so that of two processes none lowers what the other has noted.
+`held/CHAIN/VERSION` is the newest version of a signed chain that this user has held, so that a fresh folder is not
+given an older one; the file says layout and fingerprint. A version is the name of a file, so that of two processes none
+lowers what the other has noted.
+
+`pulled/FOLDER` is a folder that this user has pulled into; the file has the digest of the record that the last pull
+left there, so that a folder that others prepared is not taken for one of this user.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ _LOG = logging.getLogger("tensordelta")
 
 #: Its folder in the cache folder.
 FOLDER = "held"
+#: The same, for folders that were pulled to.
+PULLED = "pulled"
 #: Digits of a version in the name of its file.
 _DIGITS = 12
 _MAX = 200
@@ -50,11 +56,11 @@ class Remembered:
 
     def __init__(self) -> None:
         self._works = True
-        self._folder("")
+        self._folder(FOLDER)
 
-    def _folder(self, chain: str) -> Path | None:
+    def _folder(self, *names: str) -> Path | None:
         try:
-            return cache_folder(FOLDER, *([chain] if chain else [])) if self._works else None
+            return cache_folder(*names) if self._works else None
         except TensorDeltaError:
             raise
         except OSError as error:
@@ -63,11 +69,11 @@ class Remembered:
 
     def _fails(self, error: OSError) -> None:
         self._works = False
-        _LOG.warning("what is held of signed chains is not remembered for this user: %s", error)
+        _LOG.warning("what was read of signed chains is not remembered for this user: %s", error)
 
     def newest(self, chain: str) -> Applied | None:
         """The newest version held of a chain; None if none is remembered."""
-        folder = self._folder(chain)
+        folder = self._folder(FOLDER, chain)
         versions = [] if folder is None else _versions(folder)
         if folder is None or not versions:
             return None
@@ -84,26 +90,51 @@ class Remembered:
             applied: the version.
             back: the user has allowed to go back, so that newer ones are forgotten.
         """
-        folder = self._folder(applied.chain)
+        folder = self._folder(FOLDER, applied.chain)
         if folder is None:
             return
         versions = _versions(folder)
         if versions and not back and versions[-1] >= applied.version:
             return
-        if applied.version not in versions:
-            temporary = folder / f".{secrets.token_hex(8)}"
-            try:
-                temporary.write_text(f"{applied.layout} {applied.fingerprint}\n")
-                os.replace(temporary, folder / _name(applied.version))
-            except OSError as error:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
-                self._fails(error)
-                return
+        said = f"{applied.layout} {applied.fingerprint}\n"
+        if applied.version not in versions and not self._write(folder / _name(applied.version), said):
+            return
         for version in versions:
             if version < applied.version or (back and version > applied.version):
                 with suppress(OSError):
                     (folder / _name(version)).unlink()
+
+    def has_left(self, folder: str, record: str) -> bool:
+        """True where the last pull left the record of this digest in a folder.
+
+        Args:
+            folder: what identifies it, the name of a file.
+            record: the digest.
+        """
+        place = self._folder(PULLED)
+        if place is None:
+            return False
+        with suppress(OSError), (place / folder).open("rb") as file:
+            return file.read(_MAX) == f"{record}\n".encode()
+        return False
+
+    def note_folder(self, folder: str, record: str) -> None:
+        """Note the digest of the record that a pull left in a folder."""
+        place = self._folder(PULLED)
+        if place is not None:
+            self._write(place / folder, f"{record}\n")
+
+    def _write(self, path: Path, content: str) -> bool:
+        temporary = path.parent / f".{secrets.token_hex(8)}"
+        try:
+            temporary.write_text(content)
+            os.replace(temporary, path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            self._fails(error)
+            return False
+        return True
 
 
 def _name(version: int) -> str:

@@ -42,8 +42,26 @@ class Trust:
         self.allow_rollback = allow_rollback
         self.max_age = max_age
         self.remembered = remembered
-        self._remembers = remembers
+        self.remembers = remembers
         self._applied: Applied | None = None
+        self._left: dict[str, str] = {}  # of folders that this object has seen
+
+    def has_left(self, folder: str, record: str) -> bool:
+        """True where this user's last pull with trusted keys left a record in a folder.
+
+        Args:
+            folder: what identifies it.
+            record: the record's digest.
+        """
+        if self._left.get(folder) == record:
+            return True
+        return self.remembered is not None and self.remembered.has_left(folder, record)
+
+    def note_folder(self, folder: str, record: str) -> None:
+        """Note the digest of the record that a pull left in a folder."""
+        self._left[folder] = record
+        if self.remembered is not None:
+            self.remembered.note_folder(folder, record)
 
     def unbound(self, *more: PublicKey, max_age: float | None = None, remembered: Remembered | None = None) -> Trust:
         """The same keys, and `more`, for a writer or verifier, which reads versions in any order."""
@@ -81,7 +99,7 @@ class Trust:
         Raises:
             UntrustedError: it is older than a version that was held, or differs from what it was when it was held.
         """
-        if not self._remembers:
+        if not self.remembers:
             return
         for each in (held, self._applied):
             self._check_not_before(manifest, each)
@@ -130,7 +148,7 @@ class Trust:
     def remember(self, manifest: Manifest) -> None:
         """Remember that a version was applied; an older one than before only where going back is allowed."""
         before = self._applied
-        if not self._remembers:
+        if not self.remembers:
             return
         if (
             before is None
