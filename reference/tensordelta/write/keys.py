@@ -64,14 +64,18 @@ def _key(key: str | os.PathLike[str] | bytes, kind: Callable[[bytes], K], parse:
     if isinstance(key, str) and (_HEX.fullmatch(key.strip()) or _PEM in key):
         return parse(key.encode())
     path = user_path(key)
-    data = _read(path, secret=kind is SecretKey)
+    data, status = _read(path, secret=kind is SecretKey)
     try:
-        return parse(data)
+        found = parse(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if isinstance(found, SecretKey):
+        _check_hidden(path, status)
+    return found
 
 
-def _read(path: Path, *, secret: bool) -> bytes:
+def _read(path: Path, *, secret: bool) -> tuple[bytes, os.stat_result]:
+    """The contents of the file of a key, and its status."""
     try:
         descriptor = open_regular(path, follow=True)
     except IrregularError as error:
@@ -81,26 +85,31 @@ def _read(path: Path, *, secret: bool) -> bytes:
         _check_own(path, status, secret=secret)
         if status.st_size > _MAX_KEY:
             raise ValueError(f"{path}: no key: the file of a key has at most {_MAX_KEY} bytes, not {status.st_size}")
-        return file.read(_MAX_KEY)
+        return file.read(_MAX_KEY), status
 
 
 def _check_own(path: Path, status: os.stat_result, *, secret: bool) -> None:
-    """Refuse the file of a key that other users can replace or learn: they would be trusted, or sign as this user."""
-    mode, own = status.st_mode, status.st_uid == os.geteuid()
+    """Refuse the file of a key that other users can replace: they would sign as this user, or be trusted."""
     # Public keys lie in folders of source code, which are often a group's.
-    writers = stat.S_IWOTH | (stat.S_IWGRP if secret else 0)
+    others = stat.S_IWOTH | (stat.S_IWGRP if secret else 0)
+    if status.st_uid not in (os.geteuid(), 0):
+        raise _untrusted(path, "another user owns it", "If it is the key that you mean, copy it to a file of your own.")
+    if status.st_mode & others:
+        mend = f"`chmod {'600' if secret else 'go-w'} {path}`"
+        raise _untrusted(path, "other users can write to it", f"If it is still the key that you mean, {mend}.")
+
+
+def _check_hidden(path: Path, status: os.stat_result) -> None:
+    """Refuse the file of a secret key that other users can read: they can sign as this user."""
     # Keys that root hands to a service are often its group's to read.
-    readers = (stat.S_IROTH | (stat.S_IRGRP if own else 0)) if secret else 0
-    if not own and status.st_uid != 0:
-        fault, advice = "another user owns it", "If it is the key that you mean, copy it to a file of your own."
-    elif mode & writers:
-        mend = "600" if secret else "go-w"
-        fault, advice = "other users can write to it", f"If it is still the key that you mean, `chmod {mend} {path}`."
-    elif mode & readers:
-        fault, advice = "other users can read it", f"Make a new key if they may have, or `chmod 600 {path}`."
-    else:
-        return
-    raise UntrustedError(f"is the file of a key, and {fault}", object=str(path), rule="TD-SEC-001", advice=advice)
+    others = stat.S_IROTH | (stat.S_IRGRP if status.st_uid == os.geteuid() else 0)
+    if status.st_mode & others:
+        advice = f"`chmod 600 {path}`; if one of them may have read it, make a new key."
+        raise _untrusted(path, "other users can read it", advice)
+
+
+def _untrusted(path: Path, fault: str, advice: str) -> UntrustedError:
+    return UntrustedError(f"is the file of a key, and {fault}", object=str(path), rule="TD-SEC-001", advice=advice)
 
 
 def trusted(keys: Iterable[PublicKeyLike] | Mapping[str, PublicKeyLike]) -> dict[str, PublicKey]:
