@@ -161,12 +161,13 @@ def test_a_file_that_is_exchanged_after_the_look_is_not_published(tmp_path: Path
     config = folder / "config.json"
     store = Meddling(tmp_path / "chain")
     chain = td.open(store, create=True)
+    writer = threading.Thread(target=config.write_bytes, args=[SECRET], daemon=True)
 
     def exchange() -> None:
         config.unlink()
         if pipe:
             os.mkfifo(config)
-            threading.Thread(target=config.write_bytes, args=[SECRET], daemon=True).start()
+            writer.start()
         else:
             config.symlink_to(secret)
 
@@ -175,7 +176,9 @@ def test_a_file_that_is_exchanged_after_the_look_is_not_published(tmp_path: Path
         chain.publish(folder)
     assert caught.value.filename == str(config) and chain.versions() == []
     if pipe:  # nothing has opened it: its writer still waits
-        os.close(os.open(config, os.O_RDONLY | os.O_NONBLOCK))
+        reader = os.open(config, os.O_RDONLY | os.O_NONBLOCK)
+        writer.join()
+        os.close(reader)
     assert not any(SECRET in data for data in objects(tmp_path / "chain"))
 
 

@@ -69,9 +69,8 @@ def test_a_file_that_is_too_large_for_a_key_is_not_read(tmp_path: Path, kind: st
 def test_a_key_that_is_no_regular_file(tmp_path: Path, kind: str, place: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     path = tmp_path / place
-    code = (
-        "import resource, sys; from pathlib import Path; resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"
-    )
+    code = "import resource, sys; from pathlib import Path\n"
+    code += "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"
     code += f"from tensordelta.write.keys import {kind}_key; {kind}_key(Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=300)
     assert "IrregularError" in done.stderr and "is no regular file, and a key is in one" in done.stderr
