@@ -46,6 +46,7 @@ from .state.state import State
 from .state.update import Update
 from .stores.cache import PackCache
 from .threads import Lock
+from .write.commit import Files
 from .write.draft import Draft
 from .write.encoder import Codecs, Order, Values
 from .write.keys import SecretKeyLike, secret_key
@@ -513,6 +514,7 @@ class Chain:
         publisher = self._publisher if key is None else self._publisher_with(secret_key(key))
         annotations = {str(key): str(value) for key, value in (annotations or {}).items()}
         left_out: Sequence[LeftOut] = ()
+        taken: Files | None = files
         if isinstance(state, (str, os.PathLike)):
             checkpoint = open_checkpoint(state)
             left_out = tuple(checkpoint.left_out)
@@ -523,7 +525,7 @@ class Chain:
                 return replace(published, left_out=left_out)
             state = State(checkpoint.layout, checkpoint.words)
             if files is None and checkpoint.is_folder:
-                files = checkpoint_files(checkpoint)
+                taken = checkpoint_files(checkpoint)
         if plain or source is not None:
             raise ValueError("`plain` publishes a checkpoint's files: name its path; `source` goes with it")
         if not isinstance(state, State):
@@ -536,7 +538,7 @@ class Chain:
             layout_change=layout_change,
             values=values,
             order=order,
-            files=files,
+            files=taken,
         )
         return replace(published, left_out=left_out)
 

@@ -81,6 +81,12 @@ class Folder:
         finally:
             os.close(held)
 
+    @property
+    def free(self) -> int | None:
+        """Bytes for which its disk has room; None where the file system does not tell."""
+        status = os.fstatvfs(self._descriptor)
+        return status.f_bavail * status.f_frsize if status.f_blocks else None
+
     def folder(self, name: str) -> Folder:
         """A folder below this one, with a descriptor of its own.
 

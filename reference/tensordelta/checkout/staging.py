@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -105,6 +106,11 @@ class FileLayout:
         return {name: shard_order(tensors) for name, tensors in (shards or {DEFAULT_SHARD: []}).items()}
 
     @property
+    def size(self) -> int:
+        """Bytes of all files, without the headers of shards."""
+        return self.layout.nbytes + sum(file.size for file in self.files)
+
+    @property
     def digests(self) -> dict[str, str]:
         """What state.json has of each file as its SHA-256: of a shard that of the bytes before the words."""
         headers = {name: shard_header(tensors, METADATA) for name, tensors in self.shards.items()}
@@ -124,6 +130,7 @@ class Staging:
         self._private = private
         self._files = files
         self._words: dict[Tensor, Words] = {}
+        self._has_room = False
         self._shards = dict(zip(files.layout.tensors, files.shard_of, strict=True))
 
     def allocate(self, tensor: Tensor, budget: Budget) -> Words:
@@ -142,6 +149,7 @@ class Staging:
         Raises:
             OSError: the disk is full; room is allocated here because a failing write to a map kills the process.
         """
+        self._check_room()
         tensors = self._files.shards[name]
         header = shard_header(tensors, METADATA)
         at = len(header)
@@ -153,6 +161,22 @@ class Staging:
         for tensor in tensors:
             self._words[tensor] = mapped[at : at + tensor.nbytes].view(tensor.kind.word)
             at += tensor.nbytes
+
+    def _check_room(self) -> None:
+        """Check, before the first file is made, that the disk can take all of them.
+
+        A manifest can name one small object as thousands of files.
+
+        Raises:
+            OSError: it cannot.
+        """
+        if self._has_room:
+            return
+        size, free = self._files.size, self._private.free
+        if free is not None and size > free:
+            reason = f"the version has {size:,} bytes of files, and its disk has room for {free:,}"
+            raise OSError(errno.ENOSPC, reason, str(self._private.path))
+        self._has_room = True
 
     def arena(self, size: int) -> NDArray[np.uint8]:
         """Memory for decoded words; in a file where there are many, so that a version may be larger than memory.

@@ -17,6 +17,7 @@ from msgspec import Meta
 from ..codecs.words import DTYPES
 from ..errors import LimitError, MalformedError
 from . import strict_json
+from .layout import MAX_TENSORS
 from .names import Integer
 
 #: Greatest size of a header, in bytes.
@@ -113,6 +114,8 @@ def parse_plain(header: bytes, *, size: int, object: str) -> Header:
     """
     if not header.startswith(b"{"):
         raise MalformedError("the header does not begin with {", object=object, rule="TD-PCK-014")
+    if header.count(b'"data_offsets"') > MAX_TENSORS:  # before minutes are spent on them
+        raise LimitError("more than 2^20 tensors", object=object, rule="TD-LIM-004")
     if strict_json.depth(header) > strict_json.MAX_DEPTH:
         raise LimitError(f"the header is nested deeper than {strict_json.MAX_DEPTH}", object=object, rule="TD-PCK-022")
     try:

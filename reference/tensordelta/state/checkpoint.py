@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -23,6 +23,8 @@ from ..format.layout import Layout, Tensor
 from ..format.names import CHAIN
 from ..format.safetensors import Header, build_header, header_size, parse_plain
 from .folder import LeftOut, check_is_whole, contents_of
+from .holes import MAX_HOLES
+from .own_file import OwnFile
 from .shard_file import READ, FileWords, ShardFile
 
 DEFAULT_SHARD = "model.safetensors"
@@ -37,13 +39,21 @@ class Shard:
 
     Attributes:
         name: the file's name in the checkpoint.
-        path: where it is.
-        header: its header.
+        file: the open file.
     """
 
     name: str
-    path: Path
-    header: Header
+    file: ShardFile
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.file.path
+
+    @property
+    def header(self) -> Header:
+        """Its header."""
+        return self.file.header
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Checkpoint:
     layout: Layout
     words: Sequence[FileWords]
     shards: Sequence[Shard]
-    files: Mapping[str, Path]
+    files: Mapping[str, OwnFile]
     is_folder: bool
     index: str | None = None
     left_out: Sequence[LeftOut] = ()
@@ -104,7 +114,9 @@ def open_checkpoint(path: str | os.PathLike[str], *, part: bool = False) -> Chec
             together; or, without `part`, one of several alone.
         ConflictError: the folder of a chain.
         MalformedError, UnsupportedError, LimitError: a file that is no valid safetensors file, or a tensor that the
-            format does not allow; or a folder of which loaders would choose different weights (see `folder`).
+            format does not allow; a folder of which loaders would choose different weights (see `folder`); or weights
+            that are holes for the most part.
+        UntrustedError: weights that are a link out of the folder.
     """
     path = Path(path)
     if (path / CHAIN).is_file():
@@ -120,7 +132,7 @@ def open_checkpoint(path: str | os.PathLike[str], *, part: bool = False) -> Chec
         layout, words, shard = _join(path, {path.name: ShardFile(path)})
         return Checkpoint(layout, words, shard, {}, is_folder=False)
     found = contents_of(path)
-    layout, words, shards = _join(path, {name: ShardFile(path / name) for name in found.shards})
+    layout, words, shards = _join(path, {name: ShardFile(path / name, real) for name, real in found.shards.items()})
     if found.index is not None:
         _check_index(path / found.index, found.weight_map, shards)
     return Checkpoint(layout, words, shards, found.files, True, found.index, found.left_out)
@@ -130,9 +142,10 @@ def _join(path: Path, files: Mapping[str, ShardFile]) -> tuple[Layout, list[File
     """The tensors of several files: their layout, their words in its order, and the files.
 
     Raises:
-        MalformedError: a tensor is in two files.
+        MalformedError: a tensor is in two files; or the files are holes for the most part.
         UnsupportedError, LimitError: the format does not allow a tensor.
     """
+    _check_holes(path, files.values())
     held: dict[str, tuple[Tensor, str]] = {}
     for name, file in files.items():
         for tensor, entry in file.header.entries.items():
@@ -146,7 +159,23 @@ def _join(path: Path, files: Mapping[str, ShardFile]) -> tuple[Layout, list[File
             held[tensor] = Tensor(tensor, entry.dtype, entry.shape), name
     layout = Layout.of((tensor for tensor, _ in held.values()), object=str(path))
     words = [FileWords.of(files[held[tensor.name][1]], tensor.name, tensor.kind.word) for tensor in layout.tensors]
-    return layout, words, [Shard(name, file.path, file.header) for name, file in files.items()]
+    return layout, words, [Shard(name, file) for name, file in files.items()]
+
+
+def _check_holes(path: Path, files: Collection[ShardFile]) -> None:
+    """Check that the files are not holes for the most part, which would be read as zeros for hours.
+
+    Raises:
+        MalformedError: they are.
+    """
+    size, holes = sum(file.size for file in files), sum(file.holes for file in files)
+    if holes > MAX_HOLES and 2 * holes > size:
+        raise MalformedError(
+            f"has {size:,} bytes of weights, of which only {size - holes:,} are on the disk",
+            object=str(path),
+            rule="TD-PCK-014",
+            advice="The files were not written to their end: download or save them again.",
+        )
 
 
 def _check_index(path: Path, weight_map: Mapping[str, str], shards: Sequence[Shard]) -> None:

@@ -38,8 +38,10 @@ from ..read.history import Published, describe, named_objects
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..state.index import INDEX_SUFFIX
+from ..state.own_file import OwnFile
 from ..stores import Batch, Parts
 from .clock import Clock
+from .plain_packs import same_parts
 from .writer import Writer
 
 _LOG = logging.getLogger("tensordelta")
@@ -48,7 +50,9 @@ _LOG = logging.getLogger("tensordelta")
 _LONG = 600.0
 
 #: The files that belong to a version, by name: their bytes, or where these lie.
-Files = Mapping[str, bytes | Path]
+Files = Mapping[str, bytes | Path | OwnFile]
+#: A file's entry, and its bytes or where they lie; None if they are in the store.
+FileContents = tuple[FileEntry, bytes | OwnFile | None]
 
 
 class Commit:
@@ -106,7 +110,7 @@ class Commit:
         """Put the layout; gives its digest."""
         digest = digest_layout(self._writer.reader, layout, self._before)
         if self._before is None or self._before.layout != digest:
-            self._put(layout_name(digest), layout.encode())
+            self._put(layout_name(digest), [layout.encode()])
         return digest
 
     def complete(self, contents: Contents) -> Manifest:
@@ -114,18 +118,22 @@ class Commit:
         manifest = contents.manifest(self._writer.reader.chain, self.packs)
         digest, before = contents.sums_digest, self._before
         if before is None or before.tensor_fingerprints != digest:
-            self._put(fingerprints_name(digest), contents.sums_bytes)
+            self._put(fingerprints_name(digest), [contents.sums_bytes])
         stored = set() if before is None else {entry.sha256 for entry in before.files}
         for entry, data in contents.files:
             if data is not None and entry.sha256 not in stored:
-                self._put(entry.path, data)
+                self._put(entry.path, [data] if isinstance(data, bytes) else same_parts(data, entry.sha256))
                 stored.add(entry.sha256)
         return manifest
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _put(self, name: str, parts: Parts) -> None:
         with self._clock.during("put"):
-            self._batch.put(name, [data])
-        self.size += len(data)
+            self._batch.put(name, self._counted(parts))
+
+    def _counted(self, parts: Parts) -> Parts:
+        for part in parts:
+            self.size += len(part)
+            yield part
 
     def create(self, manifest: Manifest, adopt: Callable[[], Manifest]) -> Manifest:
         """Create the manifest, which is the commit, and sign it; for a version, then put the hint.
@@ -248,7 +256,7 @@ class Contents:
     layout_digest: str
     sums: U64
     base: Base | None
-    files: Sequence[tuple[FileEntry, bytes | None]] = ()
+    files: Sequence[FileContents] = ()
     annotations: Mapping[str, str] | None = None
     features: Sequence[str] = ()
 
@@ -315,10 +323,8 @@ def digest_layout(reader: Reader, layout: Layout, before: Manifest | None) -> st
     return hashlib.sha256(layout.encode()).hexdigest()
 
 
-def file_entries(
-    before: Manifest | None, layout_digest: str, files: Files | None
-) -> list[tuple[FileEntry, bytes | None]]:
-    """Entries of the files of a version, by name, each with its bytes, or None if these are in the store.
+def file_entries(before: Manifest | None, layout_digest: str, files: Files | None) -> list[FileContents]:
+    """Entries of the files of a version, by name. Files on disk are hashed part by part.
 
     Args:
         before: the version before.
@@ -330,9 +336,13 @@ def file_entries(
         kept = [] if before is None else before.files
         same = before is not None and before.layout == layout_digest
         return [(entry, None) for entry in kept if same or not entry.name.endswith(INDEX_SUFFIX)]
-    made: list[tuple[FileEntry, bytes | None]] = []
-    for name, content in sorted(files.items()):
-        data = content.read_bytes() if isinstance(content, Path) else content
-        sha256 = hashlib.sha256(data).hexdigest()
-        made.append((FileEntry(name, len(data), sha256, file_name(sha256)), data))
+    made: list[FileContents] = []
+    for name, given in sorted(files.items()):
+        content = OwnFile.given(given) if isinstance(given, Path) else given
+        size, digest = 0, hashlib.sha256()
+        for part in content.parts() if isinstance(content, OwnFile) else [content]:
+            digest.update(part)
+            size += len(part)
+        sha256 = digest.hexdigest()
+        made.append((FileEntry(name, size, sha256, file_name(sha256)), content))
     return made

@@ -22,7 +22,6 @@ from ..read.routes import Edge
 from ..state.checkpoint import Checkpoint
 from ..state.state import State
 from ..state.update import Update
-from ..stores import FileBlob
 from ..threads import Lock
 from .clock import Clock
 from .commit import Commit, Contents, Files, base_of, check_description, digest_layout, file_entries
@@ -242,8 +241,7 @@ class Publisher:
                 for shard in checkpoint.shards:
                     if shard.header.entries:
                         entry = plain_entry(shard, checkpoint, source)
-                        with FileBlob(shard.path) as blob:
-                            commit.put_pack(entry, same_parts(blob, shard, entry.sha256))
+                        commit.put_pack(entry, same_parts(shard.file, entry.sha256))
                 entries = file_entries(place.before, digest, files)
                 contents = Contents(place.version, digest, sums, None, entries, annotations)
                 manifest = commit.complete(contents)
