@@ -45,11 +45,11 @@ from ..read.reader import Reader
 from ..state.state import State
 from ..state.update import Update
 from ..stores import sync_folder
+from ..stores.anchored import REMOVED, Folder
 from ..stores.file_lock import file_lock
 from ..stores.folder import naming
 from ..stores.regular import IrregularError
 from ..threads import Lock
-from .anchored import REMOVED, Folder
 from .examination import Examination, Scan, examine
 from .moving import PRIVATE, check_following, check_way, conflict, in_the_way, move_files
 from .record import NEXT, STATE, Holding, garbled
