@@ -21,8 +21,8 @@ from safetensors.numpy import load_file
 
 import tensordelta as td
 from tensordelta.checkout import staging
-from tensordelta.checkout.anchored import Folder
 from tensordelta.checkout.checkout import Checkout
+from tensordelta.stores.anchored import Folder
 
 # -- what a folder holds -----------------------------------------------------------------------------------------------
 

@@ -17,10 +17,10 @@ from folders import PRIVATE, contents, flip
 from signed_chains import PUBLIC, SECRET
 
 import tensordelta as td
-from tensordelta.checkout.anchored import Folder
 from tensordelta.checkout.checkout import Checkout
 from tensordelta.cli import main
 from tensordelta.codecs import fingerprint
+from tensordelta.stores.anchored import Folder
 
 SHARD = "model.safetensors"
 CONFIG = b'{"a": 1}'

@@ -17,9 +17,9 @@ from folders import PRIVATE
 from gallery import CHAIN, MemoryStore, as_model
 
 import tensordelta as td
-from tensordelta.checkout.anchored import Folder
 from tensordelta.checkout.record import NEXT, STATE, Holding
 from tensordelta.checkout.undo import UNDO, is_pending, write_back
+from tensordelta.stores.anchored import Folder
 
 from .targets import sealed, target
 

@@ -44,9 +44,9 @@ from ..format.manifest import Manifest
 from ..read.reader import Reader
 from ..state.state import State
 from ..state.update import Update
+from ..stores.anchored import REMOVED, Folder
 from ..stores.folder import naming
 from ..threads import Lock
-from .anchored import REMOVED, Folder
 from .examination import Examination, Scan, examine
 from .making import LOCK, lock, made
 from .moving import PRIVATE, check_following, check_way, conflict, in_the_way, move_files

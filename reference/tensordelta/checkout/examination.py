@@ -23,8 +23,8 @@ import numpy as np
 from ..codecs import fingerprint
 from ..state.holes import data_ranges, is_hollow
 from ..state.state import State
+from ..stores.anchored import Folder
 from ..threads import ordered_map
-from .anchored import Folder
 from .record import HeldFile, Holding
 from .shards import AlteredHeaderError, FileWords, Place, Shard, altered, file_words, find_places, open_held, state_of
 

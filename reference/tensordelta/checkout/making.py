@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..stores import sync_folder
+from ..stores.anchored import Folder
 from ..stores.file_lock import file_lock
 from ..stores.regular import IrregularError
-from .anchored import Folder
 from .moving import PRIVATE, conflict
 from .record import garbled
 

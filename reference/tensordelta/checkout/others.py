@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import PurePosixPath
 
-from .anchored import Folder
+from ..stores.anchored import Folder
 
 #: Suffixes of the files that programs which load a model may take: weights, code, templates, configuration.
 _TAKEN = frozenset(

@@ -13,7 +13,7 @@ from ..format.layout import Layout
 from ..format.manifest import TENSORS, Manifest
 from ..read.reader import Reader
 from ..state.index import INDEX_SUFFIX
-from .anchored import Folder
+from ..stores.anchored import Folder
 from .examination import Examination
 from .record import Holding
 from .shards import altered

@@ -19,8 +19,8 @@ from ..format.names import ChainId, Sha256, Version, is_path
 from ..read.packs import default_memory
 from ..read.remembered import Applied
 from ..state.update import Update
+from ..stores.anchored import Folder
 from ..stores.regular import IrregularError
-from .anchored import Folder
 
 STATE = "state.json"
 NEXT = "next.json"

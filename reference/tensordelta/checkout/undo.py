@@ -23,8 +23,8 @@ from ..format.layout import Tensor
 from ..format.names import Version
 from ..state.holes import is_hollow
 from ..state.update import Update
+from ..stores.anchored import Folder
 from ..stores.regular import IrregularError
-from .anchored import Folder
 from .record import Holding, check_memory, garbled
 from .shards import AlteredHeaderError, Place, altered, file_words, find_places, open_held
 from .staging import sync_file

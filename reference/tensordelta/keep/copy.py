@@ -24,7 +24,7 @@ from ..format.names import CHAIN, LATEST, signature_name
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..read.trust import Trust
-from ..stores import Batch, Store, open_store
+from ..stores import Batch, Store, open_store, read_small
 from ..stores.download import PARALLEL
 from ..tables import Shown
 from ..threads import ordered_map
@@ -261,7 +261,7 @@ class _Copier:
             self._size += len(data)
         else:
             try:
-                other = self._store.read(name)
+                other = read_small(self._store, name, MAX_MANIFEST)
             except MissingError:  # another writer removed it
                 raise conflict(name) from None
             self._there += 1
@@ -276,10 +276,13 @@ class _Copier:
         if name not in self._selection.listed:
             return
         try:
-            signature = self._source.read(name)
+            signature = read_small(self._source, name, MAX_SMALL)
         except MissingError:  # it was removed after the listing
             return
-        if self._destination.sizes.get(name) == len(signature) and self._store.read(name) == signature:
+        if (
+            self._destination.sizes.get(name) == len(signature)
+            and read_small(self._store, name, MAX_SMALL) == signature
+        ):
             self._there += 1
             return
         self._store.put(name, [signature])

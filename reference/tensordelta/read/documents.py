@@ -30,7 +30,7 @@ from ..format.names import (
 )
 from ..state.holder import Holder
 from ..state.state import State
-from ..stores import Store
+from ..stores import Store, read_small
 from .listing import Member
 from .remembered import Applied
 from .trust import Trust
@@ -87,10 +87,7 @@ class Documents:
     # -- objects --------------------------------------------------------------------------------------------------
 
     def _bytes(self, name: str, limit: int) -> bytes:
-        with self.store.open(name) as blob:
-            if blob.size > limit:
-                raise LimitError(f"{blob.size} bytes, more than {limit}", object=name, rule="TD-LIM-004")
-            return bytes(blob.read(0, blob.size))
+        return read_small(self.store, name, limit)
 
     def _read(
         self, name: str, limit: int, parse: Callable[[bytes], T], absent: MissingError, *, signed: bool = True

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..format.names import FOLDERS
-from .base import Batch, DirectBatch, NoSuchObject, Parts, Store, StoredBlob, StoredObject
+from .base import Batch, DirectBatch, NoSuchObject, Parts, Store, StoredBlob, StoredObject, read_small
 from .folder import FileBlob, FolderStore, sync_folder
 from .retries import Retries
 from .spool import cache_folder, cache_root, in_cache, user_path
@@ -29,6 +29,7 @@ __all__ = [
     "has_strangers",
     "in_cache",
     "open_store",
+    "read_small",
     "sync_folder",
     "user_path",
 ]

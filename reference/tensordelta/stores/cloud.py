@@ -296,10 +296,10 @@ class CloudStore:
                 # 409 of S3 means that another request is in progress, which may still fail.
                 if not doubtful and _status(error) != 409:
                     return False
-                there = self._there(name)
-                if there is None:
+                same = self._has(name, data)
+                if same is None:
                     raise
-                return doubtful and there == data
+                return doubtful and same
             except Exception as error:
                 doubtful = doubtful or _is_lost(error)
                 raise
@@ -309,14 +309,16 @@ class CloudStore:
         except StoreError:
             if not doubtful:
                 raise
-            there = self._there(name)  # the last try may have succeeded as well
-            if there is None:
+            same = self._has(name, data)  # the last try may have succeeded as well
+            if same is None:
                 raise
-            return there == data
+            return same
 
-    def _there(self, name: str) -> bytes | None:
+    def _has(self, name: str, data: bytes) -> bool | None:
+        """True if an object has these bytes; None if there is none."""
         try:
-            return self.read(name)
+            with self.open(name) as blob:
+                return blob.size == len(data) and blob.read(0, blob.size) == data
         except NoSuchObject:
             return None
 

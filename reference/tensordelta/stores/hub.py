@@ -316,7 +316,8 @@ class HubStore:
             failed = error
         for attempt in range(1, self.retries.attempts + 1):
             try:
-                return self.read(name) == data
+                with self.open(name) as blob:
+                    return blob.size == len(data) and blob.read(0, blob.size) == data
             except NoSuchObject:  # put, but not yet visible
                 if failed is not None:
                     raise failed from None

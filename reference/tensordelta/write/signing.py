@@ -21,7 +21,7 @@ from ..format.names import CHAIN, SIGNATURE, ShortcutName, signature_name
 from ..format.signature import sign
 from ..read.listing import Member, check_shortcut, member_name
 from ..read.reader import Reader
-from ..stores import FolderStore, Store, cache_folder
+from ..stores import FolderStore, Store, cache_folder, read_small
 from ..threads import ordered_map
 
 _LOG = logging.getLogger("tensordelta")
@@ -103,13 +103,14 @@ class Signer:
         """Put the signature that is owed to an unsigned object, if one is: its writer died before it could.
 
         Raises:
+            LimitError: the object has more bytes than a manifest may have.
             StoreError: the store failed.
         """
         if self._owed is None or self._store.size(signature_name(name)) is not None:
             return
         with suppress(MissingError):
-            owed = _owed_name(self._store.read(name))
-            self._store.put(signature_name(name), [self._owed.read(owed)])
+            owed = _owed_name(read_small(self._store, name, MAX_MANIFEST))
+            self._store.put(signature_name(name), [read_small(self._owed, owed, MAX_SMALL)])
             with self._unless_full():
                 self._owed.delete(owed)
 

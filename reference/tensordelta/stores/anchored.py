@@ -17,7 +17,7 @@ from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from ..stores.regular import IrregularError, open_regular
+from .regular import IrregularError, open_regular
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -69,8 +69,8 @@ class Folder:
             for part in folders:
                 if make:
                     with suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=held)
-                descriptor = _opened_folder(part, held)
+                        os.mkdir(part, 0o755, dir_fd=held)
+                descriptor = opened_folder(part, held)
                 os.close(held)
                 held = descriptor
             yield held, last
@@ -95,7 +95,7 @@ class Folder:
             NotADirectoryError: it, or a parent, is a link or no folder.
         """
         with self._parent(name) as (parent, last):
-            return Folder(self.path / name, _opened_folder(last, parent))
+            return Folder(self.path / name, opened_folder(last, parent))
 
     def status(self, name: str = "") -> os.stat_result:
         """The status of a name, or of this folder where no name is given; links are not followed.
@@ -231,7 +231,7 @@ class Folder:
             folder.sync()
 
 
-def _opened_folder(name: str, parent: int) -> int:
+def opened_folder(name: str, parent: int) -> int:
     try:
         return os.open(name, _FOLDER, dir_fd=parent)
     except OSError as error:
@@ -244,7 +244,7 @@ def _remove_deep(name: str, parent: int) -> None:
     """Remove a tree that is deeper than Python recurses: a folder in it moves up before it is emptied."""
     waiting = [name]
     while waiting:
-        descriptor = _opened_folder(waiting[-1], parent)
+        descriptor = opened_folder(waiting[-1], parent)
         try:
             with os.scandir(descriptor) as scan:
                 found = [(each.name, each.is_dir(follow_symlinks=False)) for each in scan]
