@@ -348,7 +348,7 @@ def test_files_that_loaders_take_and_no_pull_made_are_listed(tmp_path: Path) -> 
     ):
         assert facts(*arguments)["left_alone"] == expected
         said = run(*arguments)
-        assert "adapter_config.json" in said and "no pull made them" in " ".join(said.split())
+        assert "adapter_config.json" in said and "made by no pull" in " ".join(said.split())
         assert "\x1b" not in said
     assert {name: data for name, data in contents(folder).items() if name != SHARD} == {
         name: data for name, data in before.items() if name != SHARD

@@ -336,7 +336,7 @@ def _left_alone(names: Sequence[str]) -> list[tuple[str, str]]:
     if not names:
         return []
     more = f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else ""
-    return [("left alone", f"{', '.join(names[:_NAMES])}{more}: no pull made them, and loaders may take them")]
+    return [("left alone", f"{', '.join(names[:_NAMES])}{more}: made by no pull; loaders may take such files")]
 
 
 def _edge_text(name: str) -> str:
