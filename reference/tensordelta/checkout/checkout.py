@@ -48,6 +48,7 @@ from ..stores import sync_folder
 from ..stores.anchored import REMOVED, Folder
 from ..stores.file_lock import file_lock
 from ..stores.folder import naming
+from ..stores.own import check_own, is_own
 from ..stores.regular import IrregularError
 from ..threads import Lock
 from .examination import Examination, Scan, examine
@@ -100,10 +101,13 @@ class Checkout:
 
     Args:
         folder: its path; it may not exist yet.
+        own: it belongs to a cache, whose words are trusted where their sums agree: a folder, or anything in it, that
+            another user has made or could change is refused, with an error that names the folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, own: bool = False) -> None:
         self.folder = Path(folder)
+        self._own = own
         self._using = Lock()
         self._owner: tuple[int, int] | None = None  # the process and thread that hold the lock
         self._tree: Folder  # both are set while the lock is held
@@ -130,6 +134,8 @@ class Checkout:
         if not self._using.acquire(blocking=False):
             raise self._conflict("another thread is working on it", "Wait for it to end.")
         try:
+            if self._own:
+                self._drop_foreign()
             if not os.path.lexists(self.folder / PRIVATE):
                 self._make()
             with self._entered(writable=True):
@@ -150,11 +156,43 @@ class Checkout:
                 "has contents, but no pull made them", "Name an empty folder, or one that does not exist."
             )
         made = [self.folder / PRIVATE, *(each for each in (self.folder, *self.folder.parents) if not each.exists())]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(0o755 if self._own else 0o777, parents=True, exist_ok=True)
         # Only its owner may write to it: after a crash, recovery does what its files say.
         (self.folder / PRIVATE).mkdir(mode=0o755, exist_ok=True)
         for each in made:
             sync_folder(each.parent)
+
+    def _drop_foreign(self) -> None:
+        """Empty a folder whose private folder another user has made or could change: not even its lock counts.
+
+        Raises:
+            UntrustedError: the folder itself is another user's.
+        """
+        with suppress(FileNotFoundError), Folder(self.folder) as tree:
+            check_own(self.folder, tree.status())
+            try:
+                with tree.folder(PRIVATE) as private:
+                    if is_own(private.status()):
+                        return
+            except NotADirectoryError:  # is refused where it is opened
+                return
+            _LOG.warning("the copy in %s is thrown away: other users can write to %s in it", self.folder, PRIVATE)
+            for name in sorted(tree.names(), key=lambda each: each == PRIVATE):  # without it, the rest is no checkout
+                tree.remove(name)
+
+    def _check_own(self) -> None:
+        """Check that all in the folder is this user's, and that nobody else can write to it.
+
+        Raises:
+            UntrustedError: the folder is not.
+            WrongBaseError: something in it is not.
+        """
+        check_own(self.folder, self._tree.status())
+        for name in self._tree.names():
+            inner = self._tree.walk(name) if self._tree.is_folder(name) else ()
+            for each in (name, *(below for below, _ in inner)):
+                if each != f"{PRIVATE}/{_LOCK}" and not is_own(self._tree.status(each)):
+                    raise altered(self._tree, f"{each} is another user's, or other users can write to it")
 
     @contextmanager
     def _entered(self, *, writable: bool) -> Iterator[None]:
@@ -214,6 +252,8 @@ class Checkout:
             ConflictError: another user began it, or could have changed its files.
             IntegrityError: its files are not as a pull leaves them.
         """
+        if self._own:
+            self._check_own()
         following = Holding.read(self._private, NEXT)
         pending = following is not None or self._private.has(UNDO)
         if pending:
