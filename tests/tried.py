@@ -15,7 +15,13 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "tests" / "tried.json"
 #: Tests of folders that others prepared, changed or damaged.
-_FOLDERS = [f"tests/checkout/test_{name}.py" for name in ("hostile_folder", "altered_folders", "lost_words")]
+_FOLDERS = [
+    *(
+        f"tests/checkout/test_{name}.py"
+        for name in ("hostile_folder", "prepared_folders", "altered_folders", "lost_words")
+    ),
+    *(f"tests/write/test_{name}.py" for name in ("hostile_checkpoints", "key_files", "odd_folders")),
+]
 
 
 def record(path: Path, key: str, value: object) -> None:
@@ -52,7 +58,7 @@ def _damage(counted: dict[str, Any]) -> list[str]:
 def _kills(counted: dict[str, Any] | None) -> list[str]:
     what = "processes killed, power lost and disks full at a step of what they do"
     if counted is None:
-        return [what, "not counted", "", "`pytest tests/checkout/test_crash.py`"]
+        return [what, "not counted", "", "`pytest tests/crash`"]
     return [what, f"{counted['count']:,}", f"{counted.get('wrong', 0):,}", f"`{counted['command']}`"]
 
 
@@ -67,7 +73,7 @@ def _folders() -> list[str]:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *_FOLDERS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     count = sum("::" in line for line in done.stdout.splitlines())
-    what = "cases of pulled folders that others prepared or changed, and of disks that lost bits"
+    what = "cases of folders, checkpoints and keys that others prepared or changed, and of disks that lost bits"
     return [what, f"{count:,}", "0", f"`pytest {' '.join(_FOLDERS)}`"]
 
 

@@ -48,7 +48,7 @@ from ..stores.anchored import REMOVED, Folder
 from ..stores.folder import naming
 from ..threads import Lock
 from .examination import Examination, Scan, examine
-from .making import LOCK, lock, made
+from .making import LOCK, check_all_own, drop_foreign, lock, made
 from .moving import PRIVATE, check_following, check_way, conflict, in_the_way, move_files
 from .others import left_alone
 from .proof import check_unchanged, damage, note_own
@@ -100,10 +100,13 @@ class Checkout:
 
     Args:
         folder: its path; it may not exist yet.
+        own: it belongs to a cache, whose words are trusted where their sums agree: a folder, or anything in it, that
+            another user has made or could change is refused, with an error that names the folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, own: bool = False) -> None:
         self.folder = Path(folder)
+        self._own = own
         self._using = Lock()
         self._owner: tuple[int, int] | None = None  # the process and thread that hold the lock
         self._tree: Folder  # both are set while the lock is held
@@ -131,6 +134,8 @@ class Checkout:
         if not self._using.acquire(blocking=False):
             raise self._conflict("another thread is working on it", "Wait for it to end.")
         try:
+            if self._own:
+                drop_foreign(self.folder)
             with self._entered(writable=True):
                 self._owner = caller
                 try:
@@ -147,7 +152,9 @@ class Checkout:
         All that follows uses these descriptors: who can write to a folder above may exchange it at any moment.
         """
         with ExitStack() as stack:
-            self._tree = stack.enter_context(made(self.folder) if writable else Folder(self.folder))
+            self._tree = stack.enter_context(
+                made(self.folder, 0o755 if self._own else 0o777) if writable else Folder(self.folder)
+            )
             try:
                 self._private = stack.enter_context(self._tree.folder(PRIVATE))
             except NotADirectoryError:
@@ -182,6 +189,8 @@ class Checkout:
             ConflictError: another user began it, or could have changed its files.
             IntegrityError: its files are not as a pull leaves them.
         """
+        if self._own:
+            check_all_own(self._tree)
         following = Holding.read(self._private, NEXT)
         pending = following is not None or self._private.has(UNDO)
         if pending:

@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,14 +13,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
-from ..errors import StoreError, TensorDeltaError, UntrustedError
+from ..errors import StoreError, TensorDeltaError
 from .base import Parts
+from .own import CACHE, check_above, check_own
 
 _LOG = logging.getLogger("tensordelta")
 
 #: Largest object that is kept in memory, in bytes.
 _SMALL = 1 << 18
-_CACHE = "TENSORDELTA_CACHE"
 #: Prefixes of temporary folders, and seconds after which they are abandoned.
 SCRATCH, PRIVATE = ".scratch-", ".private-"
 STALE = 86_400
@@ -49,30 +48,34 @@ def in_cache(place: Path | str) -> Iterator[None]:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        if _CACHE not in reason:
-            reason += f"; set ${_CACHE} to a folder of your own, on a local disk with room"
+        if CACHE not in reason:
+            reason += f"; set ${CACHE} to a folder of your own, on a local disk with room"
         raise OSError(error.errno, reason, os.fsdecode(error.filename or place)) from None
 
 
 def cache_root(*, make: bool = False) -> Path:
-    """The cache folder of this user: $TENSORDELTA_CACHE, or `tensordelta` in the user's own cache folder.
+    """The cache folder of this user: $TENSORDELTACACHE, or `tensordelta` in the user's own cache folder.
 
     Args:
         make: make it if it is absent, for this user alone. If that fails, its first use will fail.
 
     Raises:
         FileNotFoundError: no folder is set, and this user has no home.
-        UntrustedError: other users can write to it, but snapshots and records in it are trusted.
+        UntrustedError: other users can write to it, or exchange it, but snapshots and records in it are trusted.
     """
-    named = os.environ.get(_CACHE)
-    root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tensordelta")
+    named = os.environ.get(CACHE)
+    root = Path(named) if named else Path(os.environ.get("XDGCACHE_HOME") or "~/.cache", "tensordelta")
     with in_cache(root):
         root = user_path(root)
     if make:
         with suppress(OSError):
             root.mkdir(0o700, parents=True, exist_ok=True)
-    if root.is_dir():  # else whatever needs it fails
-        _check_own(root, root.resolve())
+    if not root.is_dir():  # whatever needs it fails
+        return root
+    # With no link in it, and no folder above that others can write to, the path stays what it is.
+    root = root.resolve()
+    check_above(root)
+    check_own(root, root.lstat())
     return root
 
 
@@ -90,24 +93,8 @@ def cache_folder(*names: str) -> Path:
         with suppress(OSError):
             path.mkdir(0o700)
         with suppress(FileNotFoundError, NotADirectoryError):
-            _check_own(path, path)
+            check_own(path, path.lstat())
     return path
-
-
-def _check_own(path: Path, place: Path) -> None:
-    status = place.lstat()
-    if stat.S_ISLNK(status.st_mode):
-        reason, mend = "is a link in the place of a cache folder", f"remove {path}"
-    elif status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        reason, mend = "is a cache folder that other users can write to", f"`chmod go-w {path}`"
-    else:
-        return
-    raise UntrustedError(
-        reason,
-        object=str(path),
-        rule="TD-SEC-001",
-        advice=f"Set ${_CACHE} to a folder of your own, or, if you trust what is in it, {mend}.",
-    )
 
 
 class Waiting:

@@ -150,6 +150,6 @@ def _continues(reader: Reader, old: State, version: int) -> bool:
 
 def _locked(stack: ExitStack, reader: Reader, folder: Path, version: int) -> State:
     """A version in a folder, which is locked until the stack ends."""
-    checkout = Checkout(folder)
+    checkout = Checkout(folder, own=True)
     stack.enter_context(checkout.locked())
     return pulled(checkout, reader, version)

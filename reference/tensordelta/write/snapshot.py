@@ -49,7 +49,7 @@ class Snapshot:
     @cached_property
     def checkout(self) -> Checkout:
         """The folder that it lies in."""
-        return Checkout(cache_folder(self._reader.chain))
+        return Checkout(cache_folder(self._reader.chain), own=True)
 
     @contextmanager
     def at(self, manifest: Manifest) -> Iterator[State | None]:
