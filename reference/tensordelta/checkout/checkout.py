@@ -48,7 +48,8 @@ from ..stores.anchored import REMOVED, Folder
 from ..stores.folder import naming
 from ..threads import Lock
 from .examination import Examination, Scan, examine
-from .making import LOCK, check_all_own, drop_foreign, lock, made
+from .foreign import check_all_own, drop_foreign
+from .making import LOCK, lock, made
 from .moving import PRIVATE, check_following, check_way, conflict, in_the_way, move_files
 from .others import left_alone
 from .proof import check_unchanged, damage, note_own

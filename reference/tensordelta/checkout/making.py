@@ -1,24 +1,20 @@
-"""Making a checkout's folder, locking it, and whose it is."""
+"""Making a checkout's folder, and locking it."""
 
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..stores import sync_folder
 from ..stores.anchored import Folder
 from ..stores.file_lock import file_lock
-from ..stores.own import check_own, is_own
 from ..stores.regular import IrregularError
 from .moving import PRIVATE, conflict
 from .record import garbled
-from .shards import altered
 
 LOCK = "lock"
-_LOG = logging.getLogger("tensordelta")
 #: Errors of a file system without locks.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 
@@ -81,37 +77,3 @@ def lock(tree: Folder, private: Folder, *, exclusive: bool) -> Iterator[None]:
                 reason = f"{error.strerror}: its file system has no locks; choose a folder on another one"
                 raise OSError(error.errno, reason, str(private.path / LOCK)) from None
         yield
-
-
-def drop_foreign(path: Path) -> None:
-    """Empty a folder whose private folder another user has made or could change: not even its lock counts.
-
-    Raises:
-        UntrustedError: the folder itself is another user's.
-    """
-    with suppress(FileNotFoundError), Folder(path) as tree:
-        check_own(path, tree.status())
-        try:
-            with tree.folder(PRIVATE) as private:
-                if is_own(private.status()):
-                    return
-        except NotADirectoryError:  # is refused where it is opened
-            return
-        _LOG.warning("the copy in %s is thrown away: other users can write to %s in it", path, PRIVATE)
-        for name in sorted(tree.names(), key=lambda each: each == PRIVATE):  # without it, the rest is no checkout
-            tree.remove(name)
-
-
-def check_all_own(tree: Folder) -> None:
-    """Check that all in a folder is this user's, and that nobody else can write to it.
-
-    Raises:
-        UntrustedError: the folder is not.
-        WrongBaseError: something in it is not.
-    """
-    check_own(tree.path, tree.status())
-    for name in tree.names():
-        inner = tree.walk(name) if tree.is_folder(name) else ()
-        for each in (name, *(below for below, _ in inner)):
-            if each != f"{PRIVATE}/{LOCK}" and not is_own(tree.status(each)):
-                raise altered(tree, f"{each} is another user's, or other users can write to it")
