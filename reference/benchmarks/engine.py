@@ -87,7 +87,7 @@ def follow(folder: Path, options: argparse.Namespace) -> list[Step]:
     with ExitStack() as stack:
         hub = stack.enter_context(Hub())
         hub.processes = True
-        bucket = hub.buckets["me/bucket"] = {}
+        bucket: dict[str, Any] = hub.buckets.setdefault("me/bucket", {})
         os.environ.update(HF_ENDPOINT=hub.address, HF_TOKEN="of-this-machine", HF_HUB_DISABLE_TELEMETRY="1")
         address = "hf://buckets/me/bucket/run"
         this = [_EXAMPLE, "--folder", folder, "--address", address]
