@@ -145,7 +145,13 @@ class Adapter:
             self._state.sums()
             self._state.version, self._state.chain = held.get("version"), _chain_id(request["chain"])
 
+    def _take_cache(self, request: Request) -> None:
+        """Take a cache folder for the chain's case: chains of different cases have one id."""
+        name = hashlib.sha256(os.fsencode(request["chain"])).hexdigest()
+        os.environ["TENSORDELTA_CACHE"] = str(Path(self._cache, name))
+
     def _open(self, request: Request) -> td.Chain:
+        self._take_cache(request)
         keys = request.get("keys")
         options = {
             "chain": request.get("pin"),
@@ -155,9 +161,6 @@ class Adapter:
             "trusted_keys": keys,
             "threshold": request.get("threshold", 1),
         }
-        if "://" in request["chain"] or request.get("sources"):
-            # Chains of different cases have packs of one digest, damaged in one of them: each has its own cache.
-            self._use_cache(request["chain"])
         if keys is None:
             return td.open(request["chain"], threads=1, **options)
         # With keys a chain remembers what was read from it, so it stays open.
@@ -178,12 +181,8 @@ class Adapter:
     # -- writing --------------------------------------------------------------------------------------------------
 
     def _writer(self, request: Request, *, create: bool = False) -> td.Chain:
-        # Chains of different cases have one id; each gets a snapshot of its own.
-        self._use_cache(request["chain"])
+        self._take_cache(request)
         return td.open(request["chain"], create=create, threads=1, key=request.get("key"))
-
-    def _use_cache(self, chain: str) -> None:
-        os.environ["TENSORDELTA_CACHE"] = str(Path(self._cache, hashlib.sha256(os.fsencode(chain)).hexdigest()))
 
     def _shortcut(self, request: Request) -> Answer:
         chain = self._writer(request)

@@ -27,6 +27,7 @@ import ml_dtypes
 import numpy as np
 import simulate
 from memory import Watch
+from options import parse_size
 from timing import cores, machine
 
 import tensordelta as td
@@ -178,20 +179,12 @@ def print_catch_up(rows: list[CatchUp], nbytes: int, density: float) -> None:
             )
 
 
-def in_bytes(text: str) -> int:
-    """A size such as 64MiB."""
-    for unit, shift in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * (1 << shift))
-    return int(text)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Print tables, and write JSON where it is asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sections", default="submit,catch-up", metavar="NAMES")
-    parser.add_argument("--size", type=in_bytes, default=in_bytes("1GiB"), help="of the model that is submitted")
-    parser.add_argument("--catch-up-size", type=in_bytes, default=in_bytes("64MiB"), metavar="SIZE")
+    parser.add_argument("--size", type=parse_size, default=parse_size("1GiB"), help="of the model that is submitted")
+    parser.add_argument("--catch-up-size", type=parse_size, default=parse_size("64MiB"), metavar="SIZE")
     parser.add_argument("--density", type=float, default=0.01, help="share of the words that change at each step")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=cores())

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,8 +25,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from memory import Watch
-from submit import Model, in_bytes
-from timing import cores, machine, note
+from options import in_process, parser_for_ways, write_rows
+from submit import Model
+from timing import note
 
 import tensordelta as td
 
@@ -183,36 +183,20 @@ def print_rows(rows: list[Row], nbytes: int, options: argparse.Namespace) -> Non
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a table, and write JSON where it is asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--size", type=in_bytes, default=in_bytes("500MB"), help="of the model")
-    parser.add_argument("--density", type=float, default=0.01, help="share of the words that change at each step")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the engine's weights lie")
-    parser.add_argument("--folder", type=Path, help="where the chain lies for the time")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON as well")
-    parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
+    parser = parser_for_ways(__doc__, list(WAYS), "the engine's model")
     parser.add_argument("--chain", type=Path, help=argparse.SUPPRESS)
     given = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(given)
     if options.way:
         print(json.dumps(asdict(measure(options.way, options, options.chain))))
         return 0
-    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="tensordelta-device-", dir=options.folder) as folder:
         environ["TENSORDELTA_CACHE"] = str(Path(folder, "cache"))
         note("publishing")
         nbytes = publish(Path(folder), options)
-        for name in WAYS:
-            note(name)
-            command = [sys.executable, __file__, *given, "--way", name, "--chain", str(Path(folder, "chain"))]
-            rows.append(
-                Row(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
-            )
+        rows = [Row(**in_process(name, [*given, "--chain", Path(folder, "chain")])) for name in WAYS]
     print_rows(rows, nbytes, options)
-    if options.json:
-        facts = {"machine": machine(["numpy", "tensordelta", "torch"]), "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(facts, indent=2) + "\n")
+    write_rows(options.json, rows)
     return 0
 
 

@@ -21,7 +21,6 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 import argparse
 import json
 import multiprocessing
-import re
 import statistics
 import tempfile
 import time
@@ -34,6 +33,7 @@ from typing import Any, Self
 import ml_dtypes
 import numpy as np
 import simulate
+from options import parse_size
 from timing import machine, note
 
 import tensordelta as td
@@ -302,14 +302,6 @@ def measure_readers(tasks: Sequence[Task], rounds: int) -> Readers:
 
 
 # -- the program -------------------------------------------------------------------------------------------------------
-
-
-def parse_size(text: str) -> int:
-    """A number of bytes: 1073741824, 1GiB, 500MB."""
-    match = re.fullmatch(r"([0-9]+)([kKMGT]?)(i?)B?", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size")
-    return int(match[1]) * int((1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " "))
 
 
 def counts(text: str) -> list[int]:

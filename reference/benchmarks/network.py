@@ -45,6 +45,7 @@ import numpy as np
 import peers
 import simulate
 from link import FarStore, Link
+from options import parse_size
 from timing import machine, note
 
 import tensordelta as td
@@ -299,13 +300,6 @@ def table(rows: Sequence[Row], mbit: float) -> Table:
     return Table(f"{mbit:g} Mbit/s", ["<", "sent", *columns, "pause"], cells)
 
 
-def _size(text: str) -> int:
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * factor)
-    return int(text)
-
-
 def _rates(text: str) -> list[float]:
     rates = [float(each) for each in text.split(",")]
     if not all(rate > 0 for rate in rates):
@@ -316,7 +310,7 @@ def _rates(text: str) -> list[float]:
 def main(arguments: list[str] | None = None) -> int:
     """Print tables, or JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--size", type=_size, default=1 << 30, metavar="BYTES", help="of the model; default 1GiB")
+    parser.add_argument("--size", type=parse_size, default=1 << 30, metavar="BYTES", help="of the model; default 1GiB")
     parser.add_argument("--density", type=float, default=0.01, metavar="SHARE", help="of words that change in a step")
     parser.add_argument("--regime", choices=("master_fp32", "pure_bf16"), default="master_fp32")
     parser.add_argument("--mbit", type=_rates, default=[100.0, 1000.0], metavar="N,N", help="links; default 100,1000")

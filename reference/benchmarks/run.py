@@ -32,6 +32,7 @@ import memory
 import ml_dtypes
 import simulate
 from cases import Case, in_memory, owned
+from options import parse_size
 from simulate import Regime
 from sizes import Sizes, copy_steps, publish
 from speed import Bench, Speed, figures_table, store_folder
@@ -139,16 +140,6 @@ def import_figures(rounds: int) -> list[Figure]:
 
 
 # -- the program ------------------------------------------------------------------------------------------------------
-
-
-def parse_size(text: str) -> int:
-    """A number of bytes: 1073741824, 1GiB, 500MB."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kKMGT])(i)?)?B?", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size")
-    number, prefix, binary = match.groups()
-    power = " KMGT".index(prefix.upper()) if prefix else 0
-    return int(float(number) * (1024 if binary else 1000) ** power)
 
 
 def _list_of(kind: Callable[[str], Any], allowed: Callable[[Any], bool], what: str) -> Callable[[str], list[Any]]:

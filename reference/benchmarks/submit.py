@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +29,8 @@ import ml_dtypes
 import numpy as np
 from memory import Watch
 from numpy.typing import NDArray
-from timing import cores, machine, note
+from options import in_process, parser_for_ways, write_rows
+from timing import note
 
 import tensordelta as td
 
@@ -38,7 +38,6 @@ import tensordelta as td
 _LAYER = (4096, 1024)
 #: Share of the model that is one embedding.
 _EMBEDDING = 8
-_UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 Words = NDArray[np.uint16]
 
@@ -255,14 +254,6 @@ def measure(name: str, options: argparse.Namespace) -> Row:
         return Row(name, row.blocking, row.whole, row.cpu, watch.peak, watch.start, stored, way.bus, device)
 
 
-def in_process(name: str, arguments: list[str]) -> Row:
-    """Measure one way in a process that does nothing else."""
-    note(name)
-    command = [sys.executable, __file__, *arguments, "--way", name]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return Row(**json.loads(done.stdout))
-
-
 def print_rows(rows: list[Row], nbytes: int, options: argparse.Namespace) -> None:
     """Print the figures, and what they are to TRL's."""
     print(f"submit of {nbytes / 1e6:.0f} MB of bf16, {options.density:.2%} changed, {options.threads} threads")
@@ -284,23 +275,9 @@ def print_rows(rows: list[Row], nbytes: int, options: argparse.Namespace) -> Non
                 print(f"{row.name:<30}{times}{memory:>12.2f}{peer.stored / row.stored:>12.2f}")
 
 
-def in_bytes(text: str) -> int:
-    """A size such as 500MB or 4GiB."""
-    unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
-    return int(float(text.removesuffix(unit)) * _UNITS.get(unit, 1))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Print tables, and write JSON where it is asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--size", type=in_bytes, default=in_bytes("500MB"), help="of the model")
-    parser.add_argument("--density", type=float, default=0.01, help="share of the words that change at each step")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where torch's model lies")
-    parser.add_argument("--folder", type=Path, help="where the chains lie for the time")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON as well")
-    parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
+    parser = parser_for_ways(__doc__, list(WAYS), "torch's model")
     given = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(given)
     if options.way:
@@ -312,11 +289,9 @@ def main(arguments: list[str] | None = None) -> int:
         names += ["torch, snapshot on the host", "full copy"] if options.device == "cuda" else []
     else:
         note("torch is not installed: only numpy is measured")
-    rows = [in_process(name, given) for name in names]
+    rows = [Row(**in_process(name, given)) for name in names]
     print_rows(rows, Model(options.size, 0).nbytes, options)
-    if options.json:
-        facts = {"machine": machine(["numpy", "tensordelta", "torch"]), "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(facts, indent=2) + "\n")
+    write_rows(options.json, rows)
     return 0
 
 

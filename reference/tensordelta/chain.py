@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -44,6 +45,8 @@ from .state.slice_update import SliceUpdate
 from .state.state import State
 from .state.update import Update
 from .stores.cache import PackCache
+from .threads import Lock
+from .write.commit import Files
 from .write.draft import Draft
 from .write.encoder import Codecs, Order, Values
 from .write.keys import SecretKeyLike, secret_key
@@ -61,7 +64,10 @@ class Chain:
     """A chain of versions: publish to it, load from it, follow it. Made by `open`.
 
     Several threads may use one object: they read, make shortcuts and commit drafts in parallel, and publish one after
-    another. A state may be used by one thread at a time; `prepare` only reads it. Processes open objects of their own.
+    another. A state may be used by one thread at a time; `prepare` only reads it. Processes have objects of
+    their own: a pickled chain is opened again where it arrives, unless it has a secret key, or options of a store that
+    may have credentials, which raise TypeError. A forked child may use a chain in a folder or on the Hub; one in an
+    object store raises RuntimeError there, where the parent has used it.
     A chain has one writer; a second one that publishes at the same moment gets a `ConflictError`.
     """
 
@@ -69,10 +75,14 @@ class Chain:
         self._reader = reader
         self._signer = signer
         self._made = made  # the bytes of chain.json, if this object has just created it
-        self._publishing = threading.RLock()
-        self._signing = threading.Lock()
+        self._publishing = Lock(threading.RLock)
+        self._signing = Lock()
         self._signers: dict[SecretKey, Publisher] = {}
         self._arrays = ArrayStates()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A chain travels as what it was opened with, but no key or credentials; the other process connects anew."""
+        return Chain, (self._reader, self._signer)
 
     @cached_property
     def _writer(self) -> Writer:
@@ -441,13 +451,16 @@ class Chain:
             deep: decode everything.
             progress: called with the number of checked edges and the number of all edges.
         """
-        with PackCache.private() as cache:  # cached packs may differ from those of the store
+        # Cached packs may differ from those of the store.
+        with PackCache.private() if self._reader.store.remote else nullcontext() as cache:
             return verify(self._fresh(cache), deep=deep, progress=progress)
 
     def _fresh(self, cache: PackCache | None = None) -> Reader:
         """A reader without cached manifests and layouts, which may differ from those of the store by now."""
         trust = self._reader.trust
-        return self._reader.trusting(None if trust is None else trust.unbound(max_age=trust.max_age), cache=cache)
+        return self._reader.trusting(
+            None if trust is None else trust.unbound(max_age=trust.max_age, remembered=trust.remembered), cache=cache
+        )
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -503,6 +516,7 @@ class Chain:
         publisher = self._publisher if key is None else self._publisher_with(secret_key(key))
         annotations = {str(key): str(value) for key, value in (annotations or {}).items()}
         left_out: Sequence[LeftOut] = ()
+        taken: Files | None = files
         if isinstance(state, (str, os.PathLike)):
             checkpoint = open_checkpoint(state)
             left_out = tuple(checkpoint.left_out)
@@ -513,7 +527,7 @@ class Chain:
                 return replace(published, left_out=left_out)
             state = State(checkpoint.layout, checkpoint.words)
             if files is None and checkpoint.is_folder:
-                files = checkpoint_files(checkpoint)
+                taken = checkpoint_files(checkpoint)
         if plain or source is not None:
             raise ValueError("`plain` publishes a checkpoint's files: name its path; `source` goes with it")
         if not isinstance(state, State):
@@ -526,7 +540,7 @@ class Chain:
             layout_change=layout_change,
             values=values,
             order=order,
-            files=files,
+            files=taken,
         )
         return replace(published, left_out=left_out)
 

@@ -7,6 +7,7 @@ breaks, and what to do about it. Misuse of this library (a wrong argument, a rea
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -142,3 +143,19 @@ ERRORS: dict[str, type[TensorDeltaError]] = {
         UntrustedError,
     )
 }
+
+#: What to do about a failure of this machine, by its number.
+_MACHINE: dict[int, str] = {
+    errno.ENOSPC: "Free some room on that disk, then do it again.",
+    errno.EDQUOT: "Free some room, or have the quota raised, then do it again.",
+    errno.EFBIG: "Raise the limit of file sizes (`ulimit -f`), or choose another file system, then do it again.",
+    errno.EMFILE: "Raise the limit of open files (`ulimit -n`), then do it again.",
+    errno.ENFILE: "The whole machine has too many files open: close some, then do it again.",
+    errno.EIO: "The disk or its file system fails, as the system's log should say: do it again once that is mended.",
+    errno.EROFS: "Choose a folder that can be written to.",
+}
+
+
+def machine_advice(error: OSError) -> str:
+    """What to do about a failure of this machine; empty where its own message says enough."""
+    return "" if isinstance(error, StoreError) else _MACHINE.get(error.errno or 0, "")

@@ -17,6 +17,7 @@ from .format.keys import SecretKey
 from .format.names import CHAIN, now
 from .read.packs import Sources
 from .read.reader import Reader
+from .read.remembered import Remembered
 from .read.trust import Trust
 from .stores import Store, has_strangers, open_store
 from .write.keys import PublicKeyLike, SecretKeyLike, secret_key, trusted
@@ -61,7 +62,8 @@ def open(
         store_options: options of the store at an address; see `tensordelta.stores.open_store`.
         trusted_keys: the Ed25519 public keys that must have signed what is read (SPEC.md section 14), each as 64 hex
             digits, the path of a file, or bytes. Unsigned versions are ignored, and a reader never goes back to a
-            version older than one it held.
+            version older than one it held. The newest one that this user has held of a chain is remembered in the cache
+            folder: what the store shows as the newest version may not be older, whatever folder or process reads it.
         threshold: with trusted keys, how many of them must have signed; publishing asks for one signature of its base.
         allow_rollback: with trusted keys, allow a version that is older than one held before.
         max_age: with trusted keys, the greatest age of the newest version, in seconds.
@@ -71,7 +73,8 @@ def open(
     Raises:
         MissingError: there is no chain, and `create` is not set.
         ConflictError: there is another chain than `chain`, or `create` is set and the place has other contents.
-        UntrustedError: the chain is not signed by a trusted key; `sign` signs an existing chain.
+        UntrustedError: the chain is not signed by a trusted key (`sign` signs an existing chain); or other users can
+            write to the file of a key, or to the cache folder.
         StoreError: the store failed.
         OSError: the file of a key cannot be read.
         ImportError: the address or a signature needs a package that is not installed.
@@ -131,4 +134,4 @@ def _trust(
     found = [] if keys is None else trusted(keys)
     if secret is not None:
         found.append(secret.public)
-    return Trust(found, threshold=threshold, allow_rollback=allow_rollback, max_age=max_age)
+    return Trust(found, threshold=threshold, allow_rollback=allow_rollback, max_age=max_age, remembered=Remembered())

@@ -5,11 +5,12 @@ The classes ask `tables.as_table` and `tables.as_facts`, so that no layer below 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from .checkout.checkout import Pulled
-from .errors import TensorDeltaError
+from .errors import StoreError, TensorDeltaError, machine_advice
 from .format.layout_change import LayoutChange
 from .format.manifest import Manifest
 from .keep.collect import Collected
@@ -20,7 +21,7 @@ from .read.routes import Plan
 from .read.verify import Verification
 from .state.folder import names_text
 from .state.state import State
-from .tables import Table, as_facts, as_table, bytes_text, percent_text, ratio_text
+from .tables import Table, as_facts, as_table, bytes_text, percent_text, printable, ratio_text
 from .write.diff import Diff
 
 #: Tensors of a state that its table lists.
@@ -57,6 +58,23 @@ def _(fault: TensorDeltaError) -> Table:
 @as_facts.register
 def _(fault: TensorDeltaError) -> dict[str, object]:
     return {"error": fault.name, "object": fault.object, "rule": fault.rule, "message": str(fault)}
+
+
+@as_facts.register
+def _(error: OSError) -> dict[str, object]:
+    """The store's failure, or the machine's: outside the closed set, without a rule."""
+    if isinstance(error, StoreError):
+        return {"error": "store", "object": error.object, "rule": None, "message": str(error)}
+    name = None if error.filename is None else os.fsdecode(error.filename)
+    return {"error": "machine", "object": name, "rule": None, "message": machine_text(error)}
+
+
+def machine_text(error: OSError) -> str:
+    """What failed on this machine and what to do about it, in one line."""
+    reason = error.strerror or str(error) or type(error).__name__
+    message = reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+    advice = machine_advice(error)
+    return printable(f"{message}. {advice}" if advice else message)
 
 
 @as_table.register
@@ -220,7 +238,8 @@ def _(plan: Plan) -> dict[str, object]:
 
 @as_facts.register
 def _(pulled: Pulled) -> dict[str, object]:
-    return _fields(pulled, "version route size seconds scanned repaired")
+    passed_over = [as_facts(fault) for fault in pulled.passed_over]
+    return _fields(pulled, "version route size seconds scanned repaired left_alone") | {"passed_over": passed_over}
 
 
 @as_table.register

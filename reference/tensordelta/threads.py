@@ -1,14 +1,16 @@
-"""Work in several threads: numpy and zstd release the interpreter's lock, so chunks are coded in parallel."""
+"""Threads and forks: chunks are coded in parallel, and what a forked child lacks or finds locked is noticed."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,6 +34,99 @@ def thread_count(threads: int | None) -> int:
     if threads < 1:
         raise ValueError(f"threads is {threads}, not a positive number")
     return threads
+
+
+class Process:
+    """The process that an object belongs to, which has threads or connections that a forked child lacks.
+
+    Args:
+        what: the object, for the error.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._id = os.getpid()
+
+    @property
+    def is_here(self) -> bool:
+        """False in a fork of that process."""
+        return os.getpid() == self._id
+
+    def check(self) -> None:
+        """Check that this is that process: what would wait for its threads here would wait for ever.
+
+        Raises:
+            RuntimeError: this is a fork of it.
+        """
+        if not self.is_here:
+            raise RuntimeError(
+                f"{self._what} belongs to process {self._id}, and this is a fork of it, which has none of its threads: "
+                "start this process by 'spawn' or 'forkserver' (multiprocessing.get_context, multiprocessing_context "
+                "of a DataLoader), or fork before the chain is opened, and open the chain in it"
+            )
+
+    def refuse_to_travel(self) -> NoReturn:
+        """Raise the error for an attempt to pickle the object.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{self._what} belongs to one process and cannot be pickled: make another one there")
+
+
+class Lock:
+    """A lock that a forked child finds free: the thread that held it at the fork does not exist there; a context.
+
+    Args:
+        kind: `threading.Lock`, or `threading.RLock`.
+        interrupted: a method that is called in a forked child where another thread was in the middle of what the lock
+            guards.
+    """
+
+    def __init__(
+        self, kind: Callable[[], Any] = threading.Lock, *, interrupted: Callable[[], None] | None = None
+    ) -> None:
+        self._kind = kind
+        self._lock = kind()
+        # Weak, so that the lock keeps no memory of what it guards.
+        self._interrupted = None if interrupted is None else weakref.WeakMethod(interrupted)
+        _locks.add(self)
+
+    def acquire(self, blocking: bool = True) -> bool:
+        """Take the lock; returns False if it is taken and `blocking` is not set."""
+        taken: bool = self._lock.acquire(blocking)
+        return taken
+
+    def release(self) -> None:
+        """Give it back."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _renew(self) -> None:
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+            return
+        self._lock = self._kind()
+        interrupted = None if self._interrupted is None else self._interrupted()
+        if interrupted is not None:
+            interrupted()
+
+
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for lock in list(_locks):
+        lock._renew()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 class BusyTime:
@@ -67,12 +162,13 @@ def ordered_map(
     Args:
         work: called once for each item.
         items: read one by one, when there is room.
-        threads: with 1, everything runs in the calling thread.
+        threads: with 1, everything runs in the calling thread; so it does when the interpreter ends, where no thread
+            can be started any more.
         cost, budget: bytes that an item needs, and their greatest sum at a time; an item that exceeds the budget is
             worked on alone.
         pool: the pool of threads to use; by default a new one.
     """
-    if threads == 1:
+    if threads == 1 or not threading.main_thread().is_alive():
         yield from map(work, items)
         return
     flying: deque[tuple[Future[R], int]] = deque()

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 import tensordelta as td
 from tensordelta.checkout import staging
 from tensordelta.checkout.checkout import Checkout
+from tensordelta.stores.anchored import Folder
 
 # -- what a folder holds -----------------------------------------------------------------------------------------------
 
@@ -253,15 +254,15 @@ def test_two_processes_pull_into_one_folder(chain: td.Chain, tmp_path: Path) -> 
 def test_the_folder_is_made_by_another_process_at_the_same_moment(
     chain: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    private, lexists = tmp_path / "out" / PRIVATE, os.path.lexists
+    has = Folder.has
 
-    def then_made(path: str | Path) -> bool:
-        found = lexists(path)
-        if path == private and not found:
-            private.mkdir(parents=True)
+    def then_made(folder: Folder, name: str) -> bool:
+        found = has(folder, name)
+        if name == PRIVATE and not found:
+            (folder.path / name).mkdir()
         return found
 
-    monkeypatch.setattr(os.path, "lexists", then_made)
+    monkeypatch.setattr(Folder, "has", then_made)
     assert chain.pull(tmp_path / "out").version == 1
 
 

@@ -21,10 +21,10 @@ from folders import PRIVATE, all_tensors, contents, flip, save
 
 import tensordelta as td
 from tensordelta.checkout import record
-from tensordelta.checkout.anchored import Folder
 from tensordelta.checkout.checkout import Checkout
 from tensordelta.format.layout import Tensor
 from tensordelta.state.checkpoint import shard_header
+from tensordelta.stores.anchored import Folder
 from tensordelta.stores.cache import PackCache
 
 SHARD = "model.safetensors"

@@ -150,7 +150,7 @@ def test_publish_log_and_show_tell_the_same_facts(steps: Path) -> None:
 
 def test_pull_brings_a_folder_to_a_version_that_loads(chain: Path) -> None:
     pulled = facts("pull", "chain", "out", "--to", 1, folder=chain)
-    assert list(pulled) == ["version", "route", "size", "seconds", "scanned", "repaired"]
+    assert list(pulled) == ["version", "route", "size", "seconds", "scanned", "repaired", "left_alone", "passed_over"]
     assert pulled["version"] == 1
     assert pulled["route"] == ["manifests/000000000000.json", "manifests/000000000001.json"]
     assert pulled["size"] == sum(path.stat().st_size for version in (0, 1) for path in packs(chain, version))
@@ -164,7 +164,7 @@ def test_pull_brings_a_folder_to_a_version_that_loads(chain: Path) -> None:
 
     again = facts("pull", "chain", "out", folder=chain)
     assert (again["version"], again["route"], again["size"]) == (2, [], 0)
-    assert facts("verify", "out", folder=chain) == {"ok": True, "versions": [2], "faults": []}
+    assert facts("verify", "out", folder=chain) == {"ok": True, "versions": [2], "faults": [], "left_alone": []}
 
 
 def test_verify_finds_a_changed_word_in_a_pulled_folder(chain: Path) -> None:
@@ -222,7 +222,8 @@ def test_errors_of_the_data_name_object_rule_and_advice(chain: Path) -> None:
 
     done = tensordelta("show", "chain", 7, "--json", folder=chain, code=1)
     error = json.loads(done.stdout)
-    assert list(error) == ["error", "object", "rule", "message"]
+    assert list(error) == ["ok", "faults", "error", "object", "rule", "message"]
+    assert error["ok"] is False and error["faults"] == [{name: error[name] for name in list(error)[2:]}]
     assert (error["error"], error["object"]) == ("missing", "manifests/000000000007.json")
     assert error["rule"] in done.stderr
 

@@ -117,6 +117,7 @@ def test_forms_of_keys(tmp_path: Path) -> None:
     files = {"hex": SECRET.upper().encode() + b"\n", "pem": b"Made by hand\n" + PKCS8}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
+        (tmp_path / name).chmod(0o600)
     for each in (
         SECRET,
         f" {SECRET}\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tensordelta as td
+from tensordelta.format.names import shortcut_name
 from tensordelta.state.group import GroupError
 from tensordelta.state.slice_update import SliceUpdate, agree
 
@@ -393,4 +395,18 @@ def test_a_follower_takes_a_holder(tmp_path: Path) -> None:
     chain.identify(shards.holder)
     for update in chain.follow(shards.holder, poll=0.01, until=2):
         update.apply()
+    assert shards.is_of(states[2])
+
+
+def test_an_edge_that_is_passed_over_is_said(tmp_path: Path) -> None:
+    chain, states = chain_of(tmp_path, ["step", "step"])
+    chain.shortcut(0, 2)
+    root = Path(chain.address)
+    (root / json.loads((root / shortcut_name(2, 0)).read_text())["packs"][0]["path"]).unlink()
+    reader = td.open(root, threads=1)
+    shards = Shards(chain.layout(0), states[0], cuts(0, 1))
+    reader.identify(shards.holder)
+    update = reader.prepare(shards.holder)
+    assert [type(fault) for fault in update.passed_over] == [td.MissingError]
+    update.apply()
     assert shards.is_of(states[2])

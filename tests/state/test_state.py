@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -308,6 +310,38 @@ def test_a_state_that_fails_to_be_saved_leaves_the_old_file(tmp_path: Path, monk
         State.from_arrays({"x": np.zeros(9, np.uint8)}).save(path)
     assert td.read_state(path).equals(first)
     assert [each.name for each in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [threading.Thread, pytest.param(multiprocessing.get_context("spawn").Process, marks=pytest.mark.slow)],
+    ids=["threads", "processes"],
+)
+def test_savers_of_one_path(tmp_path: Path, start: Callable[..., threading.Thread]) -> None:
+    """Threads have one process id, and so may processes of two containers: none takes another one's temporary file."""
+    path = tmp_path / "out.safetensors"
+    savers = [start(target=_save_often, args=(path, value)) for value in (1, 2)]
+    for saver in savers:
+        saver.start()
+    found = set()
+    while any(saver.is_alive() for saver in savers):
+        if path.exists():
+            state = td.read_state(path)
+            found.add(tuple({float(array[at]) for array in state.values() for at in (0, -1)}))
+    for saver in savers:
+        saver.join()
+    assert found <= {(1.0,), (2.0,)}, found
+    assert not (tmp_path / "error").exists(), (tmp_path / "error").read_text()
+    assert [each.name for each in tmp_path.iterdir()] == ["out.safetensors"]
+
+
+def _save_often(path: Path, value: int) -> None:
+    state = td.State.from_arrays({f"t{index}": np.full(50_000, value, np.float32) for index in range(20)})
+    try:
+        for _ in range(15):
+            state.save(path)
+    except Exception as error:
+        path.with_name("error").write_text(repr(error))
 
 
 def test_a_state_of_mapped_files_is_not_written_to(tmp_path: Path) -> None:

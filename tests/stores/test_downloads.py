@@ -153,3 +153,32 @@ def test_events(store: Slow, cache: PackCache) -> None:
         downloads.take(wanted[2])
     assert events and {(event.kind, event.version, event.total) for event in events} == {("downloading", 2, 15_000)}
     assert all(0 <= event.size <= 15_000 for event in events)
+
+
+def test_one_that_is_taken_before_the_thread_begins(
+    store: Slow, cache: PackCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine with much else to do: it waited for ever."""
+    wanted, waiting = put(store, 1), threading.Event()
+    run, wait = Downloads._run, Downloads._wait
+
+    def late(self: Downloads, *given: object) -> None:
+        waiting.wait(60)
+        run(self, *given)
+
+    def noted(self: Downloads, *given: object) -> None:
+        waiting.set()
+        wait(self, *given)
+
+    monkeypatch.setattr(Downloads, "_run", late)
+    monkeypatch.setattr(Downloads, "_wait", noted)
+    taken: list[int] = []
+
+    def take() -> None:
+        with Downloads(store, cache, [wanted]) as downloads:
+            taken.append(downloads.take(wanted).size)
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert taken == [1000]

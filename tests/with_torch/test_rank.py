@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import lines
 
 pytest.importorskip("torch", reason="torch is not installed")
 
@@ -143,3 +144,24 @@ def test_a_rank_that_is_lost_leaves_the_others_at_the_old_version(tmp_path: Path
     steps = told[1 - rank]
     assert [step[:3] for step in steps] == [[0, True, "LostError"]] * 2
     assert "start the engine again" in steps[1][3]
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [("engine.update(1)", "RuntimeError: the rank belongs to process"), ("engine.close()", "None")],
+)
+def test_a_rank_belongs_to_one_process(tmp_path: Path, call: str, expected: str) -> None:
+    program = f"""
+import tensordelta.torch as tdt
+from tensordelta.state.group import Alone
+chain = td.open(sys.argv[1], threads=1)
+mine = tdt.load(chain, 0)
+parts = {{name: [tdt.whole(tensor)] for name, tensor in mine.items()}}
+engine = tdt.Rank(Alone(), lambda: (chain, tdt.DeviceState(chain.layout(0), parts, group=Alone())), poll=0.05)
+forked(lambda: {call})
+engine.update(1)
+engine.close()
+print(engine.version)
+"""
+    said, version = lines(program, publish(tmp_path))
+    assert said.startswith(expected) and version == "1"

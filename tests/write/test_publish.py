@@ -36,8 +36,9 @@ def test_version_numbers_and_gaps(chain: td.Chain) -> None:
     assert (last.version, last.base) == (10**12 - 1, 10)
     assert chain.versions() == [3, 4, 10, 10**12 - 1]
     assert [read(chain, version)["w"][0] for version in chain.versions()] == [0, 1, 2, 3]
-    with pytest.raises(ValueError, match="out of range"):
+    with pytest.raises(td.LimitError, match="is the last version that a chain can have") as caught:
         chain.publish(ONE)
+    assert (caught.value.object, caught.value.rule) == ("manifests/999999999999.json", "TD-LIM-006")
     with pytest.raises(ValueError, match="out of range"):
         td.open(Path(chain.address).with_name("other"), create=True).publish(ONE, version=-1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -266,3 +267,19 @@ print((most[0] - before) >> 10)
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 200, "MiB"
+
+
+def test_a_copy_that_fails_is_no_obstacle(
+    store: ClockedStore, states: list[Arrays], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy of the first state only saves work: where it fails, the other state is pulled."""
+
+    def fail(*_: object, **more: object) -> None:
+        raise shutil.Error([("base", ".new", "[Errno 28] No space left on device")])
+
+    monkeypatch.setattr(shutil, "copytree", fail)
+    open_chain(store).shortcut(0, 1)
+    chain = open_chain(store)
+    state = chain.load(0)
+    chain.prepare(state, 1).apply()
+    assert is_state(state, states[1])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from folders import PRIVATE, contents, flip, save
 from two_tensors import ONE, Meddling, read, single
@@ -204,3 +206,99 @@ def test_the_encoder_proves_what_is_published(chain: td.Chain, monkeypatch: pyte
     chain.publish({"w": ONE["w"] + 1})
     chain.publish({"w": ONE["w"] + 2})
     assert bases == [chain.manifest(version).fingerprint for version in (0, 1)]
+
+
+OTHER = 65534
+#: Added to the words from number 100, these leave the fingerprint of a tensor as it is.
+SAME_SUM = [-4, -3, 7, 5, -34, -5, 19, 14, 14, -7, -24, 2]
+
+
+def poison(chain: td.Chain) -> None:
+    """Give the snapshot other words with the same sum, and a record that says nothing of it."""
+    folder = snapshot(chain)
+    path = folder / "model.safetensors"
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    words = np.frombuffer(data, "<u2", 12, len(data) - 24)
+    words += np.array(SAME_SUM).astype(np.uint16)
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    record = folder / PRIVATE / "state.json"
+    held = json.loads(record.read_bytes())
+    after = path.stat()
+    held["files"]["model.safetensors"].update(
+        mtime_ns=after.st_mtime_ns, ctime_ns=after.st_ctime_ns, inode=after.st_ino
+    )
+    record.write_text(json.dumps(held, separators=(",", ":")))
+
+
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "the private folder is open to others": lambda folder: (folder / PRIVATE).chmod(0o777),
+    "the record is open to others": lambda folder: (folder / PRIVATE / "state.json").chmod(0o666),
+    "the shard is open to a group": lambda folder: (folder / "model.safetensors").chmod(0o664),
+    "the private folder is another user's": lambda folder: os.chown(folder / PRIVATE, OTHER, OTHER),
+    "the record is another user's": lambda folder: os.chown(folder / PRIVATE / "state.json", OTHER, OTHER),
+    "the shard is another user's": lambda folder: os.chown(folder / "model.safetensors", OTHER, OTHER),
+    "a folder of files is another user's": lambda folder: os.chown(folder / "1_Pooling", OTHER, OTHER),
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_a_snapshot_that_others_could_change_is_made_anew(
+    tmp_path: Path, foreign: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if "another" in foreign and os.geteuid():
+        pytest.skip("only root can give files away")
+    before = np.arange(1000, 1112, dtype=np.uint16)
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    chain.publish({"w": before}, files={"1_Pooling/config.json": b"{}"})
+    poison(chain)
+    FOREIGN[foreign](snapshot(chain))
+    after = before + np.uint16(1)
+    again = td.open(chain.address, threads=1)
+    assert again.publish({"w": after}).base == 0
+    assert np.array_equal(again.load(1)["w"], after) and again.verify(deep=True).ok
+    assert any("other users can write to" in record.getMessage() for record in caplog.records)
+    caplog.clear()
+    again.publish({"w": after + np.uint16(1)})
+    assert not caplog.records
+
+
+def test_a_snapshot_is_kept_whatever_the_mask_of_modes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mask = os.umask(0)
+    try:
+        chain = td.open(tmp_path / "chain", create=True, threads=1)
+        for add in range(3):
+            chain.publish({"w": ONE["w"] + add}, files={"1_Pooling/config.json": b"%d" % add})
+            chain = td.open(chain.address, threads=1)
+        chain.shortcut(0, 2, work=tmp_path / "work")
+        td.open(chain.address, threads=1).shortcut(None, 2, work=tmp_path / "work")
+    finally:
+        os.umask(mask)
+    assert not caplog.records
+
+
+def test_a_cache_folder_that_others_could_exchange_is_refused(
+    chain: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    cache = shared / "between" / "cache"
+    cache.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(cache)
+    chain.publish(ONE)
+    for named in (cache, tmp_path / "link"):
+        monkeypatch.setenv("TENSORDELTA_CACHE", str(named))
+        for mode in (0o777, 0o775):
+            shared.chmod(mode)
+            with pytest.raises(td.UntrustedError, match="other users can rename what is in it") as caught:
+                td.open(chain.address).publish({"w": ONE["w"] + 1})
+            assert caught.value.object == str(shared) and "TENSORDELTA_CACHE" in caught.value.advice
+        if not os.geteuid():
+            shared.chmod(0o755)
+            os.chown(shared, OTHER, OTHER)
+            with pytest.raises(td.UntrustedError, match="above the cache folder"):
+                td.open(chain.address).publish({"w": ONE["w"] + 1})
+            os.chown(shared, 0, 0)
+    assert chain.versions() == [0]
+    shared.chmod(0o1777)  # as /tmp
+    assert td.open(chain.address).publish({"w": ONE["w"] + 1}).version == 1

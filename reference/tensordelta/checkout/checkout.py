@@ -24,7 +24,8 @@ no program wrote, the version is made anew.
 
 from __future__ import annotations
 
-import fcntl
+import errno
+import hashlib
 import logging
 import os
 import stat
@@ -37,28 +38,32 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import ConflictError, IntegrityError, MissingError, TensorDeltaError, WrongBaseError
+from ..errors import ConflictError, IntegrityError, MissingError, StoreError, TensorDeltaError, WrongBaseError
 from ..events import Event, emit
-from ..format.layout import Layout
 from ..format.manifest import Manifest
 from ..read.reader import Reader
 from ..state.state import State
 from ..state.update import Update
-from ..stores import sync_folder
-from ..stores.regular import IrregularError
-from .anchored import REMOVED, Folder
+from ..stores.anchored import REMOVED, Folder
+from ..stores.folder import naming
+from ..threads import Lock
 from .examination import Examination, Scan, examine
+from .foreign import check_all_own, drop_foreign
+from .making import LOCK, lock, made
 from .moving import PRIVATE, check_following, check_way, conflict, in_the_way, move_files
-from .record import NEXT, STATE, Holding, garbled
+from .others import left_alone
+from .proof import check_unchanged, damage, note_own
+from .record import NEXT, STATE, Holding
 from .shards import UnsteadyError, altered, mapped_words, state_of
 from .staging import STAGED, FileLayout, Staging, settle
 from .undo import UNDO, UndoHead, is_pending, undo_record, write_back
 
 _LOG = logging.getLogger("tensordelta")
 
-_LOCK = "lock"
 #: The rule that shows a listed word of the base to be another than it was.
 _WRONG_RESULT = "TD-CHK-024"
+#: Errors of a file system that cannot be written to by this user.
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 #: Nanoseconds after which a later write gives a file other times.
 _SETTLED = 2_000_000_000
 #: Process, device and inode of each folder whose words this process has scanned or written.
@@ -75,8 +80,10 @@ class Pulled:
         size: bytes of their packs.
         seconds: duration.
         scanned: bytes of the words that were there before and were compared with the version held.
-        repaired: what was wrong in the folder although no program had written to it, file by file. The whole version
-            was made anew then.
+        repaired: what was wrong in the folder although no program had written to it, file by file; or why nothing in it
+            counted. The whole version was made anew then.
+        passed_over: the faults of edges that failed, so that another route was taken; each names its object.
+        left_alone: names of files that a loader may take although no pull made them, such as an adapter.
     """
 
     version: int
@@ -85,6 +92,8 @@ class Pulled:
     seconds: float
     scanned: int = 0
     repaired: tuple[str, ...] = ()
+    passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
+    left_alone: tuple[str, ...] = ()
 
 
 class Checkout:
@@ -94,14 +103,18 @@ class Checkout:
 
     Args:
         folder: its path; it may not exist yet.
+        own: it belongs to a cache, whose words are trusted where their sums agree: a folder, or anything in it, that
+            another user has made or could change is refused, with an error that names the folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, own: bool = False) -> None:
         self.folder = Path(folder)
-        self._using = threading.Lock()
-        self._owner: int | None = None  # the thread that holds the lock
+        self._own = own
+        self._using = Lock()
+        self._owner: tuple[int, int] | None = None  # the process and thread that hold the lock
         self._tree: Folder  # both are set while the lock is held
         self._private: Folder
+        self._written = ""  # digest of the record that was written last
 
     @staticmethod
     def is_checkout(folder: str | os.PathLike[str]) -> bool:
@@ -117,16 +130,17 @@ class Checkout:
         Raises:
             ConflictError: the folder is no checkout, or is locked.
         """
-        if self._owner == threading.get_ident():
+        caller = os.getpid(), threading.get_ident()
+        if self._owner == caller:
             yield
             return
         if not self._using.acquire(blocking=False):
             raise self._conflict("another thread is working on it", "Wait for it to end.")
         try:
-            if not os.path.lexists(self.folder / PRIVATE):
-                self._make()
+            if self._own:
+                drop_foreign(self.folder)
             with self._entered(writable=True):
-                self._owner = threading.get_ident()
+                self._owner = caller
                 try:
                     yield
                 finally:
@@ -134,43 +148,22 @@ class Checkout:
         finally:
             self._using.release()
 
-    def _make(self) -> None:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise self._conflict("is a file", "Name a folder.")
-        has_contents = self.folder.is_dir() and any(self.folder.iterdir())
-        if has_contents and not os.path.lexists(self.folder / PRIVATE):  # else another process has just made it
-            raise self._conflict(
-                "has contents, but no pull made them", "Name an empty folder, or one that does not exist."
-            )
-        made = [self.folder / PRIVATE, *(each for each in (self.folder, *self.folder.parents) if not each.exists())]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Only its owner may write to it: after a crash, recovery does what its files say.
-        (self.folder / PRIVATE).mkdir(mode=0o755, exist_ok=True)
-        for each in made:
-            sync_folder(each.parent)
-
     @contextmanager
     def _entered(self, *, writable: bool) -> Iterator[None]:
-        """Open the folder and lock it: exclusively, or shared with other readers."""
+        """Open the folder and lock it: exclusively, or shared with other readers. To be written to, it is made.
+
+        All that follows uses these descriptors: who can write to a folder above may exchange it at any moment.
+        """
         with ExitStack() as stack:
-            self._tree = stack.enter_context(Folder(self.folder))
+            self._tree = stack.enter_context(
+                made(self.folder, 0o755 if self._own else 0o777) if writable else Folder(self.folder)
+            )
             try:
                 self._private = stack.enter_context(self._tree.folder(PRIVATE))
             except NotADirectoryError:
                 raise in_the_way(self.folder, PRIVATE) from None
-            self._lock(stack, exclusive=writable)
+            stack.enter_context(lock(self._tree, self._private, exclusive=writable))
             yield
-
-    def _lock(self, stack: ExitStack, *, exclusive: bool) -> None:
-        try:
-            lock = stack.enter_context(self._private.open_or_create(_LOCK) if exclusive else self._private.open(_LOCK))
-            fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except FileNotFoundError:  # only in a copy of a checkout, which no pull has used
-            return
-        except IrregularError as fault:
-            raise garbled(self._private.path / _LOCK, str(fault.strerror)) from None
-        except BlockingIOError:
-            raise self._conflict("another process is working on it", "Wait for it to end.") from None
 
     def _conflict(self, reason: str, advice: str) -> ConflictError:
         return conflict(self.folder, reason, advice)
@@ -186,7 +179,9 @@ class Checkout:
         self._private.sync()
 
     def _write_record(self, name: str, held: Holding) -> None:
-        self._write_private(name, [held.encode(self._private, name)])
+        data = held.encode(self._private, name)
+        self._write_private(name, [data])
+        self._written = hashlib.sha256(data).hexdigest()
 
     # -- recovery -------------------------------------------------------------------------------------------------
 
@@ -197,6 +192,8 @@ class Checkout:
             ConflictError: another user began it, or could have changed its files.
             IntegrityError: its files are not as a pull leaves them.
         """
+        if self._own:
+            check_all_own(self._tree)
         following = Holding.read(self._private, NEXT)
         pending = following is not None or self._private.has(UNDO)
         if pending:
@@ -253,7 +250,7 @@ class Checkout:
 
     # -- opening --------------------------------------------------------------------------------------------------
 
-    def _examine(self, held: Holding, reader: Reader, scan: Scan | None) -> Examination:
+    def _examine(self, held: Holding, reader: Reader, scan: Scan | None, *, note: bool = True) -> Examination:
         """Examine the folder, and note the present times and inodes of files that are as they were pulled.
 
         Raises:
@@ -274,7 +271,7 @@ class Checkout:
             return found
         touched = [file for name, file in found.files.items() if file != held.files[name]]
         # Then the next use need not scan again. A file just written may still change without another time.
-        if touched and all(file.changed_ns < now - _SETTLED for file in touched):
+        if note and touched and all(file.changed_ns < now - _SETTLED for file in touched):
             found.held = msgspec.structs.replace(held, files=found.files)
             self._write_record(STATE, found.held)
         if scan is not None:
@@ -298,7 +295,7 @@ class Checkout:
             ConflictError: the folder is no checkout, follows another chain, or is locked.
             WrongBaseError: its files were changed.
         """
-        with self.locked(), self._steady():
+        with naming(self.folder), self.locked(), self._steady():
             held = self._recover()
             if held is None:
                 return None
@@ -306,26 +303,32 @@ class Checkout:
             found.refuse(self._tree)
             return state_of(found.held, mapped_words(found.held, self._tree, found.places))
 
-    def verify(self, *, threads: int) -> tuple[int, list[TensorDeltaError]]:
+    def verify(self, *, threads: int, chain: str | None = None) -> tuple[int, list[TensorDeltaError]]:
         """Scan the whole folder; nothing is changed, and an interrupted pull is not completed.
+
+        Args:
+            threads: how many scan at once.
+            chain: the id of the chain that the folder must follow.
 
         Returns:
             The version that the folder holds, and its faults.
 
         Raises:
             MissingError: no pull made the folder, or none has succeeded yet.
-            ConflictError: a pull is in progress.
+            ConflictError: a pull is in progress, or the folder follows another chain.
             IntegrityError: its state.json is damaged.
         """
         if not self.is_checkout(self.folder):
             raise self._nothing("is no folder that a pull made")
-        with self._entered(writable=False):
+        with naming(self.folder), self._entered(writable=False):
             held = Holding.read(self._private, STATE)
             following = Holding.read(self._private, NEXT)
             if following is not None:
                 return following.version, [self._interrupted()]
             if held is None:
                 raise self._nothing("holds no version yet")
+            if chain is not None and held.chain != chain:
+                raise self._conflict(f"follows chain {held.chain}, not {chain}", "Name the folder of that chain.")
             try:
                 if self._private.has(UNDO) and is_pending(held, self._private):
                     return held.version, [self._interrupted()]
@@ -334,6 +337,16 @@ class Checkout:
             except TensorDeltaError as fault:
                 return held.version, [fault]
             return held.version, []
+
+    def left_alone(self) -> tuple[str, ...]:
+        """Names of the files that a loader may take although no pull made them, such as an adapter.
+
+        Raises:
+            IntegrityError: its state.json is damaged.
+        """
+        with naming(self.folder), self._entered(writable=False):
+            records = [Holding.read(self._private, name) for name in (STATE, NEXT)]
+            return left_alone(self._tree, (name for each in records if each is not None for name in each.files))
 
     @contextmanager
     def _steady(self) -> Iterator[None]:
@@ -357,10 +370,12 @@ class Checkout:
     # -- moving to a version --------------------------------------------------------------------------------------
 
     def pull(self, reader: Reader, version: int | None = None, *, scan: bool | None = None) -> Pulled:
-        """Bring the folder to a version, by default the newest.
+        """Bring the folder to a version, by default the newest. One that cannot be written to may hold it already.
 
         Where words are not those of the version held although no program wrote to their file, since a disk or a copy
-        lost them, the whole version is made anew: see `Pulled.repaired`.
+        lost them, the whole version is made anew: see `Pulled.repaired`. So it is where the folder's record has other
+        files than the chain; and, with trusted keys, where the last pull of this user with keys did not leave the
+        folder as it is, since its words may be others with the same fingerprints (SPEC.md section 18).
 
         Args:
             reader: of the chain.
@@ -376,18 +391,26 @@ class Checkout:
             TensorDeltaError: the version cannot be read; the folder is unchanged.
         """
         started = time.perf_counter()
-        with self.locked(), self._steady():
+        with ExitStack() as stack:
+            stack.enter_context(naming(self.folder))
+            try:
+                stack.enter_context(self.locked())
+            except OSError as refused:
+                if refused.errno not in _READ_ONLY or not self.is_checkout(self.folder):
+                    raise
+                return self._held_already(reader, version, scan, refused)
+            stack.enter_context(self._steady())
             held = self._recover()
             target = reader.target(version, None if held is None else held.version)
             reader.documents.admit(target, None if held is None else held.applied)
             base = None if held is None else self._examine(held, reader, self._scan(scan))
             scanned = 0 if base is None else base.scanned
-            repaired = () if base is None else self._damage(base, reader, target)
             manifest = reader.documents.manifest(target)
+            repaired = () if held is None or base is None else self._damage(held, base, reader, manifest)
             if held is not None and held.version == target and not repaired:
-                self._check_same(held, reader, manifest)
                 reader.documents.remember(target)
-                return Pulled(target, (), 0, time.perf_counter() - started, scanned)
+                others = left_alone(self._tree, held.files)
+                return Pulled(target, (), 0, time.perf_counter() - started, scanned, left_alone=others)
             if repaired:
                 base = None
             state = State.empty() if base is None else base.state(self._tree)
@@ -405,12 +428,41 @@ class Checkout:
                     self._patch(base, update, reader, manifest)
                 else:
                     self._replace(held, staging, reader, update, manifest)
+                note_own(self._written, reader, self._private)
                 reader.documents.remember(target)
                 _KNOWN.add(self._identity())
             finally:
                 if not self._private.has(NEXT):
                     staging.discard()
-            return Pulled(target, update.route, update.size, time.perf_counter() - started, scanned, repaired)
+            seconds = time.perf_counter() - started
+            others = left_alone(self._tree, layout.digests)
+            return Pulled(target, update.route, update.size, seconds, scanned, repaired, update.passed_over, others)
+
+    def _held_already(self, reader: Reader, version: int | None, scan: bool | None, refused: OSError) -> Pulled:
+        """The result of a pull that has nothing to do, in a folder that this user cannot write to.
+
+        Raises:
+            OSError: `refused`, if there is something to do.
+            WrongBaseError: its files were changed, or have lost words.
+            UntrustedError: there are trusted keys, and no pull of this user with keys left the folder so.
+        """
+        started = time.perf_counter()
+        with self._entered(writable=False), self._steady():
+            held = Holding.read(self._private, STATE)
+            if held is None or self._is_interrupted(held):
+                raise refused
+            target = reader.target(version, held.version)
+            if held.version != target:
+                raise refused
+            reader.documents.admit(target, held.applied)
+            found = self._examine(held, reader, self._scan(scan), note=False)
+            check_unchanged(held, found, reader, reader.documents.manifest(target), (self._tree, self._private))
+            reader.documents.remember(target)
+            others = left_alone(self._tree, held.files)
+            return Pulled(target, (), 0, time.perf_counter() - started, found.scanned, left_alone=others)
+
+    def _is_interrupted(self, held: Holding) -> bool:
+        return self._private.has(NEXT) or (self._private.has(UNDO) and is_pending(held, self._private))
 
     def _scan(self, wanted: bool | None) -> Scan | None:
         """What a pull scans."""
@@ -418,43 +470,17 @@ class Checkout:
             return None if self._identity() in _KNOWN else Scan.brief()
         return Scan() if wanted else None
 
-    def _damage(self, base: Examination, reader: Reader, target: int) -> tuple[str, ...]:
-        """What is wrong with the folder although no program wrote to its files."""
-        damage = [*base.altered.values()]
-        if not damage and base.held.version != target and not self._is_known(base, reader):
-            damage.append(f"the folder's record is not that of version {base.held.version}")
-        if damage:
-            _LOG.warning("%s is rebuilt: %s", self.folder, "; ".join(damage))
-        return tuple(damage)
-
-    def _is_known(self, base: Examination, reader: Reader) -> bool:
-        """False where the chain has another version of this number, and none that is what the folder holds."""
-        held = base.held
-        try:
-            manifest = reader.documents.manifest(held.version)
-        except TensorDeltaError:  # it may be gone
-            return True
-        if (held.layout, held.fingerprint) == (manifest.layout, manifest.fingerprint):
-            return True
-        found = reader.held(base.state(self._tree), held.tensor_sums)
-        return found is not None and found.layout_digest is not None
-
-    def _check_same(self, held: Holding, reader: Reader, manifest: Manifest) -> None:
-        """Check that the chain still has the held version under its number."""
-        if held.fingerprint != manifest.fingerprint or Layout(held.tensors) != reader.documents.layout(manifest.layout):
-            raise WrongBaseError(
-                f"holds version {held.version} with fingerprint {held.fingerprint}, "
-                f"the chain's has {manifest.fingerprint}",
-                object=str(self.folder),
-                rule="TD-RDR-003",
-                advice="The chain was rewritten under its old id, or the folder's record was altered: remove the folder"
-                " and pull again.",
-            )
+    def _damage(self, held: Holding, found: Examination, reader: Reader, manifest: Manifest) -> tuple[str, ...]:
+        """Why the version has to be made anew although no program wrote to the folder's files; see `damage`."""
+        reasons = damage(held, found, reader, manifest, (self._tree, self._private))
+        if reasons:
+            _LOG.warning("%s is rebuilt: %s", self.folder, "; ".join(reasons))
+        return tuple(reasons)
 
     def clear(self) -> None:
         """Remove all contents, for a folder that can be rebuilt from the chain."""
         with self.locked():
-            for folder, kept in ((self._tree, PRIVATE), (self._private, _LOCK)):
+            for folder, kept in ((self._tree, PRIVATE), (self._private, LOCK)):
                 for name in folder.names():
                     if name != kept:
                         folder.remove(name)

@@ -21,17 +21,16 @@ from itertools import groupby
 import numpy as np
 
 from ..codecs import fingerprint
+from ..state.holes import data_ranges, is_hollow
 from ..state.state import State
+from ..stores.anchored import Folder
 from ..threads import ordered_map
-from .anchored import Folder
 from .record import HeldFile, Holding
 from .shards import AlteredHeaderError, FileWords, Place, Shard, altered, file_words, find_places, open_held, state_of
 
 #: Words that one thread scans at a time: few enough to stay in its cache.
 _SCAN = 1 << 18
 _READ = 1 << 22
-#: Bytes that a file other than a shard may have in holes, since every byte is hashed: a few seconds' worth.
-_MAX_HOLES = 4 << 30
 
 
 class Scan:
@@ -168,33 +167,6 @@ def _is_whole(file: BufferedIOBase, recorded: HeldFile) -> bool:
         digest.update(part)
         left -= len(part)
     return not left and digest.hexdigest() == recorded.sha256
-
-
-def is_hollow(descriptor: int, size: int) -> bool:
-    """True where so much of a file is holes that hashing it would take long, though it takes no room on the disk."""
-    at = os.lseek(descriptor, 0, os.SEEK_CUR)
-    data = sum(stop - start for start, stop in data_ranges(descriptor, 0, size))
-    os.lseek(descriptor, at, os.SEEK_SET)  # the file object counts on its position
-    return size - data > _MAX_HOLES
-
-
-def data_ranges(descriptor: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The parts of a file's range that are no holes; all of it where the file system does not tell.
-
-    The descriptor's position moves.
-    """
-    while start < stop:
-        try:
-            begin = os.lseek(descriptor, start, os.SEEK_DATA)
-            end = os.lseek(descriptor, begin, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # which says that a hole goes to the end
-                yield start, stop
-            return
-        if begin >= stop:
-            return
-        yield begin, min(end, stop)
-        start = end
 
 
 def _scan(held: Holding, folder: Folder, found: Examination, scan: Scan, threads: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..errors import ConflictError
-from .anchored import Folder
+from ..stores.anchored import Folder
 from .record import NEXT, Holding, garbled
 from .staging import STAGED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +17,10 @@ from ..format.layout import Layout, Tensor
 from ..format.manifest import Manifest
 from ..format.names import ChainId, Sha256, Version, is_path
 from ..read.packs import default_memory
-from ..read.trust import Applied
+from ..read.remembered import Applied
 from ..state.update import Update
+from ..stores.anchored import Folder
 from ..stores.regular import IrregularError
-from .anchored import Folder
 
 STATE = "state.json"
 NEXT = "next.json"
@@ -137,6 +138,11 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             sums=update.sums.astype("<u8").tobytes().hex(),
             files=files,
         )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the record."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
     @property
     def tensor_sums(self) -> U64:

@@ -23,8 +23,8 @@ from ..format.layout import Layout, Tensor
 from ..format.safetensors import header_size, parse_header
 from ..state.shard_file import map_words
 from ..state.state import State
+from ..stores.anchored import Folder
 from ..stores.regular import IrregularError
-from .anchored import Folder
 from .record import HeldFile, Holding
 
 #: Bytes that are read at once.

@@ -26,8 +26,8 @@ from ..state.checkpoint import DEFAULT_SHARD, shard_header, shard_order
 from ..state.index import INDEX_SUFFIX, SUFFIX, read_index
 from ..state.shard_file import map_words
 from ..state.update import Update
+from ..stores.anchored import Folder
 from ..stores.disk import Disk
-from .anchored import Folder
 from .record import HeldFile
 
 #: The folder, in a checkout's private one, in which the files of the next version are built.

@@ -21,10 +21,10 @@ from ..codecs.words import Words
 from ..errors import IntegrityError
 from ..format.layout import Tensor
 from ..format.names import Version
+from ..state.holes import is_hollow
 from ..state.update import Update
+from ..stores.anchored import Folder
 from ..stores.regular import IrregularError
-from .anchored import Folder
-from .examination import is_hollow
 from .record import Holding, check_memory, garbled
 from .shards import AlteredHeaderError, Place, altered, file_words, find_places, open_held
 from .staging import sync_file

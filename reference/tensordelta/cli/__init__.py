@@ -1,22 +1,26 @@
 """The command line: `tensordelta`, or `python -m tensordelta`; needs the extra `cli` (click and rich).
 
-Results go to stdout, errors and progress to stderr. Exit codes: 0 done, 1 the data, the store or the machine is at
+Results go to stdout, errors and progress to stderr. With `--json`, stdout has one JSON object whatever fails, with
+`ok: false` and the faults. Exit codes: 0 done, 1 the data, the store or the machine is at
 fault, 2 wrong usage, 130 interrupted, 141 the reader of the output is gone.
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 import sys
+from contextlib import suppress
+from typing import Any
 
 import click
 
 from .. import __version__
 from ..errors import TensorDeltaError
-from ..tables import as_facts, as_table, printable
+from ..results import machine_text
+from ..tables import as_facts, as_table
 from . import engines, keep, keys, read, write
 from .options import JSON
-from .terminal import abandon_stdout, print_json, print_table
+from .terminal import abandon_stdout, print_failure, print_table
 
 _INTERRUPTED = 130
 _NO_READER = 141
@@ -28,7 +32,22 @@ class _Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        # Asked of the words: what is wrong with an option is found before another one is parsed.
+        as_json = "--json" in itertools.takewhile(lambda word: word != "--", args)
+        try:
+            context = super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:
+            _print_failure(error, as_json=as_json)
+            raise
+        context.meta[JSON] = as_json
+        return context
+
     def invoke(self, context: click.Context) -> None:
+        """Invoke a command; with `--json`, standard output has one object with `ok: false` whatever fails."""
+        as_json = context.meta[JSON]
         for stream in (sys.stdout, sys.stderr):
             # A name with letters that the terminal's encoding lacks must not fail a command.
             if hasattr(stream, "reconfigure"):
@@ -36,27 +55,41 @@ class _Commands(click.Group):
         try:
             try:
                 super().invoke(context)
-            except TensorDeltaError as fault:
-                if context.meta.get(JSON):
-                    print_json(as_facts(fault))
+            except (BrokenPipeError, click.exceptions.Exit, click.Abort):
+                raise
+            except BaseException as error:
+                _print_failure(error, as_json=as_json)
+                raise
+        except TensorDeltaError as fault:
+            with suppress(OSError):  # nobody can read it
                 print_table(as_table(fault), stderr=True, style="bold red")
-                context.exit(1)
+            context.exit(1)
         except BrokenPipeError:
             abandon_stdout()
             context.exit(_NO_READER)
         except OSError as error:
             abandon_stdout()
-            click.echo(f"error: {_text(error)}", err=True)
+            with suppress(OSError):
+                click.echo(f"error: {machine_text(error)}", err=True)
             context.exit(1)
         except KeyboardInterrupt:
             # A version whose publishing was interrupted exists if its manifest does.
-            click.echo("interrupted; `tensordelta log` lists what was published before", err=True)
+            with suppress(OSError):
+                click.echo("interrupted; `tensordelta log` lists what was published before", err=True)
             context.exit(_INTERRUPTED)
 
 
-def _text(error: OSError) -> str:
-    reason = error.strerror or str(error) or type(error).__name__
-    return printable(reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}")
+def _print_failure(error: BaseException, *, as_json: bool) -> None:
+    if not as_json:
+        return
+    if isinstance(error, OSError | TensorDeltaError):
+        fault = as_facts(error)
+    else:
+        kinds = {click.UsageError: "usage", click.ClickException: "machine", KeyboardInterrupt: "interrupted"}
+        kind = next((name for each, name in kinds.items() if isinstance(error, each)), "internal")
+        text = error.format_message() if isinstance(error, click.ClickException) else str(error) or repr(error)
+        fault = {"error": kind, "object": None, "rule": None, "message": text}
+    print_failure(fault)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

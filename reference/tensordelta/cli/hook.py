@@ -35,7 +35,7 @@ class Hook:
         quiet: its output goes to stderr, because it must not mix with ours.
 
     Attributes:
-        failed: the command for the last version did not succeed.
+        failure: how the command for the last version failed; None if it did not.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Hook:
         self._timeout = timeout
         self._stop = stop
         self._quiet = quiet
-        self.failed = False
+        self.failure: str | None = None
 
     def run(self, version: int) -> None:
         """Run the command for a version until it ends, and report on stderr if it fails."""
@@ -70,9 +70,9 @@ class Hook:
             except BaseException:  # a second signal
                 _send(process, signal.SIGKILL)
                 raise
-        self.failed = outcome is not None
-        if outcome is not None:
-            click.echo(f"the command for version {version} {outcome}", err=True)
+        self.failure = None if outcome is None else f"the command for version {version} {outcome}"
+        if self.failure is not None:
+            click.echo(self.failure, err=True)
 
     def _outcome(self, process: subprocess.Popen[bytes]) -> str | None:
         """Wait for the command; says how it failed, None if it did not."""

@@ -10,8 +10,8 @@ from ..format.keys import PublicKey
 from ..format.names import MAX_VERSION
 from ..keep.copy import copy as copy_chain
 from ..results import fields_table
-from .options import VERSION, json_option, needed, open_chain, trusted_keys_options, usage
-from .terminal import Working, print_result, print_table
+from .options import VERSION, chain_id_option, json_option, needed, open_chain, pins, usage
+from .terminal import Working, print_result
 
 
 @click.command()
@@ -27,7 +27,7 @@ from .terminal import Working, print_result, print_table
     "0: nothing reads or writes the chain now.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
-@trusted_keys_options
+@pins
 @json_option
 def gc(
     address: str,
@@ -59,13 +59,14 @@ def gc(
 @click.option(
     "--expires", metavar="SECONDS", type=click.IntRange(min=0), help="Seconds until it expires; by default never."
 )
+@chain_id_option
 @json_option
-def pin(address: str, version: int, name: str, expires: int | None, as_json: bool) -> None:
+def pin(address: str, version: int, name: str, expires: int | None, chain: str | None, as_json: bool) -> None:
     """Keep a version of CHAIN from `gc`; NAME says what for.
 
     With the NAME of an existing pin it renews or moves that pin.
     """
-    opened = open_chain(address)
+    opened = open_chain(address, chain=chain)
     with usage():
         pinned = opened.pin(version, name, expires)
     until = "until it is removed" if expires is None else f"for {expires:,} s"
@@ -76,12 +77,14 @@ def pin(address: str, version: int, name: str, expires: int | None, as_json: boo
 @click.command()
 @click.argument("address", metavar="CHAIN")
 @click.argument("name", metavar="NAME")
-def unpin(address: str, name: str) -> None:
+@chain_id_option
+@json_option
+def unpin(address: str, name: str, chain: str | None, as_json: bool) -> None:
     """Remove a pin; `gc --dry-run` lists the pins."""
-    opened = open_chain(address)
+    opened = open_chain(address, chain=chain)
     with usage():
         opened.unpin(name)
-    print_table(fields_table(f"removed the pin {name}"))
+    print_result(as_json, {"name": name}, fields_table(f"removed the pin {name}"))
 
 
 @click.command()
@@ -90,7 +93,7 @@ def unpin(address: str, name: str) -> None:
 @click.option("--from", "first", metavar="VERSION", type=VERSION, help="The first version; by default the oldest.")
 @click.option("--to", "last", metavar="VERSION", type=VERSION, help="The last version; by default the newest.")
 @click.option("--quick", is_flag=True, help="Do not read what DST has already in the right size.")
-@trusted_keys_options
+@pins
 @json_option
 def copy(
     source: str,
@@ -98,6 +101,7 @@ def copy(
     first: int | None,
     last: int | None,
     quick: bool,
+    chain: str | None,
     trusted_keys: tuple[PublicKey, ...] | None,
     threshold: int,
     as_json: bool,
@@ -118,6 +122,7 @@ def copy(
             target,
             versions,
             quick=quick,
+            chain=chain,
             trusted_keys=trusted_keys,
             threshold=threshold,
             progress=working.count,

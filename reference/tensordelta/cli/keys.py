@@ -10,7 +10,7 @@ import click
 from ..format.keys import SecretKey
 from ..results import fields_table
 from ..write.keys import write_key_pair
-from .options import VERSION, json_option, key_option, needed, open_chain, threads_option, trusted_keys_options
+from .options import VERSION, json_option, key_option, needed, open_chain, pins, threads_option
 from .terminal import Working, count, print_result
 
 
@@ -47,7 +47,7 @@ def keygen(file: Path, as_json: bool) -> None:
     multiple=True,
     help="Only this version, and shortcuts to it; may be repeated.",
 )
-@trusted_keys_options
+@pins
 @threads_option
 @json_option
 def sign(address: str, key: SecretKey, versions: tuple[int, ...], as_json: bool, **opening: Any) -> None:

@@ -5,6 +5,7 @@ A command takes those of its options that `open_chain` takes as `**opening`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 
 from .. import opening
 from ..chain import Chain
-from ..errors import TensorDeltaError
+from ..errors import TensorDeltaError, UntrustedError
 from ..format.keys import PublicKey, SecretKey
 from ..format.names import MAX_VERSION
 from ..threads import thread_count
@@ -23,6 +24,7 @@ from ..write.keys import public_key, secret_key
 Command = TypeVar("Command", bound=Callable[..., Any])
 K = TypeVar("K", PublicKey, SecretKey)
 
+_CHAIN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: The key of a context's `meta` that says whether `--json` is given.
 JSON = "tensordelta.json"
 
@@ -38,11 +40,6 @@ def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]
     return decorate
 
 
-def _remember_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
-    context.meta[JSON] = value
-    return value
-
-
 def _scheme(context: click.Context, parameter: click.Parameter, schemes: tuple[str, ...]) -> tuple[str, ...]:
     for scheme in schemes:
         if not scheme.isalnum():
@@ -51,7 +48,7 @@ def _scheme(context: click.Context, parameter: click.Parameter, schemes: tuple[s
 
 
 json_option = click.option(
-    "--json", "as_json", is_flag=True, callback=_remember_json, help="Print the facts as JSON, and nothing else."
+    "--json", "as_json", is_flag=True, help="Print the facts as JSON, and nothing else, also where something fails."
 )
 threads_option = click.option(
     "--threads",
@@ -79,6 +76,8 @@ def _read_key(read: Callable[[str], K], value: str) -> K:
     try:
         with needed():
             return read(value)
+    except UntrustedError:
+        raise
     except OSError as error:
         raise click.BadParameter(f"{value}: {error.strerror or error}.") from None
     except ValueError as error:
@@ -94,6 +93,12 @@ def _public_keys(
 def _secret_key(context: click.Context, parameter: click.Parameter, path: str | None) -> SecretKey | None:
     # A file only: other users can see the arguments of a process.
     return None if path is None else _read_key(lambda value: secret_key(Path(value)), path)
+
+
+def _chain_id(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not _CHAIN_ID.fullmatch(value.lower()):
+        raise click.BadParameter(f"{value!r} is no chain id; `tensordelta show` prints one.")
+    return None if value is None else value.lower()
 
 
 def key_option(*, required: bool) -> Callable[[Command], Command]:
@@ -131,7 +136,16 @@ max_age_option = click.option(
 )
 
 
-trusts = _all(trusted_keys_options, max_age_option)
+chain_id_option = click.option(
+    "--chain-id",
+    "chain",
+    metavar="UUID",
+    callback=_chain_id,
+    help="Refuse any other chain than the one with this id, which `show` prints.",
+)
+#: What a command may read of a chain.
+pins = _all(chain_id_option, trusted_keys_options)
+trusts = _all(pins, max_age_option)
 reads_packs = _all(
     threads_option,
     click.option(
@@ -170,7 +184,7 @@ encodes = _all(
 #: How a command signs what it writes, and what it may read of the chain for that.
 writes = _all(
     key_option(required=False),
-    trusted_keys_options,
+    pins,
     reads_packs,
 )
 

@@ -28,15 +28,18 @@ from .options import (
     VERSION,
     json_option,
     open_chain,
+    pins,
     reads_packs,
     threads_option,
-    trusted_keys_options,
     trusts,
     usage,
     version_or,
 )
 from .signals import stopped_by_signals
-from .terminal import Working, count, print_json, print_result, print_table
+from .terminal import Working, count, print_failure, print_json, print_result, print_table
+
+#: Names that a line lists.
+_NAMES = 8
 
 
 @click.command()
@@ -143,7 +146,8 @@ def pull(
     """Bring DIR to a version of CHAIN; an engine can load DIR.
 
     A DIR from an earlier pull is patched in place; a crash leaves the old version or the new one. Where a disk has lost
-    words of DIR, the whole version is made anew.
+    words of DIR, the whole version is made anew. So it is with --trusted-key, unless your own last pull with keys left
+    DIR as it is. Files of DIR that loaders may take and that no pull made are listed.
 
     With --follow it prints a line for each version, or a line of JSON; SIGINT and SIGTERM end it between two versions.
 
@@ -168,7 +172,9 @@ def pull(
                     working.say(json.dumps(as_facts(pulled)) if as_json else _line(pulled))
                     if hook is not None:
                         hook.run(pulled.version)
-            if hook is not None and hook.failed:
+            if hook is not None and hook.failure is not None:
+                if as_json:
+                    print_failure({"error": "command", "object": command, "rule": None, "message": hook.failure})
                 context.exit(1)
             return
         pulled = opened.pull(folder, version, scan=scan)
@@ -183,27 +189,46 @@ def pull(
 @json_option
 @click.pass_context
 def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, **opening: Any) -> None:
-    """Check every object of CHAIN, or every word of a pulled DIR.
+    """Check every object of CHAIN, or every word of a pulled DIR; both where a chain lies in DIR.
 
     Exits with 1 where something is at fault. With --trusted-key, missing and bad signatures of CHAIN are faults.
+
+    DIR is compared with its own record, which proves nothing where others could write to DIR: `pull --trusted-key`
+    compares it with the chain. Files of DIR that loaders may take and that no pull made are listed.
     """
-    if Checkout.is_checkout(address) and not Path(address, CHAIN).exists():
+    pulled = Checkout.is_checkout(address)
+    if pulled and (opening["trusted_keys"] or opening["max_age"] is not None):
+        raise click.UsageError(
+            "--trusted-key and --max-age go with CHAIN: the record of a pulled DIR is not signed. "
+            "`pull --trusted-key` compares DIR with its chain."
+        )
+    versions: list[int] = []
+    faults: list[TensorDeltaError] = []
+    subjects: list[str] = []
+    others: tuple[str, ...] = ()
+    if pulled:
         with Working("checking every word"):
             with usage():
                 threads = thread_count(opening["threads"])
-            version, faults = Checkout(address).verify(threads=threads)
-        found = Verification([version], faults)
-        subject = f"version {version}"
-    else:
+            version, faults = Checkout(address).verify(threads=threads, chain=opening["chain"])
+            others = Checkout(address).left_alone()
+        versions.append(version)
+        subjects.append(f"version {version}")
+    if not pulled or Path(address, CHAIN).is_file():
         with Working("checking") as working:
             opened = open_chain(address, **opening)
-            found = opened.verify(deep=deep, progress=working.count)
-        subject = count(len(found.versions), "version")
+            chain = opened.verify(deep=deep, progress=working.count)
+        versions = sorted({*versions, *chain.versions})
+        faults = [*faults, *chain.faults]
+        subjects.append(
+            f"a chain of {count(len(chain.versions), 'version')}" if pulled else count(len(versions), "version")
+        )
+    found = Verification(versions, faults)
     if as_json:
-        print_json(found.facts())
+        print_json(found.facts() | ({"left_alone": list(others)} if pulled else {}))
     else:
         faults_text = count(len(found.faults), "fault") if found.faults else "no fault"
-        print_table(fields_table(f"{address}: {subject}, {faults_text}"))
+        print_table(fields_table(f"{address}: {', '.join([*subjects, faults_text])}", *_left_alone(others)))
         for fault in found.faults:
             click.echo()
             print_table(as_table(fault), style="bold red")
@@ -237,7 +262,7 @@ def diff(old: Path, new: Path, threads: int | None, as_json: bool) -> None:
     help="What the reader holds.",
 )
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
-@trusted_keys_options
+@pins
 @json_option
 def plan(address: str, base: int | None, version: int | None, as_json: bool, **opening: Any) -> None:
     """Show the route that a reader would take, and what it costs.
@@ -300,14 +325,24 @@ def _is_given(context: click.Context, name: str) -> bool:
 
 def _pulled_table(pulled: Pulled, folder: Path) -> Table:
     if not pulled.route:
-        return fields_table(f"{folder} holds version {pulled.version} already")
+        return fields_table(f"{folder} holds version {pulled.version} already", *_left_alone(pulled.left_alone))
     return fields_table(
         f"pulled version {pulled.version} into {folder}",
         ("route", ", ".join(map(_edge_text, pulled.route))),
         ("packs", bytes_text(pulled.size)),
+        *(("passed over", f"{fault.object}: {fault.args[0]}") for fault in pulled.passed_over),
         *((("repaired", "; ".join(pulled.repaired)),) if pulled.repaired else ()),
+        *_left_alone(pulled.left_alone),
         ("took", f"{pulled.seconds:.2f} s"),
     )
+
+
+def _left_alone(names: Sequence[str]) -> list[tuple[str, str]]:
+    """A row for the files that no pull made."""
+    if not names:
+        return []
+    more = f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else ""
+    return [("left alone", f"{', '.join(names[:_NAMES])}{more}: made by no pull; loaders may take such files")]
 
 
 def _edge_text(name: str) -> str:
@@ -319,7 +354,8 @@ def _edge_text(name: str) -> str:
 
 
 def _line(pulled: Pulled) -> str:
+    others = "".join(f"; {name} {names}" for name, names in _left_alone(pulled.left_alone))
     if not pulled.route:
-        return f"version {pulled.version}: held already"
+        return f"version {pulled.version}: held already{others}"
     repaired = f", repaired: {'; '.join(pulled.repaired)}" if pulled.repaired else ""
-    return f"version {pulled.version}: {bytes_text(pulled.size)} in {pulled.seconds:.2f} s{repaired}"
+    return f"version {pulled.version}: {bytes_text(pulled.size)} in {pulled.seconds:.2f} s{repaired}{others}"

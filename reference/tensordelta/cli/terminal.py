@@ -36,6 +36,18 @@ def print_json(facts: Mapping[str, object] | Sequence[object]) -> None:
     click.echo(json.dumps(facts, indent=2))
 
 
+def print_failure(fault: Mapping[str, object]) -> None:
+    """Print what failed as one JSON object, in a line, as `pull --follow` prints them; the fault's fields are its own.
+
+    Args:
+        fault: `error`, `object`, `rule` and `message`.
+    """
+    try:
+        click.echo(json.dumps({"ok": False, "faults": [fault], **fault}))
+    except OSError:  # nobody reads it, but the exit code
+        abandon_stdout()
+
+
 def print_result(as_json: bool, facts: Mapping[str, object] | Sequence[object], table: Table, **look: Any) -> None:
     """Print what a command found: its facts as JSON, or its table (see `print_table`)."""
     if as_json:

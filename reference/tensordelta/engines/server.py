@@ -46,6 +46,11 @@ def _(served: Served) -> dict[str, object]:
     return {"version": served.version, "seconds": served.seconds, "pause": served.pause}
 
 
+@as_facts.register
+def _(error: ServerError) -> dict[str, object]:
+    return {"error": "server", "object": error.url, "rule": None, "message": str(error)}
+
+
 class Server(ABC):
     """An inference server that a chain's versions are brought to; one thread at a time may use it.
 

@@ -63,6 +63,10 @@ class PublicKey:
     def __post_init__(self) -> None:
         _check_size(self.raw)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """A key travels as its bytes."""
+        return PublicKey, (self.raw,)
+
     @property
     def id(self) -> str:
         """The `keyid` in the names of its signatures: the first 16 hex digits of the SHA-256 of its bytes."""

@@ -14,6 +14,7 @@ import msgspec
 from ..codecs.words import DTYPES
 from ..errors import LimitError, MalformedError
 from . import strict_json
+from .layout import MAX_TENSORS
 from .names import Integer
 
 #: Greatest size of a header, in bytes.
@@ -79,6 +80,8 @@ def parse_header(header: bytes, *, size: int, object: str, of_chunks: bool = Fal
     """
     if not header.startswith(b"{"):
         raise MalformedError("the header does not begin with {", object=object, rule="TD-PCK-003")
+    if header.count(b'"data_offsets"') > MAX_TENSORS:  # before minutes are spent on them
+        raise LimitError("more than 2^20 tensors", object=object, rule="TD-LIM-004")
     rule, metadata_rule = ("TD-PCK-008", "TD-PCK-010") if of_chunks else ("TD-PCK-014", "TD-PCK-014")
     try:
         value = strict_json.parse(header, object=object, limit=MAX_HEADER)

@@ -35,7 +35,7 @@ from ..format.names import (
     shortcut_name,
 )
 from ..read.reader import Reader
-from ..stores import StoredObject
+from ..stores import FolderStore, StoredObject
 from ..stores.download import PARALLEL
 from ..tables import Shown
 from ..threads import ordered_map
@@ -75,7 +75,8 @@ class Collected(Shown):
         unreadable: manifests, or copies of such, that break a rule. What they name is not known, so that no pack,
             fingerprints object, file or signature was deleted.
         dropped: versions that were dropped.
-        objects: names of the objects that were deleted, in that order.
+        objects: names of the objects that were deleted, in that order; also those of temporary files that writers to a
+            folder left when they were killed.
         size: their bytes.
         dry_run: nothing was deleted in fact.
         seconds: how long it took.
@@ -311,6 +312,7 @@ class _Collector:
             )
             self._delete_all(sorted(old), copies)
         self._sweep_pins(before, now, pins)
+        self._sweep_temporaries(now)
 
     def _unreadable(self, names: Iterable[str]) -> list[str]:
         """Those manifests of which nobody knows what they name. A shortcut that breaks a rule leads no reader."""
@@ -339,6 +341,14 @@ class _Collector:
         names += [name for name in listing.entries if is_clock(name) and listing.is_old(name, self._grace)]
         self._delete([name for name in names if name in listing.entries], listing.entries)
 
+    def _sweep_temporaries(self, now: float | None) -> None:
+        """Remove what writers to a folder have left that were killed amid an object."""
+        if now is None or not isinstance(self._store, FolderStore):
+            return
+        found = Listing(now, {entry.name: entry for entry in self._store.temporaries()})
+        names = [name for name in sorted(found.entries) if found.is_old(name, self._grace)]
+        self._delete(names, found.entries, self._store.remove_temporary)
+
     # -- the store ------------------------------------------------------------------------------------------------
 
     def _look(self) -> tuple[float | None, list[StoredObject]]:
@@ -361,9 +371,14 @@ class _Collector:
             self._check_time()
             self._delete(some, listing.entries)
 
-    def _delete(self, names: Sequence[str], entries: Mapping[str, StoredObject]) -> None:
+    def _delete(
+        self,
+        names: Sequence[str],
+        entries: Mapping[str, StoredObject],
+        delete: Callable[[str], object] | None = None,
+    ) -> None:
         if not self._dry_run:
-            for _ in ordered_map(self._store.delete, names, threads=self._threads):
+            for _ in ordered_map(delete or self._store.delete, names, threads=self._threads):
                 pass
         self._done.objects += names
         self._done.size += sum(entries[name].size for name in names)

@@ -24,7 +24,7 @@ from ..format.signature import Message
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..read.trust import Trust
-from ..stores import Batch, Store, open_store
+from ..stores import Batch, Store, open_store, read_small
 from ..stores.download import PARALLEL
 from ..tables import Shown
 from ..threads import ordered_map
@@ -73,6 +73,7 @@ def copy(
     versions: Container[int] | None = None,
     *,
     quick: bool = False,
+    chain: str | None = None,
     source_options: Mapping[str, Any] | None = None,
     target_options: Mapping[str, Any] | None = None,
     trusted_keys: Iterable[PublicKeyLike] | None = None,
@@ -92,6 +93,7 @@ def copy(
         target: where the copy goes: an empty place, or one with an earlier copy.
         versions: the versions to copy: anything that supports `in`, such as `range(10, 20)`; by default all.
         quick: compare only the sizes of objects that are in the copy already, instead of reading them.
+        chain: the id that the chain must have.
         source_options, target_options: options of the stores; see `tensordelta.stores.open_store`.
         trusted_keys, threshold: the keys that must have signed what is copied; see `open`. Unsigned versions are not
             copied.
@@ -100,8 +102,8 @@ def copy(
     Raises:
         MissingError: there is no chain, or none of the versions, or no route leads to one; or an object is gone.
         IntegrityError: an object is not what its manifest says, twice where it came from far away.
-        ConflictError: there is another chain at `target`, something that is no chain, or a version of this chain with
-            other contents.
+        ConflictError: there is another chain than `chain`; or another one at `target`, something that is no chain, or a
+            version of this chain with other contents.
         UntrustedError: there are trusted keys, and the chain is not signed by one of them.
         TensorDeltaError: a manifest breaks a rule.
         StoreError: a store failed. What has been copied is a chain, and the same call goes on.
@@ -109,7 +111,7 @@ def copy(
         ValueError: no address, or no key.
     """
     trust = None if trusted_keys is None else Trust(trusted(trusted_keys), threshold=threshold).unbound()
-    reader = Reader(open_store(source, options=source_options), trust=trust)
+    reader = Reader(open_store(source, options=source_options), chain=chain, trust=trust)
     return _Copier(reader, open_store(target, options=target_options), quick, progress).run(versions)
 
 
@@ -265,7 +267,7 @@ class _Copier:
                 self._size += len(data)
                 return
         try:
-            other = self._store.read(name)
+            other = read_small(self._store, name, MAX_MANIFEST)
         except MissingError:  # another writer removed it
             raise conflict(name) from None
         self._there += 1
@@ -278,10 +280,13 @@ class _Copier:
         """Put the signatures of an object, by whatever key."""
         for signature in self._signatures.get(Message(name, data).digest, ()):
             try:
-                document = self._source.read(signature)
+                document = read_small(self._source, signature, MAX_SMALL)
             except MissingError:  # it was removed after the listing
                 continue
-            if self._destination.sizes.get(signature) == len(document) and self._store.read(signature) == document:
+            if (
+                self._destination.sizes.get(signature) == len(document)
+                and read_small(self._store, signature, MAX_SMALL) == document
+            ):
                 self._there += 1
                 continue
             self._store.put(signature, [document])

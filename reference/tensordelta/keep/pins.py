@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from ..stores import Store, StoredObject
 from ..tables import Shown
 
 _CLOCK = f"{PINS}clock-"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -179,10 +181,17 @@ def read_pins(reader: Reader, entries: Iterable[StoredObject] | None = None) -> 
 def look(store: Store) -> tuple[float | None, list[StoredObject]]:
     """The time by the store's clock, None if the store does not say; and a listing of `pins/`.
 
-    The time is that of an object that is written for this purpose and deleted again.
+    The time is that of an object that is written for this purpose and deleted again. A full disk, for which a collector
+    is called, refuses it: the time is then that of the newest object (SPEC.md section 13).
     """
     name = f"{_CLOCK}{secrets.token_hex(8)}"
-    store.put(name, [b"{}"])
+    try:
+        store.put(name, [b"{}"])
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        times = [entry.modified for entry in store.entries("") if entry.modified is not None]
+        return max(times, default=None), list(store.entries(PINS))
     try:
         entries = list(store.entries(PINS))
     finally:

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -180,8 +180,9 @@ class Caretaker:
                 # The shortcut's version or base was collected, or never existed.
                 _LOG.info("upkeep: %s", error)
             except Exception as error:
-                _LOG.warning("upkeep: %s", error)
                 self.trouble = error
+                with suppress(ValueError):  # a handler whose stream was closed must not end the thread
+                    _LOG.warning("upkeep: %s", error)
             else:
                 self.trouble = None
 

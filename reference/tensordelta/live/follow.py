@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, Self, TypeVar
+from contextlib import suppress
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from ..checkout.checkout import Checkout, Pulled
 from ..errors import WrongBaseError
@@ -14,6 +15,7 @@ from ..read.reader import Reader
 from ..state.holder import Holder
 from ..state.state import State
 from ..state.update import Update
+from ..threads import Process
 from .watch import Watch, pursue
 
 _LOG = logging.getLogger("tensordelta")
@@ -107,7 +109,7 @@ class Follower:
 
     Threads may share a follower: all methods may be called at the same time, and each update is applied once.
     Callbacks and listeners of the chain are called without a lock, so they may call any method. A follower belongs to
-    one process: its thread does not survive a fork.
+    one process, since its thread does not survive a fork: in a forked child methods but `close` raise RuntimeError.
 
     Args:
         chain: the chain that is followed.
@@ -142,6 +144,7 @@ class Follower:
         self._on_prepared = on_prepared
         self._apply_when = apply_when
         self._one_by_one = one_by_one
+        self._process = Process("the follower")
         self._stop = threading.Event()
         self._again = threading.Event()  # start over, from the state as it is
         self._changed = threading.Condition()
@@ -155,6 +158,7 @@ class Follower:
     @property
     def ready(self) -> Update | None:
         """The update that waits for `apply`; None if none does."""
+        self._process.check()
         with self._changed:
             return None if self._ready is None or self._ready.stale else self._ready
 
@@ -167,6 +171,7 @@ class Follower:
         Returns:
             The update; None if none came in time, if `apply` has an error to raise, or after `close`.
         """
+        self._process.check()
         with self._changed:
             self._changed.wait_for(lambda: self.ready or self._error or self._stop.is_set(), timeout)
             return self.ready
@@ -198,6 +203,7 @@ class Follower:
             ...         parameters[patch.name].view(-1)[patch.indices] = patch.values
             >>> follower.apply(write=write)                     # doctest: +SKIP
         """
+        self._process.check()
         caller = threading.get_ident()
         with self._changed:
             if self._writer == caller:
@@ -258,12 +264,17 @@ class Follower:
 
     def close(self) -> None:
         """Stop following; waits for what is being prepared. An update that is ready can still be applied."""
+        if not self._process.is_here:
+            return
         self._stop.set()
         with self._changed:
             self._again.set()
             self._changed.notify_all()
         if self._thread is not threading.current_thread():
             self._thread.join()
+
+    def __reduce__(self) -> NoReturn:
+        self._process.refuse_to_travel()
 
     def __enter__(self) -> Self:
         return self
@@ -285,7 +296,8 @@ class Follower:
                     self._offer(update)
                     del update
             except Exception as error:
-                _LOG.warning("following failed: %s", error)
+                with suppress(ValueError):  # a handler whose stream was closed must not end the thread
+                    _LOG.warning("following failed: %s", error)
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()

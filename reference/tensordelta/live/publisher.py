@@ -11,9 +11,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -23,8 +24,9 @@ from ..read.history import Published
 from ..state.frameworks import ArraysLike, check_no_model, pairs_of
 from ..state.shard_file import FileWords
 from ..state.state import State
-from ..threads import ordered_map, thread_count
+from ..threads import Lock, Process, ordered_map, thread_count
 from ..write.encoder import Codecs, Order, Values
+from . import at_exit
 from .caretaker import Caretaker, Maintained, Upkeep
 
 _LOG = logging.getLogger("tensordelta")
@@ -64,8 +66,8 @@ class _AbandonedError(Exception):
 class Ticket:
     """A step that was submitted, and its outcome.
 
-    Threads may share a ticket: all methods may be called at the same time, and each caller gets the same outcome. It is
-    of use only in the process of its publisher.
+    Threads may share a ticket: all methods may be called at the same time, and each caller gets the same outcome. In a
+    fork of its publisher's process, methods that would wait raise RuntimeError.
     """
 
     def __init__(self, owner: StepQueue[Any], annotations: Mapping[str, str]) -> None:
@@ -101,6 +103,9 @@ class Ticket:
         Returns:
             False if it is not done in time.
         """
+        if self.done:
+            return True
+        self._owner._process.check()
         with self._changed:
             return self._changed.wait_for(lambda: self.done, timeout)
 
@@ -132,6 +137,9 @@ class Ticket:
         """
         return self._owner._cancel(self)
 
+    def __reduce__(self) -> NoReturn:
+        self._owner._process.refuse_to_travel()
+
     def __repr__(self) -> str:
         version = "" if self._published is None else f" as version {self._published.version}"
         return f"Ticket({self._progress}{version})"
@@ -151,8 +159,11 @@ class StepQueue(Generic[W]):
 
     Threads may share a queue: all methods may be called at the same time, and steps are published in the order in which
     they were submitted. Listeners of the chain may call its methods, but one that is called for a published version
-    must not wait for steps, since publishing waits for it. A queue belongs to one process: its threads do not survive a
-    fork.
+    must not wait for steps, since publishing waits for it. A queue belongs to one process, since its threads do not
+    survive a fork: in a forked child methods raise RuntimeError, and `close` leaves the steps to the parent.
+
+    When the program ends, or raises, while steps wait, the interpreter waits up to a minute until they are published,
+    and says on stderr which ones were not, and why (see `at_exit`). A process that is killed loses them.
 
     Args:
         chain: for shortcuts and collection.
@@ -188,8 +199,10 @@ class StepQueue(Generic[W]):
         self._release = release
         self._queue = queue
         self._every = every
+        self._process = Process("the publisher")
+        self._chain_id = chain.id
         self._changed = threading.Condition()
-        self._submitting = threading.Lock()
+        self._submitting = Lock()
         self._waiting: deque[_Step[W]] = deque()
         self._current: _Step[W] | None = None
         self._copying = False
@@ -204,6 +217,7 @@ class StepQueue(Generic[W]):
         ]
         for worker in self._workers:
             worker.start()
+        at_exit.watch(self)
 
     # -- the trainer's side ---------------------------------------------------------------------------------------
 
@@ -217,6 +231,7 @@ class StepQueue(Generic[W]):
             TensorDeltaError, OSError: a step could not be published; raised once.
             TimeoutError: it takes longer.
         """
+        self._process.check()
         with self._changed:
             if not self._changed.wait_for(self._is_idle, timeout):
                 raise TimeoutError(f"steps were not published within {timeout:g} seconds")
@@ -233,6 +248,8 @@ class StepQueue(Generic[W]):
         Raises:
             TensorDeltaError, OSError: a step could not be published; raised once.
         """
+        if not self._process.is_here:
+            return
         with self._submitting, self._changed:
             self._closing = True
             self._caretaker.close(abandon=not upkeep)
@@ -241,13 +258,33 @@ class StepQueue(Generic[W]):
             return
         for worker in self._workers:
             worker.join()
+        at_exit.forget(self)
         with self._changed:
             self._raise()
+
+    def settle(self, timeout: float) -> None:
+        """Wait until all submitted steps are published, or the time is up."""
+        if self._process.is_here:
+            with self._changed:
+                self._changed.wait_for(self._is_idle, timeout)
+
+    def unpublished(self) -> list[str]:
+        """What was not published of the steps that were submitted, and failures that no call has raised."""
+        if not self._process.is_here:
+            return []
+        with self._changed:
+            steps = [step for step in (self._current, *self._waiting) if step is not None]
+            lost = [f"a step was submitted and not published: {step.ticket.annotations}" for step in steps]
+            lost += (f"a step could not be published: {error}" for error in self._errors)
+        return [f"chain {self._chain_id}: {each}" for each in lost]
 
     @property
     def trouble(self) -> Exception | None:
         """Why the last shortcut or collection failed; None if it did not. Versions are not affected."""
         return self._caretaker.trouble
+
+    def __reduce__(self) -> NoReturn:
+        self._process.refuse_to_travel()
 
     def __enter__(self) -> Self:
         return self
@@ -262,6 +299,7 @@ class StepQueue(Generic[W]):
             _LOG.warning("the last steps could not be published: %s", own)
 
     def _check_open(self) -> None:
+        self._process.check()
         with self._changed:
             if not self._every:
                 self._raise()
@@ -273,6 +311,8 @@ class StepQueue(Generic[W]):
             raise self._errors.popleft()
 
     def _surfaced(self, error: Exception) -> None:
+        if not self._process.is_here:
+            return
         with self._changed:
             if error in self._errors:
                 self._errors.remove(error)
@@ -302,6 +342,7 @@ class StepQueue(Generic[W]):
             self._changed.notify_all()
 
     def _cancel(self, ticket: Ticket) -> bool:
+        self._process.check()
         with self._changed:
             if self._every:
                 return False
@@ -359,10 +400,11 @@ class StepQueue(Generic[W]):
             self._caretaker.note(published)
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
-        _LOG.warning("a step could not be published: %s", error)
         ticket._error = error
         ticket._progress = "failed"
         self._errors.append(error)
+        with suppress(ValueError):  # a handler whose stream was closed must not end the thread
+            _LOG.warning("a step could not be published: %s", error)
 
 
 class _Buffer:

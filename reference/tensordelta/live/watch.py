@@ -85,7 +85,7 @@ class Watch:
             # A listing may lag behind, or there is none.
             if hint is not None and (newest is None or newest < hint) and self._exists(hint):
                 found += self._between(newest, hint) if self._complete else [hint]
-        self._check_age(found)
+        self._check_newest(found)
         return found
 
     def first(self, versions: Sequence[int]) -> int | None:
@@ -115,15 +115,15 @@ class Watch:
             return True
         return True
 
-    def _check_age(self, found: Sequence[int]) -> None:
+    def _check_newest(self, found: Sequence[int]) -> None:
         trust = self._reader.trust
-        if trust is None or trust.max_age is None:
+        if trust is None or (trust.max_age is None and trust.remembered is None):
             return
         newest = self.first(found[::-1])
         newest = self.floor if newest is None else newest
         if newest is not None:
             try:
-                self._reader.documents.check_age(newest)
+                self._reader.documents.check_newest(newest)
             except MissingError:  # a collector deleted it, so a newer version exists
                 self.list_next()
 

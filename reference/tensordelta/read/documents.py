@@ -41,9 +41,10 @@ from ..format.names import (
 from ..format.strict_json import PARSING
 from ..state.holder import Holder
 from ..state.state import State
-from ..stores import Store
+from ..stores import Store, read_small
 from .listing import Member
-from .trust import Applied, Trust
+from .remembered import Applied
+from .trust import Trust
 
 T = TypeVar("T")
 
@@ -108,17 +109,15 @@ class Documents:
     # -- objects --------------------------------------------------------------------------------------------------
 
     def _bytes(self, name: str, limit: int) -> bytes:
-        with self.store.open(name) as blob:
-            if blob.size > limit:
-                raise LimitError(f"{blob.size} bytes, more than {limit}", object=name, rule="TD-LIM-004")
-            if self._memory is not None and blob.size * PARSING > self._memory and name.endswith(".json"):
-                raise LimitError(
-                    f"takes {blob.size * PARSING:,} bytes of memory to parse, the budget is {self._memory:,}",
-                    object=name,
-                    rule="TD-LIM-008",
-                    advice="Raise the budget (memory=…).",
-                )
-            return bytes(blob.read(0, blob.size))
+        data = read_small(self.store, name, limit)
+        if self._memory is not None and len(data) * PARSING > self._memory and name.endswith(".json"):
+            raise LimitError(
+                f"takes {len(data) * PARSING:,} bytes of memory to parse, the budget is {self._memory:,}",
+                object=name,
+                rule="TD-LIM-008",
+                advice="Raise the budget (memory=…).",
+            )
+        return data
 
     def _read(
         self, name: str, limit: int, parse: Callable[[bytes], T], absent: MissingError, *, signed: bool = True
@@ -381,14 +380,16 @@ class Documents:
 
     # -- trust ----------------------------------------------------------------------------------------------------
 
-    def check_age(self, newest: int) -> None:
-        """Check that the newest version is not older than its maximal age, where one is set (TD-SIG-008).
+    def check_newest(self, newest: int) -> None:
+        """Check, where keys are configured, that the newest version is not older than its maximal age (TD-SIG-008).
+
+        Nor may it be older than a version that this user has held, in whatever folder or process.
 
         Raises:
             UntrustedError: it is.
         """
-        if self.trust is not None and self.trust.max_age is not None:
-            self.trust.check_age(self.manifest(newest))
+        if self.trust is not None and (self.trust.max_age is not None or self.trust.remembered is not None):
+            self.trust.check_newest(self.manifest(newest))
 
     def admit(self, target: int, held: State | Holder | Applied | None = None) -> None:
         """Check that a read may end at a version, where keys are configured (SPEC.md section 14).

@@ -7,10 +7,11 @@ are kept in memory. Of a large one the digest of each block is kept, and proves 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,13 +25,15 @@ from ..format.pack import Blob, Pack
 from ..format.strict_json import KEPT as KEPT_JSON
 from ..format.strict_json import PARSING
 from ..state.index import SUFFIX
-from ..stores import FileBlob, Parts, Store, StoredBlob
+from ..stores import FileBlob, Parts, Store, StoredBlob, in_cache
 from ..stores.cache import CachedBlob, PackCache
 from ..stores.disk import Disk
-from ..stores.download import PARALLEL, Downloads, Wanted, part_size
+from ..stores.download import PARALLEL, Downloader, Downloads, Wanted, part_size
 from ..stores.hub import public_file
 from ..stores.web import WebSource
 from .budget import Budget
+
+_LOG = logging.getLogger("tensordelta")
 
 #: Bytes of a large pack that are read, and proven, at once.
 _BLOCK = 1 << 18
@@ -135,6 +138,7 @@ def _prove_download(downloads: Downloads, wanted: Wanted, *, keep: bool, label: 
             return prove(partial(_same, blob), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label)
         except IntegrityError:
             downloads.drop(wanted)
+            _LOG.info("%s came damaged, and is fetched again", label)
             # A file that was in the cache before may be damaged on this machine: that is no fault of the download.
             downloaded += 1 if blob is None or blob.fresh else 0
             if downloaded == 2:
@@ -293,6 +297,8 @@ class Packs:
         for place in near_to_far:
             blob = place(entry, keep, faults)
             if blob is not None:
+                for fault in faults:
+                    _LOG.warning("another place has what one has not: %s", fault)
                 return blob
         raise self._nowhere(entry, faults)
 
@@ -376,7 +382,17 @@ class Packs:
         try:
             with self._downloads() as downloads:
                 if downloads is not None:
-                    return _prove_download(downloads, wanted, keep=keep, label=label)
+                    try:
+                        with in_cache("the cache folder"):
+                            return _prove_download(downloads, wanted, keep=keep, label=label)
+                    except (TensorDeltaError, StoreError):
+                        raise
+                    except OSError as error:  # this machine's cache has no room, or cannot be written to
+                        whole = isinstance(self._store, Downloader)  # which reads no part of an object
+                        if whole and wanted.size > KEPT:
+                            raise
+                        _LOG.warning("%s is read without the cache of this machine: %s", label, error)
+                        keep = keep or whole
             return prove(
                 lambda: self._store.open(wanted.name), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label
             )
@@ -402,8 +418,10 @@ class Packs:
             for version, entry in entries
             if entry.path is not None and next(self.sources.files(entry), None) is None
         ]
-        needed = sum(each.size for each in wanted if not (self.cache.folder / each.sha256).exists())
-        self.disk.check(needed, self.cache.folder, object="the packs of the route")
+        folder = self.cache.folder
+        if folder is not None:
+            needed = sum(each.size for each in wanted if not (folder / each.sha256).exists())
+            self.disk.check(needed, folder, object="the packs of the route")
         outer = self._thread.downloads
         with Downloads(self._store, self.cache, wanted, part=self._part, listener=self._listener) as downloads:
             self._thread.downloads = downloads
@@ -441,6 +459,19 @@ def check_ranges(manifest: Manifest, layout: Layout, *, object: str) -> None:
                 object=object,
                 rule="TD-MAN-001",
             )
+
+
+def free_memory() -> int:
+    """Bytes of memory that this machine, or this container, has free; 0 where that is not known."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+        free = next(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return 0
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no container, or one without a limit
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return max(free, 0)
 
 
 def default_memory() -> int:

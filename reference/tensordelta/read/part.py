@@ -60,7 +60,7 @@ def read_tensors(reader: Reader, version: int, names: Collection[str]) -> dict[s
             raise
 
     try:
-        _, words = reader.along(version, None, follow)
+        words = reader.along(version, None, follow).result
     except (TensorDeltaError, SourceError):
         if not unproven:
             raise
@@ -101,7 +101,7 @@ def load_part(reader: Reader, version: int, names: Collection[str], held: State 
             budget.used = copied.used
             return _follow(reader, route, names, own, budget, alone=True)
 
-        _, words = reader.along(version, start, follow)
+        words = reader.along(version, start, follow).result
     layout = Layout(tuple(each for each in documents.layout(manifest.layout).tensors if each.name in words))
     state = State(layout, [words[tensor.name] for tensor in layout.tensors])
     state.version, state.chain = version, reader.chain

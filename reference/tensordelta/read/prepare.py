@@ -19,7 +19,7 @@ from ..codecs import fingerprint
 from ..codecs.compare import changed_words
 from ..codecs.fingerprint import U64
 from ..codecs.words import Words
-from ..errors import IntegrityError, LimitError, TensorDeltaError, WrongBaseError
+from ..errors import IntegrityError, LimitError, StoreError, TensorDeltaError, WrongBaseError
 from ..format.chunk_codec import Indices, Piece, decode
 from ..format.layout import Layout, Tensor
 from ..format.manifest import Base, Manifest
@@ -340,7 +340,15 @@ class Preparation:
     # -- the end --------------------------------------------------------------------------------------------------
 
     def finish(
-        self, *, version: int, chain: str, layout_digest: str, route: Sequence[str], size: int, seconds: float
+        self,
+        *,
+        version: int,
+        chain: str,
+        layout_digest: str,
+        route: Sequence[str],
+        size: int,
+        seconds: float,
+        passed_over: tuple[TensorDeltaError | StoreError, ...],
     ) -> Prepared:
         """What takes the state to the version of the last edge; the arguments are those of `Prepared`.
 
@@ -374,6 +382,7 @@ class Preparation:
             route=tuple(route),
             size=size,
             seconds=seconds,
+            passed_over=passed_over,
         )
 
     def _changes(self, index: int, held: Words, tensor: _Tensor, *, object: str) -> list[Piece]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from itertools import islice
-from typing import TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..codecs.fingerprint import U64, combine, text
 from ..errors import MissingError, TensorDeltaError, WrongBaseError
@@ -53,6 +53,14 @@ class EdgeFault(Exception):
         super().__init__(str(fault))
         self.edge = edge
         self.fault = fault
+
+
+class Followed(NamedTuple, Generic[T]):
+    """A route that was followed, what that gave, and the faults of edges and members without which it was planned."""
+
+    route: Sequence[Edge]
+    result: T
+    passed_over: tuple[Fault, ...]
 
 
 class Reader:
@@ -134,6 +142,20 @@ class Reader:
             cache=cache or self.packs.cache,
             trust=trust,
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A reader travels as what it was made of: in the other process it has a connection of its own."""
+        made_of = (
+            self.chain,
+            self.memory,
+            self.disk.limit,
+            self.threads,
+            self.packs.sources,
+            self.listener,
+            None,
+            self.trust,
+        )
+        return _reader, (self.store, *made_of)
 
     def unbound(self) -> Reader:
         """A reader of the same chain for a writer, which may go from any version to any other (TD-SIG-005).
@@ -293,7 +315,7 @@ class Reader:
 
         Raises:
             MissingError: the chain has none.
-            UntrustedError: the newest is older than its maximal age (TD-SIG-008).
+            UntrustedError: the newest is older than its maximal age (TD-SIG-008), or than what this user has held.
         """
         if version is not None:
             if not isinstance(version, int):
@@ -311,11 +333,13 @@ class Reader:
             raise MissingError(
                 "the chain has no version yet", object=MANIFESTS, rule="TD-OBJ-008", advice="Publish one, or wait."
             )
-        self.documents.check_age(newest)
+        self.documents.check_newest(newest)
         return newest
 
-    def along(self, target: int, held: Held | None, follow: Callable[[Sequence[Edge]], T]) -> tuple[Sequence[Edge], T]:
+    def along(self, target: int, held: Held | None, follow: Callable[[Sequence[Edge]], T]) -> Followed[T]:
         """Follow the cheapest route to a version; where an edge fails, the cheapest route without it.
+
+        Edges that failed are reported: each by a warning and an event.
 
         Args:
             target: the version wanted.
@@ -325,9 +349,11 @@ class Reader:
         Raises:
             TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
         """
+        started = time.perf_counter()
         if held is not None and held.version == target:
-            return (), follow(())
+            return Followed((), follow(()), ())
         dropped: dict[str, Fault] = {}
+        unread: list[TensorDeltaError] = []
         followed = unanswered = 0
         planner = self.planner(held if held is not None and held.version < target else None, target)
         while True:
@@ -340,7 +366,7 @@ class Reader:
                 planner = again
                 continue
             try:
-                return route, follow(route)
+                result = follow(route)
             except EdgeFault as failed:
                 dropped[failed.edge.name] = failed.fault
                 followed += 1
@@ -348,7 +374,16 @@ class Reader:
                 if followed == _MAX_FAILED or unanswered == _MAX_UNANSWERED:
                     raise next(iter(dropped.values())) from None
                 if isinstance(failed.fault, MissingError):
+                    unread += planner.faults
                     planner = self._again(planner, target)
+            else:
+                # A member that cannot be read is on no route.
+                faults = {(each.object, each.rule): each for each in (*unread, *planner.faults)}
+                passed_over = (*dropped.values(), *faults.values())
+                for fault in passed_over:
+                    seconds = time.perf_counter() - started
+                    emit(Event("passed-over", target, 0, seconds, fault=fault), self.listener)
+                return Followed(route, result, passed_over)
 
     def _again(self, planner: Planner | Trail, target: int) -> Planner | Trail:
         """A planner over a new listing, where that differs: a collector may have run (SPEC.md section 13)."""
@@ -399,8 +434,8 @@ class Reader:
                 raise
             return preparation
 
-        route, preparation = self.along(target, held, follow)
-        update = self._update(state, preparation, target, route, started)
+        route, preparation, passed_over = self.along(target, held, follow)
+        update = self._update(state, preparation, target, route, started, passed_over)
         _check_still(state, generation, target)
         return update
 
@@ -452,7 +487,13 @@ class Reader:
         return manifest.layout
 
     def _update(
-        self, state: State, preparation: Preparation, target: int, route: Sequence[Edge], started: float
+        self,
+        state: State,
+        preparation: Preparation,
+        target: int,
+        route: Sequence[Edge],
+        started: float,
+        passed_over: tuple[Fault, ...] = (),
     ) -> Update:
         seconds = time.perf_counter() - started
         size = sum(edge.manifest.size for edge in route)
@@ -464,6 +505,7 @@ class Reader:
             route=[edge.name for edge in route],
             size=size,
             seconds=seconds,
+            passed_over=passed_over,
         )
         return Update(state, prepared, threads=self.threads, on_applied=self._applied)
 
@@ -476,6 +518,11 @@ class Reader:
         state = State.empty()
         self.prepare(state, version, allocate=allocate).apply()
         return state
+
+
+def _reader(store: Store, *made_of: Any) -> Reader:
+    names = ("chain", "memory", "disk", "threads", "sources", "listener", "cache", "trust")
+    return Reader(store, **dict(zip(names, made_of, strict=True)))
 
 
 def _check_still(state: State, generation: int, target: int) -> None:

@@ -102,6 +102,11 @@ class Planner:
         self.members = members
 
     @property
+    def faults(self) -> Sequence[TensorDeltaError]:
+        """Of members that could not be read."""
+        return self.members.faults
+
+    @property
     def listed(self) -> frozenset[Member]:
         """All members of the listing."""
         return self.members.listed

@@ -27,7 +27,7 @@ from ..state.slice_update import PreparedSlices, SliceUpdate, Totals
 from ..threads import ordered_map
 from .packs import SourceError
 from .reader import EdgeFault, Reader
-from .routes import Edge, Held
+from .routes import Edge, Fault, Held
 
 #: Words of a plain tensor that are read at once.
 _PLAIN = 1 << 20
@@ -132,8 +132,8 @@ def prepare(reader: Reader, holder: Holder, version: int | None = None) -> Slice
                     raise EdgeFault(edge, fault) from None
         return preparation
 
-    route, preparation = reader.along(target, held, follow)
-    prepared = preparation.finish(target, route, started)
+    route, preparation, passed_over = reader.along(target, held, follow)
+    prepared = preparation.finish(target, route, started, passed_over)
     emit(Event("prepared", target, prepared.size, prepared.seconds), reader.listener)
 
     def applied(update: SliceUpdate, took: float) -> None:
@@ -354,7 +354,9 @@ class _Preparation:
             return np.zeros(stop - start, self._holder.layout.tensors[tensor].kind.word)
         return self.take(tensor, np.arange(start, stop))
 
-    def finish(self, version: int, route: Sequence[Edge], started: float) -> PreparedSlices:
+    def finish(
+        self, version: int, route: Sequence[Edge], started: float, passed_over: tuple[Fault, ...]
+    ) -> PreparedSlices:
         """What takes the holder to the version of the last edge."""
         self._check_tied(version)
         writes: list[Write] = []
@@ -375,6 +377,7 @@ class _Preparation:
             packs=tuple(self._packs),
             size=sum(edge.manifest.size for edge in route),
             seconds=time.perf_counter() - started,
+            passed_over=passed_over,
         )
 
     def _check_tied(self, version: int) -> None:

@@ -35,6 +35,11 @@ class Trail:
         self._faults: list[TensorDeltaError] = []  # of manifests on the way that exist and cannot be read
 
     @property
+    def faults(self) -> Sequence[TensorDeltaError]:
+        """Of manifests on the way that exist and cannot be read."""
+        return self._faults
+
+    @property
     def listed(self) -> frozenset[Member]:
         """The names to try."""
         return frozenset(name for names in self._named.values() for name in names)

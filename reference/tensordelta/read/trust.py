@@ -6,35 +6,16 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from ..errors import UntrustedError
 from ..format.keys import PublicKey
 from ..format.manifest import Manifest
 from ..format.names import manifest_name
 from ..format.signature import Message
+from .remembered import FOLDER, Applied, Remembered
 
 _UNSIGNED = "Ask its publisher to sign it, or choose a version that is signed; `tensordelta sign` signs a chain."
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})")
-
-
-class Applied(NamedTuple):
-    """A version that was applied.
-
-    Attributes:
-        chain, version: which.
-        layout, fingerprint: those in its manifest; None where they are not remembered.
-    """
-
-    chain: str
-    version: int
-    layout: str | None = None
-    fingerprint: str | None = None
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Applied:
-        """The record of a version that is applied."""
-        return cls(manifest.chain, manifest.version, manifest.layout, manifest.fingerprint)
 
 
 class Trust:
@@ -46,6 +27,7 @@ class Trust:
         allow_rollback: a version may be older than one applied before.
         max_age: the greatest age of the newest version, in seconds; None for any age.
         remembers: remember what was applied. Not for writers and verifiers, which read versions in any order.
+        remembered: what this user has held before, in other folders and processes; None where that does not count.
 
     Raises:
         ValueError: a threshold that these keys cannot reach, or that is less than 1.
@@ -59,6 +41,7 @@ class Trust:
         allow_rollback: bool = False,
         max_age: float | None = None,
         remembers: bool = True,
+        remembered: Remembered | None = None,
     ) -> None:
         self.keys = tuple(dict.fromkeys(keys))
         self.threshold = threshold
@@ -66,19 +49,45 @@ class Trust:
             raise ValueError(f"{threshold} of {len(self.keys)} trusted keys cannot have signed")
         self.allow_rollback = allow_rollback
         self.max_age = max_age
-        self._remembers = remembers
+        self.remembered = remembered
+        self.remembers = remembers
         self._applied: Applied | None = None
+        self._left: dict[str, str] = {}  # of folders that this object has seen
 
-    def unbound(self, *more: PublicKey, threshold: int | None = None, max_age: float | None = None) -> Trust:
+    def has_left(self, folder: str, record: str) -> bool:
+        """True where this user's last pull with trusted keys left a record in a folder.
+
+        Args:
+            folder: what identifies it.
+            record: the record's digest.
+        """
+        if self._left.get(folder) == record:
+            return True
+        return self.remembered is not None and self.remembered.has_left(folder, record)
+
+    def note_folder(self, folder: str, record: str) -> None:
+        """Note the digest of the record that a pull left in a folder."""
+        self._left[folder] = record
+        if self.remembered is not None:
+            self.remembered.note_folder(folder, record)
+
+    def unbound(
+        self,
+        *more: PublicKey,
+        threshold: int | None = None,
+        max_age: float | None = None,
+        remembered: Remembered | None = None,
+    ) -> Trust:
         """The same keys, and `more`, for a writer or verifier, which reads versions in any order.
 
         Args:
             more: further keys.
             threshold: how many must have signed; by default as many as here.
-            max_age: as in the constructor.
+            max_age, remembered: as in the constructor.
         """
         threshold = self.threshold if threshold is None else threshold
-        return Trust((*self.keys, *more), threshold=threshold, max_age=max_age, remembers=False)
+        keys = (*self.keys, *more)
+        return Trust(keys, threshold=threshold, max_age=max_age, remembers=False, remembered=remembered)
 
     def verify(self, data: bytes, read: Callable[[str], bytes | None], *, object: str) -> None:
         """Verify the bytes of chain.json, a manifest or a shortcut.
@@ -112,35 +121,41 @@ class Trust:
         Raises:
             UntrustedError: it is older than a version that was held, or differs from what it was when it was held.
         """
-        if not self._remembers:
+        if not self.remembers:
+            return
+        for each in (held, self._applied):
+            self._check_not_before(manifest, each)
+
+    def _check_not_before(self, manifest: Manifest, held: Applied | None) -> None:
+        if held is None or held.chain != manifest.chain:
             return
         name = manifest_name(manifest.version)
-        for each in (held, self._applied):
-            if each is None or each.chain != manifest.chain:
-                continue
-            if manifest.version < each.version and not self.allow_rollback:
-                raise UntrustedError(
-                    f"version {manifest.version} is older than {each.version}, which was held before",
-                    object=name,
-                    rule="TD-SIG-005",
-                    advice="If you mean to go back, say so (allow_rollback=True, --allow-rollback).",
-                )
-            if each.fingerprint is None or manifest.version != each.version:
-                continue
-            if (manifest.layout, manifest.fingerprint) != (each.layout, each.fingerprint):
-                raise UntrustedError(
-                    f"version {manifest.version} differs from what it was when it was held",
-                    object=name,
-                    rule="TD-SIG-006",
-                    advice="A version never changes: ask the holder of the key. To accept it, start from nothing.",
-                )
+        if manifest.version < held.version and not self.allow_rollback:
+            raise UntrustedError(
+                f"version {manifest.version} is older than {held.version}, which was held before",
+                object=name,
+                rule="TD-SIG-005",
+                advice="If you mean to go back, say so (allow_rollback=True, --allow-rollback).",
+            )
+        if held.fingerprint is None or manifest.version != held.version:
+            return
+        if (manifest.layout, manifest.fingerprint) != (held.layout, held.fingerprint):
+            raise UntrustedError(
+                f"version {manifest.version} differs from what it was when it was held",
+                object=name,
+                rule="TD-SIG-006",
+                advice="A version never changes: ask the holder of the key. To accept it, start from nothing, "
+                f"and remove `{FOLDER}/{held.chain}` from the cache folder.",
+            )
 
-    def check_age(self, manifest: Manifest) -> None:
-        """Check that the newest version is not older than `max_age`.
+    def check_newest(self, manifest: Manifest) -> None:
+        """Check that the newest version is not older than `max_age`, nor than one that this user has held.
 
         Raises:
-            UntrustedError: it is.
+            UntrustedError: it is; or it differs from what it was when it was held.
         """
+        if self.remembered is not None:
+            self._check_not_before(manifest, self.remembered.newest(manifest.chain))
         if self.max_age is None:
             return
         age = time.time() - _seconds(manifest.created)
@@ -155,7 +170,7 @@ class Trust:
     def remember(self, manifest: Manifest) -> None:
         """Remember that a version was applied; an older one than before only where going back is allowed."""
         before = self._applied
-        if not self._remembers:
+        if not self.remembers:
             return
         if (
             before is None
@@ -163,7 +178,13 @@ class Trust:
             or before.chain != manifest.chain
             or before.version <= manifest.version
         ):
-            self._applied = Applied.of(manifest)
+            self._applied = _applied(manifest)
+        if self.remembered is not None:
+            self.remembered.note(_applied(manifest), back=self.allow_rollback)
+
+
+def _applied(manifest: Manifest) -> Applied:
+    return Applied(manifest.chain, manifest.version, manifest.layout, manifest.fingerprint)
 
 
 def _seconds(created: str) -> float:

@@ -83,7 +83,7 @@ class _Verifier:
         self._unreachable(members)
         if versions:
             with self._always():
-                self._reader.documents.check_age(versions[-1])
+                self._reader.documents.check_newest(versions[-1])
         return Verification(versions, self._faults)
 
     def _step(self, done: int, total: int) -> int:

@@ -6,7 +6,10 @@ Their words stay in the files until they are used, so that a checkpoint of any s
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import secrets
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -20,9 +23,14 @@ from ..format.layout import Layout, Tensor
 from ..format.names import CHAIN
 from ..format.safetensors import Header, build_header, header_size, parse_header
 from .folder import LeftOut, check_is_whole, contents_of
+from .holes import MAX_HOLES
+from .own_file import OwnFile
 from .shard_file import READ, FileWords, ShardFile
 
 DEFAULT_SHARD = "model.safetensors"
+#: How names of temporary files begin and end, and seconds after which they are abandoned.
+_TEMPORARY = ".tensordelta-", ".tmp"
+_STALE = 86_400
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,21 @@ class Shard:
 
     Attributes:
         name: the file's name in the checkpoint.
-        path: where it is.
-        header: its header.
+        file: the open file.
     """
 
     name: str
-    path: Path
-    header: Header
+    file: ShardFile
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.file.path
+
+    @property
+    def header(self) -> Header:
+        """Its header."""
+        return self.file.header
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class Checkpoint:
     layout: Layout
     words: Sequence[FileWords]
     shards: Sequence[Shard]
-    files: Mapping[str, Path]
+    files: Mapping[str, OwnFile]
     is_folder: bool
     index: str | None = None
     left_out: Sequence[LeftOut] = ()
@@ -98,7 +114,9 @@ def open_checkpoint(path: str | os.PathLike[str], *, part: bool = False) -> Chec
             together; or, without `part`, one of several alone.
         ConflictError: the folder of a chain.
         MalformedError, UnsupportedError, LimitError: a file that is no valid safetensors file, or a tensor that the
-            format does not allow; or a folder of which loaders would choose different weights (see `folder`).
+            format does not allow; a folder of which loaders would choose different weights (see `folder`); or weights
+            that are holes for the most part.
+        UntrustedError: weights that are a link out of the folder.
     """
     path = Path(path)
     if (path / CHAIN).is_file():
@@ -114,7 +132,7 @@ def open_checkpoint(path: str | os.PathLike[str], *, part: bool = False) -> Chec
         layout, words, shard = _join(path, {path.name: ShardFile(path)})
         return Checkpoint(layout, words, shard, {}, is_folder=False)
     found = contents_of(path)
-    layout, words, shards = _join(path, {name: ShardFile(path / name) for name in found.shards})
+    layout, words, shards = _join(path, {name: ShardFile(path / name, real) for name, real in found.shards.items()})
     if found.index is not None:
         _check_index(path / found.index, found.weight_map, shards)
     return Checkpoint(layout, words, shards, found.files, True, found.index, found.left_out)
@@ -124,9 +142,10 @@ def _join(path: Path, files: Mapping[str, ShardFile]) -> tuple[Layout, list[File
     """The tensors of several files: their layout, their words in its order, and the files.
 
     Raises:
-        MalformedError: a tensor is in two files.
+        MalformedError: a tensor is in two files; or the files are holes for the most part.
         UnsupportedError, LimitError: the format does not allow a tensor.
     """
+    _check_holes(path, files.values())
     held: dict[str, tuple[Tensor, str]] = {}
     for name, file in files.items():
         for tensor, entry in file.header.entries.items():
@@ -140,7 +159,23 @@ def _join(path: Path, files: Mapping[str, ShardFile]) -> tuple[Layout, list[File
             held[tensor] = Tensor(tensor, entry.dtype, entry.shape), name
     layout = Layout.of((tensor for tensor, _ in held.values()), object=str(path))
     words = [FileWords.of(files[held[tensor.name][1]], tensor.name, tensor.kind.word) for tensor in layout.tensors]
-    return layout, words, [Shard(name, file.path, file.header) for name, file in files.items()]
+    return layout, words, [Shard(name, file) for name, file in files.items()]
+
+
+def _check_holes(path: Path, files: Collection[ShardFile]) -> None:
+    """Check that the files are not holes for the most part, which would be read as zeros for hours.
+
+    Raises:
+        MalformedError: they are.
+    """
+    size, holes = sum(file.size for file in files), sum(file.holes for file in files)
+    if holes > MAX_HOLES and 2 * holes > size:
+        raise MalformedError(
+            f"has {size:,} bytes of weights, of which only {size - holes:,} are on the disk",
+            object=str(path),
+            rule="TD-PCK-014",
+            advice="The files were not written to their end: download or save them again.",
+        )
 
 
 def _check_index(path: Path, weight_map: Mapping[str, str], shards: Sequence[Shard]) -> None:
@@ -194,12 +229,14 @@ def write_file(
     words: Sequence[Words | FileWords],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a state as one safetensors file, atomically."""
+    """Write a state as one safetensors file, atomically; see `State.save`."""
     path = Path(path)
     tensors = shard_order(layout.tensors)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    _sweep(path.parent)
+    # Not the process's id: threads have the same one, and so may processes of two containers that share a disk.
+    temporary = path.with_name(f"{_TEMPORARY[0]}{secrets.token_hex(8)}{_TEMPORARY[1]}")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(shard_header(tensors, metadata or {}))
             for tensor in tensors:
                 for part in parts(words[layout.index[tensor.name]]):
@@ -207,6 +244,19 @@ def write_file(
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk names no file
+            error.filename = str(path)
         raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they saved."""
+    with suppress(OSError), os.scandir(folder) as scan:
+        for entry in scan:
+            if entry.name.startswith(_TEMPORARY[0]) and entry.name.endswith(_TEMPORARY[1]):
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < time.time() - _STALE:
+                        os.unlink(entry.path)

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from os import DirEntry, scandir
 from pathlib import Path
 
-from ..errors import MalformedError, MissingError
+from ..errors import LimitError, MalformedError, MissingError, UntrustedError
 from ..format.names import CHAIN, MAX_PATH, is_path
 from .index import INDEX_SUFFIX, SUFFIX, read_index
+from .own_file import MAX_FILE, OwnFile, OwnFolder
 from .shard_file import check_is_itself
 
 #: Weights files that loaders look for, without suffix; the first one that is there is the checkpoint.
 _USUAL = ("model", "diffusion_pytorch_model")
-#: Bytes that a file of a checkpoint may have, other than a safetensors file.
-_MAX_FILE = 64 * 2**20
+#: Bytes that all files of a checkpoint may have, other than safetensors files.
+_MAX_FILES = 4 * 2**30
 
 _SHARD = re.compile(r"(?P<stem>.+?)[-_.]?(?P<number>\d+)-of-(?P<count>\d+)(?P<variant>(\.[^.]+)*)\.safetensors")
 _INDEX = re.compile(r".+\.(safetensors|bin|h5|msgpack)\.index(\.[^.]+)*\.json")
@@ -42,8 +43,9 @@ OTHER_CHECKPOINT = "another checkpoint"
 A_CHAIN = "a chain"
 CHARACTERS = "its name has characters that paths of the format lack"
 TOO_LONG = f"its path has more than {MAX_PATH} characters"
-TOO_LARGE = f"larger than {_MAX_FILE >> 20} MiB"
+TOO_LARGE = f"larger than {MAX_FILE >> 20} MiB"
 DEAD_LINK = "a link that leads nowhere"
+LINK_OUT = "a link that leads out of the folder"
 FOLDER_LINK = "a link to a folder"
 NO_FILE = "no regular file"
 LOGS = "logs of a trainer"
@@ -52,7 +54,18 @@ UNREADABLE = "cannot be read"
 HIDDEN = "hidden"
 #: In this order they are listed.
 _REASONS = (
-    *(OTHER_WEIGHTS, OTHER_FORMAT, CHARACTERS, TOO_LONG, TOO_LARGE, DEAD_LINK, FOLDER_LINK, NO_FILE, UNREADABLE),
+    *(
+        OTHER_WEIGHTS,
+        OTHER_FORMAT,
+        CHARACTERS,
+        TOO_LONG,
+        TOO_LARGE,
+        DEAD_LINK,
+        LINK_OUT,
+        FOLDER_LINK,
+        NO_FILE,
+        UNREADABLE,
+    ),
     *(OTHER_CHECKPOINT, A_CHAIN, LOGS, TEMPORARY, HIDDEN),
 )
 
@@ -75,17 +88,17 @@ class Contents:
     """What a folder is made of.
 
     Attributes:
-        shards: names of the safetensors files that are its weights, ascending.
+        shards: the safetensors files that are its weights: names, ascending, and where they lie, without links.
         index: name of the index of these files, if there is one.
         weight_map: what the index says: name of the tensor -> name of the file.
         files: its small files by name (config.json, tokenizer …).
         left_out: all else.
     """
 
-    shards: Sequence[str]
+    shards: Mapping[str, Path]
     index: str | None
     weight_map: Mapping[str, str]
-    files: Mapping[str, Path]
+    files: Mapping[str, OwnFile]
     left_out: Sequence[LeftOut]
 
 
@@ -97,9 +110,12 @@ def contents_of(folder: Path) -> Contents:
         MalformedError: it holds two sets of weights of which loaders choose differently; an index that does not agree
             with the files; a weights file whose name has characters that paths of the format lack; or a pointer of Git
             LFS or a web page in the place of a file.
+        UntrustedError: weights, or their index, are a link that leads out of the folder.
+        LimitError: its files are too large, all together, or its index is.
     """
-    found = _Walk(folder)
-    chosen = _chosen(folder, list(_sets(found.weights, found.indices).values()))
+    own = OwnFolder(folder)
+    found = _Walk(folder, own)
+    chosen = _chosen(folder, own, list(_sets(found.weights, found.indices).values()))
     if chosen is None:
         raise _no_weights(folder, found)
     index, weight_map, shards = chosen
@@ -110,11 +126,50 @@ def contents_of(folder: Path) -> Contents:
         if name != index:
             found.leave_out(name, OTHER_WEIGHTS)
         elif (folder / name).is_file():
-            found.files[name] = folder / name
-    for path in found.files.values():
-        check_is_itself(path)
+            found.files[name] = _taken(folder, own, name)
+    _check_size(folder, found.files.values())
+    for file in found.files.values():
+        check_is_itself(file)
     left_out = sorted(found.left_out, key=lambda each: (_REASONS.index(each.reason), each.name))
-    return Contents(shards, index, weight_map, dict(sorted(found.files.items())), left_out)
+    real = {name: _taken(folder, own, name).real for name in shards}
+    return Contents(real, index, weight_map, dict(sorted(found.files.items())), left_out)
+
+
+def _taken(folder: Path, own: OwnFolder, name: str) -> OwnFile:
+    """A file without which the checkpoint is not whole.
+
+    Raises:
+        UntrustedError: it is a link that leads out of the folder.
+        MissingError: it is a link that leads nowhere.
+    """
+    path = folder / name
+    if not path.exists():
+        raise _missing(path, "is a link that leads nowhere" if path.is_symlink() else "is not there")
+    real = own.real(name)
+    if real is None:
+        raise UntrustedError(
+            f"is {LINK_OUT}",
+            object=str(path),
+            rule="TD-PCK-014",
+            advice="If you mean the file to which it leads, copy it into the folder, or name that file.",
+        )
+    return OwnFile(path, real)
+
+
+def _check_size(folder: Path, files: Iterable[OwnFile]) -> None:
+    """Check the size of all small files together.
+
+    Raises:
+        LimitError: they are too large.
+    """
+    size = sum(file.size for file in files)
+    if size > _MAX_FILES:
+        raise LimitError(
+            f"holds {size:,} bytes of files beside the weights, and a version may have {_MAX_FILES:,}",
+            object=str(folder),
+            rule="TD-PCK-014",
+            advice="Move the files that the model does not need out of the folder.",
+        )
 
 
 def check_is_whole(path: Path) -> None:
@@ -165,7 +220,7 @@ def _sets(weights: Iterable[str], indices: Iterable[str]) -> dict[str, _Set]:
     return sets
 
 
-def _chosen(folder: Path, sets: list[_Set]) -> tuple[str | None, dict[str, str], list[str]] | None:
+def _chosen(folder: Path, own: OwnFolder, sets: list[_Set]) -> tuple[str | None, dict[str, str], list[str]] | None:
     """The index, what it says, and the files that are the folder's weights; None if there are none."""
     usual = [each for stem in _USUAL for each in sets if each.stem == stem]
     usual.sort(key=lambda each: each.single is None and each.index is None)  # shards alone may have another's index
@@ -179,7 +234,7 @@ def _chosen(folder: Path, sets: list[_Set]) -> tuple[str | None, dict[str, str],
     weight_map: dict[str, str] = {}
     index = taken[0].index
     if index is not None:
-        weight_map = _read_index(folder, index)
+        weight_map = _read_index(folder, own, index)
     names: list[str] = []
     for each in taken:
         names += _files_of(folder, each, weight_map)
@@ -195,14 +250,12 @@ def _chosen(folder: Path, sets: list[_Set]) -> tuple[str | None, dict[str, str],
     return index, weight_map, sorted(names)
 
 
-def _read_index(folder: Path, index: str) -> dict[str, str]:
-    path = folder / index
-    if not path.is_file():
-        raise _missing(path, "is a link that leads nowhere")
-    check_is_itself(path)
-    weight_map = read_index(path.read_bytes(), object=str(path))
+def _read_index(folder: Path, own: OwnFolder, index: str) -> dict[str, str]:
+    file = _taken(folder, own, index)
+    check_is_itself(file)
+    weight_map = read_index(file.read(), object=str(file.path))
     if not weight_map:
-        raise _malformed(path, "names no tensor", "Write the index again, or remove it.")
+        raise _malformed(file.path, "names no tensor", "Write the index again, or remove it.")
     return weight_map
 
 
@@ -303,11 +356,12 @@ class _Walk:
         left_out: all else.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, own: OwnFolder) -> None:
+        self._own = own
         self.weights: list[str] = []
         self.indices: list[str] = []
         self.deeper_weights: list[str] = []
-        self.files: dict[str, Path] = {}
+        self.files: dict[str, OwnFile] = {}
         self.left_out: list[LeftOut] = []
         self._enter(_entries(folder), "")
 
@@ -320,11 +374,12 @@ class _Walk:
             if _leads_to(entry, folder=True):
                 self._add_folder(entry, name)
             elif not self._add_weights(entry, name, above):
-                reason = _why_no_file(entry, name)
-                if reason is None:
-                    self.files[name] = Path(entry.path)
+                real = self._own.real(name)
+                reason = _why_no_file(entry, name, leads_out=real is None)
+                if reason is None and real is not None:
+                    self.files[name] = OwnFile(Path(entry.path), real)
                 else:
-                    self.leave_out(name, reason)
+                    self.leave_out(name, reason or LINK_OUT)
 
     def _add_folder(self, entry: DirEntry[str], name: str) -> None:
         reason, entries = _name_fault(name) or (FOLDER_LINK if entry.is_symlink() else None), []
@@ -391,8 +446,14 @@ def _why_no_part(name: str, held: set[str]) -> str | None:
     return None
 
 
-def _why_no_file(entry: DirEntry[str], name: str) -> str | None:
-    """Why a file is no small file of the checkpoint; None if it is one."""
+def _why_no_file(entry: DirEntry[str], name: str, *, leads_out: bool) -> str | None:
+    """Why a file is no small file of the checkpoint; None if it is one.
+
+    Args:
+        entry: the file.
+        name: its name in the checkpoint.
+        leads_out: it is a link that leads out of the folder.
+    """
     suffix = Path(entry.name).suffix.lower()
     fault = _name_fault(name)
     if fault == HIDDEN:
@@ -405,7 +466,9 @@ def _why_no_file(entry: DirEntry[str], name: str) -> str | None:
         return LOGS
     if not _leads_to(entry):
         return DEAD_LINK if entry.is_symlink() else NO_FILE
-    if entry.stat().st_size > _MAX_FILE:
+    if leads_out:
+        return LINK_OUT
+    if entry.stat().st_size > MAX_FILE:
         return TOO_LARGE
     return fault
 

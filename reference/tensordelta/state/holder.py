@@ -7,7 +7,6 @@ and a sum of its own shows that the replicas are the same.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -19,7 +18,7 @@ from ..codecs.fingerprint import U64
 from ..codecs.words import Words
 from ..errors import WrongBaseError
 from ..format.layout import Layout, Tensor
-from ..threads import ordered_map, thread_count
+from ..threads import Lock, ordered_map, thread_count
 from .blocks import Block, Chosen, Indices, Place
 from .group import Alone, Group
 
@@ -91,7 +90,8 @@ class Sums(NamedTuple):
 class Holder:
     """What one process holds of a state. Only updates of it may write to the words.
 
-    Several threads may use one object; one update is applied at a time.
+    Several threads may use one object; one update is applied at a time. A forked child has a copy, which holds no known
+    version if it was forked while an update was applied.
 
     Args:
         layout: all tensors of the state.
@@ -125,7 +125,7 @@ class Holder:
         self.version: int | None = None
         self.chain: str | None = None
         self.version_digests: tuple[str, str] | None = None
-        self.lock = threading.Lock()
+        self.lock = Lock(interrupted=self._forget)
         self.moves = self._changes = 0
 
     @property
@@ -155,6 +155,11 @@ class Holder:
         self._changes += 1
         self.moves = self._changes if back is None else back
         return self.moves
+
+    def _forget(self) -> None:
+        """Forget what the words are: a fork has copied them while another thread applied or undid an update."""
+        self.version = self.chain = self.version_digests = None
+        self.move()
 
     @property
     def nbytes(self) -> int:

@@ -32,7 +32,7 @@ def read_index(data: bytes, *, object: str) -> dict[str, str]:
         raise MalformedError(
             "no weight map", object=object, rule="TD-PCK-014", advice="Write the index again."
         ) from None
-    for file in pairs.values():
+    for file in dict.fromkeys(pairs.values()):
         if not is_path(file) or not file.endswith(SUFFIX):
             raise MalformedError(
                 f"names the file {file!r}", object=object, rule="TD-PTH-001", advice="Write the index again."

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import stat
 import sys
 import weakref
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from ..codecs.words import Words
 from ..errors import IntegrityError, LimitError, MalformedError, MissingError
 from ..format.safetensors import Header, header_size, parse_header
+from ..stores.regular import IrregularError, open_regular
+from .holes import hole_bytes
+from .own_file import OwnFile
 
 #: Bytes that are read at a time.
 READ = 8 << 20
@@ -51,26 +54,35 @@ class Open(Protocol):
 
 
 def map_words(file: Open, *, writable: bool = False) -> NDArray[np.uint8]:
-    """The bytes of an open file, mapped; the map stays valid when the file is closed."""
+    """The bytes of an open file, mapped; the map stays valid when the file is closed.
+
+    Raises:
+        OSError: the file system cannot map it.
+    """
     if not os.fstat(file.fileno()).st_size:
         return np.empty(0, np.uint8)
     access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-    if sys.version_info >= (3, 13):  # else each map takes a descriptor
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access, trackfd=False), np.uint8)
-    return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access), np.uint8)
+    try:
+        if sys.version_info >= (3, 13):  # else each map takes a descriptor
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access, trackfd=False), np.uint8)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=access), np.uint8)
+    except OSError as error:
+        name = getattr(file, "name", None)  # a number where it was opened by one
+        reason = f"{error.strerror}: its file system does not map files into memory; choose a folder on another one"
+        raise OSError(error.errno, reason, *([name] if isinstance(name, str) else [])) from None
 
 
-def check_is_itself(path: Path) -> None:
+def check_is_itself(file: OwnFile) -> None:
     """Check that a small file is no pointer of Git LFS, and a JSON file no web page.
 
     Raises:
         MalformedError: it is one.
+        OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        start = file.read(_START)
+    start = file.read(_START)
     for begins, what, advice in _TEXTS:
-        if start.lstrip().startswith(begins) and (begins == _LFS or path.suffix == ".json"):
-            raise MalformedError(what, object=str(path), rule="TD-PCK-014", advice=advice)
+        if start.lstrip().startswith(begins) and (begins == _LFS or file.path.suffix == ".json"):
+            raise MalformedError(what, object=str(file.path), rule="TD-PCK-014", advice=advice)
 
 
 class ShardFile:
@@ -78,6 +90,7 @@ class ShardFile:
 
     Args:
         path: the file; errors name it.
+        real: the same without links, if none is to be followed; by default links are.
 
     Attributes:
         path: the same.
@@ -89,19 +102,19 @@ class ShardFile:
         MalformedError, LimitError: it is no valid safetensors file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, real: Path | None = None) -> None:
         self.path = path
         try:
-            # Opening a pipe must not wait for its other end.
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._descriptor = open_regular(real or path, follow=real is None)
+        except IrregularError:
+            raise _missing(path) from None
         except OSError as error:
+            error.filename = str(path)
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
             raise _missing(path) from None
         weakref.finalize(self, os.close, self._descriptor)
         status = os.fstat(self._descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _missing(path)
         self.size = status.st_size
         self._time = status.st_mtime_ns
         self.header = self._read_header()
@@ -120,6 +133,20 @@ class ShardFile:
         data = bytearray(length)
         self._fill(memoryview(data), offset)
         return bytes(data)
+
+    @property
+    def holes(self) -> int:
+        """How many of its bytes take no room on the disk."""
+        return hole_bytes(self._descriptor, self.size)
+
+    def parts(self) -> Iterator[bytes]:
+        """All its bytes, in parts.
+
+        Raises:
+            IntegrityError: the file ends before them now.
+        """
+        for offset in range(0, self.size, READ):
+            yield self._bytes(offset, min(READ, self.size - offset))
 
     def read(self, offset: int, words: int, dtype: np.dtype[Any]) -> Words:
         """Words from a place in the file, in memory of their own.

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
-from ..errors import IntegrityError, TensorDeltaError, WrongBaseError
+from ..errors import IntegrityError, StoreError, TensorDeltaError, WrongBaseError
 from .group import Group, failure
 from .holder import Holder, Write
 
@@ -56,6 +56,7 @@ class PreparedSlices:
         packs: SHA-256 of each of their packs, in that order.
         size: bytes of the packs.
         seconds: how long preparing took.
+        passed_over: the faults of edges that another route was taken for.
     """
 
     writes: Sequence[Write]
@@ -69,6 +70,7 @@ class PreparedSlices:
     packs: tuple[str, ...]
     size: int
     seconds: float
+    passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
 
 
 class SliceUpdate:
@@ -91,6 +93,7 @@ class SliceUpdate:
         changed: words that `apply` writes in this holder.
         memory: bytes that the update holds, those for `undo` included.
         seconds: how long preparing took.
+        passed_over: the faults of edges that failed, so that another route was taken; each names its object.
         fingerprint: the new version's, 16 hex digits.
         differs: `agree` has found that another holder prepared another update.
     """
@@ -114,6 +117,7 @@ class SliceUpdate:
         self.version, self.route, self.size = prepared.version, prepared.route, prepared.size
         self.base = holder.version
         self.changed, self.seconds = prepared.changed, prepared.seconds
+        self.passed_over = prepared.passed_over
         self.fingerprint = prepared.digests[1]
         self.memory = sum(write.nbytes for write in prepared.writes)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,7 +16,7 @@ from ..codecs.fingerprint import U64
 from ..codecs.words import DTYPES, DType, Words, dtype_of, to_array, to_words
 from ..format.layout import Layout, Tensor
 from ..tables import as_table
-from ..threads import ordered_map, thread_count
+from ..threads import Lock, ordered_map, thread_count
 from . import checkpoint
 from .folder import OTHER_FORMAT, OTHER_WEIGHTS, names_text
 from .frameworks import (
@@ -48,7 +47,8 @@ class State(Mapping[str, NDArray[Any]]):
     whenever its fingerprint is needed.
 
     Several threads may read one state while one of them applies or undoes an update: that takes a lock, but the words
-    read meanwhile may be old or new. Processes share no state.
+    read meanwhile may be old or new. Processes share no state: a forked child has a copy, which is no known version if
+    it was forked while an update was applied.
 
     Args:
         layout: the tensors.
@@ -84,7 +84,7 @@ class State(Mapping[str, NDArray[Any]]):
         self.copies: frozenset[str] = frozenset()
         self._mirrors: dict[str, Mirror] = {}
         # Held while an update is applied or undone.
-        self._lock = threading.Lock()
+        self._lock = Lock(interrupted=self._forget)
         self._generation = self._generations = 0
 
     @classmethod
@@ -171,7 +171,7 @@ class State(Mapping[str, NDArray[Any]]):
 
     def __setstate__(self, members: dict[str, Any]) -> None:
         self.__dict__ |= members
-        self._lock = threading.Lock()
+        self._lock = Lock(interrupted=self._forget)
 
     def is_over(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
         """True if the state was made of this mapping, and its words are the memory of its arrays or tensors."""
@@ -307,6 +307,12 @@ class State(Mapping[str, NDArray[Any]]):
         self._generations += 1
         self._generation = self._generations
 
+    def _forget(self) -> None:
+        """Forget what the words are: a fork has copied them while another thread applied or undid an update."""
+        self._sums = self.version = self.chain = self.version_digests = None
+        self._generations += 1
+        self._generation = self._generations
+
     def assume(self, sums: U64) -> None:
         """Remember fingerprints that were proven elsewhere, so that no scan is needed; uint64 in layout order."""
         self._sums = sums
@@ -347,7 +353,14 @@ class State(Mapping[str, NDArray[Any]]):
         return self.equals(other)
 
     def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the state as one safetensors file, atomically."""
+        """Write the state as one safetensors file, atomically.
+
+        Threads and processes may save to one path at the same time: the file is always one of their states, whole.
+        What a process left in the folder that was killed while it saved is removed a day later.
+
+        Raises:
+            OSError: the file cannot be written, or the disk is full; what was there before is unchanged.
+        """
         checkpoint.write_file(path, self.layout, self._words, metadata)
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
 from ..codecs.words import Words, same_bits, to_array
-from ..errors import WrongBaseError
+from ..errors import StoreError, TensorDeltaError, WrongBaseError
 from ..format.chunk_codec import Indices, Piece
 from ..format.layout import Layout, Tensor
 from ..threads import ordered_map
@@ -72,6 +72,7 @@ class Prepared:
         route: names of the manifests and shortcuts that were followed.
         size: bytes of their packs.
         seconds: how long preparing took.
+        passed_over: the faults of edges that another route was taken for.
     """
 
     layout: Layout
@@ -86,6 +87,7 @@ class Prepared:
     route: tuple[str, ...]
     size: int
     seconds: float
+    passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
 
 
 class Update:
@@ -108,6 +110,7 @@ class Update:
         changed: number of words that `apply` writes.
         memory: bytes that the update holds, those for `undo` included.
         seconds: how long preparing took.
+        passed_over: the faults of edges that failed, so that another route was taken; each names its object.
         dropped: names of tensors that the new version lacks.
         layout: the new version's layout.
         fingerprint: the new version's, 16 hex digits.
@@ -141,6 +144,7 @@ class Update:
         self.route = prepared.route
         self.size = prepared.size
         self.seconds = prepared.seconds
+        self.passed_over = prepared.passed_over
         self.fingerprint = fingerprint.text(fingerprint.combine(prepared.sums))
         runs = [piece for pieces in self._sparse.values() for piece in pieces]
         self.changed = sum(len(piece.new) for piece in runs) + sum(map(len, self.built.values()))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..format.names import FOLDERS
-from .base import Batch, DirectBatch, NoSuchObject, Parts, Store, StoredBlob, StoredObject
+from .base import Batch, DirectBatch, NoSuchObject, Parts, Store, StoredBlob, StoredObject, read_small
 from .folder import FileBlob, FolderStore, sync_folder
 from .retries import Retries
-from .spool import cache_folder, cache_root
+from .spool import cache_folder, cache_root, in_cache, user_path
 
 __all__ = [
     "Batch",
@@ -28,8 +27,11 @@ __all__ = [
     "cache_folder",
     "cache_root",
     "has_strangers",
+    "in_cache",
     "open_store",
+    "read_small",
     "sync_folder",
+    "user_path",
 ]
 
 
@@ -45,6 +47,7 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
 
     Raises:
         ImportError: the package that the address needs is not installed.
+        FileNotFoundError: a path with `~`, and this user has no home.
         ValueError: an address of an unknown kind, or options that it does not have.
     """
     if not isinstance(address, (str, os.PathLike)):
@@ -54,7 +57,7 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
     scheme, separator, _ = text.partition("://")
     if not separator:
         _refuse(options, "a folder")
-        return FolderStore(Path(text).expanduser())
+        return FolderStore(user_path(text))
     options = dict(options or {})
     retries = options.pop("retries", None)
     if scheme == "hf":
@@ -77,7 +80,7 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
 def absolute(address: str | os.PathLike[str]) -> str:
     """An address as other processes can open it, whose working directories differ: a folder's path from the root."""
     text = os.fspath(address)
-    return text if "://" in text else str(Path(text).expanduser().absolute())
+    return text if "://" in text else str(user_path(text).absolute())
 
 
 def _refuse(options: Mapping[str, Any] | None, what: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-from ..errors import MissingError
+from ..errors import LimitError, MissingError
 
 #: Bytes of an object, in parts that follow one another.
 Parts = Iterable[bytes | memoryview]
@@ -33,6 +33,19 @@ class NoSuchObject(MissingError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.object, self.address)
+
+
+def read_small(store: Store, name: str, limit: int) -> bytes:
+    """An object's bytes, if it has no more than a limit: others may have put it, with any size.
+
+    Raises:
+        NoSuchObject: there is no such object.
+        LimitError: it has more bytes; none is read.
+    """
+    with store.open(name) as blob:
+        if blob.size > limit:
+            raise LimitError(f"{blob.size} bytes, more than {limit}", object=name, rule="TD-LIM-004")
+        return bytes(blob.read(0, blob.size))
 
 
 class StoredObject(NamedTuple):

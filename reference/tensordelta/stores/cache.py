@@ -6,17 +6,19 @@ readable while it is open.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import logging
 import os
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from ..errors import TensorDeltaError
 from .base import Parts
+from .file_lock import file_lock
 from .folder import FileBlob
 from .spool import PRIVATE, STALE, cache_folder, cache_root, sweep
 
@@ -67,14 +69,26 @@ class PackCache:
         folder: by default `packs` in the cache folder of this user; made when the first pack comes.
         limit: bytes that are kept, by default `cache_limit()`. With 0 none are, and a pack exists only while it is
             open.
+
+    Attributes:
+        folder: as given; None where this user has no cache folder. Then there is no pack, and none can come.
     """
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
-        self.folder = cache_folder("packs") if folder is None else folder
+        self.folder: Path | None = folder
+        if folder is None:
+            try:
+                self.folder = cache_folder("packs")
+            except TensorDeltaError:
+                raise
+            except OSError as error:
+                _LOG.info("no pack is kept on this machine: %s", error)
         self.limit = cache_limit() if limit is None else limit
 
     def open(self, sha256: str, size: int) -> CachedBlob | None:
         """The file of a digest, or None if there is none of this size. Its bytes are not proven yet."""
+        if self.folder is None:
+            return None
         path = self.folder / sha256
         try:
             blob = CachedBlob(path, object=str(path))
@@ -88,15 +102,22 @@ class PackCache:
         return blob
 
     def temporary(self) -> Path:
-        """A path in the folder for a file that is being fetched."""
+        """A path in the folder for a file that is being fetched.
+
+        Raises:
+            OSError: the folder cannot be made.
+        """
+        if self.folder is None:
+            raise FileNotFoundError(errno.ENOENT, "this user has no cache folder")
         self.folder.mkdir(0o700, parents=True, exist_ok=True)
         return self.folder / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
 
     def adopt(self, path: Path, sha256: str) -> CachedBlob:
         """Take over a complete file and open it; call `trim` afterwards to keep the limit."""
-        blob = CachedBlob(path, object=str(self.folder / sha256))
+        kept = path.with_name(sha256)
+        blob = CachedBlob(path, object=str(kept))
         blob.fresh = True
-        os.replace(path, self.folder / sha256)
+        os.replace(path, kept)
         return blob
 
     def put(self, sha256: str, parts: Parts) -> None:
@@ -109,7 +130,7 @@ class PackCache:
             with path.open("xb") as file:
                 for part in parts:
                     file.write(part)
-            os.replace(path, self.folder / sha256)
+            os.replace(path, path.with_name(sha256))
             self.trim()
         except OSError as error:
             _LOG.info("a pack was not kept in %s: %s", self.folder, error)
@@ -118,26 +139,31 @@ class PackCache:
 
     def drop(self, sha256: str) -> None:
         """Remove the file of a digest, if there is one."""
-        (self.folder / sha256).unlink(missing_ok=True)
+        if self.folder is not None:
+            (self.folder / sha256).unlink(missing_ok=True)
 
     def trim(self) -> None:
         """Remove the least recently used files, until the rest is within the limit."""
-        try:
-            descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        except FileNotFoundError:
+        if self.folder is None:
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._trim()
-        except BlockingIOError:
-            pass  # another process is trimming
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError:  # there is no pack, or none that could be removed
+            return
+        with ExitStack() as stack:
+            stack.callback(os.close, descriptor)
+            try:
+                stack.enter_context(file_lock(descriptor, exclusive=True))
+            except BlockingIOError:
+                return  # another process is trimming
+            except OSError as error:  # without a lock two may trim at once, and remove too much
+                _LOG.info("%s has no locks: %s", self.folder, error)
+            self._trim(self.folder)
 
-    def _trim(self) -> None:
+    def _trim(self, folder: Path) -> None:
         files: list[tuple[float, int, str]] = []
         now = time.time()
-        with os.scandir(self.folder) as scan:
+        with os.scandir(folder) as scan:
             for entry in scan:
                 with suppress(OSError):  # removed meanwhile
                     status = entry.stat(follow_symlinks=False)
@@ -160,8 +186,9 @@ class PackCache:
         """A cache of its own, empty at first and removed at the end."""
         root = cache_root(make=True)
         sweep(root)
-        cache = cls(root / f"{PRIVATE}{os.getpid()}-{secrets.token_hex(8)}")
+        folder = root / f"{PRIVATE}{os.getpid()}-{secrets.token_hex(8)}"
+        cache = cls(folder)
         try:
             yield cache
         finally:
-            shutil.rmtree(cache.folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)

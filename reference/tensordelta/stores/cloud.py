@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
+from ..threads import Process
 from .base import NoSuchObject, Parts, StoredObject
 from .retries import PASSING, Retries
 from .spool import Waiting
@@ -83,7 +84,13 @@ def open_cloud(address: str, *, options: Mapping[str, Any] | None = None, retrie
         if type(error).__name__ != "PanicException":  # obstore's answer to options of a client among those of a store
             raise
         raise ValueError(f"{address}: an option that belongs in `client_options`: {error}") from None
-    return CloudStore(store, address, uploads=uploads, retries=retries)
+    opened = CloudStore(store, address, uploads=uploads, retries=retries)
+    opened._from_environment = not options
+    return opened
+
+
+def _open_again(address: str, retries: Retries) -> CloudStore:
+    return open_cloud(address, retries=retries)
 
 
 def _client_of_environment(address: str) -> dict[str, str]:
@@ -95,6 +102,9 @@ def _client_of_environment(address: str) -> dict[str, str]:
 
 class CloudStore:
     """A chain in an object store.
+
+    obstore has one runtime in each process, whose threads a fork does not have: in a forked child of a process that has
+    used any such store, each operation raises RuntimeError at once, also of a store that is opened there.
 
     Args:
         store: an obstore store, whose prefix is the root. Its own retries should be off.
@@ -119,6 +129,15 @@ class CloudStore:
         self._uploads: Any = uploads or store
         self.address = address
         self.retries = retries or Retries()
+        self._from_environment = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if not self._from_environment:
+            raise TypeError(
+                f"the store at {self.address} cannot be pickled, since its options may have credentials: give them in "
+                "the environment, or open the chain in the other process"
+            )
+        return _open_again, (self.address, self.retries)
 
     def __repr__(self) -> str:
         return f"CloudStore({self.address!r})"
@@ -131,7 +150,9 @@ class CloudStore:
         Raises:
             NoSuchObject: there is no such object.
             StoreError: it failed.
+            RuntimeError: this is a fork of a process that has used obstore.
         """
+        _enter_runtime()
         try:
             return self.retries.call(work, passing=_passing, what=f"{self.address}: {operation} of {name}")
         except FileNotFoundError as error:
@@ -276,10 +297,10 @@ class CloudStore:
                 # 409 of S3 means that another request is in progress, which may still fail.
                 if not doubtful and _status(error) != 409:
                     return False
-                there = self._there(name)
-                if there is None:
+                same = self._has(name, data)
+                if same is None:
                     raise
-                return doubtful and there == data
+                return doubtful and same
             except Exception as error:
                 doubtful = doubtful or _is_lost(error)
                 raise
@@ -289,14 +310,16 @@ class CloudStore:
         except StoreError:
             if not doubtful:
                 raise
-            there = self._there(name)  # the last try may have succeeded as well
-            if there is None:
+            same = self._has(name, data)  # the last try may have succeeded as well
+            if same is None:
                 raise
-            return there == data
+            return same
 
-    def _there(self, name: str) -> bytes | None:
+    def _has(self, name: str, data: bytes) -> bool | None:
+        """True if an object has these bytes; None if there is none."""
         try:
-            return self.read(name)
+            with self.open(name) as blob:
+                return blob.size == len(data) and blob.read(0, blob.size) == data
         except NoSuchObject:
             return None
 
@@ -383,6 +406,17 @@ class CloudBatch:
             raise first
         names = ", ".join(sorted(name for name, _ in self._failed))  # they fail in any order
         raise StoreError(self._store.address, "put", names, first.cause, first.advice)
+
+
+_runtime: Process | None = None
+
+
+def _enter_runtime() -> None:
+    """Note that this process uses obstore's runtime, or notice that it is a fork of one that did."""
+    global _runtime
+    if _runtime is None:
+        _runtime = Process("the runtime of obstore, which chains in object stores need,")
+    _runtime.check()
 
 
 class _ShortError(Exception):

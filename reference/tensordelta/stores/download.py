@@ -6,7 +6,9 @@ wait to be taken. The others are fetched as these are taken, so that a long rout
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -130,7 +132,9 @@ class Downloads:
         self._objects_waiting = 0
         self._urgent = 0  # threads that wait for something that has not arrived
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tensordelta-downloads", daemon=True)
+        # The thread has its own list: a job may be taken before the thread has begun.
+        jobs = [*self._jobs.values()]
+        self._thread = threading.Thread(target=self._run, args=(jobs,), name="tensordelta-downloads", daemon=True)
 
     def __enter__(self) -> Self:
         if self._jobs:
@@ -192,8 +196,7 @@ class Downloads:
     def _has_room(self, size: int) -> bool:
         return self._waiting + size <= _WAITING and self._objects_waiting < _OBJECTS_WAITING
 
-    def _run(self) -> None:
-        jobs = list(self._jobs.values())
+    def _run(self, jobs: list[_Job]) -> None:
         while jobs:
             group = _first_group(jobs)
             del jobs[: len(group)]
@@ -232,6 +235,7 @@ class Downloads:
     def _bring(self, jobs: Sequence[_Job], arrived: Callable[[int], None]) -> None:
         files = {job.wanted.name: LocalFile(self._cache.temporary(), job.wanted.size) for job in jobs}
         try:
+            self._check_room(files.values())
             if isinstance(self._store, Downloader):
                 faults = _by_itself(self._store, files, arrived)
             else:
@@ -243,6 +247,20 @@ class Downloads:
         finally:
             for file in files.values():
                 file.path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _check_room(files: Iterable[LocalFile]) -> None:
+        """Check that the disk has room, which a client of a store may find out only after minutes.
+
+        Raises:
+            OSError: it has not.
+        """
+        needed: dict[Path, int] = {}
+        for file in files:
+            needed[file.path.parent] = needed.get(file.path.parent, 0) + file.size
+        for folder, size in needed.items():
+            if shutil.disk_usage(folder).free < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
     def _by_ranges(self, files: Mapping[str, LocalFile], arrived: Callable[[int], None]) -> dict[str, TensorDeltaError]:
         """Bring objects into files; returns the faults of single objects, and raises a failure of the store."""

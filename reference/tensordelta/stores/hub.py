@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
+from ..threads import Lock
 from .base import NoSuchObject, Parts, StoredObject
 from .download import LocalFile
 from .folder import FileBlob
@@ -36,6 +38,8 @@ _BYTES = 8 << 30
 _OPEN = 200
 _RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 _CLIENT_ERROR = re.compile(r"client error \((?!408|429)4\d\d")
+#: How hf-xet writes an error of the system.
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -61,6 +65,10 @@ def open_hub(address: str, *, options: Mapping[str, Any] | None = None, retries:
     if unknown:
         raise ValueError(f"a bucket has no option {min(unknown)!r}")
     return HubStore(f"{owner}/{name}", root, retries=retries, **(options or {}))
+
+
+def _open_again(address: str, retries: Retries) -> HubStore:
+    return open_hub(address, retries=retries)
 
 
 @cache
@@ -110,11 +118,20 @@ class HubStore:
         from huggingface_hub import HfApi
 
         _guard_forks()
+        self._from_environment = token is None and endpoint is None
         self._api = HfApi(endpoint=endpoint, token=token, library_name="tensordelta")
         self._bucket = bucket
         self._root = f"{root}/" if root else ""
         self.retries = retries or Retries()
         self.address = f"{PREFIX}{bucket}" + (f"/{root}" if root else "")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if not self._from_environment:
+            raise TypeError(
+                f"the store at {self.address} cannot be pickled, since its options may have a token: give them in the "
+                "environment, or open the chain in the other process"
+            )
+        return _open_again, (self.address, self.retries)
 
     def __repr__(self) -> str:
         return f"HubStore({self.address!r})"
@@ -141,6 +158,9 @@ class HubStore:
         except Exception as error:
             if not is_client_error(error):
                 raise
+            full = _full_disk(error)
+            if full is not None:
+                raise full from None
             raise self._failed(operation, name, error) from None
 
     def _failed(self, operation: str, name: str, error: Exception) -> StoreError:
@@ -297,7 +317,8 @@ class HubStore:
             failed = error
         for attempt in range(1, self.retries.attempts + 1):
             try:
-                return self.read(name) == data
+                with self.open(name) as blob:
+                    return blob.size == len(data) and blob.read(0, blob.size) == data
             except NoSuchObject:  # put, but not yet visible
                 if failed is not None:
                     raise failed from None
@@ -352,7 +373,7 @@ class HubBlob:
             return memoryview(b"")
         with self._lock:
             if self._file is None:
-                with scratch() as path:
+                with scratch(self.size) as path:
                     size = self._store.download({self._name: LocalFile(path, self.size)}).get(self._name)
                     if size != self.size:
                         raise IntegrityError("changed while it was read", object=self._name, rule="TD-SEC-002")
@@ -416,7 +437,7 @@ class _ShortError(Exception):
     """The hub sent fewer bytes than it announced."""
 
 
-_quiet_lock = threading.Lock()
+_quiet_lock = Lock()
 _quiet_users = 0
 _quiet_restore = False
 
@@ -450,6 +471,14 @@ def is_client_error(error: Exception) -> bool:
     )
 
 
+def _full_disk(error: Exception) -> OSError | None:
+    """The error of this machine's disk that made the client fail, as the system gives it; None if that is not why."""
+    found = error.errno if isinstance(error, OSError) else None
+    if found is None and (match := _OS_ERROR.search(str(error))):
+        found = int(match[1])
+    return OSError(found, os.strerror(found)) if found in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else None
+
+
 def _status(error: Exception) -> int | None:
     """The status of the answer, or None if there was none."""
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -464,7 +493,7 @@ def _passing(error: Exception) -> bool:
         return bool(error.failures) or _status(error) in PASSING
     if isinstance(error, HfHubHTTPError):
         return False  # the client has retried already
-    if type(error).__name__ in ("XetAuthenticationError", "XetObjectNotFoundError"):
+    if type(error).__name__ in ("XetAuthenticationError", "XetObjectNotFoundError") or _full_disk(error) is not None:
         return False
     return isinstance(error, (ConnectionError, TimeoutError, RuntimeError, _ShortError)) and not _CLIENT_ERROR.search(
         str(error)

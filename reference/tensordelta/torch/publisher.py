@@ -204,7 +204,7 @@ class Publisher(StepQueue[_Submitted]):
             super().close(upkeep=upkeep)
         finally:
             self._ledger = None
-            if self._ranks is not None:
+            if self._ranks is not None and self._process.is_here:
                 self._ranks.close()
 
     # -- finding what changed -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Self
 
 from ..chain import Chain
@@ -19,6 +20,7 @@ from ..state.blocks import Block
 from ..state.group import Group, GroupError, LostError, together
 from ..state.holder import Holder
 from ..state.slice_update import SliceUpdate, agree
+from ..threads import Process
 from .device_state import DeviceState
 
 _LOG = logging.getLogger("tensordelta")
@@ -29,7 +31,8 @@ _AGAIN = 5.0
 class Rank:
     """One rank of an engine that follows a chain. All ranks make one, and call the same methods in the same order.
 
-    `update` is called by one thread; the rank's own thread only prepares. Where a rank is lost, or cannot go back, it
+    `update` is called by one thread; the rank's own thread only prepares. A rank belongs to one process: in a forked
+    child `update` raises RuntimeError. Where a rank is lost, or cannot go back, it
     is not known any more what the ranks have: every further update is refused, and the engine has to be started again.
 
     Args:
@@ -66,6 +69,7 @@ class Rank:
         self._broken = False
         self.torn = False
         self._ready: SliceUpdate | None = None
+        self._process = Process("the rank")
         self._stop = threading.Event()
         self.chain, self.state = together(group, start)
         meet(self.state)
@@ -101,6 +105,7 @@ class Rank:
             WrongBaseError, IntegrityError: the ranks together could not prove it; every rank has the old version.
             LostError: a rank hangs, has died, or could not go back: start the engine again.
         """
+        self._process.check()
         if self._broken:
             raise LostError("an earlier update lost a rank: start the engine again")
         if self.version == version:
@@ -128,7 +133,7 @@ class Rank:
     def close(self) -> None:
         """Stop following."""
         self._stop.set()
-        if self._thread.is_alive():
+        if self._process.is_here and self._thread.is_alive():
             self._thread.join()
 
     def __enter__(self) -> Self:
@@ -174,7 +179,8 @@ class Rank:
                     self._ready = update
                     del update
             except Exception as error:
-                _LOG.warning("following the chain: %s", error)
+                with suppress(ValueError):  # a handler whose stream was closed must not end the thread
+                    _LOG.warning("following the chain: %s", error)
                 self._stop.wait(_AGAIN)
 
 

@@ -10,13 +10,9 @@
 
 from __future__ import annotations
 
-import atexit
 import copy
-import logging
 import os
 import tempfile
-import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,8 +40,6 @@ from ..write.writer import layout_conflict
 
 __all__ = ["PublishCallback", "WeightTransfer"]
 
-_LOG = logging.getLogger("tensordelta")
-
 Address = str | os.PathLike[str] | Chain
 
 
@@ -63,8 +57,9 @@ class PublishCallback(TrainerCallback):
     steps wait, one by default, each in memory for a copy of the weights; a newer step replaces the one that has waited
     longest, which then becomes no version. So the chain may lack some of the `every`-th steps, but never the last one.
 
-    What was submitted is published also when training fails: before the interpreter exits, or by `close` where it goes
-    on. Only a process that is killed loses steps that wait; the chain is whole then, too.
+    What was submitted is published also when training fails: before the interpreter exits, which waits up to a minute
+    for that and says what was lost, or by `close` where it goes on. A process that is killed loses steps that wait; the
+    chain is whole then, too.
 
     Every rank has a callback of its own, and takes part where the weights have to be gathered; only the rank that
     `state.is_world_process_zero` names opens the chain and publishes.
@@ -287,14 +282,12 @@ class WeightTransfer:
 
 
 class _Output:
-    """A chain that is open for publishing; closed when the interpreter exits, at the latest."""
+    """A chain that is open for publishing."""
 
     def __init__(self, address: Address, opening: Mapping[str, Any], publishing: Mapping[str, Any]) -> None:
         self._chain = address if isinstance(address, Chain) else open(address, create=True, **opening)
         self._layout_change = bool(publishing.get("layout_change"))
         self._publisher = self._chain.publisher(**publishing)
-        self._process = os.getpid()
-        _outputs.add(self)
 
     def is_newest(self, weights: Iterable[tuple[str, torch.Tensor]]) -> bool:
         """True where the chain's newest version is these weights, which are scanned one at a time.
@@ -320,31 +313,7 @@ class _Output:
         return self._publisher.submit(weights, annotations=annotations)
 
     def close(self, *, upkeep: bool = True) -> None:
-        _outputs.discard(self)
         self._publisher.close(upkeep=upkeep)
-
-    def drain(self) -> None:
-        """Close when the interpreter exits, where an error can only be logged."""
-        if os.getpid() != self._process:  # in a fork of the trainer, the threads that publish do not exist
-            return
-        try:
-            self.close(upkeep=False)
-        except Exception as error:
-            _LOG.warning("the last steps could not be published: %s", error)
-
-
-_outputs: weakref.WeakSet[_Output] = weakref.WeakSet()
-
-
-def _drain_all() -> None:
-    for output in list(_outputs):
-        output.drain()
-
-
-# Python's pools of threads, with which publishing works, take no more work when `atexit` calls its functions. The
-# pools end themselves by this other hook, which calls the function first that was registered last. (Python 3.12.0 and
-# 3.12.1 start no thread even then: there the steps that wait are lost, with a warning.)
-getattr(threading, "_register_atexit", atexit.register)(_drain_all)
 
 
 def _annotations(state: TrainerState, *, loss: float | None = None) -> dict[str, str]:

@@ -7,11 +7,11 @@ import logging
 import os
 import threading
 import weakref
+from contextlib import suppress
 from typing import Any
 
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 
-from ..live.watch import Watch, pursue
 from ..opening import open
 from .engine import CHAIN, init_info
 
@@ -59,19 +59,12 @@ class _Driver:
                 _LOG.info("following %s from version %s", self._address, self._reached)
                 info = init_info({})
                 chain = open(self._address, **info.opening)
-                for _ in pursue(
-                    Watch(chain._reader),
-                    self._go,
-                    known=lambda: self._reached,
-                    poll=info.poll,
-                    timeout=None,
-                    until=None,
-                    stop=stop,
-                ):
+                for _ in chain.pursue(self._go, known=lambda: self._reached, poll=info.poll, stop=stop):
                     pass
             except Exception as error:
                 if self._alive():
-                    _LOG.warning("following %s: %s", self._address, error)
+                    with suppress(ValueError):  # a handler whose stream was closed must not end the thread
+                        _LOG.warning("following %s: %s", self._address, error)
                     stop.wait(_AGAIN)
 
     def _alive(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..format.layout import Layout
 from ..state.group import Group, GroupError, LostError, together
 from ..state.state import State
 from ..state.update import Update
+from ..threads import Process
 from ..torch import named_tensors
 from ..torch.tensors import _TORCH
 
@@ -80,6 +81,7 @@ class Reload:
         self._layers: Layers | None = None
         self._ready: Update | None = None
         self._anew = False
+        self._process = Process("the rank")
         self._stop = threading.Event()
         self.version: int | None = None
         self.torn = False
@@ -105,6 +107,7 @@ class Reload:
                 error itself is raised.
             LostError: a rank hangs, has died, or could not go back: start the engine again.
         """
+        self._process.check()
         if self.torn:
             raise LostError("an earlier update lost a rank: start the engine again")
         if self.version == version:
@@ -136,7 +139,7 @@ class Reload:
     def close(self) -> None:
         """Stop following."""
         self._stop.set()
-        if self._thread.is_alive():
+        if self._process.is_here and self._thread.is_alive():
             self._thread.join()
 
     def _prepared(self, version: int) -> Update:
@@ -168,7 +171,8 @@ class Reload:
                     self._ready = update
                     del update
             except Exception as error:
-                _LOG.warning("following the chain: %s", error)
+                with suppress(ValueError):  # a handler whose stream was closed must not end the thread
+                    _LOG.warning("following the chain: %s", error)
                 self._stop.wait(_AGAIN)
 
 

@@ -15,32 +15,42 @@ from pathlib import Path
 from msgspec import UNSET, UnsetType
 
 from ..codecs.fingerprint import U64, combine, text
-from ..errors import LimitError, MalformedError
+from ..errors import ConflictError, LimitError, MalformedError, MissingError
 from ..events import Event, emit
 from ..format import strict_json
 from ..format.layout import Layout
 from ..format.manifest import Base, FileEntry, Manifest, PackEntry, parse_manifest
 from ..format.names import (
+    MANIFESTS,
     ShortcutName,
     check_annotations,
     check_path,
     file_name,
     fingerprints_name,
     layout_name,
+    manifest_name,
     new_salt,
     now,
+    parse_manifest_name,
 )
-from ..read.history import Published, describe
+from ..read.history import Published, describe, named_objects
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..state.index import INDEX_SUFFIX
+from ..state.own_file import OwnFile
 from ..stores import Batch, Parts
 from .clock import Clock
 from .hint import renew_hint
+from .plain_packs import same_parts
 from .writer import Writer
 
+#: Seconds of a publish after which a remote store is asked whether a collector was faster.
+_LONG = 600.0
+
 #: The files that belong to a version, by name: their bytes, or where these lie.
-Files = Mapping[str, bytes | Path]
+Files = Mapping[str, bytes | Path | OwnFile]
+#: A file's entry, and its bytes or where they lie; None if they are in the store.
+FileContents = tuple[FileEntry, bytes | OwnFile | None]
 
 
 class Commit:
@@ -104,14 +114,14 @@ class Commit:
         """Put the layout; gives its digest."""
         digest = digest_layout(self._writer.reader, layout, self._before)
         if self._before is None or self._before.layout != digest:
-            self._put(layout_name(digest), layout.encode())
+            self._put(layout_name(digest), [layout.encode()])
         return digest
 
     def complete(self, contents: Contents) -> Manifest:
         """Put the tensor fingerprints and the files; gives the manifest, which names all that was put."""
         for entry, data in contents.files:
             if data is not None:
-                self._put(entry.path, data)
+                self._put(entry.path, [data] if isinstance(data, bytes) else same_parts(data, entry.sha256))
         return contents.manifest(self._writer.reader.chain, self.packs, self._put_fingerprints(contents))
 
     def _put_fingerprints(self, contents: Contents) -> str:
@@ -125,13 +135,17 @@ class Commit:
                 return own
         data = contents.sums.astype("<u8").tobytes() + bytes.fromhex(new_salt())
         digest = hashlib.sha256(data).hexdigest()
-        self._put(fingerprints_name(digest), data)
+        self._put(fingerprints_name(digest), [data])
         return digest
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _put(self, name: str, parts: Parts) -> None:
         with self._clock.during("put"):
-            self._batch.put(name, [data])
-        self.size += len(data)
+            self._batch.put(name, self._counted(parts))
+
+    def _counted(self, parts: Parts) -> Parts:
+        for part in parts:
+            self.size += len(part)
+            yield part
 
     def create(self, manifest: Manifest, adopt: Callable[[Manifest], Manifest]) -> Manifest:
         """Sign the manifest, and create it, which is the commit; for a version, then put the hint.
@@ -147,6 +161,8 @@ class Commit:
         Raises:
             TensorDeltaError: a reader would refuse the manifest; nothing was created (TD-WRT-004).
             TimeoutError: collectors may have deleted what was put first (TD-RET-014); nothing was created.
+            MissingError: a collector deleted what it names, for the publish took longer than the grace period.
+            ConflictError: a later version was published meanwhile.
             StoreError: the store failed. Whether the manifest exists is not known then.
         """
         with self._clock.during("commit"):
@@ -170,9 +186,16 @@ class Commit:
                 f"{member_name(member)} was not created: what it names was put up to {took:,.0f} seconds ago, and "
                 f"collectors leave that alone for {limit:,.0f}; publish it again, in a chain with a longer grace period"
             )
+        # The process may have been stopped for long since it put what the manifest names.
+        late = not reader.store.remote or self._clock.seconds > _LONG
+        if late:
+            self._check_order()
+            self._check_objects(manifest)
         created = (self._writer.signer or reader.store).create(member_name(member), data)
         if created:
             self.size += len(data)
+            if late:
+                self._check_committed(manifest)
         else:
             manifest = adopt(manifest)
         if isinstance(member, ShortcutName):
@@ -180,6 +203,52 @@ class Commit:
         else:
             self._writer.announce(member, created=created)
         return manifest
+
+    def _check_order(self) -> None:
+        """Check that the version is still the newest one to come (TD-OBJ-014).
+
+        Raises:
+            ConflictError: a later version exists, and this one does not.
+        """
+        if isinstance(self._member, ShortcutName):
+            return
+        before = manifest_name(self._member - 1) if self._member else None
+        found = {parse_manifest_name(name) for name in self._writer.reader.store.names(MANIFESTS, after=before)}
+        later = max((version for version in found if version is not None), default=self._member)
+        if later > self._member and self._member not in found:
+            raise ConflictError(
+                f"version {later} was published meanwhile",
+                object=manifest_name(self._member),
+                rule="TD-OBJ-014",
+                advice="One writer owns a chain: stop the other one, then publish again.",
+            )
+
+    def _check_objects(self, manifest: Manifest) -> None:
+        """Check that the store has what the manifest names (TD-OBJ-012).
+
+        Raises:
+            MissingError: something is gone.
+        """
+        for name in named_objects(manifest):
+            if self._writer.reader.store.size(name) is None:
+                raise MissingError(
+                    f"was deleted before {member_name(self._member)} was created, which names it",
+                    object=name,
+                    rule="TD-OBJ-012",
+                    advice="Publish again, and give collectors a grace period that is longer than publishing takes.",
+                )
+
+    def _check_committed(self, manifest: Manifest) -> None:
+        """Check once more when the manifest is there: a collector that lists manifests from now on keeps what it names.
+
+        Raises:
+            MissingError: something is gone; the manifest, with which nobody could have read the version, is deleted.
+        """
+        try:
+            self._check_objects(manifest)
+        except MissingError:
+            self._writer.reader.store.delete(member_name(self._member))
+            raise
 
     def finish(self, manifest: Manifest, layout: Layout) -> Published:
         """Emit the event of the commit; gives its result."""
@@ -204,7 +273,7 @@ class Contents:
     layout_digest: str
     sums: U64
     base: Base | None
-    files: Sequence[tuple[FileEntry, bytes | None]] = ()
+    files: Sequence[FileContents] = ()
     annotations: Mapping[str, str] | None = None
     features: Sequence[str] = ()
 
@@ -263,10 +332,8 @@ def digest_layout(reader: Reader, layout: Layout, before: Manifest | None) -> st
     return hashlib.sha256(layout.encode()).hexdigest()
 
 
-def file_entries(
-    before: Manifest | None, layout_digest: str, files: Files | None
-) -> list[tuple[FileEntry, bytes | None]]:
-    """Entries of the files of a version, by name, each with its bytes, or None for one of the version before.
+def file_entries(before: Manifest | None, layout_digest: str, files: Files | None) -> list[FileContents]:
+    """Entries of the files of a version, by name. Files on disk are hashed part by part.
 
     Args:
         before: the version before.
@@ -279,11 +346,15 @@ def file_entries(
         same = before is not None and before.layout == layout_digest
         return [(entry, None) for entry in kept if same or not entry.name.endswith(INDEX_SUFFIX)]
     stored = {} if before is None else {entry.sha256: entry.path for entry in before.files}
-    made: list[tuple[FileEntry, bytes | None]] = []
-    for name, content in sorted(files.items()):
-        data = content.read_bytes() if isinstance(content, Path) else content
-        sha256 = hashlib.sha256(data).hexdigest()
+    made: list[FileContents] = []
+    for name, given in sorted(files.items()):
+        content = OwnFile.given(given) if isinstance(given, Path) else given
+        size, digest = 0, hashlib.sha256()
+        for part in content.parts() if isinstance(content, OwnFile) else [content]:
+            digest.update(part)
+            size += len(part)
+        sha256 = digest.hexdigest()
         is_new = sha256 not in stored
         path = stored.setdefault(sha256, file_name(sha256, new_salt()))
-        made.append((FileEntry(name, len(data), sha256, path), data if is_new else None))
+        made.append((FileEntry(name, size, sha256, path), content if is_new else None))
     return made

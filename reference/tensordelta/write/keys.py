@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from ..errors import UntrustedError
 from ..format.keys import KEY_SIZE, PublicKey, SecretKey, parse_public_key, parse_secret_key
-from ..stores import sync_folder
+from ..stores import sync_folder, user_path
+from ..stores.regular import IrregularError, open_regular
 
 #: A public key as users write it: 64 hex digits, the path of a file that has them or PEM, PEM, or the 32 bytes.
 PublicKeyLike = PublicKey | str | os.PathLike[str] | bytes
@@ -20,6 +23,8 @@ K = TypeVar("K", PublicKey, SecretKey)
 
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 _PEM = "-----BEGIN "
+#: Bytes that the file of a key may have.
+_MAX_KEY = 1 << 14
 
 
 def public_key(key: PublicKeyLike) -> PublicKey:
@@ -31,7 +36,8 @@ def public_key(key: PublicKeyLike) -> PublicKey:
 
     Raises:
         ValueError: no Ed25519 public key.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is no regular file.
+        UntrustedError: other users can write to the file, or one other than root owns it.
         ImportError: PEM, and `cryptography` is not installed.
     """
     return key if isinstance(key, PublicKey) else _key(key, PublicKey, parse_public_key)
@@ -45,7 +51,8 @@ def secret_key(key: SecretKeyLike) -> SecretKey:
 
     Raises:
         ValueError: no Ed25519 secret key.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is no regular file.
+        UntrustedError: other users can read the file or write to it, or one other than root owns it.
         ImportError: PEM, and `cryptography` is not installed.
     """
     return key if isinstance(key, SecretKey) else _key(key, SecretKey, parse_secret_key)
@@ -56,11 +63,53 @@ def _key(key: str | os.PathLike[str] | bytes, kind: Callable[[bytes], K], parse:
         return kind(key) if len(key) == KEY_SIZE else parse(key)
     if isinstance(key, str) and (_HEX.fullmatch(key.strip()) or _PEM in key):
         return parse(key.encode())
-    path = Path(key).expanduser()
+    path = user_path(key)
+    data, status = _read(path, secret=kind is SecretKey)
     try:
-        return parse(path.read_bytes())
+        found = parse(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if isinstance(found, SecretKey):
+        _check_hidden(path, status)
+    return found
+
+
+def _read(path: Path, *, secret: bool) -> tuple[bytes, os.stat_result]:
+    """The contents of the file of a key, and its status."""
+    try:
+        descriptor = open_regular(path, follow=True)
+    except IrregularError as error:
+        raise IrregularError(error.errno, "is no regular file, and a key is in one", str(path)) from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        _check_own(path, status, secret=secret)
+        if status.st_size > _MAX_KEY:
+            raise ValueError(f"{path}: no key: the file of a key has at most {_MAX_KEY} bytes, not {status.st_size}")
+        return file.read(_MAX_KEY), status
+
+
+def _check_own(path: Path, status: os.stat_result, *, secret: bool) -> None:
+    """Refuse the file of a key that other users can replace: they would sign as this user, or be trusted."""
+    # Public keys lie in folders of source code, which are often a group's.
+    others = stat.S_IWOTH | (stat.S_IWGRP if secret else 0)
+    if status.st_uid not in (os.geteuid(), 0):
+        raise _untrusted(path, "another user owns it", "If it is the key that you mean, copy it to a file of your own.")
+    if status.st_mode & others:
+        mend = f"`chmod {'600' if secret else 'go-w'} {path}`"
+        raise _untrusted(path, "other users can write to it", f"If it is still the key that you mean, {mend}.")
+
+
+def _check_hidden(path: Path, status: os.stat_result) -> None:
+    """Refuse the file of a secret key that other users can read: they can sign as this user."""
+    # Keys that root hands to a service are often its group's to read.
+    others = stat.S_IROTH | (stat.S_IRGRP if status.st_uid == os.geteuid() else 0)
+    if status.st_mode & others:
+        advice = f"`chmod 600 {path}`; if one of them may have read it, make a new key."
+        raise _untrusted(path, "other users can read it", advice)
+
+
+def _untrusted(path: Path, fault: str, advice: str) -> UntrustedError:
+    return UntrustedError(f"is the file of a key, and {fault}", object=str(path), rule="TD-SEC-001", advice=advice)
 
 
 def trusted(keys: Iterable[PublicKeyLike]) -> list[PublicKey]:

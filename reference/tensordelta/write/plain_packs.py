@@ -13,9 +13,8 @@ from ..format.manifest import TENSORS, PackEntry, ranges_of
 from ..format.names import new_salt, pack_name
 from ..state.checkpoint import DEFAULT_SHARD, Checkpoint, Shard
 from ..state.index import INDEX, INDEX_SUFFIX, build_index, read_index
-from ..stores import FileBlob
-
-_READ = 1 << 22
+from ..state.own_file import OwnFile
+from ..state.shard_file import ShardFile
 
 
 def check_source(source: str) -> None:
@@ -36,13 +35,14 @@ def plain_entry(shard: Shard, checkpoint: Checkpoint, source: str | None) -> Pac
         checkpoint: whose shard it is.
         source: where the checkpoint's files lie publicly; the pack then has no path in the store.
     """
-    with shard.path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
+    digest = hashlib.sha256()
+    for part in shard.file.parts():
+        digest.update(part)
+    sha256 = digest.hexdigest()
     held = [checkpoint.layout.index[name] for name in shard.header.entries]
     return PackEntry(
         sha256=sha256,
-        size=size,
+        size=shard.file.size,
         path=None if source else pack_name(sha256, new_salt()),
         content=TENSORS,
         tensors=ranges_of(held or [0]),
@@ -52,22 +52,22 @@ def plain_entry(shard: Shard, checkpoint: Checkpoint, source: str | None) -> Pac
     )
 
 
-def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes | Path] | None:
+def checkpoint_files(checkpoint: Checkpoint) -> dict[str, bytes | OwnFile] | None:
     """The files that belong to a checkpoint, by name; None for a single file, which implies none.
 
     An index is among them unless all tensors are in one file of the default name.
     """
     if not checkpoint.is_folder:
         return None
-    files: dict[str, bytes | Path] = {
-        name: path for name, path in checkpoint.files.items() if not name.endswith(INDEX_SUFFIX)
+    files: dict[str, bytes | OwnFile] = {
+        name: file for name, file in checkpoint.files.items() if not name.endswith(INDEX_SUFFIX)
     }
     if {shard.name for shard in checkpoint.shards} != {DEFAULT_SHARD}:
         name, shard_of = checkpoint.index or INDEX, checkpoint.shard_of
-        path = checkpoint.files.get(name)
+        file = checkpoint.files.get(name)
         # Readers lay tensors out by the index, so one that does not agree with the files is written anew.
-        kept = path is not None and read_index(path.read_bytes(), object=str(path)) == shard_of
-        files[name] = path if path is not None and kept else build_index(shard_of, checkpoint.layout.nbytes)
+        kept = file is not None and read_index(file.read(), object=str(file.path)) == shard_of
+        files[name] = file if file is not None and kept else build_index(shard_of, checkpoint.layout.nbytes)
     return files
 
 
@@ -87,16 +87,15 @@ def changed(path: Path) -> IntegrityError:
     )
 
 
-def same_parts(blob: FileBlob, shard: Shard, sha256: str) -> Iterator[memoryview]:
-    """The bytes of a shard's file in parts.
+def same_parts(file: ShardFile | OwnFile, sha256: str) -> Iterator[bytes]:
+    """The bytes of a file in parts.
 
     Raises:
         IntegrityError: after the last part, if their SHA-256 is another one.
     """
     digest = hashlib.sha256()
-    for offset in range(0, blob.size, _READ):
-        part = blob.read(offset, min(_READ, blob.size - offset))
+    for part in file.parts():
         digest.update(part)
         yield part
     if digest.hexdigest() != sha256:
-        raise changed(shard.path)
+        raise changed(file.path)

@@ -18,7 +18,7 @@ from ..read.history import Published, describe
 from ..read.reader import Reader
 from ..state.checkpoint import Checkpoint
 from ..state.state import State
-from ..stores import FileBlob
+from ..threads import Lock
 from .clock import Clock
 from .commit import Commit, Contents, Files, base_of, check_description, digest_layout, file_entries
 from .encoder import Codecs, Comparison, Encoder, Listed, Order, Values
@@ -59,10 +59,10 @@ class Publisher:
             default one of its own.
     """
 
-    def __init__(self, writer: Writer, turns: threading.RLock | None = None) -> None:
+    def __init__(self, writer: Writer, turns: Lock | None = None) -> None:
         self._writer = writer
         self._reader = writer.reader
-        self._turns = turns or threading.RLock()  # a listener may publish
+        self._turns = turns or Lock(threading.RLock)  # a listener may publish
         self._snapshot = Snapshot(writer.reader)
 
     def publish(
@@ -80,7 +80,8 @@ class Publisher:
     ) -> Published:
         """Publish a state as the next version: a delta to the newest one, or a full version.
 
-        If the number is taken by the same version, published before, that counts as success.
+        If the number is taken by the same version, published before, that counts as success. Where neither the cache
+        folder nor memory can hold the version before, a full version is made.
 
         Args:
             state: what to publish. No other thread may write to it meanwhile.
@@ -118,6 +119,7 @@ class Publisher:
             if not full and before is not None:
                 with clock.during("snapshot"):
                     old = stack.enter_context(self._snapshot.at(before))
+                base = None if old is None else base  # a full version needs nothing to compare with
             with Commit.begin(self._writer, place.version, before, clock) as commit:
                 digest = commit.put_layout(state.layout)
                 with clock.during("compare"):
@@ -234,8 +236,7 @@ class Publisher:
                 for shard in checkpoint.shards:
                     if shard.header.entries:
                         entry = plain_entry(shard, checkpoint, source)
-                        with FileBlob(shard.path) as blob:
-                            commit.put_pack(entry, same_parts(blob, shard, entry.sha256))
+                        commit.put_pack(entry, same_parts(shard.file, entry.sha256))
                 entries = file_entries(place.before, digest, files)
                 contents = Contents(place.version, digest, sums, None, entries, annotations)
                 manifest = commit.complete(contents)

@@ -18,7 +18,7 @@ from ..format.names import ShortcutName, manifest_name, shortcut_name
 from ..read.history import Published, describe
 from ..read.reader import Reader
 from ..state.state import State
-from ..stores.spool import SCRATCH, cache_root, sweep
+from ..stores.spool import SCRATCH, cache_root, in_cache, sweep
 from .clock import Clock
 from .commit import Commit, Contents, base_of
 from .encoder import Codecs, Comparison, Encoder
@@ -118,20 +118,25 @@ def _states(
 ) -> Iterator[tuple[State | None, State]]:
     """The states of two versions, pulled to disk and mapped; None for the base of a full shortcut."""
     with ExitStack() as stack:
-        if work is None:
-            root = cache_root(make=True)
-            sweep(root)
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH)))
-        else:
-            folder = Path(work)
-        old = None if base is None else _locked(stack, reader, folder / "base", base)
-        if old is not None and not (folder / "new").exists() and _continues(reader, old, version):
-            # The part of the route that both have in common is not fetched and decoded again.
-            # The copy appears whole or not at all: half a copy would be refused as no checkout.
-            shutil.rmtree(folder / ".new", ignore_errors=True)
-            shutil.copytree(folder / "base", folder / ".new", symlinks=True)
-            (folder / ".new").rename(folder / "new")
-        new = _locked(stack, reader, folder / "new", version)
+        with in_cache("the cache folder" if work is None else os.fspath(work)):
+            if work is None:
+                root = cache_root(make=True)
+                sweep(root)
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH)))
+            else:
+                folder = Path(work)
+            old = None if base is None else _locked(stack, reader, folder / "base", base)
+            if old is not None and not (folder / "new").exists() and _continues(reader, old, version):
+                # The part of the route that both have in common is not fetched and decoded again.
+                # The copy appears whole or not at all: half a copy would be refused as no checkout.
+                shutil.rmtree(folder / ".new", ignore_errors=True)
+                try:
+                    shutil.copytree(folder / "base", folder / ".new", symlinks=True)
+                except shutil.Error:  # of a full disk, perhaps, which the pull says with the name of a file
+                    shutil.rmtree(folder / ".new", ignore_errors=True)
+                else:
+                    (folder / ".new").rename(folder / "new")
+            new = _locked(stack, reader, folder / "new", version)
         yield old, new
 
 
@@ -143,6 +148,6 @@ def _continues(reader: Reader, old: State, version: int) -> bool:
 
 def _locked(stack: ExitStack, reader: Reader, folder: Path, version: int) -> State:
     """A version in a folder, which is locked until the stack ends."""
-    checkout = Checkout(folder)
+    checkout = Checkout(folder, own=True)
     stack.enter_context(checkout.locked())
     return pulled(checkout, reader, version)

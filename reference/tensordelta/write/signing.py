@@ -7,6 +7,7 @@ no object without its signature.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 from ..errors import ConflictError
 from ..format.documents import MAX_SMALL, parse_chain
@@ -34,6 +35,11 @@ class Signer:
     def __init__(self, store: Store, key: SecretKey) -> None:
         self._store = store
         self.key = key
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "what signs cannot be pickled, since its secret key would go with it: open the chain in the other process"
+        )
 
     def sign(self, name: str, data: bytes) -> None:
         """Put the signature of an object.

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
 from ..checkout.checkout import Checkout
 from ..checkout.examination import Scan
-from ..errors import IntegrityError, MalformedError, TensorDeltaError, WrongBaseError
+from ..errors import IntegrityError, MalformedError, StoreError, TensorDeltaError, WrongBaseError
 from ..format.manifest import Manifest
 from ..format.pack import BuiltPack
-from ..read.packs import Sources
+from ..read.packs import Sources, free_memory
 from ..read.reader import Reader
 from ..state.checkpoint import Checkpoint
 from ..state.state import State
-from ..stores import cache_folder, cache_root
+from ..stores import cache_folder, cache_root, in_cache
 from .encoder import Encoder
 
 _LOG = logging.getLogger("tensordelta")
@@ -49,22 +49,41 @@ class Snapshot:
     @cached_property
     def checkout(self) -> Checkout:
         """The folder that it lies in."""
-        return Checkout(cache_folder(self._reader.chain))
+        return Checkout(cache_folder(self._reader.chain), own=True)
 
     @contextmanager
-    def at(self, manifest: Manifest) -> Iterator[State]:
+    def at(self, manifest: Manifest) -> Iterator[State | None]:
         """The state of the newest version, proven, for comparison: no other process moves the snapshot in the block.
 
-        The snapshot is brought to that version first, and rebuilt if it is damaged.
+        The snapshot is brought to that version first, and rebuilt if it is damaged. Where the cache folder cannot be
+        used (its disk is full, or has no locks or maps), the version is read into memory, if half of what is free can
+        hold it; else there is None.
 
         Raises:
             TensorDeltaError: the version cannot be read, or another process uses the snapshot.
         """
-        with self.checkout.locked():
-            # The first use in a process scans every word. Later ones scan a part, since a disk may lose bits meanwhile.
-            state = pulled(self.checkout, self._reader, manifest.version, scan=self._scan or Scan())
-            self._scan = self._scan or Scan(_PART, share=_SHARE)
+        with ExitStack() as stack:
+            state: State | None
+            try:
+                with in_cache(self._reader.chain):
+                    stack.enter_context(self.checkout.locked())
+                    # The first use in a process scans every word. Later ones scan a part, since a disk may lose bits
+                    # meanwhile.
+                    state = pulled(self.checkout, self._reader, manifest.version, scan=self._scan or Scan())
+                self._scan = self._scan or Scan(_PART, share=_SHARE)
+            except (TensorDeltaError, StoreError):
+                raise
+            except OSError as error:
+                self._scan = None
+                state = self._in_memory(manifest, error)
             yield state
+
+    def _in_memory(self, manifest: Manifest, error: OSError) -> State | None:
+        if 2 * self._reader.documents.layout(manifest.layout).nbytes > free_memory():
+            _LOG.warning("the copy of version %d cannot be used, nor can memory hold it: %s", manifest.version, error)
+            return None
+        _LOG.warning("version %d is read into memory: %s", manifest.version, error)
+        return self._reader.load(manifest.version)
 
     def expect(self, built: BuiltPack) -> None:
         """Note a pack that was put for the next version. The snapshot does not move before `follow`."""
@@ -84,7 +103,8 @@ class Snapshot:
             IntegrityError, MalformedError: what was put does not make what was published.
         """
         try:
-            self.checkout.pull(self._source(made_of), manifest.version, scan=False)
+            with in_cache(self._reader.chain):
+                self.checkout.pull(self._source(made_of), manifest.version, scan=False)
         except (IntegrityError, MalformedError) as fault:
             # The arrays were written to meanwhile, or the store answers with other bytes.
             self._scan = None
@@ -95,7 +115,7 @@ class Snapshot:
                 advice="Publish a full version after it, from arrays that no other thread writes to.",
             ) from None
         except (TensorDeltaError, OSError) as fault:
-            _LOG.warning("the snapshot in %s did not follow and will be rebuilt: %s", self.checkout.folder, fault)
+            _LOG.warning("the copy of the version before did not follow and will be rebuilt: %s", fault)
             self._scan = None
 
     def _source(self, made_of: Encoder | Checkpoint) -> Reader:

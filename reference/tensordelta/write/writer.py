@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..errors import ConflictError, StoreError, TensorDeltaError
+from ..errors import ConflictError, LimitError, StoreError, TensorDeltaError
 from ..format.documents import LatestDocument
 from ..format.layout import Layout
 from ..format.layout_change import LayoutChange
@@ -78,6 +78,7 @@ class Writer:
 
         Raises:
             ValueError: a number that no version has, and that is not greater than the newest; see also `versions`.
+            LimitError: no number is given, and none is left.
             TensorDeltaError: the version before it cannot be read.
             StoreError: the store failed.
         """
@@ -94,6 +95,13 @@ class Writer:
         taken = number in versions
         if versions and number <= newest and not taken:
             raise ValueError(f"version {number} is not greater than the newest, {newest}")
+        if version is None and number > MAX_VERSION:
+            raise LimitError(
+                "is the last version that a chain can have",
+                object=manifest_name(newest),
+                rule="TD-LIM-006",
+                advice="If no writer of this chain made it, remove it; else begin a new chain.",
+            )
         if not 0 <= number <= MAX_VERSION:
             raise ValueError(f"version {number} is out of range")
         earlier = [each for each in versions if each < number]

@@ -1,0 +1,75 @@
+"""Collecting on a disk that is full, which is when it is called for."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import tensordelta as td
+from tensordelta.cli import main
+
+
+class FullStore(td.FolderStore):
+    """A folder on a disk that has no room for another byte."""
+
+    code = errno.ENOSPC
+
+    def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+        raise OSError(self.code, os.strerror(self.code), str(self.root / name))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A chain of four versions; the last two can be rebuilt without the others. The last one is two hours younger."""
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    words = np.arange(1000, dtype=np.uint16)
+    for version in range(4):
+        words[version] += 1
+        chain.publish({"w": words}, full=version == 2)
+    newest = (tmp_path / "chain" / "manifests").glob("*3.json")
+    latest = max(path.stat().st_mtime for path in (tmp_path / "chain").rglob("*"))
+    for path in newest:
+        os.utime(path, (latest + 7200,) * 2)
+    return tmp_path / "chain"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_collector_frees_room_where_there_is_none(root: Path, code: int) -> None:
+    store = FullStore(root)
+    store.code = code
+    done = td.open(store, threads=1).collect(2, grace=3600)
+    assert done.dropped == [0, 1] and done.objects
+    chain = td.open(root)
+    assert chain.versions() == [2, 3] and chain.verify(deep=True).ok
+
+
+def test_ages_count_from_the_newest_object_then(root: Path) -> None:
+    assert td.open(FullStore(root), threads=1).collect(2, grace=10_000).objects == []
+
+
+def test_another_failure_is_said(root: Path) -> None:
+    store = FullStore(root)
+    store.code = errno.EIO
+    with pytest.raises(OSError) as caught:
+        td.open(store, threads=1).collect(2, grace=0)
+    assert caught.value.errno == errno.EIO and td.open(root).versions() == [0, 1, 2, 3]
+
+
+def test_a_full_disk_is_said_with_the_file_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    td.State.from_arrays({"w": np.arange(10, dtype=np.uint16)}).save(tmp_path / "model.safetensors")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    done = CliRunner().invoke(main, ["publish", str(tmp_path / "chain"), str(tmp_path / "model.safetensors")])
+    assert done.exit_code == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path}")
+    assert line.endswith("No space left on device. Free some room on that disk, then do it again.")
