@@ -16,7 +16,7 @@ from folders import INDEX, save
 from two_tensors import BOTH, FIRST, ONE, PAIR, SECOND, TWO, Meddling, lists, read, single
 
 import tensordelta as td
-from tensordelta.format.safetensors import parse_plain
+from tensordelta.format.safetensors import parse_header
 from tensordelta.state.checkpoint import open_checkpoint
 
 SECRET = b"-----BEGIN OPENSSH PRIVATE KEY-----"
@@ -273,7 +273,7 @@ def test_weights_of_which_some_are_holes_are_taken(tmp_path: Path) -> None:
 def test_a_header_of_too_many_tensors_is_counted_before_it_is_parsed() -> None:
     header = b"{" + b'"data_offsets"' * ((1 << 20) + 1)  # no JSON: a parser would say so
     with pytest.raises(td.LimitError, match="tensors"):
-        parse_plain(header, size=8 + len(header), object="x")
+        parse_header(header, size=8 + len(header), object="x")
 
 
 # -- a manifest that names one object many times -----------------------------------------------------------------------

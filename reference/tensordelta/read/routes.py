@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import MissingError, StoreError, TensorDeltaError, WrongBaseError
+from ..errors import MissingError, StoreError, TensorDeltaError, UntrustedError, WrongBaseError
 from ..format.manifest import Base, Manifest, check_features
 from ..format.names import ShortcutName, manifest_name, parse_manifest_name
 from ..tables import Shown
@@ -142,7 +142,12 @@ class Planner:
             if not faults:
                 return route
             failed.update(faults)
-        broken = (fault for fault in self.members.faults if parse_manifest_name(fault.object) is not None)
+        broken = (
+            fault
+            for fault in self.members.faults
+            # An unsigned manifest counts as absent (TD-SIG-015).
+            if parse_manifest_name(fault.object) is not None and not isinstance(fault, UntrustedError)
+        )
         for fault in (*failed.values(), *broken):
             raise fault
         causes = [*self.members.faults, *gone]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..errors import MissingError, StoreError, TensorDeltaError, WrongBaseError
+from ..errors import MissingError, StoreError, TensorDeltaError, UntrustedError, WrongBaseError
 from ..format.manifest import Manifest, check_features
 from ..format.names import ShortcutName, manifest_name
 from .documents import Documents
@@ -142,7 +142,7 @@ class Trail:
         try:
             own = self._documents.manifest(base.version)
         except TensorDeltaError as fault:
-            if not starts and not isinstance(fault, MissingError):
+            if not starts and not isinstance(fault, MissingError | UntrustedError):
                 self._faults.append(fault)
             return starts
         if (base.layout, base.fingerprint) != (own.layout, own.fingerprint):
