@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from gallery import CHAIN, FOREIGN
-from signed_chains import OTHER_SECRET, SECRET, is_member, signature_of
+from signed_chains import OTHER_SECRET, is_member, sig, signature_of
 
 from .documents import EDITS, edited
 from .harms import HARMS
@@ -21,8 +21,8 @@ DAMAGES: dict[str, Damage] = {}
 
 
 def kind_of(name: str) -> str:
-    """The kind of an object: its folder, or its name; signatures by themselves."""
-    return "signature" if name.endswith(".sig") else name.partition("/")[0]
+    """The kind of an object: its folder, or its name."""
+    return name.partition("/")[0]
 
 
 def choose(objects: Objects, world: World, rng: Random, *, kinds: Sequence[str] = ()) -> str:
@@ -48,7 +48,7 @@ def _harmed(harm: str) -> Damage:
 
 def _edited(edit: str) -> Damage:
     def damage(objects: Objects, world: World, _: Sequence[World], rng: Random) -> str:
-        kinds = ["chain.json", "latest.json", "layouts", "manifests", "manifests", "shortcuts", "signature"]
+        kinds = ["chain.json", "latest.json", "layouts", "manifests", "manifests", "shortcuts", "signatures"]
         name = choose(objects, world, rng, kinds=kinds)
         objects[name], what = edited(objects[name], EDITS[edit], rng)
         return f"{name}: {what}"
@@ -97,8 +97,8 @@ def _another_version(objects: Objects, world: World, _: Sequence[World], rng: Ra
         return ""
     source = rng.choice(alike)
     objects[name] = objects[source]
-    if rng.random() < 0.3 and is_member(name) and f"{source}.sig" in objects:
-        objects[f"{name}.sig"] = objects[f"{source}.sig"]
+    if rng.random() < 0.3 and is_member(name) and sig(objects, source) in objects:
+        objects[sig(objects, name)] = objects[sig(objects, source)]
     return f"{name} has the bytes of {source}"
 
 
@@ -161,7 +161,7 @@ def _hint(objects: Objects, world: World, _: Sequence[World], rng: Random) -> st
 
 @damage("signature removed")
 def _unsigned(objects: Objects, world: World, _: Sequence[World], rng: Random) -> str:
-    name = choose(objects, world, rng, kinds=["signature"]) if world.signed else ""
+    name = choose(objects, world, rng, kinds=["signatures"]) if world.signed else ""
     if not name:
         return ""
     del objects[name]
@@ -171,17 +171,20 @@ def _unsigned(objects: Objects, world: World, _: Sequence[World], rng: Random) -
 @damage("signature exchanged")
 def _signed_otherwise(objects: Objects, world: World, _: Sequence[World], rng: Random) -> str:
     """The signature of another object, or by another key, or one of each."""
-    name = choose(objects, world, rng, kinds=["signature"]) if world.signed else ""
+    name = choose(objects, world, rng, kinds=["signatures"]) if world.signed else ""
     if not name:
         return ""
-    signed = name.removesuffix(".sig")
+    signed = [each for each in sorted(objects) if is_member(each) and sig(objects, each) == name]
+    if not signed:
+        return ""
+    member, data = signed[0], objects[signed[0]]
     what = rng.choice(["another object's", "another key's", "of other bytes", "another key id"])
     if what == "another object's":
-        objects[name] = objects[choose(objects, world, rng, kinds=["signature"])]
+        objects[name] = objects[choose(objects, world, rng, kinds=["signatures"])]
     elif what == "another key's":
-        objects[name] = signature_of(objects[signed], OTHER_SECRET)
+        objects[name] = signature_of(member, data, OTHER_SECRET)
     elif what == "of other bytes":
-        objects[name] = signature_of(objects[signed] + b" ", SECRET)
+        objects[name] = signature_of(member, data + b" ")
     else:
-        objects[name] = signature_of(objects[signed], SECRET, keyid="0" * 64)
+        objects[sig(objects, member, OTHER_SECRET)] = objects.pop(name)
     return f"{name}: {what}"

@@ -27,7 +27,7 @@ def _reseal(objects: Objects, name: str, data: bytes) -> None:
     old, new = hashlib.sha256(objects[name]).hexdigest(), hashlib.sha256(data).hexdigest()
     size = len(objects[name])
     for member in [*objects]:
-        if member.startswith(_MEMBERS) and not member.endswith(".sig") and old.encode() in objects[member]:
+        if member.startswith(_MEMBERS) and old.encode() in objects[member]:
             objects[member] = _renamed(objects[member], old, new, size, len(data))
     objects[name.replace(old, new)] = data
 
@@ -192,7 +192,7 @@ def _manifest_of_packs(objects: Objects, world: World, _: Sequence[World], rng: 
 
     With another version's fingerprint it would say that it is that version, and be believed by one who holds it.
     """
-    members = [each for each in sorted(objects) if each.startswith(_MEMBERS) and not each.endswith(".sig")]
+    members = [each for each in sorted(objects) if each.startswith(_MEMBERS)]
     if len(members) < 2:
         return ""
     first, second = rng.sample(members, 2)

@@ -71,7 +71,7 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "manifest": lambda: _objects("manifests/000000000001"),
     "shortcut": lambda: _objects("shortcuts/"),
     "layout": lambda: _objects("layouts/"),
-    "signature-object": lambda: [signature_of(WORKED), signature_of(b"x")],
+    "signature-object": lambda: [signature_of("chain.json", WORKED), signature_of("chain.json", b"x")],
     "draft": lambda: [dumps(_DRAFT | {"tensors": [{"name": "a", "dtype": "BF16", "shape": [3]}]}), dumps(_DRAFT)],
     "descriptor": lambda: [
         dumps(

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 from gallery import CHAIN, MemoryStore, digest, dumps
-from signed_chains import KEYS, WORKED
+from signed_chains import KEY, WORKED
 
 import tensordelta as td
 from generate.good import good_chain
@@ -93,7 +93,7 @@ def layout(data: bytes) -> None:
 @target
 def signature_object(data: bytes) -> None:
     """A signature object, of a key that is trusted."""
-    signature.verify(WORKED, data, KEYS, object="chain.json")
+    signature.Message("chain.json", WORKED).signers([KEY], lambda _: data, enough=1)
 
 
 @target

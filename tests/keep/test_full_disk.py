@@ -43,14 +43,18 @@ def root(tmp_path: Path) -> Path:
 def test_a_collector_frees_room_where_there_is_none(root: Path, code: int) -> None:
     store = FullStore(root)
     store.code = code
-    done = td.open(store, threads=1).collect(2, grace=3600)
+    done = td.open(store, threads=1).collect(2, grace=0)
     assert done.dropped == [0, 1] and done.objects
     chain = td.open(root)
     assert chain.versions() == [2, 3] and chain.verify(deep=True).ok
 
 
-def test_ages_count_from_the_newest_object_then(root: Path) -> None:
-    assert td.open(FullStore(root), threads=1).collect(2, grace=10_000).objects == []
+def test_copies_for_readers_need_room(root: Path) -> None:
+    before = sorted(path for path in root.rglob("*") if path.is_file())
+    with pytest.raises(OSError) as caught:
+        td.open(FullStore(root), threads=1).collect(2)
+    assert caught.value.errno == errno.ENOSPC
+    assert sorted(path for path in root.rglob("*") if path.is_file()) == before
 
 
 def test_another_failure_is_said(root: Path) -> None:

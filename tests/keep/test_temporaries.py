@@ -14,7 +14,7 @@ import tensordelta as td
 
 @pytest.fixture
 def chain(tmp_path: Path) -> td.Chain:
-    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    chain = td.open(tmp_path / "chain", create=True, grace=3600, threads=1)
     chain.publish({"w": np.arange(100, dtype=np.uint16)})
     return chain
 

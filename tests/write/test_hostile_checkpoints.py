@@ -3,7 +3,6 @@ memory, disk or time."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import threading
@@ -279,25 +278,16 @@ def test_a_header_of_too_many_tensors_is_counted_before_it_is_parsed() -> None:
 # -- a manifest that names one object many times -----------------------------------------------------------------------
 
 
-def test_files_for_which_the_disk_has_no_room_are_not_begun(
-    chain: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_for_which_the_disk_has_no_room_are_not_begun(chain: td.Chain, tmp_path: Path) -> None:
     chain.publish(ONE | TWO, files={"a.txt": bytes(1 << 16)})
     path = tmp_path / "chain" / "manifests" / "000000000000.json"
     manifest = json.loads(path.read_bytes())
     (entry,) = manifest["files"]
     manifest["files"] = [{**entry, "name": f"{number:03}.txt"} for number in range(320)]
     path.write_text(json.dumps(manifest))
-    status = os.statvfs(tmp_path)
-
-    def free(_: int) -> os.statvfs_result:
-        return os.statvfs_result((status[0], 4096, status[2], 4096, 4096, *status[5:]))
-
-    monkeypatch.setattr("os.fstatvfs", free)  # 16 MiB
-    with pytest.raises(OSError, match="20,971,") as caught:
-        td.open(tmp_path / "chain").pull(tmp_path / "out")
-    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(td.LimitError, match="20,971,") as caught:
+        td.open(tmp_path / "chain", disk=16 << 20).pull(tmp_path / "out")
+    assert caught.value.rule == "TD-LIM-007"
     assert not list((tmp_path / "out").rglob("*.txt")) and not list((tmp_path / "out").rglob("*.safetensors"))
-    monkeypatch.undo()
     td.open(tmp_path / "chain").pull(tmp_path / "out")
     assert len(list((tmp_path / "out").glob("*.txt"))) == 320

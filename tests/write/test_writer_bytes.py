@@ -50,10 +50,10 @@ FULL_HEADER = header(
     f'{{"tensordelta":"1.0","layout":"{LAYOUT_DIGEST}","chunks":['
     '{"dtype":"BF16","slices":[[1,0,40]],"changed":2,"order":{"codec":"natural"},'
     '"positions":{"codec":"gap","shift":0},"values":{"codec":"replace"},"compression":"none",'
-    '"fingerprint":"bf7327f8604a8180"},'
+    '"result":"bf7327f8604a8180"},'
     '{"dtype":"F32","slices":[[0,0,9]],"changed":9,"order":{"codec":"natural"},'
     '"positions":{"codec":"all"},"values":{"codec":"replace"},"compression":"none",'
-    '"fingerprint":"802e6b290ca7e5c2"}]}',
+    '"result":"802e6b290ca7e5c2"}]}',
     '"0.gaps":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},'
     '"0.values.0":{"dtype":"U8","shape":[2],"data_offsets":[2,4]},'
     '"0.values.1":{"dtype":"U8","shape":[2],"data_offsets":[4,6]},'
@@ -61,7 +61,7 @@ FULL_HEADER = header(
     '"1.values.1":{"dtype":"U8","shape":[9],"data_offsets":[15,24]},'
     '"1.values.2":{"dtype":"U8","shape":[9],"data_offsets":[24,33]},'
     '"1.values.3":{"dtype":"U8","shape":[9],"data_offsets":[33,42]}',
-    spaces=3,
+    spaces=5,
 )
 FULL_BUFFER = bytes.fromhex(
     "03 23"  # 0.gaps: words 3 and 39, 3 and 35 words passed over
@@ -71,16 +71,16 @@ FULL_BUFFER = bytes.fromhex(
     "80 00 00 c0 80 4c 4c 28 ad"
     "3f 80 00 7f ff 3e be 42 0b"
 )
-FULL_DIGEST = "187dec08201eb340c625b7db2cd12ed12b8ec8f60391567a3cfff39f4ada0b4f"
+FULL_DIGEST = "7bb570f2efa93d140557b47560bc8d639bdef33c9e74e6b5839b975c44f9ec70"
 
 DELTA_HEADER = header(
     f'{{"tensordelta":"1.0","layout":"{LAYOUT_DIGEST}","chunks":['
     '{"dtype":"BF16","slices":[[1,0,40]],"changed":3,"order":{"codec":"natural"},'
     '"positions":{"codec":"gap","shift":0},"values":{"codec":"step"},"compression":"none",'
-    '"fingerprint":"d828b8c95a092fbd"},'
+    '"result":"979be0c1ba53b13d"},'
     '{"dtype":"F32","slices":[[0,0,9]],"changed":1,"order":{"codec":"natural"},'
     '"positions":{"codec":"gap","shift":0},"values":{"codec":"step"},"compression":"none",'
-    '"fingerprint":"a099ad799a468000"}]}',
+    '"result":"0000000000000000"}]}',
     '"0.gaps":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},'
     '"0.codes":{"dtype":"U8","shape":[1],"data_offsets":[3,4]},'
     '"0.escapes.0":{"dtype":"U8","shape":[1],"data_offsets":[4,5]},'
@@ -91,7 +91,7 @@ DELTA_HEADER = header(
     '"1.escapes.1":{"dtype":"U8","shape":[1],"data_offsets":[9,10]},'
     '"1.escapes.2":{"dtype":"U8","shape":[1],"data_offsets":[10,11]},'
     '"1.escapes.3":{"dtype":"U8","shape":[1],"data_offsets":[11,12]}',
-    spaces=4,
+    spaces=6,
 )
 DELTA_BUFFER = bytes.fromhex(
     "03 10 12"  # 0.gaps: words 3, 20, 39
@@ -101,21 +101,21 @@ DELTA_BUFFER = bytes.fromhex(
     "03"  # 1.codes
     "fb ff ff ff"  # 1.escapes: the step 2^31 is z = 2^32 - 1, y = 2^32 - 2, y - 3 = FFFFFFFB
 )
-DELTA_DIGEST = "d06729cc43bdc27a32c0992389eeb1ab8dab9a4edb5be8936cc5b913b536a2dd"
+DELTA_DIGEST = "be2ae5873fd18632d09df8cc9af650678dffc53afc30782187a06515e849ffc6"
 
 FULL_MANIFEST = (
     f'{{"tensordelta":"1.0","chain":"{CHAIN}","version":0,"layout":"{LAYOUT_DIGEST}",'
     '"fingerprint":"3fa193216cf26742",'  # the sum of its two chunks
-    f'"base":null,"packs":[{{"sha256":"{FULL_DIGEST}","size":1090,"path":"packs/{FULL_DIGEST}.safetensors",'
-    '"content":"chunks","tensors":[0,2],"changed":11}],"features":[],'
+    f'"base":null,"packs":[{{"sha256":"{FULL_DIGEST}","size":1082,"path":"packs/{FULL_DIGEST}.safetensors",'
+    '"content":"chunks","tensors":[[0,2]],"changed":11}],"features":[],'
     '"tensor_fingerprints":"21293c5c3102299af94a3928439fb41745035ae5c3d7a54e4e844207fe922edf"}'
 )
 DELTA_MANIFEST = (
     f'{{"tensordelta":"1.0","chain":"{CHAIN}","version":1,"layout":"{LAYOUT_DIGEST}",'
-    '"fingerprint":"b863f964614216ff",'  # that of the base, and the sum of its two chunks
+    '"fingerprint":"b863f964614216ff",'  # that of the base, and the change of its four words
     f'"base":{{"version":0,"layout":"{LAYOUT_DIGEST}","fingerprint":"3fa193216cf26742"}},'
-    f'"packs":[{{"sha256":"{DELTA_DIGEST}","size":1244,"path":"packs/{DELTA_DIGEST}.safetensors",'
-    '"content":"chunks","tensors":[0,2],"changed":4}],"features":[],"annotations":{"step":"420"},'
+    f'"packs":[{{"sha256":"{DELTA_DIGEST}","size":1236,"path":"packs/{DELTA_DIGEST}.safetensors",'
+    '"content":"chunks","tensors":[[0,2]],"changed":4}],"features":[],"annotations":{"step":"420"},'
     '"tensor_fingerprints":"b464dccf4d4792aef991eccd32dffb3709875cc63b33f61ff1d205f54ce4f880"}'
 )
 
