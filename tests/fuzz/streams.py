@@ -92,7 +92,7 @@ def _decoded(data: bytes, order: Callable[[int], object], value: object) -> None
     base[::7] <<= kind.word.type(3)
     before = base.copy()
     try:
-        found = decode(chunk, layout, streams.get, _Base(base, zero=zero), object="chunk", prove=False)
+        found = decode(chunk, layout, streams.get, _Base(base, zero=zero), object="chunk")
     finally:
         assert np.array_equal(base, before), "the base was written to"
     assert sum(len(piece.new) for piece in found.pieces) == changed

@@ -105,7 +105,7 @@ def draft(data: bytes) -> None:
 @target
 def descriptor(data: bytes) -> None:
     """What a rank says that it has put."""
-    read_descriptors([data], Document("1.0", CHAIN, 3, None, "0" * 64, None))
+    read_descriptors([data], Document("1.0", CHAIN, 3, 0, None, "0" * 64, None))
 
 
 @target

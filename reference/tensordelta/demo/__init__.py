@@ -50,7 +50,7 @@ _CHAIN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: The files of a run, and those that it leaves when it is killed.
 _MADE = re.compile(
     rf"{PICTURE}|{CHAIN}/\.?(chain|latest)\.json(\.[0-9a-f]+)?"
-    rf"|{CHAIN}/(manifests|layouts|packs|fingerprints)/\.?[0-9a-f]{{12,64}}\.[a-z]+(\.[0-9a-f]+)?"
+    rf"|{CHAIN}/(manifests|layouts|packs|fingerprints)/\.?[0-9a-f]{{12,64}}(-[0-9a-f]{{16}})?\.[a-z]+(\.[0-9a-f]+)?"
     rf"|{CHECKOUT}/{_SHARD}|{CHECKOUT}/\.tensordelta/.+"
 )
 
