@@ -35,6 +35,9 @@ class _Base:
     def part(self, tensor: int, start: int, stop: int) -> np.ndarray:
         return self._words[start:stop]
 
+    def wants(self, tensor: int, start: int, stop: int) -> bool:
+        return True
+
     def is_whole(self, tensor: int) -> bool:
         return True
 
