@@ -86,7 +86,10 @@ def wrong_versions(folder: Path, states: Mapping[int, td.State], *, verify: bool
 
 
 def garbage(folder: Path) -> list[str]:
-    """Files in the folder of a chain that nothing in it names; all of it is looked at, also what no listing shows."""
+    """Files in the folder of a chain that nothing in it names; all of it is looked at, also what no listing shows.
+
+    Layouts are left out: they stay for ever.
+    """
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     named = {"chain.json", "latest.json"}
     for name in files:
@@ -95,7 +98,7 @@ def garbage(folder: Path) -> list[str]:
         document = json.loads((folder / name).read_bytes())
         named |= {name, f"layouts/{document['layout']}.json", f"fingerprints/{document['tensor_fingerprints']}.bin"}
         named |= {entry["path"] for kind in ("packs", "files") for entry in document.get(kind, ()) if "path" in entry}
-    return sorted(files - named)
+    return sorted(name for name in files - named if not name.startswith("layouts/"))
 
 
 def left_over(folder: Path) -> list[str]:
