@@ -56,7 +56,7 @@ def _damage(counted: dict[str, Any]) -> list[str]:
 
 
 def _kills(counted: dict[str, Any] | None) -> list[str]:
-    what = "processes killed, power lost and disks full at a step of what they do"
+    what = "processes killed, or stopped while another one works, at a step of what they do"
     if counted is None:
         return [what, "not counted", "", "`pytest tests/crash`"]
     return [what, f"{counted['count']:,}", f"{counted.get('wrong', 0):,}", f"`{counted['command']}`"]

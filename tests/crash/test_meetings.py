@@ -40,4 +40,4 @@ def test_one_is_stopped_while_the_other_works(world: Path, tmp_path: Path, name:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEETINGS)
 def test_one_is_stopped_at_more_steps(world: Path, tmp_path: Path, name: str) -> None:
-    assert ends(MEETINGS[name], world, tmp_path, {"stop": 7}) >= MEETINGS[name].steps / 7
+    assert ends(MEETINGS[name], world, tmp_path, {"stop": 23}) >= MEETINGS[name].steps / 23

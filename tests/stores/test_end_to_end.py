@@ -185,7 +185,7 @@ def test_command_line(place: Place, steps: list[Path], tmp_path: Path) -> None:
 
 
 FULL = """
-import resource, sys
+import gc, resource, sys
 import numpy as np
 import tensordelta as td
 
@@ -202,6 +202,7 @@ for attempt in (lambda: chain.publish(state), lambda: td.open(sys.argv[1]).pull(
     except OSError as error:
         print("OSError")
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    gc.collect()  # until then the client that failed keeps the storage of the tests' hub to itself
     print(chain.versions(), td.Checkout.is_checkout(sys.argv[2]))
     attempt()
 print(chain.versions(), chain.verify().ok, td.open(sys.argv[1]).load().equals(td.State.from_arrays(state)))
@@ -211,13 +212,16 @@ print(chain.versions(), chain.verify().ok, td.open(sys.argv[1]).load().equals(td
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["hub", "s3"], indirect=True)
 def test_a_disk_that_is_full(place: Place, tmp_path: Path) -> None:
-    """The machine's failure is told as it is; nothing half done stays, and with room the same call succeeds."""
+    """A publish goes on in memory or fails as the machine does; nothing half done stays, and with room it succeeds."""
     arguments = [sys.executable, "-c", FULL, place.address, str(tmp_path / "pulled")]
     environment = os.environ | place.environment
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.stdout.splitlines()[:2] == ["OSError", "[] False"], done.stderr
-    assert done.stdout.splitlines()[2] == "OSError"
-    assert done.stdout.splitlines()[-1] == "[0] True True"
+    lines = done.stdout.splitlines()
+    if place.address.startswith("s3"):  # the Hub's client takes files only
+        assert (lines[:2], lines[-1]) == (["done", "[0] False"], "[0, 1] True True"), done.stderr
+    else:
+        assert (lines[:2], lines[-1]) == (["OSError", "[] False"], "[0] True True"), done.stderr
+    assert lines[2] == "OSError"
 
 
 @pytest.mark.slow

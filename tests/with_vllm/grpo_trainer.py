@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from tensordelta.trl import PublishCallback
@@ -37,7 +37,8 @@ def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
 
 
 def main(address: str, model: str, folder: Path, steps: int) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(model, pad_token="w0", eos_token="w1", padding_side="left")
+    # Not the class that is usual for this kind of model, which splits text otherwise.
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(model, pad_token="w0", eos_token="w1", padding_side="left")
     trainer = GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
         args=GRPOConfig(

@@ -50,14 +50,14 @@ def training(python: str, folder: Path, address: str) -> Iterator[subprocess.Pop
             process.wait()
 
 
-def chain_of(address: str, hub: Hub, process: subprocess.Popen[bytes]) -> td.Chain:
-    """The trainer's chain, as soon as it has a version."""
+def wait_for(version: int, address: str, hub: Hub, process: subprocess.Popen[bytes]) -> td.Chain:
+    """The trainer's chain, once it has a version."""
     while True:
         with suppress(td.MissingError):
             chain = td.open(address, store_options={"endpoint": hub.address, "token": "token"})
-            chain.wait(0, timeout=600)
-            return chain
-        assert process.poll() is None, "the trainer has ended"
+            if version in chain.versions():
+                return chain
+        assert process.poll() in (None, 0), "the trainer has failed"
         time.sleep(0.2)
 
 
@@ -82,14 +82,14 @@ def test_an_engine_follows_a_trainer(
         with training(trainer, tmp_path, address) as process:
             with Engine(tmp_path / "model", tmp_path / "engine.log", environment, enforce_eager=True) as engine:
                 at_start = answers(engine)
-                chain = chain_of(address, hub, process)
+                chain = wait_for(0, address, hub, process)
                 engine.init(chain=address, poll=0.2)
                 assert answers(engine) == at_start
                 found = {}
                 for version in range(1, STEPS + 1):
                     engine.send("generate", prompts=PROMPTS, tokens=100)
                     (tmp_path / str(version)).touch()
-                    chain.wait(version, timeout=600)
+                    chain = wait_for(version, address, hub, process)
                     engine.receive()
                     assert engine.update(version=version) == str(version)
                     found[version] = answers(engine)

@@ -22,6 +22,7 @@ class Shortcut(Scene):
         self.base: int | None = spec["base"]
         self.target: int = spec["target"]
         self.has_work: bool = spec["work"]
+        self.was_there = False
 
     def work(self, root: Path) -> None:
         use_cache(root / "cache")
@@ -34,6 +35,8 @@ class Shortcut(Scene):
         return wrong_versions(root / "chain", self.states)
 
     def check(self, root: Path) -> list[str]:
+        # Then nothing is made, and nothing that a disk refused to remove is removed.
+        self.was_there = any((root / "chain" / "shortcuts").glob("*.json"))
         for path in (root / "cache").glob(".*"):  # what is abandoned is removed a day later
             os.utime(path, (time.time() - _DAYS,) * 2)
         return super().check(root)
@@ -48,6 +51,6 @@ class Shortcut(Scene):
         if not state.equals(self.states[self.target]):
             faults.append("the shortcut leads elsewhere")
         abandoned = [path.name for path in (root / "cache").glob(".*")]
-        if abandoned:
+        if abandoned and not self.was_there:
             faults.append(f"{abandoned} are left in the cache folder")
         return faults
