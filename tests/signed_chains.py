@@ -23,9 +23,9 @@ OTHER_PUBLIC = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c
 KEYID = "21fe31dfa154a261"
 
 #: chain.json of appendix A, the SHA-256 of what is signed of it, and its signature in section 14.
-WORKED = b'{"tensordelta":"1.0","chain":"5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90","created":"2026-11-20T12:00:00Z"}'
-DIGEST = "76c050bcaf2be08c8c912431f7644835606f56a6f6c2bfd35ccf21b6beba0fe7"
-SIG = "pWFC9+ygxF8ZVn9goXbeXDNtc0A7b5n4+qP23XxI4nFYTOi3hb7CQsuOodUgMjoVGwpRTAnI/Ru8QY5JCCEZAw=="
+WORKED = b'{"tensordelta":"1.0-rc.1","chain":"5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90","created":"2026-11-20T12:00:00Z"}'
+DIGEST = "0449e387d478fdc8ab0b8c7b0396fbcf156006353c696af7d7830408fa4d2448"
+SIG = "UsInZ5v3ULS7CZU1HsFUiMOvgoR9BYD2xWMZ/KWoYM9O4lPlX8LEH6GHnwPfeSxJAqRN5ievtfYZi10SCB7eBg=="
 
 FIRST, SECOND = manifest_name(1), manifest_name(2)
 KEY = PublicKey(bytes.fromhex(PUBLIC))
@@ -44,7 +44,7 @@ def _key(secret: str) -> ed25519.Ed25519PrivateKey:
 def signature_of(name: str, data: bytes, secret: str = SECRET, **members: Any) -> bytes:
     """A signature object made without the package."""
     sig = base64.b64encode(_key(secret).sign(_message(name, data))).decode()
-    return json.dumps({"tensordelta": "1.0", "sig": sig} | members).encode()
+    return json.dumps({"tensordelta": "1.0-rc.1", "sig": sig} | members).encode()
 
 
 def sig(objects: Mapping[str, bytes], name: str, secret: str = SECRET) -> str:

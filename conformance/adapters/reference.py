@@ -79,7 +79,7 @@ class Adapter:
             "protocol": 1,
             "name": "tensordelta-reference",
             "version": td.__version__,
-            "spec": "1.0",
+            "spec": "1.0-rc.1",
             "roles": ["reader", "verifier", "writer"],
             "levels": LEVELS,
             "capabilities": CAPABILITIES,

@@ -12,7 +12,7 @@ from typing import Any
 
 from generate.codecs import Chunk, delta_chunks, full_chunks
 from generate.fingerprint import fingerprint, tensor_fingerprint
-from generate.model import CHAIN, CREATED, Model, ordered
+from generate.model import CHAIN, CREATED, FORMAT, Model, ordered
 
 
 def dumps(value: Any) -> bytes:
@@ -46,7 +46,7 @@ def chunk_pack(
     tail: bytes = b"",
 ) -> bytes:
     """A pack of chunks; with `reverse` its streams lie in the file in the reverse of their order."""
-    document = {"tensordelta": "1.0", "layout": layout, "chunks": [each.entry for each in chunks]}
+    document = {"tensordelta": FORMAT, "layout": layout, "chunks": [each.entry for each in chunks]}
     table(document)
     named = [(f"{i}.{name}", data) for i, each in enumerate(chunks) for name, data in each.streams.items()]
     entries: dict[str, Any] = {}
@@ -138,14 +138,13 @@ class Builder:
         salt: of this, and of the bytes, salts are made: equal vectors at each run, and other names for another writer.
     """
 
-    def __init__(self, *, chain: Callable[[dict[str, Any]], Any] = nothing, minor: str = "1.0", salt: str = "") -> None:
+    def __init__(self, *, chain: Callable[[dict[str, Any]], Any] = nothing, salt: str = "") -> None:
         self.objects: dict[str, bytes] = {}
         self.models: dict[int, Model] = {}
         self.manifests: dict[int, dict[str, Any]] = {}
         self.outside: set[str] = set()
-        self.minor = minor
         self.salt = salt
-        document = {"tensordelta": minor, "chain": CHAIN, "created": CREATED}
+        document = {"tensordelta": FORMAT, "chain": CHAIN, "created": CREATED}
         chain(document)
         self.put("chain.json", dumps(document))
 
@@ -186,7 +185,7 @@ class Builder:
         tensors = [
             {"name": name, "dtype": model[name].dtype, "shape": list(model[name].shape)} for name in ordered(model)
         ]
-        document = {"tensordelta": self.minor, "tensors": tensors}
+        document = {"tensordelta": FORMAT, "tensors": tensors}
         hook(document)
         data = text(dumps(document))
         self.put(f"layouts/{digest(data)}.json", data)
@@ -251,7 +250,7 @@ class Builder:
         for each in entries:
             entry(each)
         document: dict[str, Any] = {
-            "tensordelta": self.minor,
+            "tensordelta": FORMAT,
             "chain": CHAIN,
             "version": version,
             "layout": layout or self.layout(model),
@@ -289,7 +288,7 @@ class Builder:
         return self.edge(version, model, packs, base=base, **options)
 
     def latest(self, version: int, **more: Any) -> None:
-        self.put("latest.json", dumps({"tensordelta": "1.0", "chain": CHAIN, "version": version} | more))
+        self.put("latest.json", dumps({"tensordelta": FORMAT, "chain": CHAIN, "version": version} | more))
 
     def pack_names(self, version: int) -> list[str]:
         return [entry["path"] for entry in self.manifests[version]["packs"]]

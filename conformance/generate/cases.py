@@ -19,7 +19,7 @@ from generate.documents import Stored, documents
 from generate.model import Model, ordered
 
 CONFORMANCE = Path(__file__).resolve().parent.parent
-SINCE = "1.0"
+SINCE = "1.0-rc.1"
 LEVELS = frozenset(
     "reader-core reader-exponent chain follow partial slice sources verifier"
     " checkout writer-core writer-exponent signed".split()

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+#: The version of the format.
+FORMAT = "1.0-rc.1"
 CHAIN = "5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90"
 FOREIGN = "00000000-3a1e-4b7d-9c64-0d2f6b1e7a90"
 CREATED = "2026-11-20T12:00:00Z"

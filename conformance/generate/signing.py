@@ -10,6 +10,7 @@ from typing import Any
 
 from generate import ed25519
 from generate.builder import Builder, dumps, manifest_name, nothing
+from generate.model import FORMAT
 from generate.scenes import line, walk
 
 SECRET = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
@@ -47,7 +48,7 @@ def signature_name(builder: Builder, name: str, secret: bytes = SECRET) -> str:
 def document(sig: bytes | str, **members: Any) -> bytes:
     """A signature object; `sig` is the 64 bytes, or the text that stands there."""
     text = base64.b64encode(sig).decode() if isinstance(sig, bytes) else sig
-    return dumps({"tensordelta": "1.0", "sig": text} | members)
+    return dumps({"tensordelta": FORMAT, "sig": text} | members)
 
 
 def sign(builder: Builder, name: str, secret: bytes = SECRET, **members: Any) -> None:

@@ -12,7 +12,7 @@ from .names import CAPABILITIES, ERRORS, FAILED, FLAGS, KINDS, LEVELS, OPERATION
 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _REQUIREMENT = re.compile(r"TD-[A-Z]{3}-[0-9]{3}")
-_SINCE = re.compile(r"[0-9]+\.[0-9]+")
+_SINCE = re.compile(r"[0-9]+\.[0-9]+(-[a-z0-9.]+)?")
 _MEMBERS = frozenset("id title requirements role level kind steps verify twin needs flags since".split())
 _EXPECTATIONS = frozenset("version state error any files faults memory".split())
 _STARTS = ("read", "prepare")

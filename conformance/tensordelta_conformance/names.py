@@ -5,7 +5,7 @@ from __future__ import annotations
 SUITE_VERSION = "1.0.0.dev0"
 """Version of this suite, runner and vectors together."""
 
-SPEC_VERSION = "1.0"
+SPEC_VERSION = "1.0-rc.1"
 """Version of SPEC.md that the vectors follow."""
 
 PROTOCOL = 1

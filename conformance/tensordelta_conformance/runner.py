@@ -216,7 +216,7 @@ def _not_applicable(
     case: Case, part: str, adapter: Adapter, hello: Hello, options: Options
 ) -> tuple[str, tuple[str, ...]]:
     """Why a check does not apply, and what is missing; empty where it applies."""
-    if _numbers(case.since) > _numbers(hello.spec):
+    if _order(case.since) > _order(hello.spec):
         return f"it is of version {case.since} of the specification", (f"spec {case.since}",)
     if "huge" in case.flags and not options.huge:
         return "it needs much memory and was not asked for", ("huge",)
@@ -234,8 +234,10 @@ def _not_applicable(
     return "", ()
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:2])
+def _order(version: str) -> tuple[list[int], bool, str]:
+    """By numbers; a version with a tag comes before that version."""
+    numbers, dash, tag = version.partition("-")
+    return [int(part) if part.isdigit() else 0 for part in numbers.split(".")[:2]], not dash, tag
 
 
 def _memory(case: Case) -> int:

@@ -143,7 +143,7 @@ def simulate(versions: int, tensors: int, *, full_every: int, seed: int = 0) -> 
         count = -(-size // PACK)
         packs = ",".join(_pack(rng, size * number // count, size * (number + 1) // count) for number in range(count))
         return (
-            f'{{"tensordelta":"1.0","chain":"{CHAIN}","version":{version},"layout":"{digest}",'
+            f'{{"tensordelta":"1.0-rc.1","chain":"{CHAIN}","version":{version},"layout":"{digest}",'
             f'"fingerprint":"{version:016x}","base":{start},"packs":[{packs}],"features":[],"created":"{CREATED}"}}'
         ).encode()
 

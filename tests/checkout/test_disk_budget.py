@@ -25,13 +25,15 @@ class Usage(NamedTuple):
 
 def tiny(root: Path, words: int) -> Path:
     """A chain of less than 1 kB, without a pack, whose only version has so many zero bytes."""
-    layout = json.dumps({"tensordelta": "1.0", "tensors": [{"name": "w", "dtype": "U8", "shape": [words]}]}).encode()
+    layout = json.dumps(
+        {"tensordelta": "1.0-rc.1", "tensors": [{"name": "w", "dtype": "U8", "shape": [words]}]}
+    ).encode()
     digest = hashlib.sha256(layout).hexdigest()
     time = "2026-11-20T12:00:00Z"
-    manifest = {"tensordelta": "1.0", "chain": CHAIN, "version": 0, "layout": digest, "fingerprint": "0" * 16}
+    manifest = {"tensordelta": "1.0-rc.1", "chain": CHAIN, "version": 0, "layout": digest, "fingerprint": "0" * 16}
     manifest |= {"base": None, "packs": [], "features": [], "created": time}
     for name, data in {
-        "chain.json": json.dumps({"tensordelta": "1.0", "chain": CHAIN, "created": time}).encode(),
+        "chain.json": json.dumps({"tensordelta": "1.0-rc.1", "chain": CHAIN, "created": time}).encode(),
         f"layouts/{digest}.json": layout,
         "manifests/000000000000.json": json.dumps(manifest).encode(),
     }.items():

@@ -13,7 +13,7 @@ from generate.model import Model
 from generate.scenes import line, walk
 from tensordelta_conformance.judge import Snapshot, Tensor, Violation, judge
 
-SIGNATURE = json.dumps({"tensordelta": "1.0", "sig": "A" * 86 + "=="}).encode()
+SIGNATURE = json.dumps({"tensordelta": "1.0-rc.1", "sig": "A" * 86 + "=="}).encode()
 
 STATES = walk(4)
 

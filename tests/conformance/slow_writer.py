@@ -184,7 +184,7 @@ def sign(root: Path, name: str, data: bytes, key: str | None) -> None:
         return
     message = b"tensordelta:" + name.encode() + b"\n" + data
     sig = base64.b64encode(ed25519.sign(bytes.fromhex(key), message)).decode()
-    put(root / signature_name(message, key), dumps({"tensordelta": "1.0", "sig": sig}))
+    put(root / signature_name(message, key), dumps({"tensordelta": "1.0-rc.1", "sig": sig}))
 
 
 def is_signed(root: Path, name: str, key: str | None) -> bool:
@@ -206,7 +206,7 @@ def publish(request: dict[str, Any]) -> dict[str, Any]:
     check_state(state)
     check_names(list(files))
     check_annotations(notes)
-    chain = dumps({"tensordelta": "1.0", "chain": str(uuid.uuid4()), "created": CREATED})
+    chain = dumps({"tensordelta": "1.0-rc.1", "chain": str(uuid.uuid4()), "created": CREATED})
     if not (root / "chain.json").exists():
         sign(root, "chain.json", chain, key)
         create(root / "chain.json", chain)
@@ -240,7 +240,7 @@ def publish(request: dict[str, Any]) -> dict[str, Any]:
         for member in ("layout", "fingerprint", "base"):
             need(other[member] == mine[member], "conflict", f"another {member}")
         need(file_set(other) == file_set(mine), "conflict", "other files")
-    put(root / "latest.json", dumps({"tensordelta": "1.0", "chain": mine["chain"], "version": number}))
+    put(root / "latest.json", dumps({"tensordelta": "1.0-rc.1", "chain": mine["chain"], "version": number}))
     return {"version": number}
 
 

@@ -156,7 +156,7 @@ def test_links(root: Path) -> None:
 
 def test_a_state_that_is_too_large_is_a_limit(root: Path) -> None:
     builder = line([{"a": tensor("U8", (4,))}])
-    document = {"tensordelta": "1.0", "tensors": [{"name": "a", "dtype": "U8", "shape": [2**48]}]}
+    document = {"tensordelta": "1.0-rc.1", "tensors": [{"name": "a", "dtype": "U8", "shape": [2**48]}]}
     data = json.dumps(document).encode()
     builder.put(f"layouts/{digest(data)}.json", data)
     builder.change(manifest_name(0), replaced(builder.manifests[0]["layout"].encode(), digest(data).encode()))

@@ -61,7 +61,7 @@ def file_path(document: dict[str, Any]) -> None:
     document["files"][0]["path"] = "files/a"
 
 
-EMPTY = b'{"tensordelta": "1.0", "tensors": []}'
+EMPTY = b'{"tensordelta": "1.0-rc.1", "tensors": []}'
 OLD, NEW = one("BF16", [0, 0x3F80, 0, 0x4000]), one("BF16", [0x8000, 0x3F81, 0, 0x4000])
 
 
@@ -179,7 +179,7 @@ broken(
 
 
 def hint(chain: str, version: int) -> bytes:
-    return json.dumps({"tensordelta": "1.0", "chain": chain, "version": version}).encode()
+    return json.dumps({"tensordelta": "1.0-rc.1", "chain": chain, "version": version}).encode()
 
 
 def framed(**how: Any) -> Builder:

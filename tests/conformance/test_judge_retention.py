@@ -170,7 +170,7 @@ def test_a_manifest_deleted_after_its_pack(root: Path) -> None:
 
 def pin(**members: Any) -> bytes:
     """A pin of version 1; `...` leaves a member out."""
-    document = {"tensordelta": "1.0", "chain": CHAIN, "version": 1} | members
+    document = {"tensordelta": "1.0-rc.1", "chain": CHAIN, "version": 1} | members
     return json.dumps({name: value for name, value in document.items() if value is not ...}).encode()
 
 

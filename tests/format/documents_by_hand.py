@@ -21,9 +21,9 @@ DIGEST = "1" * 64
 SUM = "00f1e2d3c4b5a697"
 TIME = "2026-11-20T12:00:40Z"
 
-CHAIN_DOCUMENT = {"tensordelta": "1.0", "chain": CHAIN, "created": TIME}
-LATEST = {"tensordelta": "1.0", "chain": CHAIN, "version": 42}
-LAYOUT = {"tensordelta": "1.0", "tensors": [{"name": "a", "dtype": "BF16", "shape": [4, 3]}]}
+CHAIN_DOCUMENT = {"tensordelta": "1.0-rc.1", "chain": CHAIN, "created": TIME}
+LATEST = {"tensordelta": "1.0-rc.1", "chain": CHAIN, "version": 42}
+LAYOUT = {"tensordelta": "1.0-rc.1", "tensors": [{"name": "a", "dtype": "BF16", "shape": [4, 3]}]}
 PACK = {
     "sha256": "2" * 64,
     "size": 1234,
@@ -34,7 +34,7 @@ PACK = {
 }
 FILE = {"name": "config.json", "size": 659, "sha256": "4" * 64, "path": f"files/{'4' * 64}"}
 MANIFEST = {
-    "tensordelta": "1.0",
+    "tensordelta": "1.0-rc.1",
     "chain": CHAIN,
     "version": 42,
     "layout": DIGEST,

@@ -92,7 +92,7 @@ class Draft:
 
     def build(self) -> MemoryStore:
         store = MemoryStore()
-        store["chain.json"] = json.dumps({"tensordelta": "1.0", "chain": CHAIN, "created": TIME}).encode()
+        store["chain.json"] = json.dumps({"tensordelta": "1.0-rc.1", "chain": CHAIN, "created": TIME}).encode()
         layouts = [store.add("layouts/", each.layout.encode(), ".json") for each in (self.old, self.new)]
         packs = []
         if len(self.old.layout):
@@ -103,7 +103,7 @@ class Draft:
         streams, buffer = laid_out(
             (f"{index}.{name}", stream) for index, each in enumerate(self.streams) for name, stream in each.items()
         )
-        table = {"tensordelta": "1.0", "layout": layouts[1], "chunks": self.entries, **self.table}
+        table = {"tensordelta": "1.0-rc.1", "layout": layouts[1], "chunks": self.entries, **self.table}
         header: dict[str, Any] = {"__metadata__": {"tensordelta": json.dumps(table), **self.metadata}, **streams}
         data = self.pack(safetensors(self.header(header), buffer))
         held = [
@@ -132,7 +132,7 @@ class Draft:
         if base is not None:
             base = {**base, "fingerprint": slow_reader.state_fingerprint(slow(self.old))}
         manifest = {
-            "tensordelta": "1.0",
+            "tensordelta": "1.0-rc.1",
             "chain": CHAIN,
             "version": version,
             "layout": layout,

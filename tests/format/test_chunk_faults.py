@@ -336,7 +336,7 @@ def test_the_unspoilt_examples(make: Callable[[], Draft]) -> None:
         header(reordered),
         header(lambda value: json.dumps(value, indent=3).encode()),
         setting(metadata={"format": "pt", "é": "any string"}),
-        setting(table={"tensordelta": "1.7", "note": {"a": [1.5, None]}}),
+        setting(table={"note": {"a": [1.5, None]}}),
         setting(features=["exponent-order"]),  # listed, but not used
         entry(0, note={"codec": 3}),
         entry(1, slices=[[2, 0, 4], [2, 4, 10]]),  # adjacent slices

@@ -99,7 +99,7 @@ def test_there_are_fourteen_legal_forms() -> None:
 def chain_of(*states_: State, values: str = "step", order: str = "natural") -> MemoryStore:
     """A chain of versions as the encoder makes them; every second edge starts from the version before."""
     store = MemoryStore()
-    store["chain.json"] = json.dumps({"tensordelta": "1.0", "chain": CHAIN, "created": TIME}).encode()
+    store["chain.json"] = json.dumps({"tensordelta": "1.0-rc.1", "chain": CHAIN, "created": TIME}).encode()
     before: dict[str, Any] | None = None
     for version, state in enumerate(states_):
         layout = store.add("layouts/", state.layout.encode(), ".json")
@@ -122,7 +122,7 @@ def chain_of(*states_: State, values: str = "step", order: str = "natural") -> M
         ]
         assert encoder.changed == sum(entry["changed"] for entry in entries) == sum(encoder.changed_of)
         manifest = {
-            "tensordelta": "1.0",
+            "tensordelta": "1.0-rc.1",
             "chain": CHAIN,
             "version": version,
             "layout": layout,

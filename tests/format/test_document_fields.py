@@ -8,7 +8,8 @@ import pytest
 from documents_by_hand import ABSENT, FILE, KINDS, LATEST, MANIFEST, PACK, Raw, accept, changed, dump, refuse
 from strategies import CHAIN
 
-from tensordelta.format.documents import parse_latest
+from tensordelta.errors import UnsupportedError
+from tensordelta.format.documents import parse_chain, parse_latest
 
 # -- fields --------------------------------------------------------------------------------------------------------
 
@@ -146,8 +147,14 @@ def test_format_is_checked_first(kind: str) -> None:
     """An object of a later format may differ in everything else (TD-VER-001, TD-VER-003)."""
     refuse(kind, b'{"tensordelta": "2.0", "root": "everything else may differ"}', "unsupported", "TD-VER-002")
     refuse(kind, b'{"root": 1}', "malformed", "TD-JSN-011")
-    for version in ("1.0", "1.1", "1.999999999999999999999"):
-        accept(kind, dump(changed(full(kind), "tensordelta", version)))
+    for version in ("1.0", "1.1", "1.0-rc.2", "1.0-rc.1.1", "1.999999999999999999999"):
+        refuse(kind, dump(changed(full(kind), "tensordelta", version)), "unsupported", "TD-VER-002")
+
+
+def test_a_chain_of_the_drafts_is_refused_with_a_sentence() -> None:
+    data = dump(changed(full("chain"), "tensordelta", "1.0"))
+    with pytest.raises(UnsupportedError, match=r"chain.json: written by a draft of the format, .* Publish the states"):
+        parse_chain(data)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -31,7 +31,7 @@ from tensordelta.format.names import manifest_name, parse_manifest_name, parse_s
 
 def layout_of(*tensors: tuple[str, str, list[Any]]) -> bytes:
     return dump(
-        {"tensordelta": "1.0", "tensors": [{"name": n, "dtype": d, "shape": s} for n, d, s in tensors]},
+        {"tensordelta": "1.0-rc.1", "tensors": [{"name": n, "dtype": d, "shape": s} for n, d, s in tensors]},
     )
 
 
@@ -94,7 +94,7 @@ def test_layout_digest() -> None:
 @pytest.mark.parametrize("count", [2**20, 2**20 + 1])
 def test_most_tensors(count: int) -> None:
     entries = ",".join(f'{{"name":"{index:07}","dtype":"U8","shape":[]}}' for index in range(count))
-    data = f'{{"tensordelta":"1.0","tensors":[{entries}]}}'.encode()
+    data = f'{{"tensordelta":"1.0-rc.1","tensors":[{entries}]}}'.encode()
     if count == 2**20:
         assert len(Layout.parse(data, sha256=digest_of(data))) == count
         return

@@ -29,7 +29,7 @@ def plain_chain(
     """A chain of one full version, whose plain pack is given."""
     store = MemoryStore()
     draft = Draft(State.empty(), state, [], [])
-    store["chain.json"] = json.dumps({"tensordelta": "1.0", "chain": CHAIN, "created": TIME}).encode()
+    store["chain.json"] = json.dumps({"tensordelta": "1.0-rc.1", "chain": CHAIN, "created": TIME}).encode()
     layout = store.add("layouts/", state.layout.encode(), ".json")
     made = draft._entry(store, data, "tensors", range(len(state.layout)), state.layout.words)
     draft._manifest(store, 0, layout, state, [{**made, **(described or {})}] * times, None)

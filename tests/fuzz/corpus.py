@@ -62,12 +62,12 @@ def _streams() -> list[bytes]:
     ]
 
 
-_DRAFT = {"tensordelta": "1.0", "chain": CHAIN, "version": 5, "base": None, "layout": "0" * 64, "before": None}
+_DRAFT = {"tensordelta": "1.0-rc.1", "chain": CHAIN, "version": 5, "base": None, "layout": "0" * 64, "before": None}
 
 _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "chain": lambda: [WORKED],
-    "latest": lambda: [dumps({"tensordelta": "1.0", "chain": CHAIN, "version": 3})],
-    "pin": lambda: [dumps({"tensordelta": "1.0", "chain": CHAIN, "version": 3, "expires": 60})],
+    "latest": lambda: [dumps({"tensordelta": "1.0-rc.1", "chain": CHAIN, "version": 3})],
+    "pin": lambda: [dumps({"tensordelta": "1.0-rc.1", "chain": CHAIN, "version": 3, "expires": 60})],
     "manifest": lambda: _objects("manifests/000000000001"),
     "shortcut": lambda: _objects("shortcuts/"),
     "layout": lambda: _objects("layouts/"),
@@ -75,7 +75,7 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "draft": lambda: [dumps(_DRAFT | {"tensors": [{"name": "a", "dtype": "BF16", "shape": [3]}]}), dumps(_DRAFT)],
     "descriptor": lambda: [
         dumps(
-            {"tensordelta": "1.0", "chain": CHAIN, "version": 3, "base": None, "layout": "0" * 64, "packs": []}
+            {"tensordelta": "1.0-rc.1", "chain": CHAIN, "version": 3, "base": None, "layout": "0" * 64, "packs": []}
             | {"features": [], "slices": [[0, 0, 3, "0" * 16]], "changes": [[0, 1, "0" * 16]]}
         )
     ],

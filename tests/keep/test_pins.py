@@ -20,7 +20,7 @@ def test_a_pinned_version_stays() -> None:
     assert json.loads(run.store.objects.get("pins/eval.json", (b"{}",))[0]) == {}
     run.chain.pin(3, "eval")
     assert json.loads(run.store.objects["pins/eval.json"][0]) == {
-        "tensordelta": "1.0",
+        "tensordelta": "1.0-rc.1",
         "chain": run.chain.id,
         "version": 3,
     }
@@ -77,12 +77,12 @@ def test_pins_that_cannot_be() -> None:
     [
         b"",
         b"{",
-        b'{"tensordelta": "1.0"}',
-        b'{"tensordelta": "1.0", "chain": "CHAIN", "version": -1}',
-        b'{"tensordelta": "1.0", "chain": "CHAIN", "version": 0, "seconds": null}',
-        b'{"tensordelta": "1.0", "chain": "CHAIN", "version": 0, "seconds": 1.0}',
+        b'{"tensordelta": "1.0-rc.1"}',
+        b'{"tensordelta": "1.0-rc.1", "chain": "CHAIN", "version": -1}',
+        b'{"tensordelta": "1.0-rc.1", "chain": "CHAIN", "version": 0, "seconds": null}',
+        b'{"tensordelta": "1.0-rc.1", "chain": "CHAIN", "version": 0, "seconds": 1.0}',
         b'{"tensordelta": "2.0", "chain": "CHAIN", "version": 0}',
-        b'{"tensordelta": "1.0", "chain": "CHAIN", "version": 0, "x": "' + b"y" * 65536 + b'"}',
+        b'{"tensordelta": "1.0-rc.1", "chain": "CHAIN", "version": 0, "x": "' + b"y" * 65536 + b'"}',
     ],
 )
 def test_a_pin_that_cannot_be_read_holds_all_for_one_grace_period(data: bytes) -> None:

@@ -21,7 +21,7 @@ def watch(chain: td.Chain, floor: int | None) -> Watch:
 
 
 def latest(chain: td.Chain, version: object, chain_id: str | None = None) -> bytes:
-    return json.dumps({"tensordelta": "1.0", "chain": chain_id or chain.id, "version": version}).encode()
+    return json.dumps({"tensordelta": "1.0-rc.1", "chain": chain_id or chain.id, "version": version}).encode()
 
 
 def test_a_look_that_finds_nothing_is_one_small_read(chain: td.Chain, store: Wrapped) -> None:
@@ -64,7 +64,7 @@ def test_news_is_found_at_once(writer: td.Chain, chain: td.Chain, store: Wrapped
 
 HINTS: dict[str, Callable[[td.Chain], bytes | None]] = {
     "absent": lambda chain: None,
-    "no JSON": lambda chain: b'{"tensordelta": "1.0", "chain',
+    "no JSON": lambda chain: b'{"tensordelta": "1.0-rc.1", "chain',
     "empty": lambda chain: b"",
     "not UTF-8": lambda chain: b"\xff\xfe",
     "huge": lambda chain: latest(chain, 1) + b" " * (1 << 17),

@@ -38,7 +38,7 @@ def manifest(
     if base is not None and start is None:
         start = {"version": base, "layout": LAYOUT, "fingerprint": fingerprint_of(base)}
     document = {
-        "tensordelta": "1.0",
+        "tensordelta": "1.0-rc.1",
         "chain": gallery.CHAIN,
         "version": version,
         "layout": LAYOUT,

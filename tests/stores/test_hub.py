@@ -326,7 +326,9 @@ def test_a_second_try_after_a_first_that_succeeded(store: HubStore, chain: td.Ch
 
 
 def test_two_that_make_a_chain_at_once(store: HubStore) -> None:
-    theirs = b'{"tensordelta":"1.0","chain":"5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90","created":"2026-11-20T12:00:00Z"}'
+    theirs = (
+        b'{"tensordelta":"1.0-rc.1","chain":"5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90","created":"2026-11-20T12:00:00Z"}'
+    )
     chain = td.open(Meddled(store, "chain.json", theirs), create=True)
     assert chain.id == "5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90"
     with pytest.raises(td.ConflictError):

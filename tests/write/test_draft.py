@@ -293,7 +293,7 @@ def unknown_feature(found: Descriptors) -> None:
 
 
 def cut_short(found: Descriptors) -> None:
-    found[1] = {"tensordelta": "1.0"}
+    found[1] = {"tensordelta": "1.0-rc.1"}
 
 
 def next_major(found: Descriptors) -> None:
@@ -474,7 +474,7 @@ def test_a_draft_of_another_chain(chain: td.Chain, tmp_path: Path) -> None:
     [
         ("", "malformed"),
         ("[]", "malformed"),
-        ('{"tensordelta": "1.0"}', "malformed"),
+        ('{"tensordelta": "1.0-rc.1"}', "malformed"),
         ('{"tensordelta": "2.0"}', "unsupported"),
     ],
 )

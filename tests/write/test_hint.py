@@ -57,7 +57,7 @@ def test_another_writer_whose_hint_was_not_put_is_a_conflict(store: Wrapped, cha
     assert chain.publish(weights(3)).version == 3
 
 
-@pytest.mark.parametrize("data", [None, b"{", b'{"tensordelta":"1.0","chain":"x","version":1}'])
+@pytest.mark.parametrize("data", [None, b"{", b'{"tensordelta":"1.0-rc.1","chain":"x","version":1}'])
 def test_without_a_hint_it_lists(store: Wrapped, chain: td.Chain, data: bytes | None) -> None:
     store.delete(LATEST) if data is None else store.put(LATEST, [data])
     chain.shortcut(0, 1)

@@ -177,7 +177,7 @@ def test_a_version_is_published_where_the_snapshot_cannot_follow(
 
 def test_a_newest_version_that_cannot_be_read(chain: td.Chain) -> None:
     chain.publish(ONE)
-    Path(chain.address, "manifests", "000000000001.json").write_text('{"tensordelta": "1.0"}')
+    Path(chain.address, "manifests", "000000000001.json").write_text('{"tensordelta": "1.0-rc.1"}')
     again = td.open(chain.address)
     with pytest.raises(td.MalformedError):
         again.publish({"w": ONE["w"] + 1})

@@ -34,10 +34,10 @@ FULL = state_of(B, {3: 0x3F80, 39: 0x8000})
 DELTA = state_of([B[0], 0, *B[2:]], {3: 0x3F81, 20: 0x0002, 39: 0x7FFE})
 
 LAYOUT_BYTES = (
-    b'{"tensordelta":"1.0","tensors":[{"name":"b","dtype":"F32","shape":[9]},'
+    b'{"tensordelta":"1.0-rc.1","tensors":[{"name":"b","dtype":"F32","shape":[9]},'
     b'{"name":"w","dtype":"BF16","shape":[5,8]}]}'
 )
-LAYOUT_DIGEST = "2154f1b88674ef672a36bbf9da26d922949c755293f67f1bb8a76d890caccaee"
+LAYOUT_DIGEST = "c90bbaa0b0f6e3c9ea5b9181c570c2afdc774e5bc565c8a238e5ab7b650f4ee0"
 
 
 def header(table: str, streams: str, spaces: int) -> bytes:
@@ -47,7 +47,7 @@ def header(table: str, streams: str, spaces: int) -> bytes:
 
 
 FULL_HEADER = header(
-    f'{{"tensordelta":"1.0","layout":"{LAYOUT_DIGEST}","chunks":['
+    f'{{"tensordelta":"1.0-rc.1","layout":"{LAYOUT_DIGEST}","chunks":['
     '{"dtype":"BF16","slices":[[1,0,40]],"changed":2,"order":{"codec":"natural"},'
     '"positions":{"codec":"gap","shift":0},"values":{"codec":"replace"},"compression":"none",'
     '"result":"bf7327f8604a8180"},'
@@ -61,7 +61,7 @@ FULL_HEADER = header(
     '"1.values.1":{"dtype":"U8","shape":[9],"data_offsets":[15,24]},'
     '"1.values.2":{"dtype":"U8","shape":[9],"data_offsets":[24,33]},'
     '"1.values.3":{"dtype":"U8","shape":[9],"data_offsets":[33,42]}',
-    spaces=5,
+    spaces=0,
 )
 FULL_BUFFER = bytes.fromhex(
     "03 23"  # 0.gaps: words 3 and 39, 3 and 35 words passed over
@@ -71,10 +71,10 @@ FULL_BUFFER = bytes.fromhex(
     "80 00 00 c0 80 4c 4c 28 ad"
     "3f 80 00 7f ff 3e be 42 0b"
 )
-FULL_DIGEST = "7bb570f2efa93d140557b47560bc8d639bdef33c9e74e6b5839b975c44f9ec70"
+FULL_DIGEST = "ee5bdb5f7555ce4be46717d594f0651cfbb563ccee42ad2e61e3d592bb8f0995"
 
 DELTA_HEADER = header(
-    f'{{"tensordelta":"1.0","layout":"{LAYOUT_DIGEST}","chunks":['
+    f'{{"tensordelta":"1.0-rc.1","layout":"{LAYOUT_DIGEST}","chunks":['
     '{"dtype":"BF16","slices":[[1,0,40]],"changed":3,"order":{"codec":"natural"},'
     '"positions":{"codec":"gap","shift":0},"values":{"codec":"step"},"compression":"none",'
     '"result":"979be0c1ba53b13d"},'
@@ -91,7 +91,7 @@ DELTA_HEADER = header(
     '"1.escapes.1":{"dtype":"U8","shape":[1],"data_offsets":[9,10]},'
     '"1.escapes.2":{"dtype":"U8","shape":[1],"data_offsets":[10,11]},'
     '"1.escapes.3":{"dtype":"U8","shape":[1],"data_offsets":[11,12]}',
-    spaces=6,
+    spaces=1,
 )
 DELTA_BUFFER = bytes.fromhex(
     "03 10 12"  # 0.gaps: words 3, 20, 39
@@ -101,22 +101,22 @@ DELTA_BUFFER = bytes.fromhex(
     "03"  # 1.codes
     "fb ff ff ff"  # 1.escapes: the step 2^31 is z = 2^32 - 1, y = 2^32 - 2, y - 3 = FFFFFFFB
 )
-DELTA_DIGEST = "be2ae5873fd18632d09df8cc9af650678dffc53afc30782187a06515e849ffc6"
+DELTA_DIGEST = "74e5c45be99c8fcd37be089e133236a2508b1ba953a2d352743603663017ace3"
 
 FULL_MANIFEST = (
-    f'{{"tensordelta":"1.0","chain":"{CHAIN}","version":0,"layout":"{LAYOUT_DIGEST}",'
+    f'{{"tensordelta":"1.0-rc.1","chain":"{CHAIN}","version":0,"layout":"{LAYOUT_DIGEST}",'
     '"fingerprint":"3fa193216cf26742",'  # the sum of its two chunks
     f'"base":null,"packs":[{{"sha256":"{FULL_DIGEST}","size":1082,"path":"packs/{FULL_DIGEST}.safetensors",'
     '"content":"chunks","tensors":[[0,2]],"changed":11}],"features":[],'
-    '"tensor_fingerprints":"21293c5c3102299af94a3928439fb41745035ae5c3d7a54e4e844207fe922edf"}'
+    '"tensor_fingerprints":"21293c5c3102299af94a3928439fb41745035ae5c3d7a54e4e844207fe922edf","files":[]}'
 )
 DELTA_MANIFEST = (
-    f'{{"tensordelta":"1.0","chain":"{CHAIN}","version":1,"layout":"{LAYOUT_DIGEST}",'
+    f'{{"tensordelta":"1.0-rc.1","chain":"{CHAIN}","version":1,"layout":"{LAYOUT_DIGEST}",'
     '"fingerprint":"b863f964614216ff",'  # that of the base, and the change of its four words
     f'"base":{{"version":0,"layout":"{LAYOUT_DIGEST}","fingerprint":"3fa193216cf26742"}},'
     f'"packs":[{{"sha256":"{DELTA_DIGEST}","size":1236,"path":"packs/{DELTA_DIGEST}.safetensors",'
     '"content":"chunks","tensors":[[0,2]],"changed":4}],"features":[],"annotations":{"step":"420"},'
-    '"tensor_fingerprints":"b464dccf4d4792aef991eccd32dffb3709875cc63b33f61ff1d205f54ce4f880"}'
+    '"tensor_fingerprints":"b464dccf4d4792aef991eccd32dffb3709875cc63b33f61ff1d205f54ce4f880","files":[]}'
 )
 
 
@@ -149,8 +149,8 @@ def test_bytes_of_the_writer() -> None:
     assert store[f"layouts/{LAYOUT_DIGEST}.json"] == LAYOUT_BYTES
     assert without_created(store["manifests/000000000000.json"]) == without_created(FULL_MANIFEST.encode())
     assert without_created(store["manifests/000000000001.json"]) == without_created(DELTA_MANIFEST.encode())
-    assert without_created(store["chain.json"]) == f'{{"tensordelta":"1.0","chain":"{CHAIN}"}}'
-    assert store["latest.json"] == f'{{"tensordelta":"1.0","chain":"{CHAIN}","version":1}}'.encode()
+    assert without_created(store["chain.json"]) == f'{{"tensordelta":"1.0-rc.1","chain":"{CHAIN}"}}'
+    assert store["latest.json"] == f'{{"tensordelta":"1.0-rc.1","chain":"{CHAIN}","version":1}}'.encode()
 
 
 def test_fingerprints_objects_of_the_writer() -> None:

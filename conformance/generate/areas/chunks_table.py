@@ -70,8 +70,6 @@ read("table-with-unknown-members", "The chunk table and its chunks have members 
     "CHK-017 JSN-013", table=unknown)
 read("table-with-any-numbers-in-unknown-members", "Unknown members of the chunk table have numbers of every form",
     "JSN-014", table_text=within(b'"n":[-0,1.0,1e999,-2.5E-3,123456789012345678901234567890]'))
-read("table-of-a-later-minor-version", "The chunk table is of format 1.99", "VER-003",
-    table=setting(tensordelta="1.99"))
 read("table-with-white-space-and-escapes",
     "White space stands around the chunk table and in it, and a member's name is escaped", "JSN-003",
     table_text=lambda text: b"\r\n " + text.replace(b'"layout":', b'"l\\u0061yout" :\t') + b"\n")
@@ -111,6 +109,10 @@ fault("table-nested-17-levels", "The chunk table is nested 17 levels deep", "JSN
 fault("table-of-format-2", "The chunk table is of format 2.0", "VER-002",
     "unsupported", table=setting(tensordelta="2.0"))
 fault("table-without-format", "The chunk table does not say its format", "JSN-011", table=without("tensordelta"))
+fault("table-format-1-99", "The chunk table is of format 1.99", "VER-002", "unsupported",
+    table=setting(tensordelta="1.99"))
+fault("table-format-of-the-drafts", "The chunk table is of format 1.0, that of the drafts", "VER-002", "unsupported",
+    table=setting(tensordelta="1.0"))
 fault("table-format-without-minor", "The format of the chunk table is 1", "JSN-015", table=setting(tensordelta="1"))
 fault("table-of-another-layout", "The layout of the chunk table is not the manifest's", "CHK-003",
     table=setting(layout="0" * 64))

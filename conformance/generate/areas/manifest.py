@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from generate.builder import Builder, nothing
-from generate.chains.contents import at_the_limits, later_minor
+from generate.chains.contents import at_the_limits, unknown_fields
 from generate.edits import Area, members_of
 from generate.model import CHAIN, CREATED
 from generate.standard import setting, standard_models
@@ -97,8 +97,18 @@ for number, what in (("2.0", "a later"), ("0.9", "an earlier"), ("11.0", "a much
     fields(f"format-{number.replace('.', '-')}", "VER-002", f"A manifest of format {number}, {what} major number").bad(
         "unsupported", tensordelta=number
     )
-for slug, number in (("", "1.0-x"), ("-of-16", "1.0-" + "0." * 8), ("-of-a-later-version", "1.1-beta.2")):
-    fields(f"format-with-a-tag{slug}", "VER-002", f"A manifest of format {number}: a version before a version").bad(
+for slug, number in (
+    ("1-0-without-a-tag", "1.0"),
+    ("1-7", "1.7"),
+    ("with-a-tag", "1.0-x"),
+    ("with-a-tag-of-16", "1.0-" + "0." * 8),
+    ("with-a-tag-of-a-later-version", "1.1-beta.2"),
+    ("with-the-tag-of-a-later-candidate", "1.0-rc.2"),
+    ("with-a-tag-that-begins-alike", "1.0-rc.1.1"),
+    ("with-a-tag-that-ends-early", "1.0-rc"),
+    ("1-1-with-this-tag", "1.1-rc.1"),
+):
+    fields(f"format-{slug}", "VER-002", f"A manifest of format {number}, which is not this document's").bad(
         "unsupported", tensordelta=number
     )
 case(
@@ -107,19 +117,19 @@ case(
 case("format-2-at-the-end", "VER-001", "A manifest whose format 2.0 stands after a field of another type").bad(
     "unsupported", text=lambda _: b'{"version":"one","packs":null,"tensordelta":"2.0"}'
 )
-later = Area("manifest", later_minor, common={"needs": ["reader-exponent"]})
-later(
-    "format-1-7",
-    "VER-003 JSN-013 JSN-014",
-    "Objects of format 1.7 and 1.99, with fields that this version does not know",
+unknown = Area("manifest", unknown_fields, common={"needs": ["reader-exponent"]})
+unknown(
+    "unknown-fields",
+    "JSN-013 JSN-014",
+    "Objects with fields that this version does not know",
 ).good()
-later(
-    "format-1-7-from-nothing",
-    "VER-003 JSN-006",
-    "A full version of format 1.7, its members in another order, with white space and escapes everywhere",
+unknown(
+    "unknown-fields-from-nothing",
+    "JSN-013 JSN-006",
+    "A full version with unknown fields, its members in another order, with white space and escapes everywhere",
 ).good(to=0, held=None)
-fields("format-1-far-later", "VER-003", "A manifest whose second number is 10^20").good(
-    tensordelta="1." + "1" + "0" * 20
+fields("format-1-far-later", "VER-002", "A manifest whose second number is 10^20").bad(
+    "unsupported", tensordelta="1." + "1" + "0" * 20
 )
 case("feature-unknown", "MAN-004", "A feature that no version knows").bad("unsupported", features=["strided-slices"])
 case("feature-unknown-beside-a-known-one", "MAN-004", "An unknown feature after one that is known").bad(

@@ -11,7 +11,7 @@ from typing import Any
 from generate.builder import Builder, digest, dumps, manifest_name
 from generate.chains.contents import empty_deltas_and_gaps, no_tensor_fingerprints, shared_objects
 from generate.edits import Area, members_of, two_versions
-from generate.model import CHAIN, FOREIGN
+from generate.model import CHAIN, FOREIGN, FORMAT
 from generate.standard import flipped, replaced, setting
 
 case = Area("objects")
@@ -210,7 +210,7 @@ case("chain-65536-bytes", "LIM-005", "`chain.json` of 65,536 bytes").good(after=
 
 
 def hint(**members: Any) -> bytes:
-    return dumps({"tensordelta": "1.0", "chain": CHAIN, "version": 1} | members)
+    return dumps({"tensordelta": FORMAT, "chain": CHAIN, "version": 1} | members)
 
 
 def with_hint(data: bytes) -> Builder:

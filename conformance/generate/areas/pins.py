@@ -8,13 +8,13 @@ from typing import Any
 
 from generate.builder import Builder, dumps
 from generate.edits import Area, two_versions
-from generate.model import CHAIN, FOREIGN
+from generate.model import CHAIN, FOREIGN, FORMAT
 from generate.scenes import line, walk
 from generate.writing import Desk, write
 
 
 def pin(**members: Any) -> bytes:
-    return dumps({"tensordelta": "1.0", "chain": CHAIN, "version": 0} | members)
+    return dumps({"tensordelta": FORMAT, "chain": CHAIN, "version": 0} | members)
 
 
 def strange() -> Builder:
@@ -81,7 +81,7 @@ def refused_or_idle(desk: Desk, name: str) -> None:
 
 for slug, title, error, data in (
     ("with-null", "A pin whose `seconds` is null", "malformed", pin(version=1, seconds=None)),
-    ("without-a-version", "A pin without a version", "malformed", dumps({"tensordelta": "1.0", "chain": CHAIN})),
+    ("without-a-version", "A pin without a version", "malformed", dumps({"tensordelta": FORMAT, "chain": CHAIN})),
     ("that-is-no-json", "A pin that is cut short", "malformed", pin()[:-3]),
     ("with-two-versions", "A pin with two members `version`", "malformed", pin()[:-1] + b',"version":3}'),
     ("of-format-2", "A pin of format 2.0", "unsupported", pin(tensordelta="2.0")),

@@ -7,7 +7,7 @@ from functools import partial
 from generate.area import area
 from generate.builder import Builder, dumps, manifest_name
 from generate.graph import graph
-from generate.model import CHAIN, FOREIGN, Random, random_tensor, stepped
+from generate.model import CHAIN, FOREIGN, FORMAT, Random, random_tensor, stepped
 from generate.scenes import Scene, line, little, move, walk
 from generate.standard import flipped
 
@@ -42,7 +42,7 @@ def hinted() -> Builder:
 
 
 def hint(version: int, chain: str = CHAIN) -> bytes:
-    return dumps({"tensordelta": "1.0", "chain": chain, "version": version})
+    return dumps({"tensordelta": FORMAT, "chain": chain, "version": version})
 
 
 def squashed() -> Builder:

@@ -279,7 +279,7 @@ for slug, title, change in (
     ("that-is-no-json", "is no JSON", lambda data: data[:-1]),
     ("without-sig", "has no `sig`", replaced(b'"sig"', b'"signature"')),
     ("of-more-than-64-kib", "has 65,537 bytes", lambda data: data.ljust(65537)),
-    ("of-a-later-format", "is of a later format", replaced(b'"1.0"', b'"2.0"')),
+    ("of-a-later-format", "is of a later format", replaced(b'"1.0-rc.1"', b'"2.0"')),
 ):
     case(f"signature-{slug}", "SIG-011", f"The signature object {title}: it counts for nothing").bad(
         spoil=rewritten(change)

@@ -10,7 +10,7 @@ from generate.chains import contents, encodings, paths
 from generate.codecs import delta_chunks
 from generate.good import good_chain
 from generate.graph import Chain, graph
-from generate.model import FOREIGN, Model, Random, random_tensor, stepped, tensor, weights
+from generate.model import FOREIGN, FORMAT, Model, Random, random_tensor, stepped, tensor, weights
 from generate.scenes import line, move, walk
 from generate.standard import exponent, setting, standard
 from generate.writing import ERRORS, Desk, script, write
@@ -90,9 +90,9 @@ def other_bytes_of_one_layout() -> Builder:
     return builder
 
 
-def later_minor() -> Builder:
-    """The chain of a writer of a later minor version, with fields that this one does not know."""
-    builder = Builder(minor="1.9", chain=setting(colour="red"))
+def unknown_fields() -> Builder:
+    """The chain of a writer whose objects have fields that this version does not know."""
+    builder = Builder(chain=setting(colour="red"))
     first, second = walk(2, 13)
     builder.full(0, first, hook=setting(more=[1, None]))
     builder.delta(1, second, 0, hook=setting(more=[2, None]))
@@ -128,7 +128,7 @@ def hinted(version: int, seed: int = 16) -> Builder:
 
 def hinted_by_another_chain() -> Builder:
     builder = line(walk(2, 24))
-    builder.put("latest.json", dumps({"tensordelta": "1.0", "chain": FOREIGN, "version": 400}))
+    builder.put("latest.json", dumps({"tensordelta": FORMAT, "chain": FOREIGN, "version": 400}))
     return builder
 
 
@@ -146,7 +146,7 @@ def after(slug: str, title: str, chain: Chain | str) -> None:
 # fmt: off
 after("plain-packs", "Another writer has published whole checkpoints as plain packs", plain)
 after("another-layout-text", "Another writer has written the layout with other bytes", other_bytes_of_one_layout)
-after("a-later-minor", "Another writer is of a later minor version of the format", later_minor)
+after("unknown-fields", "Another writer's objects have fields that this version does not know", unknown_fields)
 after("a-squash", "The newest version is reached over a shortcut only", own_packs_gone)
 after("odd-names", "Objects lie in the folder that are none of the chain's", odd_names)
 after("a-hint-too-low", "latest.json names an older version than the newest", partial(hinted, 0))

@@ -6,7 +6,20 @@ from generate.builder import Builder, dumps, manifest_name, of_chunks, shortcut_
 from generate.codecs import chunk_for, full_chunks
 from generate.good import good, unclean
 from generate.graph import graph
-from generate.model import CHAIN, DTYPES, FOREIGN, Model, Random, Tensor, ordered, random_tensor, small, tensor, weights
+from generate.model import (
+    CHAIN,
+    DTYPES,
+    FOREIGN,
+    FORMAT,
+    Model,
+    Random,
+    Tensor,
+    ordered,
+    random_tensor,
+    small,
+    tensor,
+    weights,
+)
 from generate.scenes import line, small_walk
 from generate.standard import setting
 
@@ -70,7 +83,7 @@ def listing() -> Builder:
     ):  # fmt: skip
         builder.put(name, b"not JSON")
     builder.put(shortcut_name(7, 0), builder.get(manifest_name(1)).replace(b'"version":1', b'"version":7', 1))
-    builder.put("latest.json", dumps({"tensordelta": "1.0", "chain": CHAIN, "version": 7}))
+    builder.put("latest.json", dumps({"tensordelta": FORMAT, "chain": CHAIN, "version": 7}))
     return builder
 
 
@@ -84,7 +97,7 @@ def hint_that_is_garbage() -> Builder:
 @good
 def hint_of_another_chain() -> Builder:
     builder = line(small_walk(2, 21))
-    builder.put("latest.json", dumps({"tensordelta": "1.0", "chain": FOREIGN, "version": 0}))
+    builder.put("latest.json", dumps({"tensordelta": FORMAT, "chain": FOREIGN, "version": 0}))
     return builder
 
 

@@ -15,7 +15,7 @@ const HELLO = {
   protocol: 1,
   name: "tensordelta-js",
   version,
-  spec: "1.0",
+  spec: "1.0-rc.1",
   roles: ["reader", "verifier"],
   levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "sources", "verifier"],
   capabilities: ["prepare", "undo", "memory", "places", "pin"],

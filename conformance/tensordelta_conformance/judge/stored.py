@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..names import SPEC_VERSION
 from ..small_reader.documents import manifest_name, parse_chain, parse_latest, parse_layout, parse_signature
 from ..small_reader.fields import parse_json
 from ..small_reader.packs import open_chunk_file, split_file
@@ -86,8 +87,8 @@ def _check_format(case: Case, name: str, data: bytes) -> None:
         found = parse_json(data).get("tensordelta")
     except Rejection:
         return  # reported where the object is read
-    if found != "1.0":
-        case.findings.add("TD-VER-005", name, f'`tensordelta` is {found!r}, not "1.0"')
+    if found != SPEC_VERSION:
+        case.findings.add("TD-VER-005", name, f'`tensordelta` is {found!r}, not "{SPEC_VERSION}"')
 
 
 def _check_pack(case: Case, name: str) -> None:

@@ -55,7 +55,7 @@ class Adapter:
                 "protocol": 1,
                 "name": self.name,
                 "version": "1.0",
-                "spec": "1.0",
+                "spec": "1.0-rc.1",
                 "roles": ["reader", "verifier"],
                 "levels": LEVELS,
                 "capabilities": CAPABILITIES,

@@ -17,6 +17,8 @@ PATH = 200
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
+#: The version of the format that it reads.
+SPEC_VERSION = "1.0-rc.1"
 _FORMAT = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[a-z0-9.]{1,16})?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUM = re.compile(r"[0-9a-f]{16}")
@@ -166,7 +168,7 @@ class Fields:
     def check_format(self) -> None:
         """The field `tensordelta`, which is checked before any other."""
         found = self.string("tensordelta", _FORMAT)
-        require(found.split(".")[0] == "1" and "-" not in found, "TD-VER-002", f"format {found}", "unsupported")
+        require(found == SPEC_VERSION, "TD-VER-002", f"format {found}", "unsupported")
 
     def check_created(self) -> None:
         """The time `created`."""

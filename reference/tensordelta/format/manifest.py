@@ -93,6 +93,11 @@ class FileEntry(msgspec.Struct, frozen=True):
     path: str
 
 
+def _no_files() -> list[FileEntry]:
+    """The default of `files`, which is written, too: who reads a manifest by other means finds the field in each."""
+    return []
+
+
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Makes a version from its base; a shortcut has the same form, and makes a version that exists already."""
 
@@ -107,7 +112,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     created: Time
     annotations: dict[str, str] = {}
     tensor_fingerprints: Sha256 | UnsetType = UNSET
-    files: list[FileEntry] = []
+    files: list[FileEntry] = msgspec.field(default_factory=_no_files)
 
     @property
     def size(self) -> int:

@@ -19,7 +19,8 @@ from ..errors import LimitError, MalformedError, UnsupportedError
 T = TypeVar("T")
 
 #: The version of the format that this package writes.
-VERSION = "1.0"
+VERSION = "1.0-rc.1"
+_DRAFT = "1.0"
 #: The greatest nesting of objects and arrays.
 MAX_DEPTH = 16
 #: The greatest integer of a known field.
@@ -147,18 +148,28 @@ def check_version(value: dict[str, Any], *, object: str) -> None:
 
     Raises:
         MalformedError: absent, or not `major.minor` with or without a tag.
-        UnsupportedError: another major version, or a tag.
+        UnsupportedError: another version than this program's.
     """
     if "tensordelta" not in value:
         raise MalformedError("`tensordelta` is absent", object=object, rule="TD-JSN-011")
     version = value["tensordelta"]
     if not isinstance(version, str):
         raise MalformedError("`tensordelta` is no string", object=object, rule="TD-JSN-012")
-    match = _VERSION.fullmatch(version)
-    if match is None:
+    if _VERSION.fullmatch(version) is None:
         raise MalformedError(f"`tensordelta` is {version!r}, not major.minor", object=object, rule="TD-JSN-015")
-    if match[1] != VERSION.split(".")[0] or match[3] is not None:
-        raise UnsupportedError(f"written in version {version} of the format", object=object, rule="TD-VER-002")
+    if version == _DRAFT:
+        raise UnsupportedError(
+            f"written by a draft of the format, and this program reads {VERSION}",
+            object=object,
+            rule="TD-VER-002",
+            advice="Publish the states anew, to another place; what wrote this chain still reads it.",
+        )
+    if version != VERSION:
+        raise UnsupportedError(
+            f"written in version {version[:40]} of the format, and this program reads {VERSION}",
+            object=object,
+            rule="TD-VER-002",
+        )
 
 
 def field_rule(fault: str) -> str | None:

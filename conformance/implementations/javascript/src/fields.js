@@ -3,6 +3,8 @@ import { reject } from "./errors.js";
 import { utf8Length } from "./bytes.js";
 import { LIMIT } from "./limits.js";
 
+/** The version of the format that this program reads. */
+const VERSION = "1.0-rc.1";
 const FORMAT = /^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[a-z0-9.]{1,16})?$/;
 const DIGEST = /^[0-9a-f]{64}$/;
 const SUM = /^[0-9a-f]{16}$/;
@@ -89,7 +91,7 @@ export function optional(map, field, check, name, absent, where = "") {
 /** [TD-VER-001]: called before any other field is looked at. */
 export function checkFormat(map, name) {
   const format = required(map, "tensordelta", string, name);
-  const parts = FORMAT.exec(format);
-  if (!parts) reject("malformed", "TD-JSN-015", name, "tensordelta is no version of the format");
-  if (parts[1] !== "1" || parts[3]) reject("unsupported", "TD-VER-002", name, `tensordelta is ${format.slice(0, 40)}, and this program knows 1`);
+  if (!FORMAT.test(format)) reject("malformed", "TD-JSN-015", name, "tensordelta is no version of the format");
+  if (format === "1.0") reject("unsupported", "TD-VER-002", name, `written by a draft of the format; this program reads ${VERSION}`);
+  if (format !== VERSION) reject("unsupported", "TD-VER-002", name, `tensordelta is ${format.slice(0, 40)}, and this program reads ${VERSION}`);
 }

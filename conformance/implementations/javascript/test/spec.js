@@ -1,15 +1,16 @@
-/** What SPEC.md itself offers as tests: the bytes of appendix A and the marked examples. */
-import { readFileSync } from "node:fs";
+/** What SPEC.md itself offers as tests: the chain of appendix A and the marked examples. */
+import { readFileSync, readdirSync } from "node:fs";
+import { join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
 
 const TEXT = readFileSync(new URL("../../../../SPEC.md", import.meta.url), "utf8");
 
 /** @returns {Map<string, Uint8Array>} the chain of appendix A */
 export function appendix() {
-  const out = new Map();
-  for (const [, name, hex] of TEXT.matchAll(/<!-- bytes: (\S+) -->\s*```hex\n([^`]*)```/g)) {
-    out.set(name, new Uint8Array(Buffer.from(hex.replace(/\s+/g, ""), "hex")));
-  }
-  return out;
+  const folder = fileURLToPath(new URL("../../../worked_example/", import.meta.url));
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const paths = files.map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+  return new Map(paths.map((path) => [relative(folder, path).replaceAll("\\", "/"), new Uint8Array(readFileSync(path))]));
 }
 
 /** @returns {string[]} the names of the packs of a manifest or shortcut of appendix A */
