@@ -28,6 +28,10 @@ from .errors import (
     WrongBaseError,
 )
 from .events import Event, Timings
+from .explore.diff import Diff, TensorDiff, diff
+from .explore.stats import Stats
+from .explore.tensor_history import TensorChange, TensorHistory
+from .explore.version import Version
 from .format.chunk_codec import Piece
 from .format.layout import Layout, Tensor
 from .format.layout_change import LayoutChange
@@ -45,7 +49,6 @@ from .state.folder import LeftOut
 from .state.state import State, read_state
 from .state.update import Patch, Update
 from .stores import FolderStore, Store
-from .write.diff import Diff, TensorDiff, diff
 from .write.draft import Draft
 from .write.publish import Tip
 from .write.shards import Slice
@@ -90,11 +93,14 @@ __all__ = [
     "Pulled",
     "Slice",
     "State",
+    "Stats",
     "Store",
     "StoreError",
     "Tensor",
+    "TensorChange",
     "TensorDeltaError",
     "TensorDiff",
+    "TensorHistory",
     "Ticket",
     "Timings",
     "Tip",
@@ -102,6 +108,7 @@ __all__ = [
     "UntrustedError",
     "Update",
     "Verification",
+    "Version",
     "WrongBaseError",
     "__version__",
     "copy",

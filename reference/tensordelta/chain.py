@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from .checkout.checkout import Checkout, Pulled
 from .codecs.fingerprint import U64
-from .codecs.words import to_array
 from .errors import MissingError, StoreError
+from .explore.questions import Questions
 from .format.chunk_codec import Piece
 from .format.keys import SecretKey
 from .format.layout import Layout
@@ -31,7 +31,7 @@ from .live.follow import follow, follow_folder
 from .live.publisher import BackgroundPublisher
 from .live.watch import Watch, pursue
 from .read import history, part, slices
-from .read.history import History, Published
+from .read.history import Published
 from .read.reader import Reader
 from .read.routes import Plan
 from .read.trust import Trust
@@ -60,8 +60,8 @@ from .write.writer import Writer
 T = TypeVar("T")
 
 
-class Chain:
-    """A chain of versions: publish to it, load from it, follow it. Made by `open`.
+class Chain(Questions):
+    """A chain of versions: publish to it, load from it, follow it, ask it. Made by `open`.
 
     Several threads may use one object: they read, make shortcuts and commit drafts in parallel, and publish one after
     another. A state may be used by one thread at a time; `prepare` only reads it. Processes have objects of
@@ -161,10 +161,6 @@ class Chain:
             TensorDeltaError: its fingerprints object is missing or damaged; or it cannot be loaded.
         """
         return tensor_fingerprints(self._reader, self.manifest(version))
-
-    def log(self) -> History:
-        """All versions, with their sizes."""
-        return History.of(self._reader)
 
     def at(self, **annotations: object) -> int:
         """The newest version with these annotations, such as `at(step=420)`.
@@ -280,22 +276,6 @@ class Chain:
         if not isinstance(state, State):
             state = self._arrays.over(state)
         return self._reader.prepare(state, version)
-
-    def read(self, version: int | None, name: str) -> NDArray[Any]:
-        """One tensor of a version, read only from the packs that have words of it.
-
-        Returns:
-            An array of the tensor's dtype and shape, yours to change.
-
-        Raises:
-            MissingError: no such version or tensor, or no route.
-            TensorDeltaError: every route failed; the error of the first one.
-        """
-        version = self._reader.target(version)
-        words = part.read_tensors(self._reader, version, [name])[name]
-        layout = self._reader.documents.layout(self._reader.documents.manifest(version).layout)
-        tensor = layout.tensors[layout.index[name]]
-        return to_array(words, tensor.kind, tensor.shape)
 
     def load_part(self, tensors: Iterable[str], version: int | None = None, *, held: State | None = None) -> State:
         """Some tensors of a version, read only from the packs that have words of them.
@@ -817,9 +797,3 @@ class Chain:
     def pins(self) -> list[Pin]:
         """All pins, by name, including expired ones, but not those that break a rule, which `collect` reports."""
         return list(read_pins(self._reader).good)
-
-    def __repr__(self) -> str:
-        return self.log().table(f"chain {self.id} at {self.address}").text()
-
-    def _repr_html_(self) -> str:
-        return self.log().table(f"chain {self.id} at {self.address}").html()

@@ -6,26 +6,40 @@ The classes ask `tables.as_table` and `tables.as_facts`, so that no layer below 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from .checkout.checkout import Pulled
 from .errors import StoreError, TensorDeltaError, machine_advice
+from .explore.diff import Diff
+from .explore.stats import Stats
+from .explore.tensor_history import TensorHistory
+from .explore.version import Version
+from .format.layout import Layout
 from .format.layout_change import LayoutChange
 from .format.manifest import Manifest
 from .keep.collect import Collected
 from .keep.copy import Copied
 from .keep.pins import Pin
-from .read.history import History, Published
+from .read.history import History, Overview, Published
 from .read.routes import Plan
 from .read.verify import Verification
 from .state.folder import names_text
 from .state.state import State
-from .tables import Table, as_facts, as_table, bytes_text, percent_text, printable, ratio_text
-from .write.diff import Diff
+from .tables import (
+    Table,
+    as_facts,
+    as_table,
+    bytes_text,
+    ends,
+    natural,
+    percent_text,
+    printable,
+    ratio_text,
+)
 
-#: Tensors of a state that its table lists.
-_TENSORS = 50
+#: Tensors that the table of a difference lists.
+_DIFFER = 20
 
 
 def fields_table(title: str, *rows: tuple[str, str]) -> Table:
@@ -79,17 +93,40 @@ def machine_text(error: OSError) -> str:
 
 @as_table.register
 def _(state: State) -> Table:
-    rows = [[each.name, each.dtype, str(list(each.shape))] for each in state.layout.tensors[:_TENSORS]]
-    if len(state) > _TENSORS:
-        rows.append([f"… and {len(state) - _TENSORS} more", "", ""])
-    return Table(repr(state), ["<tensor", "<dtype", "<shape"], rows)
+    return _layout_table(state.layout, repr(state))
+
+
+@as_table.register
+def _(version: Version) -> Table:
+    notes = annotations_text(version.annotations)
+    return _layout_table(version.layout, f"{version!r}, {notes}" if notes else repr(version))
+
+
+def _layout_table(layout: Layout, title: str) -> Table:
+    head, omitted, tail = ends(layout.tensors)
+    rows = [[each.name, each.dtype, str(list(each.shape))] for each in (*head, *tail)]
+    return Table(title, ["<tensor", "<dtype", "<shape"], _with_gap(rows, len(head), omitted))
+
+
+def _with_gap(rows: Sequence[Sequence[str]], at: int, omitted: int) -> list[Sequence[str]]:
+    """Rows with one that says how many are left out; unchanged where none is."""
+    if not omitted:
+        return list(rows)
+    return [*rows[:at], [f"… {omitted:,} more", *[""] * (len(rows[0]) - 1)], *rows[at:]]
 
 
 @as_table.register
 def _(diff: Diff) -> Table:
-    """The tensors that differ; the total last."""
+    return diff_table(diff)
+
+
+def diff_table(diff: Diff, *, whole: bool = False) -> Table:
+    """The tensors that differ, and the total; of many, without `whole`, the most changed and those that came or went."""
     differ = [each for each in diff.tensors if each.changed or each.status != "kept"]
-    rows = [
+    head, omitted, _ = (differ, 0, ()) if whole else ends(differ, head=_DIFFER, tail=0)
+    told = [each for each in differ[len(head) :] if each.status != "kept"][:_DIFFER]
+    omitted -= len(told)
+    rows: list[Sequence[str]] = [
         [
             each.name,
             each.dtype,
@@ -98,13 +135,15 @@ def _(diff: Diff) -> Table:
             percent_text(each.density),
             "" if each.status == "kept" else each.status,
         ]
-        for each in differ
+        for each in (*head, *told)
     ]
+    rows = _with_gap(rows, len(rows), omitted)
     rows.append(["total", "", f"{diff.words:,} words", f"{diff.changed:,}", percent_text(diff.density), ""])
-    title = (
-        f"{len(differ)} of {len(diff.tensors)} tensors differ; as a delta {bytes_text(diff.size)}, "
-        f"{diff.bits_per_change:.2f} bits per change"
-    )
+    title = f"{len(differ)} of {len(diff.tensors)} tensors differ"
+    if diff.old and diff.new:
+        title = f"from {diff.old} to {diff.new}: {title}"
+    if diff.size is not None:
+        title += f"; as a delta {bytes_text(diff.size)}, {diff.bits_per_change:.2f} bits per change"
     return Table(title, ["<tensor", "<dtype", "<shape", "changed", "density", "<status"], rows)
 
 
@@ -116,7 +155,7 @@ def _(diff: Diff) -> dict[str, object]:
         "words": diff.words,
         "density": diff.density,
         "bytes": diff.nbytes,
-        **_fields(diff, "size ratio bits_per_change"),
+        **_fields(diff, "size ratio bits_per_change old new"),
         "tensors": tensors,
     }
 
@@ -176,15 +215,106 @@ def _(change: LayoutChange) -> dict[str, object]:
 
 @as_table.register
 def _(history: History) -> Table:
-    return _versions_table(history, "versions")
+    return history_table(history, "versions")
 
 
-def _versions_table(versions: Iterable[Published], title: str) -> Table:
-    versions = list(versions)
+def history_table(history: History, title: str, *, whole: bool = False) -> Table:
+    """The versions of a chain: with `whole` all of them, else of many the first, the newest, and the total."""
+    head, omitted, tail = (history, 0, ()) if whole else ends(history)
+    size = sum(row.size for row in history)
+    return _versions_table(
+        [*head, *tail], title, (len(head), omitted), (size, sum(row.nbytes for row in history) / size if size else 0.0)
+    )
+
+
+@as_table.register
+def _(overview: Overview) -> Table:
+    omitted = overview.versions - len(overview.head) - len(overview.tail) if overview.tail else 0
+    return _versions_table(
+        [*overview.head, *overview.tail],
+        f"chain {overview.chain} at {overview.address}",
+        (len(overview.head), omitted),
+        (overview.size, None),
+    )
+
+
+@as_facts.register
+def _(overview: Overview) -> dict[str, object]:
+    rows = {name: [as_facts(row) for row in getattr(overview, name)] for name in ("head", "tail")}
+    return _fields(overview, "chain address versions size") | rows
+
+
+@as_table.register
+def _(history: TensorHistory) -> Table:
+    words = max((row.words for row in history), default=0)
+    changed = sum(1 for row in history if row.changed)
+    title = f"{history.name}: {words:,} words, changed by {changed} of {len(history)} versions"
+    head, omitted, tail = ends(history)
+    rows = [
+        [
+            str(row.version),
+            row.step or "",
+            f"{row.changed:,}",
+            percent_text(row.density),
+            row.created[:19].replace("T", " "),
+            "" if row.status == "kept" else row.status,
+        ]
+        for row in (*head, *tail)
+    ]
+    rows = [list(row) for row in _with_gap(rows, len(head), omitted)]
+    columns = ["version", "step", "changed", "density", "<created (UTC)", "<status"]
+    return Table(title, columns, rows)
+
+
+@as_facts.register
+def _(history: TensorHistory) -> dict[str, object]:
+    return {"name": history.name, "versions": [asdict(row) for row in history]}
+
+
+@as_table.register
+def _(stats: Stats) -> Table:
+    """Tensor by tensor, over all versions."""
+    changed: dict[str, list[int]] = {}
+    for name, count, words in zip(*(stats[column].tolist() for column in ("tensor", "changed", "words")), strict=True):
+        total = changed.setdefault(name, [0, 0, 0])
+        for index, amount in enumerate((count > 0, count, words)):
+            total[index] += amount
+    names = sorted(changed, key=natural)
+    head, omitted, tail = ends(names)
+    rows = [
+        [name, f"{times:,}", f"{count:,}", percent_text(count / words if words else 0.0)]
+        for name in (*head, *tail)
+        for times, count, words in (changed[name],)
+    ]
+    versions = len(set(stats["version"].tolist()))
+    title = f"{len(names):,} tensors over {versions:,} versions: {len(stats['version']):,} rows"
+    columns = ["<tensor", "versions that changed it", "changed", "mean density"]
+    return Table(title, columns, _with_gap(rows, len(head), omitted))
+
+
+@as_facts.register
+def _(stats: Stats) -> dict[str, object]:
+    return {name: column.tolist() for name, column in stats.items()}
+
+
+def _versions_table(
+    versions: Sequence[Published],
+    title: str,
+    gap: tuple[int, int] = (0, 0),
+    total: tuple[int | None, float | None] = (None, None),
+) -> Table:
+    """A table of versions.
+
+    Args:
+        versions: those that are shown.
+        title: above the table.
+        gap: before which of them others are left out, and how many; where there are such, the total follows.
+        total: bytes of all versions, and how many times smaller than the whole states that is, where they are known.
+    """
     columns = "version|base|changed|density|size|ratio|bits/change|<created (UTC)|<annotations".split("|")
     if any(row.layout_change is not None for row in versions):
         columns.append("<layout")
-    rows = [
+    rows: list[Sequence[str]] = [
         [
             str(row.version),
             "full" if row.base is None else str(row.base),
@@ -199,6 +329,12 @@ def _versions_table(versions: Iterable[Published], title: str) -> Table:
         ][: len(columns)]
         for row in versions
     ]
+    at, omitted = gap
+    if omitted:
+        size, ratio = total
+        sizes = ["" if size is None else bytes_text(size), "" if ratio is None else ratio_text(ratio)]
+        rows = _with_gap(rows, at, omitted)
+        rows.append([f"{len(versions) + omitted:,} in all", "", "", "", *sizes, *[""] * (len(columns) - 6)])
     return Table(title, columns, rows)
 
 

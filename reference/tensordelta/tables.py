@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_NUMBER = re.compile(r"([0-9]+)")
+#: Rows of a table from which on only the first and the last are shown, and how many of these.
+_LONG, _HEAD, _TAIL = 40, 10, 10
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,18 @@ def as_facts(result: object) -> dict[str, object]:
     raise TypeError(f"{type(result).__name__} has no facts")
 
 
+def ends(rows: Sequence[T], *, head: int = _HEAD, tail: int = _TAIL) -> tuple[Sequence[T], int, Sequence[T]]:
+    """The first rows of a table, the number of those that are left out, and the last ones.
+
+    Example:
+        >>> ends(range(100), head=1, tail=2)
+        (range(0, 1), 97, range(98, 100))
+    """
+    if len(rows) <= max(_LONG, head + tail):
+        return rows, 0, rows[:0]
+    return rows[:head], len(rows) - head - tail, rows[len(rows) - tail :]
+
+
 class Shown:
     """A result that is shown as its table, at a prompt and in a notebook."""
 
@@ -99,6 +119,16 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts names as people count: layers.2 before layers.10.
+
+    Example:
+        >>> sorted(["layers.10", "layers.2", "embed"], key=natural)
+        ['embed', 'layers.2', 'layers.10']
+    """
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in _NUMBER.split(name) if part]
 
 
 def bytes_text(count: float) -> str:

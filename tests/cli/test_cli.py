@@ -299,7 +299,7 @@ def test_diff_counts_words_by_tensor(steps: Path) -> None:
     save_file(weights(1) | {"c": np.zeros(8, np.float32)}, steps / "grown.safetensors")
     found = facts("diff", "step_0.safetensors", "grown.safetensors", folder=steps)
     totals = ["changed", "words", "density", "bytes", "size", "ratio", "bits_per_change"]
-    assert list(found) == [*totals, "tensors"]
+    assert list(found) == [*totals, "old", "new", "tensors"]
     assert (found["changed"], found["words"], found["bytes"]) == (10, WORDS + 8, 4096 * 4 + 100 * 2 + 8 * 4)
     assert found["bits_per_change"] == found["size"] * 8 / 10
     a, b, c = found["tensors"]

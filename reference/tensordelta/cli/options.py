@@ -16,8 +16,9 @@ import click
 from .. import opening
 from ..chain import Chain
 from ..errors import TensorDeltaError, UntrustedError
+from ..explore.version import Version
 from ..format.keys import PublicKey, SecretKey
-from ..format.names import MAX_VERSION
+from ..format.names import CHAIN, MAX_VERSION
 from ..threads import thread_count
 from ..write.keys import public_key, secret_key
 
@@ -25,6 +26,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 K = TypeVar("K", PublicKey, SecretKey)
 
 _CHAIN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: A version, or a place from the end, behind `@`.
+_PLACE = re.compile(r"newest|-?[0-9]{1,12}")
 #: The key of a context's `meta` that says whether `--json` is given.
 JSON = "tensordelta.json"
 
@@ -56,6 +59,7 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     help="How many jobs run at once; by default $TENSORDELTA_THREADS, or all cores.",
 )
+whole_option = click.option("--all", "whole", is_flag=True, help="List all on a terminal too, however many there are.")
 VERSION = click.IntRange(min=0, max=MAX_VERSION)
 
 
@@ -192,6 +196,20 @@ writes = _all(
 def open_chain(address: str, *, threads: int | None = None, **options: Any) -> Chain:
     with usage(), needed():
         return opening.open(address, threads=thread_count(threads), **options)
+
+
+def side(text: str, **opening: Any) -> Version | Path:
+    """What `diff` compares: RUN@VERSION, a chain's address for its newest version, or the path of a checkpoint.
+
+    A path that exists is one, whatever its name.
+    """
+    path = Path(text)
+    address, at, place = text.rpartition("@")
+    if at and _PLACE.fullmatch(place) and not path.exists():
+        return open_chain(address, **opening)[-1 if place == "newest" else int(place)]
+    if "://" in text or ((path / CHAIN).is_file() and not any(path.glob("*.safetensors"))):
+        return open_chain(text, **opening)[-1]
+    return path
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,15 +15,15 @@ from click.core import ParameterSource
 
 from ..checkout.checkout import Checkout, Pulled
 from ..errors import TensorDeltaError
+from ..explore.diff import diff as compare
 from ..format.layout import Layout
 from ..format.layout_change import LayoutChange
 from ..format.manifest import Manifest
 from ..format.names import CHAIN, parse_manifest_name, parse_shortcut_name
 from ..read.verify import Verification
-from ..results import annotations_text, fields_table
+from ..results import annotations_text, diff_table, fields_table, history_table
 from ..tables import Table, as_facts, as_table, bytes_text
 from ..threads import thread_count
-from ..write.diff import diff as compare
 from .hook import Hook
 from .options import (
     VERSION,
@@ -30,10 +31,11 @@ from .options import (
     open_chain,
     pins,
     reads_packs,
-    threads_option,
+    side,
     trusts,
     usage,
     version_or,
+    whole_option,
 )
 from .signals import stopped_by_signals
 from .terminal import Working, count, print_failure, print_json, print_result, print_table
@@ -44,10 +46,11 @@ _NAMES = 8
 
 @click.command()
 @click.argument("address", metavar="CHAIN")
+@whole_option
 @trusts
 @json_option
-def log(address: str, as_json: bool, **opening: Any) -> None:
-    """List the versions of CHAIN."""
+def log(address: str, whole: bool, as_json: bool, **opening: Any) -> None:
+    """List the versions of CHAIN; on a terminal, of many the first, the newest and the total."""
     opened = open_chain(address, **opening)
     history = opened.log()
     if len(history):
@@ -55,7 +58,8 @@ def log(address: str, as_json: bool, **opening: Any) -> None:
     size = bytes_text(sum(row.size for row in history))
     title = f"{opened.address}: {count(len(history), 'version')}, {size}"
     expendable = ("created (UTC)", "bits/change", "density")
-    print_result(as_json, [row.facts() for row in history], history.table(title), expendable=expendable)
+    table = history_table(history, title, whole=whole or not sys.stdout.isatty())
+    print_result(as_json, [row.facts() for row in history], table, expendable=expendable)
 
 
 @click.command()
@@ -237,17 +241,25 @@ def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, *
 
 
 @click.command()
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
-@threads_option
+@click.argument("old")
+@click.argument("new")
+@whole_option
+@pins
+@reads_packs
 @json_option
-def diff(old: Path, new: Path, threads: int | None, as_json: bool) -> None:
-    """Show what changed between two checkpoints, tensor by tensor."""
+def diff(old: str, new: str, whole: bool, as_json: bool, threads: int | None, **opening: Any) -> None:
+    """Show what changed from OLD to NEW, tensor by tensor, the most changed first.
+
+    Each is a checkpoint, or a version of a chain: RUN@2, RUN@newest, or RUN@-2, the one before the newest. Of versions
+    of one chain only what lies between them is read; of others only tensors that differ.
+    """
     with Working("comparing"):
         with usage():
             threads = thread_count(threads)
-        difference = compare(old, new, threads=threads)
-    print_result(as_json, difference.facts(), difference.table(), expendable=("shape", "dtype"), free_text=48)
+        sides = [side(each, threads=threads, **opening) for each in (old, new)]
+        difference = compare(*sides, threads=threads)
+    table = diff_table(difference, whole=whole or not sys.stdout.isatty())
+    print_result(as_json, difference.facts(), table, expendable=("shape", "dtype"), free_text=48)
 
 
 @click.command()

@@ -167,6 +167,18 @@ def decode_pieces(
         raise fault.kind(fault.reason, object=object, rule=fault.rule) from None
 
 
+def decode_numbers(chunk: Chunk, read: Callable[[str], memoryview | None], *, object: str) -> Indices | None:
+    """Numbers of a checked chunk's listed words in its order, ascending, from its positions alone; None for all words.
+
+    Raises:
+        MalformedError: a stream of positions is absent, of the wrong size, or breaks a rule of its codec.
+    """
+    try:
+        return _decode_positions(chunk, _Streams(chunk, read))
+    except CodecFault as fault:
+        raise fault.kind(fault.reason, object=object, rule=fault.rule) from None
+
+
 class _Streams:
     """A chunk's streams, decompressed one by one within their bounds."""
 

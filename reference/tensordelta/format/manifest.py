@@ -128,6 +128,10 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         """The bytes of the manifest object."""
         return strict_json.encode(self)
 
+    def starts_from(self, other: Manifest) -> bool:
+        """True where its base is the version that another manifest makes, under any number (TD-RDR-005)."""
+        return self.base is not None and (self.base.layout, self.base.fingerprint) == (other.layout, other.fingerprint)
+
     def same_version(self, other: Manifest) -> bool:
         """True if both make the same version the same way, so that creating it again is a repetition (section 11.2)."""
 

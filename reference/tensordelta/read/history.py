@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import overload
 
+from ..errors import TensorDeltaError
 from ..events import Timings
 from ..format.layout import Layout
 from ..format.layout_change import LayoutChange
 from ..format.manifest import Manifest
 from ..format.names import fingerprints_name, layout_name, manifest_name
 from ..state.folder import LeftOut
-from ..tables import Shown
+from ..tables import Shown, ends
 from .reader import Reader
 
 
@@ -162,6 +164,53 @@ class History(Shown, Sequence[Published]):
 
     def __iter__(self) -> Iterator[Published]:
         return iter(self._rows)
+
+
+@dataclass(frozen=True, repr=False)
+class Overview(Shown):
+    """A chain in short: its first and its newest versions. Other manifests are not read, however long the chain is.
+
+    Attributes:
+        chain, address: the chain's id, and the address of its store.
+        versions: how many versions are listed.
+        size: bytes of all objects of the store; None where it lists nothing.
+        head, tail: the first versions, and the newest ones; all are in `head` where there are few. The size of one
+            counts what the version before it does not name.
+    """
+
+    chain: str
+    address: str
+    versions: int
+    size: int | None
+    head: Sequence[Published]
+    tail: Sequence[Published]
+
+    @classmethod
+    def of(cls, reader: Reader) -> Overview:
+        """Read the ends of a chain."""
+        documents, lists = reader.documents, reader.store.lists
+        listed = documents.versions()
+        sizes = {entry.name: entry.size for entry in reader.store.entries("")} if listed and lists else {}
+
+        def rows(versions: Sequence[int], before: int | None) -> Iterator[Published]:
+            held: Manifest | None = None
+            with suppress(TensorDeltaError):  # which is no fault of the versions that are shown
+                held = None if before is None else documents.manifest(before)
+            for version in documents.signed(versions):
+                manifest = documents.manifest(version)
+                known = set() if held is None else set(named_objects(held))
+                named = {pack.path: pack.size for pack in manifest.packs if pack.path is not None}
+                named |= {file.path: file.size for file in manifest.files}
+                size = sizes.get(manifest_name(version), 0)
+                size += sum(sizes.get(name, named.get(name, 0)) for name in {*named_objects(manifest)} - known)
+                change = None if held is None else _change(reader, held, manifest)
+                yield describe(manifest, documents.layout(manifest.layout), change, size=size, seconds=None)
+                held = manifest
+
+        first, omitted, last = ends(listed)
+        before = listed[-len(last) - 1] if omitted else None
+        size = sum(sizes.values()) if lists else None
+        return cls(reader.chain, reader.store.address, len(listed), size, [*rows(first, None)], [*rows(last, before)])
 
 
 def named_objects(manifest: Manifest) -> list[str]:

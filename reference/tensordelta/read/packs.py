@@ -37,6 +37,8 @@ _LOG = logging.getLogger("tensordelta")
 
 #: Bytes of a large pack that are read, and proven, at once.
 _BLOCK = 1 << 18
+#: Bytes of the largest object, and number of objects, whose blocks' digests are remembered: at most 8 MB in memory.
+_REMEMBERED, _MANY = 1 << 28, 256
 #: Bytes of packs that one update keeps in memory.
 KEPT = 64 << 20
 
@@ -69,11 +71,16 @@ class MemoryBlob:
 
 
 class ProvenBlob:
-    """An object that is too large for memory; each block is proven again whenever it is read."""
+    """An object that is too large for memory; each block is proven again whenever it is read.
+
+    Attributes:
+        size: bytes of the object.
+        digests: SHA-256 of its blocks.
+    """
 
     def __init__(self, open_blob: Callable[[], StoredBlob], size: int, digests: Sequence[bytes], label: str) -> None:
         self._open = open_blob
-        self._digests = digests
+        self.digests = digests
         self._label = label
         self.size = size
 
@@ -88,7 +95,7 @@ class ProvenBlob:
             data = blob.read(start, min((last + 1) * _BLOCK, self.size) - start)
         for block in range(first, last + 1):
             at = block * _BLOCK - start
-            if hashlib.sha256(data[at : at + _BLOCK]).digest() != self._digests[block]:
+            if hashlib.sha256(data[at : at + _BLOCK]).digest() != self.digests[block]:
                 raise IntegrityError("changed while it was read", object=self._label, rule="TD-SEC-002")
         return data[offset - start : offset - start + length]
 
@@ -220,6 +227,9 @@ class Packs:
         self._listener = listener
         self._part = part_size(memory)
         self._thread = _Thread()
+        # Of objects of a store that is not remote, by their SHA-256.
+        self._digests: dict[str, Sequence[bytes]] = {}
+        self._lock = threading.Lock()
 
     @property
     def in_flight(self) -> int:
@@ -393,13 +403,34 @@ class Packs:
                             raise
                         _LOG.warning("%s is read without the cache of this machine: %s", label, error)
                         keep = keep or whole
-            return prove(
-                lambda: self._store.open(wanted.name), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label
-            )
+            return self._proven_before(wanted, label=label, keep=keep) or self._prove(wanted, label=label, keep=keep)
         except MissingError as fault:
             raise MissingError(fault.reason, object=label, rule=absent) from None
         except IntegrityError as fault:
             raise IntegrityError(fault.reason, object=label, rule=altered) from None
+
+    def _prove(self, wanted: Wanted, *, label: str, keep: bool) -> Blob:
+        """Prove an object of the store, and remember its blocks' digests."""
+        blob = prove(
+            lambda: self._store.open(wanted.name), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label
+        )
+        if isinstance(blob, ProvenBlob) and wanted.size <= _REMEMBERED:
+            with self._lock:
+                self._digests[wanted.sha256] = blob.digests
+                while len(self._digests) > _MANY:
+                    del self._digests[next(iter(self._digests))]
+        return blob
+
+    def _proven_before(self, wanted: Wanted, *, label: str, keep: bool) -> Blob | None:
+        """An object that was proven before, of which only blocks are read, and each is proven again; else None."""
+        with self._lock:
+            digests = None if keep else self._digests.get(wanted.sha256)
+        if digests is None:
+            return None
+        with self._store.open(wanted.name) as blob:
+            if blob.size != wanted.size:
+                return None
+        return ProvenBlob(lambda: self._store.open(wanted.name), wanted.size, digests, label)
 
     # -- downloads ------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ _EXCHANGE = 1 << 16
 _MANY = 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Patch:
     """The listed words of one tensor, for an engine to write. Two are equal where all their bits are.
 
@@ -46,6 +46,9 @@ class Patch:
     dtype: str
     indices: Indices
     values: NDArray[Any]
+
+    def __repr__(self) -> str:
+        return f"Patch({self.name!r}, {self.dtype} {list(self.shape)}, {len(self.indices):,} words)"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Patch):
