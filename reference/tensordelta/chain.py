@@ -17,6 +17,7 @@ from .checkout.checkout import Checkout, Pulled
 from .codecs.fingerprint import U64
 from .errors import MissingError, StoreError
 from .explore.questions import Questions
+from .explore.version import Version
 from .format.chunk_codec import Piece
 from .format.keys import SecretKey
 from .format.layout import Layout
@@ -511,7 +512,7 @@ class Chain(Questions):
         if plain or source is not None:
             raise ValueError("`plain` publishes a checkpoint's files: name its path; `source` goes with it")
         if not isinstance(state, State):
-            state = State.from_arrays(state)
+            state = state.load() if isinstance(state, Version) else State.from_arrays(state)
         published = publisher.publish(
             state,
             version=version,

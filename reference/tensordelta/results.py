@@ -121,7 +121,7 @@ def _(diff: Diff) -> Table:
 
 
 def diff_table(diff: Diff, *, whole: bool = False) -> Table:
-    """The tensors that differ, and the total; of many, without `whole`, the most changed and those that came or went."""
+    """The tensors that differ, and the total; of many, unless `whole`, the most changed and those that came or went."""
     differ = [each for each in diff.tensors if each.changed or each.status != "kept"]
     head, omitted, _ = (differ, 0, ()) if whole else ends(differ, head=_DIFFER, tail=0)
     told = [each for each in differ[len(head) :] if each.status != "kept"][:_DIFFER]

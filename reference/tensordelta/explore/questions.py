@@ -126,7 +126,7 @@ class Questions:
         return diff_versions(self[old], self[newest])
 
     def history(self, name: str) -> TensorHistory:
-        """When and how much one tensor changed, version by version; only packs that have words of it are read.
+        """When and how much one tensor changed, version by version; see `diff` for what is read.
 
         Raises:
             MissingError: no version has such a tensor.

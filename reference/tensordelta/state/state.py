@@ -346,6 +346,8 @@ class State(Mapping[str, NDArray[Any]]):
         if not isinstance(other, Mapping):
             return NotImplemented
         if not isinstance(other, State):
+            if isinstance(getattr(other, "layout", None), Layout):  # it has dtypes of its own, which arrays do not tell
+                return NotImplemented
             try:
                 other = State.from_arrays(other)
             except (ValueError, OverflowError, NotImplementedError):  # it has what no state can hold

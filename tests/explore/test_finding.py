@@ -1,0 +1,96 @@
+"""`bisect` and `states`: the version where something begins, and going through all of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensordelta as td
+from tensordelta.explore.bisection import first
+
+
+@pytest.mark.parametrize("count", range(1, 18))
+def test_the_first_is_found_with_few_questions(count: int) -> None:
+    versions = [3 * index for index in range(count)]
+    for answer in [*versions, None]:
+        asked: list[int] = []
+
+        def holds(version: int, answer: int | None = answer, asked: list[int] = asked) -> bool:
+            asked.append(version)
+            return answer is not None and version >= answer
+
+        assert first(versions, holds) == answer
+        assert len(asked) == len(set(asked)) <= 1 + (count - 1).bit_length() + 1
+    assert first([], lambda version: True) is None
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> td.Chain:
+    """Eight versions; from version 5 on `w` has a NaN, and `b` grows with each."""
+    chain = td.open(tmp_path / "run", create=True)
+    weights = {"w": np.ones(100, np.float32), "b": np.zeros(4, np.float32)}
+    for version in range(8):
+        weights["b"][:] = version
+        if version == 5:
+            weights["w"][17] = np.nan
+        chain.publish(weights)
+    return chain
+
+
+def test_the_version_that_broke_the_model(broken: td.Chain) -> None:
+    assert broken.bisect(lambda w: np.isnan(w).any(), "w") == 5
+    assert broken.bisect(lambda b: np.linalg.norm(b) > 6.5, "b") == 4
+    assert broken.bisect(lambda version: any(np.isnan(each).any() for each in version.values())) == 5
+    fingerprint = broken[6].fingerprint
+    assert broken.bisect(lambda version: version.version >= 6 or version.fingerprint == fingerprint) == 6
+    assert broken.bisect(lambda b: (b > 99).any(), "b") is None
+    assert broken.bisect(lambda version: True) == 0
+
+
+def test_bisect_over_versions_that_were_dropped(broken: td.Chain) -> None:
+    broken.shortcut(None, 3)
+    broken.collect(5, grace=0)
+    assert broken.versions() == [3, 4, 5, 6, 7]
+    assert broken.bisect(lambda w: np.isnan(w).any(), "w") == 5
+
+
+def test_what_the_predicate_raises_is_raised(broken: td.Chain) -> None:
+    with pytest.raises(ZeroDivisionError):
+        broken.bisect(lambda version: 1 / 0)
+    with pytest.raises(td.MissingError, match="no tensor 'head'"):
+        broken.bisect(lambda w: True, "head")
+
+
+def test_states_are_those_of_the_versions(run: td.Chain) -> None:
+    states = list(run.states())
+    assert [state.version for state in states] == run.versions()
+    for version, state in enumerate(states):
+        assert state == run.load(version)
+
+
+@pytest.mark.parametrize("versions", [[1, 3, 5], [4, 2], [3, 3], []])
+def test_states_of_some_versions(run: td.Chain, versions: Sequence[int]) -> None:
+    for in_place in (False, True):
+        shown = [dict(state.copy()) for state in run.states(versions, in_place=in_place)]
+        assert len(shown) == len(versions)
+        assert all(run.load(version) == state for version, state in zip(versions, shown, strict=True))
+
+
+def test_states_in_place_are_one_state(run: td.Chain) -> None:
+    one, two = itertools.islice(run.states(in_place=True), 2)
+    assert one is two and two.version == 1
+    one, two = itertools.islice(run.states(), 2)
+    assert one.version == 0 and not np.shares_memory(one["embed"], two["embed"])
+
+
+def test_each_state_costs_one_delta(tmp_path: Path, run: td.Chain) -> None:
+    """The full version is read once, and each delta once."""
+    seen: list[td.Event] = []
+    chain = td.open(run.address, on_event=seen.append)
+    for _ in chain.states():
+        pass
+    assert [event.version for event in seen if event.kind == "fetched"] == run.versions()
