@@ -51,6 +51,11 @@ def test_the_snippet_runs(steps: Path) -> None:
     assert td.read_state(steps / "out.safetensors").equals(td.read_state(steps / "step_1.safetensors"))
 
 
+def test_the_questions_run(steps: Path) -> None:
+    _run(_block("chain.wait("), steps)
+    _run(_block("chain.bisect("), steps)
+
+
 def test_the_loops_run(steps: Path) -> None:
     loops = _block("td.Follower(")
     _run(f"{loops}\nassert state.equals(td.read_state('step_1.safetensors'))", steps)

@@ -318,6 +318,39 @@ def test_diff_counts_words_by_tensor(steps: Path) -> None:
     assert "1 of 2 tensors differ" in shown
 
 
+def test_diff_of_versions(chain: Path) -> None:
+    """Versions by number, from the end and by name, of one chain, of two, and beside a checkpoint."""
+    found = facts("diff", "chain@0", "chain@2", folder=chain)
+    assert found["changed"] == 20 and [each["name"] for each in found["tensors"]] == ["a", "b"]
+    assert (found["old"], found["new"], found["size"]) == ("version 0", "version 2", None)
+    assert facts("diff", "chain@-2", "chain@newest", folder=chain)["size"] == td.open(chain / "chain").manifest(2).size
+    assert facts("diff", "chain@1", "chain", folder=chain)["changed"] == 10
+    assert facts("diff", "chain@1", "step_1.safetensors", folder=chain)["changed"] == 0
+    assert facts("diff", "step_0.safetensors", "chain@2", folder=chain)["changed"] == 20
+    tensordelta("copy", "chain", "other", folder=chain)
+    assert facts("diff", "chain@1", "other@2", folder=chain)["changed"] == 10
+    shown = tensordelta("diff", "chain@1", "chain@2", folder=chain).stdout
+    assert shown.startswith("from version 1 to version 2: 1 of 2 tensors differ; as a delta ")
+
+
+def test_diff_names_what_is_not_there(chain: Path) -> None:
+    assert facts("diff", "chain@0", "chain@9", folder=chain, code=1)["error"] == "missing"
+    assert "no chain" in tensordelta("diff", "nothing@0", "chain@1", folder=chain, code=1).stderr
+    (chain / "step@1").symlink_to("step_1.safetensors")
+    assert facts("diff", "step@1", "chain@1", folder=chain)["changed"] == 0
+
+
+def test_long_tables_end_on_a_terminal_alone(tmp_path: Path) -> None:
+    opened = td.open(tmp_path / "run", create=True)
+    for version in range(45):
+        opened.publish({f"layers.{index}": np.full(2, version + index) for index in range(50)})
+    for command, more in ((["log", "run"], "… 25 more"), (["diff", "run@1", "run@2"], "… 30 more")):
+        assert any(more in line for line in in_terminal(command, tmp_path, 100)), command
+        whole = in_terminal([*command, "--all"], tmp_path, 100)
+        assert not any("more" in line for line in whole) and len(whole) > 45
+        assert "more" not in tensordelta(*command, folder=tmp_path).stdout
+
+
 def test_packs_can_come_from_elsewhere(steps: Path) -> None:
     source = "hf://someone/model@0123456789abcdef0123456789abcdef01234567"
     published = facts(

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from ..explore.pictures import DELTA, FAINT, INK, QUIET, WHOLE
 from ..read.history import Published
 from ..tables import bytes_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's blue and vermilion, which colour-blind readers tell apart, on greys.
-DELTA, WHOLE = "#0072B2", "#D55E00"
-INK, QUIET, FAINT = "#1F2430", "#5F6673", "#E4E7EC"
 MANY = 30  # steps above which dots and bars are drawn smaller
 
 

@@ -44,6 +44,7 @@ def draw_chain(versions: Sequence[Published], axes: tuple[Axes, Axes] | None = N
     whole = max(row.nbytes for row in versions)
     upper.axhline(whole, color=QUIET, linewidth=1, dashes=(4, 3), label=f"the whole state, {bytes_text(whole)}")
     upper.set_yscale("log")
+    upper.minorticks_off()
     upper.yaxis.set_major_formatter(lambda value, position: bytes_text(value))
     upper.legend(frameon=False, fontsize=8.5, labelcolor=QUIET)
     deltas = [index for index, row in enumerate(versions) if row.base is not None]
@@ -75,7 +76,7 @@ def draw_diff(diff: Diff, axes: Axes | None = None, *, most: int) -> Axes:
     drawn.barh(range(len(tensors)), [100 * each.density for each in tensors], color=colors)
     kept = ("" if each.status == "kept" else f" ({each.status})" for each in tensors)
     drawn.set_yticks(range(len(tensors)), [each.name + status for each, status in zip(tensors, kept, strict=True)])
-    drawn.invert_yaxis()
+    drawn.set_ylim(len(tensors) - 0.4, -0.6)
     heading = "words changed" + (f" from {diff.old} to {diff.new}" if diff.old and diff.new else "")
     if len(tensors) < len(diff.tensors):
         heading += f": {len(tensors)} of {len(diff.tensors)} tensors"
