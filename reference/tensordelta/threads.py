@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn, Self, TypeVar
@@ -162,13 +162,14 @@ def ordered_map(
     Args:
         work: called once for each item.
         items: read one by one, when there is room.
-        threads: with 1, everything runs in the calling thread; so it does when the interpreter ends, where no thread
-            can be started any more.
+        threads: with 1, everything runs in the calling thread; so does a single item of a sequence, and everything when
+            the interpreter ends, where no thread can be started any more.
         cost, budget: bytes that an item needs, and their greatest sum at a time; an item that exceeds the budget is
             worked on alone.
         pool: the pool of threads to use; by default a new one.
     """
-    if threads == 1 or not threading.main_thread().is_alive():
+    alone = isinstance(items, Sequence) and len(items) < 2
+    if threads == 1 or alone or not threading.main_thread().is_alive():
         yield from map(work, items)
         return
     flying: deque[tuple[Future[R], int]] = deque()

@@ -271,13 +271,13 @@ def _decode_steps(chunk: Chunk, streams: _Streams) -> Words:
 def _split(
     chunk: Chunk, places: Indices | None, base: BaseWords, new: Words | None, steps: Words | None
 ) -> list[Piece]:
-    """One piece for each slice with listed words that are held."""
+    """One piece for each slice with listed words that are held; the words of others are passed over."""
     pieces: list[Piece] = []
     ends = np.cumsum([stop - start for _, start, stop in chunk.slices])
     at = ends if places is None else np.searchsorted(places, ends)
     begin, offset = 0, 0
     for (tensor, start, stop), end, space_end in zip(chunk.slices, at.tolist(), ends.tolist(), strict=True):
-        if end > begin:
+        if end > begin and base.wants(tensor, start, stop):
             indices = None
             if places is not None:
                 indices = places[begin:end]

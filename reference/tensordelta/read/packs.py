@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from ..errors import IntegrityError, MalformedError, MissingError, StoreError, TensorDeltaError, UntrustedError
 from ..events import Listener
 from ..format import pack
@@ -32,13 +34,14 @@ from ..stores.download import PARALLEL, Downloader, Downloads, Wanted, part_size
 from ..stores.hub import public_file
 from ..stores.web import WebSource
 from .budget import Budget
+from .proven import PROVEN, ProvenPack
 
 _LOG = logging.getLogger("tensordelta")
 
 #: Bytes of a large pack that are read, and proven, at once.
 _BLOCK = 1 << 18
-#: Bytes of the largest object, and number of objects, whose blocks' digests are remembered: at most 8 MB in memory.
-_REMEMBERED, _MANY = 1 << 28, 256
+#: Bytes of the largest pack that a reader of few tensors keeps in memory.
+_SMALL = 1 << 20
 #: Bytes of packs that one update keeps in memory.
 KEPT = 64 << 20
 
@@ -227,9 +230,6 @@ class Packs:
         self._listener = listener
         self._part = part_size(memory)
         self._thread = _Thread()
-        # Of objects of a store that is not remote, by their SHA-256.
-        self._digests: dict[str, Sequence[bytes]] = {}
-        self._lock = threading.Lock()
 
     @property
     def in_flight(self) -> int:
@@ -270,12 +270,39 @@ class Packs:
             TensorDeltaError: it cannot be had, or breaks a rule.
         """
         blob = self.fetch(entry, keep=keep)
+        return pack.read_pack(blob, entry, layout, manifest, parsing=partial(_count, budget, entry)), blob
 
-        def parsing(size: int) -> None:
-            budget.check(size * PARSING, object=entry.label, rule="TD-LIM-008")
-            budget.take(size * KEPT_JSON, object=entry.label, rule="TD-LIM-008")
+    def part_of(self, entry: PackEntry, manifest: Manifest, layout: Layout, budget: Budget) -> tuple[Pack, Blob]:
+        """As `pack`, for a reader of few tensors, which may come back for others.
 
-        return pack.read_pack(blob, entry, layout, manifest, parsing=parsing), blob
+        Of a large pack under a root on this machine that this process has proven before, only the blocks that are read
+        are proven again, when they are read. A small table is not parsed again.
+        """
+        known = PROVEN.of(entry.sha256)
+        blob = self._blob_of_part(entry, known, budget)
+        if known is None:
+            known = PROVEN.remember(entry.sha256, blob.digests if isinstance(blob, ProvenBlob) else None)
+        key = msgspec.json.encode(entry), manifest.layout, tuple(manifest.features)
+        found = known.tables.get(key)
+        if found is not None:
+            _count(budget, entry, found[1])
+            return found[0], blob
+        used = budget.used
+        table = pack.read_pack(blob, entry, layout, manifest, parsing=partial(_count, budget, entry))
+        known.keep(key, table, (budget.used - used) // KEPT_JSON)
+        return table, blob
+
+    def _blob_of_part(self, entry: PackEntry, known: ProvenPack | None, budget: Budget) -> Blob:
+        """A pack of which little is read: in memory, if it is small, else to be read block by block."""
+        if entry.size <= _SMALL and budget.used + entry.size <= budget.limit // 8:
+            budget.take(entry.size, object=entry.label)
+            return self.fetch(entry, keep=True)
+        name = entry.path
+        if known is None or known.digests is None or name is None or self.cache is not None:
+            return self.fetch(entry, keep=False)
+        if self._store.size(name) != entry.size:
+            return self.fetch(entry, keep=False)
+        return ProvenBlob(lambda: self._store.open(name), entry.size, known.digests, entry.label)
 
     def file(self, entry: FileEntry) -> Blob:
         """A file that belongs next to the checkpoint, proven.
@@ -403,34 +430,13 @@ class Packs:
                             raise
                         _LOG.warning("%s is read without the cache of this machine: %s", label, error)
                         keep = keep or whole
-            return self._proven_before(wanted, label=label, keep=keep) or self._prove(wanted, label=label, keep=keep)
+            return prove(
+                lambda: self._store.open(wanted.name), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label
+            )
         except MissingError as fault:
             raise MissingError(fault.reason, object=label, rule=absent) from None
         except IntegrityError as fault:
             raise IntegrityError(fault.reason, object=label, rule=altered) from None
-
-    def _prove(self, wanted: Wanted, *, label: str, keep: bool) -> Blob:
-        """Prove an object of the store, and remember its blocks' digests."""
-        blob = prove(
-            lambda: self._store.open(wanted.name), sha256=wanted.sha256, size=wanted.size, keep=keep, label=label
-        )
-        if isinstance(blob, ProvenBlob) and wanted.size <= _REMEMBERED:
-            with self._lock:
-                self._digests[wanted.sha256] = blob.digests
-                while len(self._digests) > _MANY:
-                    del self._digests[next(iter(self._digests))]
-        return blob
-
-    def _proven_before(self, wanted: Wanted, *, label: str, keep: bool) -> Blob | None:
-        """An object that was proven before, of which only blocks are read, and each is proven again; else None."""
-        with self._lock:
-            digests = None if keep else self._digests.get(wanted.sha256)
-        if digests is None:
-            return None
-        with self._store.open(wanted.name) as blob:
-            if blob.size != wanted.size:
-                return None
-        return ProvenBlob(lambda: self._store.open(wanted.name), wanted.size, digests, label)
 
     # -- downloads ------------------------------------------------------------------------------------------------
 
@@ -474,6 +480,16 @@ class Packs:
         """Keep a pack that was put into a remote store in this machine's cache, so that it need not be downloaded."""
         if self.cache is not None:
             self.cache.put(sha256, parts)
+
+
+def _count(budget: Budget, entry: PackEntry, size: int) -> None:
+    """Count the memory of a pack's table, of so many bytes of JSON, before it is parsed.
+
+    Raises:
+        LimitError: it would pass the budget.
+    """
+    budget.check(size * PARSING, object=entry.label, rule="TD-LIM-008")
+    budget.take(size * KEPT_JSON, object=entry.label, rule="TD-LIM-008")
 
 
 def check_ranges(manifest: Manifest, layout: Layout, *, object: str) -> None:

@@ -216,7 +216,7 @@ class _Hop:
         self.needed = set(wanted)
         check_ranges(manifest, self.layout, object=edge.name)
         self.packs: list[tuple[Pack, Blob]] = [
-            reader.packs.pack(entry, manifest, self.layout, budget, keep=False)
+            reader.packs.part_of(entry, manifest, self.layout, budget)
             for entry in _touching(edge, self.layout, self.wanted)
         ]
         check_overlap([pack for pack, _ in self.packs], self.layout, object=edge.name)
