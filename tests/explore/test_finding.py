@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import gallery
 import numpy as np
 import pytest
+from gallery import good_chain, open_chain
 
 import tensordelta as td
 from tensordelta.explore.bisection import first
@@ -94,3 +97,31 @@ def test_each_state_costs_one_delta(tmp_path: Path, run: td.Chain) -> None:
     for _ in chain.states():
         pass
     assert [event.version for event in seen if event.kind == "fetched"] == run.versions()
+
+
+def test_going_on_lists_nothing() -> None:
+    chain = open_chain(good_chain("shortcuts"))
+    states = chain.states()
+    next(states)
+    listed = []
+    names = chain.store.names
+    chain.store.names = lambda prefix, after=None: listed.append(prefix) or names(prefix, after)
+    assert len(list(states)) == len(chain.store.objects.keys() & map(gallery.manifest_name, range(99))) - 1
+    assert listed == []
+
+
+def test_a_damaged_delta_is_passed_over() -> None:
+    """Shortcuts lead to some versions whose own deltas are damaged, and to others none."""
+    builder = good_chain("shortcuts")
+    chain = open_chain(builder)
+    own = {name for version in chain.versions() for name in builder.pack_names(version)}
+    wanted = {state.version: state.copy() for state in chain.states()}
+    whole = []
+    for name in sorted(own):
+        damaged = open_chain(builder)
+        damaged.store.objects[name] = chain.store.objects[name][:-1] + b"?"
+        with contextlib.suppress(td.TensorDeltaError):
+            for state in damaged.states():
+                assert state == wanted[state.version]
+            whole.append(name)
+    assert 0 < len(whole) < len(own)

@@ -20,7 +20,7 @@ from ..errors import StoreError, TensorDeltaError
 from ..format.chunk_codec import Piece
 from ..format.layout import Layout
 from ..format.listed import count_changed, count_sums, decode_changes
-from ..format.manifest import Manifest, PackEntry
+from ..format.manifest import Manifest, PackEntry, check_features
 from ..format.names import manifest_name
 from ..format.pack import Blob, ChunkPack, Pack
 from ..read import part
@@ -28,6 +28,7 @@ from ..read.reader import Reader
 from ..read.routes import Edge
 from ..state.state import State
 from ..state.update import Update
+from .walk import step
 
 #: Counts of changed words, int64, one for each tensor of the newer layout.
 Counts = NDArray[np.int64]
@@ -134,6 +135,7 @@ class Changes:
 
     def _packs(self, edge: Edge, layout: Layout, wanted: Collection[int] | None) -> list[tuple[Pack, Blob]]:
         """An edge's packs, or those of them that may hold wanted tensors: proven, with their tables."""
+        check_features(edge.manifest, object=edge.name)
         entries = _touching(edge, wanted)
         with self._reader.packs.ahead((edge.manifest.version, entry) for entry in entries):
             return self._reader.packs.of(edge.manifest, layout, self._reader.budget(), entries, object=edge.name)
@@ -193,8 +195,8 @@ class Changes:
         if self._state is None:
             self._state = self._reader.load(old)
         elif self._state.version != old:
-            self._reader.prepare(self._state, old).apply()
-        update = self._reader.prepare(self._state, new)
+            step(self._reader, self._state, old).apply()
+        update = step(self._reader, self._state, new)
         counts = count_update(self._state, update)
         update.apply()
         return counts

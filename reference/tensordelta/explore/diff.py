@@ -59,8 +59,8 @@ class Diff(Shown):
         tensors: every tensor of either state: those with the most changed words first, then in natural order of names.
         changed, words: of the new state.
         nbytes: bytes of the new state.
-        size: bytes of the packs of a delta in natural order; of two versions, those of the packs that lead from one to
-            the other, and None where no delta does.
+        size: bytes of the packs of a delta in natural order; of two versions, of those that `new` was published with,
+            if it is a delta to `old`, else None.
         old, new: what was compared, in a few words, such as "version 2"; empty for arrays.
 
     Example:

@@ -119,6 +119,9 @@ class Version(Mapping[str, NDArray[Any]]):
     def __contains__(self, name: object) -> bool:
         return name in self.layout.index
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
     def values(self) -> ValuesView[NDArray[Any]]:
         """All tensors; the version is loaded once."""
         return self.load().values()
