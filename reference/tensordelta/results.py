@@ -108,11 +108,12 @@ def _layout_table(layout: Layout, title: str) -> Table:
     return Table(title, ["<tensor", "<dtype", "<shape"], _with_gap(rows, len(head), omitted))
 
 
-def _with_gap(rows: Sequence[Sequence[str]], at: int, omitted: int) -> list[Sequence[str]]:
+def _with_gap(rows: Sequence[Sequence[str]], at: int, omitted: int | None) -> list[Sequence[str]]:
     """Rows with one that says how many are left out; unchanged where none is."""
-    if not omitted:
+    if omitted == 0:
         return list(rows)
-    return [*rows[:at], [f"… {omitted:,} more", *[""] * (len(rows[0]) - 1)], *rows[at:]]
+    text = "… older ones" if omitted is None else f"… {omitted:,} more"
+    return [*rows[:at], [text, *[""] * (len(rows[0]) - 1)], *rows[at:]]
 
 
 @as_table.register
@@ -229,7 +230,10 @@ def history_table(history: History, title: str, *, whole: bool = False) -> Table
 
 @as_table.register
 def _(overview: Overview) -> Table:
-    omitted = overview.versions - len(overview.head) - len(overview.tail) if overview.tail else 0
+    omitted: int | None = 0
+    if overview.tail:
+        shown = len(overview.head) + len(overview.tail)
+        omitted = None if overview.versions is None else overview.versions - shown
     return _versions_table(
         [*overview.head, *overview.tail],
         f"chain {overview.chain} at {overview.address}",
@@ -300,7 +304,7 @@ def _(stats: Stats) -> dict[str, object]:
 def _versions_table(
     versions: Sequence[Published],
     title: str,
-    gap: tuple[int, int] = (0, 0),
+    gap: tuple[int, int | None] = (0, 0),
     total: tuple[int | None, float | None] = (None, None),
 ) -> Table:
     """A table of versions.
@@ -308,7 +312,8 @@ def _versions_table(
     Args:
         versions: those that are shown.
         title: above the table.
-        gap: before which of them others are left out, and how many; where there are such, the total follows.
+        gap: before which of them others are left out, and how many; None if that is not known. The total follows
+            where it is known and there are such.
         total: bytes of all versions, and how many times smaller than the whole states that is, where they are known.
     """
     columns = "version|base|changed|density|size|ratio|bits/change|<created (UTC)|<annotations".split("|")
@@ -330,10 +335,10 @@ def _versions_table(
         for row in versions
     ]
     at, omitted = gap
+    rows = _with_gap(rows, at, omitted)
     if omitted:
         size, ratio = total
         sizes = ["" if size is None else bytes_text(size), "" if ratio is None else ratio_text(ratio)]
-        rows = _with_gap(rows, at, omitted)
         rows.append([f"{len(versions) + omitted:,} in all", "", "", "", *sizes, *[""] * (len(columns) - 6)])
     return Table(title, columns, rows)
 

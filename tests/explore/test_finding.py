@@ -14,6 +14,7 @@ from gallery import good_chain, open_chain
 
 import tensordelta as td
 from tensordelta.explore.bisection import first
+from tensordelta.explore.probe import Probe
 
 
 @pytest.mark.parametrize("count", range(1, 18))
@@ -46,6 +47,7 @@ def broken(tmp_path: Path) -> td.Chain:
 
 def test_the_version_that_broke_the_model(broken: td.Chain) -> None:
     assert broken.bisect(lambda w: np.isnan(w).any(), "w") == 5
+    assert broken.bisect(lambda w: w.fill(0) or False, "w") is None, "the array is the predicate's own"
     assert broken.bisect(lambda b: np.linalg.norm(b) > 6.5, "b") == 4
     assert broken.bisect(lambda version: any(np.isnan(each).any() for each in version.values())) == 5
     fingerprint = broken[6].fingerprint
@@ -59,6 +61,35 @@ def test_bisect_over_versions_that_were_dropped(broken: td.Chain) -> None:
     broken.collect(5, grace=0)
     assert broken.versions() == [3, 4, 5, 6, 7]
     assert broken.bisect(lambda w: np.isnan(w).any(), "w") == 5
+
+
+def test_bisect_over_signed_versions(tmp_path: Path) -> None:
+    """Which versions were held before does not matter, since no weights are given out."""
+    pytest.importorskip("cryptography")
+    chain = td.open(tmp_path, create=True, key="11" * 32)
+    for version in range(6):
+        chain.publish({"w": np.full(3, version)})
+    chain.load()
+    assert chain.bisect(lambda w: w[0] >= 2, "w") == 2
+    assert chain.bisect(lambda version: version["w"][0] >= 4) == 4
+    assert chain.diff(1, 3).changed == 3 and len(chain.history("w")) == 5
+
+
+def test_a_probe_goes_on_from_an_older_version() -> None:
+    """Each version after the first costs the deltas since the last one that was older."""
+    builder = good_chain("empty-deltas-and-gaps")
+    chain = open_chain(builder)
+    name = next(iter(chain[-1]))
+    probe = Probe(chain._reader, name)
+    order = chain.versions()
+    for version in (*order, *order[::-1], *order[::2]):
+        assert probe.at(version).tobytes() == gallery.as_state(builder.models[version])[name].tobytes()
+    probe = Probe(chain._reader, name)
+    probe.at(order[0])
+    full = {entry.path for entry in chain.manifest(order[0]).packs}
+    chain.store.reads.clear()
+    probe.at(order[-1])
+    assert not full & set(chain.store.reads)
 
 
 def test_what_the_predicate_raises_is_raised(broken: td.Chain) -> None:

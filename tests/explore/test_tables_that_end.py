@@ -50,6 +50,21 @@ def test_the_ends_are_those_of_the_log(long: td.Chain) -> None:
     assert td.tables.bytes_text(size) in lines[-1]
 
 
+def test_where_nothing_is_listed_the_newest_are_shown(long: td.Chain, tmp_path: Path) -> None:
+    """As behind `https://`, where the way to older versions leads over all newer ones."""
+    chain = _fresh(long)
+    store = chain.store  # type: ignore[attr-defined]
+    store.objects = {
+        **store.objects,
+        "latest.json": b'{"tensordelta":"1.0-rc.1","chain":"%s","version":299}' % chain.id.encode(),
+    }
+    store.lists = False
+    shown = repr(chain)
+    assert len([name for name in store.reads if name.startswith("manifests/")]) <= 21
+    assert "… older ones" in shown and "in all" not in shown and len(shown.splitlines()) == 23
+    assert [line.split()[0] for line in shown.splitlines()[3:]] == [str(version) for version in range(280, 300)]
+
+
 def test_a_short_chain_is_shown_whole(run: td.Chain) -> None:
     assert len(repr(run).splitlines()) == 8 and "more" not in repr(run) and "in all" not in repr(run)
 

@@ -28,6 +28,7 @@ from ..read.reader import Reader
 from ..read.routes import Edge
 from ..state.state import State
 from ..state.update import Update
+from .version import in_any_order
 from .walk import step
 
 #: Counts of changed words, int64, one for each tensor of the newer layout.
@@ -45,8 +46,7 @@ class Changes:
     """
 
     def __init__(self, reader: Reader) -> None:
-        trust = reader.trust
-        self._reader = reader if trust is None else reader.trusting(trust.unbound(max_age=trust.max_age))
+        self._reader = in_any_order(reader)
         self._documents = self._reader.documents
         self._state: State | None = None
         self._known_sums: dict[int, U64 | None] = {}

@@ -15,9 +15,10 @@ from ..state.state import State
 from ..tables import as_table
 from .bisection import first
 from .diff import Diff, diff_versions
+from .probe import Probe
 from .stats import Stats, stats
 from .tensor_history import TensorHistory, tensor_history
-from .version import Version, pick
+from .version import Version, in_any_order, pick
 from .walk import states
 
 if TYPE_CHECKING:
@@ -180,9 +181,11 @@ class Questions:
             >>> chain.bisect(lambda w: w.max() >= 5, "w")
             1
         """
+        reader = in_any_order(self._reader)
         if name is None:
-            return first(self._versions(), lambda version: predicate(Version(self._reader, version)))
-        return first(self._versions(), lambda version: predicate(self.read(version, name)))
+            return first(self._versions(), lambda version: predicate(Version(reader, version)))
+        probe = Probe(reader, name)
+        return first(self._versions(), lambda version: predicate(probe.at(version)))
 
     def states(self, versions: Iterable[int] | None = None, *, in_place: bool = False) -> Iterator[State]:
         """The states of all versions, each made from the one before: n versions cost n deltas.

@@ -148,6 +148,12 @@ class Version(Mapping[str, NDArray[Any]]):
         return as_table(self).html()
 
 
+def in_any_order(reader: Reader) -> Reader:
+    """A reader of the same chain that may go back, for questions whose answers become nobody's weights (TD-SIG-005)."""
+    trust = reader.trust
+    return reader if trust is None else reader.trusting(trust.unbound(max_age=trust.max_age))
+
+
 def pick(reader: Reader, index: int) -> Version:
     """A version by its number, or, where the index is negative, counted from the newest, which is -1.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import overload
 
 from ..errors import TensorDeltaError
@@ -16,6 +17,9 @@ from ..format.names import fingerprints_name, layout_name, manifest_name
 from ..state.folder import LeftOut
 from ..tables import Shown, ends
 from .reader import Reader
+
+#: Versions that an overview reads where the store lists nothing.
+_NEWEST = 20
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,7 +176,7 @@ class Overview(Shown):
 
     Attributes:
         chain, address: the chain's id, and the address of its store.
-        versions: how many versions are listed.
+        versions: how many versions there are; None where the store lists nothing, and there are more than were read.
         size: bytes of all objects of the store; None where it lists nothing.
         head, tail: the first versions, and the newest ones; all are in `head` where there are few. The size of one
             counts what the version before it does not name.
@@ -180,37 +184,46 @@ class Overview(Shown):
 
     chain: str
     address: str
-    versions: int
+    versions: int | None
     size: int | None
     head: Sequence[Published]
     tail: Sequence[Published]
 
     @classmethod
     def of(cls, reader: Reader) -> Overview:
-        """Read the ends of a chain."""
-        documents, lists = reader.documents, reader.store.lists
-        listed = documents.versions()
-        sizes = {entry.name: entry.size for entry in reader.store.entries("")} if listed and lists else {}
+        """Read the ends of a chain; where the store lists nothing, the newest end."""
+        documents, store = reader.documents, reader.store
+        sizes: dict[str, int] = {}
+        if store.lists:
+            listed = documents.versions()
+            sizes = {entry.name: entry.size for entry in store.entries("")} if listed else {}
+            head, omitted, tail = ends(listed)
+            before = listed[-len(tail) - 1] if omitted else None
+            count: int | None = len(listed)
+        else:
+            listed = list(islice(documents.lineage(), _NEWEST + 1))[::-1]
+            head, tail = (listed, []) if len(listed) <= _NEWEST else ([], listed[1:])
+            before, count = (listed[0], None) if tail else (None, len(listed))
+        shown = [list(_rows(reader, versions, base, sizes)) for versions, base in ((head, None), (tail, before))]
+        return cls(reader.chain, store.address, count, sum(sizes.values()) if store.lists else None, *shown)
 
-        def rows(versions: Sequence[int], before: int | None) -> Iterator[Published]:
-            held: Manifest | None = None
-            with suppress(TensorDeltaError):  # which is no fault of the versions that are shown
-                held = None if before is None else documents.manifest(before)
-            for version in documents.signed(versions):
-                manifest = documents.manifest(version)
-                known = set() if held is None else set(named_objects(held))
-                named = {pack.path: pack.size for pack in manifest.packs if pack.path is not None}
-                named |= {file.path: file.size for file in manifest.files}
-                size = sizes.get(manifest_name(version), 0)
-                size += sum(sizes.get(name, named.get(name, 0)) for name in {*named_objects(manifest)} - known)
-                change = None if held is None else _change(reader, held, manifest)
-                yield describe(manifest, documents.layout(manifest.layout), change, size=size, seconds=None)
-                held = manifest
 
-        first, omitted, last = ends(listed)
-        before = listed[-len(last) - 1] if omitted else None
-        size = sum(sizes.values()) if lists else None
-        return cls(reader.chain, reader.store.address, len(listed), size, [*rows(first, None)], [*rows(last, before)])
+def _rows(reader: Reader, versions: Sequence[int], before: int | None, sizes: Mapping[str, int]) -> Iterator[Published]:
+    """Some versions that follow one another; the one before the first is known, or there is none."""
+    documents = reader.documents
+    held: Manifest | None = None
+    with suppress(TensorDeltaError):  # which is no fault of the versions that are shown
+        held = None if before is None else documents.manifest(before)
+    for version in documents.signed(versions):
+        manifest = documents.manifest(version)
+        known = set() if held is None else set(named_objects(held))
+        named = {pack.path: pack.size for pack in manifest.packs if pack.path is not None}
+        named |= {file.path: file.size for file in manifest.files}
+        size = sizes.get(manifest_name(version), 0)
+        size += sum(sizes.get(name, named.get(name, 0)) for name in {*named_objects(manifest)} - known)
+        change = None if held is None else _change(reader, held, manifest)
+        yield describe(manifest, documents.layout(manifest.layout), change, size=size, seconds=None)
+        held = manifest
 
 
 def named_objects(manifest: Manifest) -> list[str]:
