@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,16 @@ from tensordelta.explore import bisection, diff, pictures, questions, stats, ten
 MODULES = [bisection, diff, pictures, questions, stats, tables, tensor_history, version, walk]
 
 
+@pytest.fixture(autouse=True)
+def _figures() -> Iterator[None]:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_examples_run(module: ModuleType, tmp_path: Path) -> None:
     chain = td.open(tmp_path, create=True)
@@ -26,6 +37,6 @@ def test_examples_run(module: ModuleType, tmp_path: Path) -> None:
 
 
 def test_every_question_has_an_example() -> None:
-    asked = "__getitem__ read diff history stats bisect states"
+    asked = "__getitem__ read diff history stats bisect states plot"
     for name in asked.split():
         assert ">>> " in (getattr(td.Chain, name).__doc__ or ""), name

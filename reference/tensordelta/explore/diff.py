@@ -108,6 +108,10 @@ class Diff(Shown):
 
         Raises:
             ImportError: matplotlib is not installed.
+
+        Example:
+            >>> chain.diff(0, 1).plot().get_title(loc="left")
+            'words changed from version 0 to version 1'
         """
         from .pictures import draw_diff
 

@@ -216,6 +216,11 @@ class Questions:
         Raises:
             ImportError: matplotlib is not installed.
             ValueError: the chain has no version.
+
+        Example:
+            >>> upper, lower = chain.plot()
+            >>> lower.get_xlabel()
+            'step'
         """
         from .pictures import draw_chain
 

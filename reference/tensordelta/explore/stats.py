@@ -30,6 +30,11 @@ class Stats(Shown, dict[str, "NDArray[Any]"]):
     "words" and "changed" (int64), "density" (float64: their ratio) and "status" (text; see `TensorDiff`); and "step"
     (int64), where each version is annotated with a whole number as its step. The first version has nothing before it,
     and no rows. Rows are sorted by version, then by name in natural order.
+
+    Example:
+        >>> table = chain.stats()
+        >>> {name: column.tolist() for name, column in table.items() if name in ("version", "tensor", "changed")}
+        {'version': [1], 'tensor': ['w'], 'changed': [1]}
     """
 
     def plot(self, axes: Axes | None = None, *, depth: int | None = None) -> Axes:
@@ -43,6 +48,10 @@ class Stats(Shown, dict[str, "NDArray[Any]"]):
         Raises:
             ImportError: matplotlib is not installed.
             ValueError: there are no rows.
+
+        Example:
+            >>> chain.stats().plot().get_xlabel()
+            'step'
         """
         from .pictures import draw_stats
 

@@ -48,6 +48,10 @@ class TensorHistory(Shown, Sequence[TensorChange]):
 
     Attributes:
         name: the tensor's name.
+
+    Example:
+        >>> chain.history("w")[0].density
+        0.3333333333333333
     """
 
     def __init__(self, name: str, rows: Sequence[TensorChange]) -> None:
@@ -74,6 +78,11 @@ class TensorHistory(Shown, Sequence[TensorChange]):
 
         Raises:
             ImportError: matplotlib is not installed.
+            ValueError: there are no rows.
+
+        Example:
+            >>> chain.history("w").plot().get_title(loc="left")
+            'words changed in w'
         """
         from .pictures import draw_history
 
