@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tensordelta.errors import MissingError
-from tensordelta.read.packs import MemoryBlob
+from tensordelta.read.proven import MemoryBlob
 from tensordelta.stores import DirectBatch, StoredObject
 
 

@@ -1,10 +1,12 @@
-"""What all tests share: a cache folder of their own, so that no test sees another's snapshot."""
+"""What all tests share: a cache folder of their own, so that no test sees another's snapshot or proofs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
+from tensordelta.read.proven import Proven
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +15,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("TENSORDELTA_CACHE", str(cache))
     return cache
+
+
+@pytest.fixture(autouse=True)
+def _nothing_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget which packs this process has proven."""
+    monkeypatch.setattr("tensordelta.read.packs.PROVEN", Proven())

@@ -9,13 +9,13 @@ import pytest
 from gallery import Builder, as_state, good_chain, open_chain
 
 import tensordelta as td
-from tensordelta.read import packs
+from tensordelta.read import packs, proven
 
 
 @pytest.mark.parametrize("name", ["packs", "plain", "frames"])
 def test_packs_too_large_for_memory_are_read_block_by_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packs, "KEPT", 0)
-    monkeypatch.setattr(packs, "_BLOCK", 64)
+    monkeypatch.setattr(proven, "_BLOCK", 64)
     for version, model in good_chain(name).models.items():
         assert open_chain(good_chain(name)).load(version).equals(as_state(model))
 

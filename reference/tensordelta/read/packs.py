@@ -6,11 +6,10 @@ are kept in memory. Of a large one the digest of each block is kept, and proves 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,19 +26,17 @@ from ..format.pack import Blob, Pack
 from ..format.strict_json import KEPT as KEPT_JSON
 from ..format.strict_json import PARSING
 from ..state.index import SUFFIX
-from ..stores import FileBlob, Parts, Store, StoredBlob, in_cache
+from ..stores import FileBlob, Parts, Store, in_cache
 from ..stores.cache import CachedBlob, PackCache
 from ..stores.disk import Disk
 from ..stores.download import PARALLEL, Downloader, Downloads, Wanted, part_size
 from ..stores.hub import public_file
 from ..stores.web import WebSource
 from .budget import Budget
-from .proven import PROVEN, ProvenPack
+from .proven import PROVEN, ProvenBlob, ProvenPack, prove
 
 _LOG = logging.getLogger("tensordelta")
 
-#: Bytes of a large pack that are read, and proven, at once.
-_BLOCK = 1 << 18
 #: Bytes of the largest pack that a reader of few tensors keeps in memory.
 _SMALL = 1 << 20
 #: Bytes of packs that one update keeps in memory.
@@ -59,79 +56,6 @@ class SourceError(StoreError):
 
 
 # -- proven bytes -------------------------------------------------------------------------------------------------
-
-
-class MemoryBlob:
-    """Proven bytes in memory."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self.size = len(data)
-
-    def read(self, offset: int, length: int) -> memoryview:
-        """Exactly `length` bytes from `offset`, or fewer where the object ends."""
-        return self._data[offset : offset + length]
-
-
-class ProvenBlob:
-    """An object that is too large for memory; each block is proven again whenever it is read.
-
-    Attributes:
-        size: bytes of the object.
-        digests: SHA-256 of its blocks.
-    """
-
-    def __init__(self, open_blob: Callable[[], StoredBlob], size: int, digests: Sequence[bytes], label: str) -> None:
-        self._open = open_blob
-        self.digests = digests
-        self._label = label
-        self.size = size
-
-    def read(self, offset: int, length: int) -> memoryview:
-        """Exactly `length` bytes from `offset`, or fewer where the object ends."""
-        length = min(length, self.size - offset)
-        if length <= 0:
-            return memoryview(b"")
-        first, last = offset // _BLOCK, (offset + length - 1) // _BLOCK
-        start = first * _BLOCK
-        with self._open() as blob:
-            data = blob.read(start, min((last + 1) * _BLOCK, self.size) - start)
-        for block in range(first, last + 1):
-            at = block * _BLOCK - start
-            if hashlib.sha256(data[at : at + _BLOCK]).digest() != self.digests[block]:
-                raise IntegrityError("changed while it was read", object=self._label, rule="TD-SEC-002")
-        return data[offset - start : offset - start + length]
-
-
-def prove(open_blob: Callable[[], StoredBlob], *, sha256: str, size: int, keep: bool, label: str) -> Blob:
-    """Read a whole object once, and prove its size and SHA-256.
-
-    Args:
-        open_blob: opens the object.
-        sha256, size: what the object must have.
-        keep: keep the bytes in memory.
-        label: how errors name the object.
-
-    Raises:
-        IntegrityError: another size or SHA-256.
-    """
-    digest = hashlib.sha256()
-    digests: list[bytes] = []
-    with open_blob() as blob:
-        if blob.size != size:
-            raise IntegrityError(f"{blob.size} bytes, not {size}", object=label, rule="TD-MAN-013")
-        kept: memoryview | None = None
-        if keep:
-            kept = blob.read(0, size)
-            digest.update(kept)
-        else:
-            for offset in range(0, size, _BLOCK):
-                block = blob.read(offset, min(_BLOCK, size - offset))
-                digest.update(block)
-                digests.append(hashlib.sha256(block).digest())
-    if digest.hexdigest() != sha256:
-        raise IntegrityError(f"its SHA-256 is {digest.hexdigest()}", object=label, rule="TD-MAN-013")
-    return MemoryBlob(kept) if kept is not None else ProvenBlob(open_blob, size, digests, label)
 
 
 def _prove_file(path: Path, entry: PackEntry, keep: bool) -> Blob:

@@ -1,17 +1,100 @@
-"""Packs that this process has proven: a second read proves the blocks that it takes, and parses no table again."""
+"""Proven bytes: in memory, or in a file of which each block is proven again whenever it is read.
+
+What a process has proven it remembers: a second read of a pack proves the blocks that it takes, and parses no table
+again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from ..format.pack import Pack
+from ..errors import IntegrityError
+from ..format.pack import Blob, Pack
+from ..stores import StoredBlob
 from ..threads import Lock
+
+#: Bytes of a large pack that are read, and proven, at once.
+_BLOCK = 1 << 18
 
 #: How many packs are remembered, and the greatest number of blocks of one: at most 8 MB of memory.
 _MANY, _BLOCKS = 256, 1024
 #: Bytes of the largest table that is remembered; what it takes when it is parsed is several times that.
 _TABLE = 1 << 17
+
+
+class MemoryBlob:
+    """Proven bytes in memory."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`, or fewer where the object ends."""
+        return self._data[offset : offset + length]
+
+
+class ProvenBlob:
+    """An object that is too large for memory; each block is proven again whenever it is read.
+
+    Attributes:
+        size: bytes of the object.
+        digests: SHA-256 of its blocks.
+    """
+
+    def __init__(self, open_blob: Callable[[], StoredBlob], size: int, digests: Sequence[bytes], label: str) -> None:
+        self._open = open_blob
+        self.digests = digests
+        self._label = label
+        self.size = size
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Exactly `length` bytes from `offset`, or fewer where the object ends."""
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return memoryview(b"")
+        first, last = offset // _BLOCK, (offset + length - 1) // _BLOCK
+        start = first * _BLOCK
+        with self._open() as blob:
+            data = blob.read(start, min((last + 1) * _BLOCK, self.size) - start)
+        for block in range(first, last + 1):
+            at = block * _BLOCK - start
+            if hashlib.sha256(data[at : at + _BLOCK]).digest() != self.digests[block]:
+                raise IntegrityError("changed while it was read", object=self._label, rule="TD-SEC-002")
+        return data[offset - start : offset - start + length]
+
+
+def prove(open_blob: Callable[[], StoredBlob], *, sha256: str, size: int, keep: bool, label: str) -> Blob:
+    """Read a whole object once, and prove its size and SHA-256.
+
+    Args:
+        open_blob: opens the object.
+        sha256, size: what the object must have.
+        keep: keep the bytes in memory.
+        label: how errors name the object.
+
+    Raises:
+        IntegrityError: another size or SHA-256.
+    """
+    digest = hashlib.sha256()
+    digests: list[bytes] = []
+    with open_blob() as blob:
+        if blob.size != size:
+            raise IntegrityError(f"{blob.size} bytes, not {size}", object=label, rule="TD-MAN-013")
+        kept: memoryview | None = None
+        if keep:
+            kept = blob.read(0, size)
+            digest.update(kept)
+        else:
+            for offset in range(0, size, _BLOCK):
+                block = blob.read(offset, min(_BLOCK, size - offset))
+                digest.update(block)
+                digests.append(hashlib.sha256(block).digest())
+    if digest.hexdigest() != sha256:
+        raise IntegrityError(f"its SHA-256 is {digest.hexdigest()}", object=label, rule="TD-MAN-013")
+    return MemoryBlob(kept) if kept is not None else ProvenBlob(open_blob, size, digests, label)
 
 
 @dataclass
