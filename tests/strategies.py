@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tensordelta.codecs.words import DTYPES, Words
 from tensordelta.errors import MissingError
 from tensordelta.format.layout import Layout, Tensor
-from tensordelta.read.packs import MemoryBlob
+from tensordelta.read.proven import MemoryBlob
 from tensordelta.state.state import State
 from tensordelta.stores import DirectBatch, StoredObject
 

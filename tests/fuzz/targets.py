@@ -20,7 +20,7 @@ from tensordelta.format import chunk as chunks
 from tensordelta.format import documents, names, pack, safetensors, signature
 from tensordelta.format.layout import Layout
 from tensordelta.format.manifest import check_features, parse_manifest
-from tensordelta.read.packs import MemoryBlob
+from tensordelta.read.proven import MemoryBlob
 from tensordelta.state.index import read_index
 from tensordelta.stores import open_store
 from tensordelta.write.descriptors import Document, read_descriptors

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from clocked_store import Crash
 
 from tensordelta.errors import MissingError
-from tensordelta.read.packs import MemoryBlob
+from tensordelta.read.proven import MemoryBlob
 from tensordelta.stores import DirectBatch, StoredObject
 
 
