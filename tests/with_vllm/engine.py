@@ -44,7 +44,7 @@ class Engine:
     def __init__(self, model: Path, log: Path, environment: dict[str, str] | None = None, **arguments: Any) -> None:
         self._log = log
         mine, its = os.pipe()
-        self._answers = open(mine, encoding="utf-8")
+        self._answers = os.fdopen(mine, encoding="utf-8")
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, str(_HERE / "engine_process.py"), str(its)],

@@ -12,6 +12,7 @@ import sys
 import traceback
 from typing import Any
 
+
 class Engine:
     """Methods that can be called from outside."""
 
