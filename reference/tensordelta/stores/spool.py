@@ -54,7 +54,7 @@ def in_cache(place: Path | str) -> Iterator[None]:
 
 
 def cache_root(*, make: bool = False) -> Path:
-    """The cache folder of this user: $TENSORDELTACACHE, or `tensordelta` in the user's own cache folder.
+    """The cache folder of this user: $TENSORDELTA_CACHE, or `tensordelta` in the user's own cache folder.
 
     Args:
         make: make it if it is absent, for this user alone. If that fails, its first use will fail.
@@ -64,7 +64,7 @@ def cache_root(*, make: bool = False) -> Path:
         UntrustedError: other users can write to it, or exchange it, but snapshots and records in it are trusted.
     """
     named = os.environ.get(CACHE)
-    root = Path(named) if named else Path(os.environ.get("XDGCACHE_HOME") or "~/.cache", "tensordelta")
+    root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tensordelta")
     with in_cache(root):
         root = user_path(root)
     if make:
