@@ -87,7 +87,9 @@ def test_broken_adapter_does_not_pass(twins: Path, fault: str, case: str, status
 
 def test_expectation_and_message_are_told(twins: Path) -> None:
     check = only_check(run(command("wrong-error"), suite=twins, levels=["reader-core"]), "one-word-too-many")
-    assert check.expected == "rejected as malformed, still the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held"
+    assert (
+        check.expected == "rejected as malformed, still the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held"
+    )
     assert check.message == "integrity (1.error, TD-POS-003, it says so)"
 
 

@@ -133,7 +133,9 @@ def test_broken_reader_in_python(twins: Path, read: Any, status: str, told: str)
     check = only_check(check_reader(read, suite=twins), "one-word-too-many")
     assert check.status == status
     assert told in check.got
-    assert check.expected == "rejected as malformed, still the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held"
+    assert (
+        check.expected == "rejected as malformed, still the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held"
+    )
 
 
 def test_rejected_knows_the_closed_set() -> None:
