@@ -2,7 +2,7 @@
 
 It is written from SPEC.md alone, on numpy and zstd, and shares no code with the reference implementation or with the
 generator of the suite's cases. It reads whole states, and slices of one; it verifies no signatures. Each rejection
-names the requirement that asks for it. Read the modules in this order, which is that of SPEC.md but for sections 7 and 8:
+names the requirement that asks for it. Read the modules in this order, that of SPEC.md but for sections 7 and 8:
 
 | module        | sections            |                                                             |
 |---------------|---------------------|-------------------------------------------------------------|
