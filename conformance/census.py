@@ -4,8 +4,8 @@ A reader that takes less than the format allows is found only if some accepted v
 take. For each kind of accepted value this prints how many distinct ones the vectors have, and two examples. Exit code
 1 if a kind has fewer than two, or lacks a value that it has to have.
 
-Counted are the objects of valid cases for readers: of chains in which a verifier finds no fault, and the hints and
-signatures of the others.
+Counted are the objects of valid cases for readers: of chains in which a verifier finds no fault and of level `sources`,
+and the hints and signatures of all.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Count:
         objects = {name.removeprefix(prefix): name for name in case.files if name.startswith(prefix)}
         self._hint(case, objects)
         self._signatures(case, objects)
-        if case.verify == ():
+        if case.verify == () or case.level == "sources":
             self._chain(case, {name: case.files[path] for name, path in objects.items()})
         for before, after in _states(case):
             new = parse_state(case.files[after])

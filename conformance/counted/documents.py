@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from .table import Census
@@ -155,7 +156,7 @@ class Documents:
         self.tensors.note(len(names), case)
         if names != sorted(names, key=lambda name: name.encode("utf-16-be")):
             self.name["order"].note(" ".join(names), case)
-        for name, after in zip(names, names[1:], strict=False):
+        for name, after in pairwise(names):
             if after.startswith(name):
                 self.name["prefix"].note(name, case)
         for entry in document["tensors"]:
@@ -205,7 +206,7 @@ class Documents:
         order = sorted(manifests)
         if order and order[0] > 0:
             self.version["zero"].note(order[0], case)
-        for before, after in zip(order, order[1:], strict=False):
+        for before, after in pairwise(order):
             if after - before > 1:
                 self.version["gap"].note(after - before, case)
         for version, document in manifests.items():

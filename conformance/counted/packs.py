@@ -93,7 +93,6 @@ class Packs:
         }  # fmt: skip
         self.escapes = {w: census.kind(f"step of {w} bits: escapes", needs=(0, 2**w - 5)) for w in WIDTHS}
         self.no_escapes = census.kind("step without escapes, of bits", needs=WIDTHS)
-        self.same = census.kind("replace: a word that is the base's, in chunks of dtypes")
         self.exponent = {dtype: census.kind(f"order exponent of {dtype}: limits") for dtype in MASKED}
         self.limit = census.kind("order exponent: limit 1, or the greatest, of dtypes")
         self.groups = census.kind("order exponent: groups", needs=("absent", "1", "1 1"))
@@ -141,9 +140,7 @@ class Packs:
         if next(iter(header)) != "__metadata__":
             self.header["last"].note(len(names), case)
 
-    def plain_pack(
-        self, data: bytes, header: Mapping[str, Any], layout: Iterable[str], delta: bool, case: str
-    ) -> None:
+    def plain_pack(self, data: bytes, header: Mapping[str, Any], layout: Iterable[str], delta: bool, case: str) -> None:
         """A plain pack with its parsed header."""
         self._length(data, self.plain["pad"], case)
         metadata = header.get("__metadata__")

@@ -67,8 +67,8 @@ class Texts:
         self.raw = {size: census.kind(f"JSON: characters of {size} bytes as they are, in") for size in (2, 3, 4)}
         self.noncharacters = census.kind("JSON: noncharacters, in")
         self.depth = census.kind("JSON: nested 16 levels, in")
-        self.orders = {name: census.kind(f"order of the members of a {name}") for name in FIELDS}
-        self.unknown = {name: census.kind(f"unknown fields of a {name}") for name in FIELDS}
+        self.orders = {name: census.kind(f"order of the members: {name}") for name in FIELDS}
+        self.unknown = {name: census.kind(f"unknown fields: {name}") for name in FIELDS}
         self.types = {
             name: census.kind(f"unknown fields that are {name}, in")
             for name in ("null", "true", "false", "strings", "empty strings", "arrays", "empty arrays", "objects",
