@@ -123,7 +123,7 @@ class Group:
     def _follow(self, rank: int, altered: Sequence[tuple[int, str, int, int]], to: int | None) -> None:
         holder, member = self.holders[rank], self.members[rank]
         holder.meet(member.gather(holder.blocks))
-        if self._version is not None:
+        if self._version is not None and self._chain.layout(self._version) == holder.layout:
             own = self._chain.manifest(self._version)
             holder.hold(self._version, self._chain.id, (own.layout, own.fingerprint))
         self._chain.identify(holder)

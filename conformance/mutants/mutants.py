@@ -25,9 +25,12 @@ from .changes_documents import DOCUMENTS
 from .changes_follow import FOLLOW
 from .changes_packs import PACKS
 from .changes_reader import READER
+from .changes_slices import SLICES
 from .changes_streams import STREAMS
 
-MUTANTS: dict[str, Change] = {change.name: change for change in (*DOCUMENTS, *PACKS, *STREAMS, *READER, *FOLLOW)}
+MUTANTS: dict[str, Change] = {
+    change.name: change for change in (*DOCUMENTS, *PACKS, *STREAMS, *READER, *FOLLOW, *SLICES)
+}
 
 _NUMBERS = itertools.count()
 

@@ -109,7 +109,7 @@ def test_the_reader_in_python(
     monkeypatch.chdir(tmp_path)
     exec(blocks(README, "python")[0], {})
     told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("my-engine 0.3 does not conform to tensordelta 1.0: reader-core (")
+    assert told[0].startswith("my-engine 0.3 does not conform to tensordelta 1.0-rc.1: reader-core (")
     assert "standard " in told[1] and told[1].endswith("rejected as malformed")
     assert json.loads(Path("out/report.json").read_text())["adapter"]["name"] == "my-engine"
 

@@ -80,7 +80,7 @@ class Publisher:
 def test_good_writer(suite: Path) -> None:
     publish = Publisher()
     report = check_writer(publish, suite=suite, name="mine", version="1")
-    assert report.verdict == "mine 1 conforms to tensordelta 1.0: writer-core", report.failures
+    assert report.verdict == "mine 1 conforms to tensordelta 1.0-rc.1: writer-core", report.failures
     assert [bytes(request.state["w"].data).hex() for request in publish.seen] == [
         "0100020003000400",
         "0100020003000900",

@@ -111,6 +111,12 @@ def document(**members: Any) -> bytes:
     return builder.get(HINT)
 
 
+def in_other_bytes(shortcuts: Sequence[str]) -> bytes:
+    """A hint at version 2 with white space, unknown members, and its own members turned round."""
+    members = {**json.loads(document(shortcuts=list(shortcuts))), "note": [None, {}], "until": "1e3"}
+    return b"\n" + json.dumps(dict(reversed(members.items())), indent=1).encode() + b" \r\n"
+
+
 # fmt: off
 case(TWIN, "The hint names the newest version, and the versions' own manifests lead there from the state held",
     "FOL-001 FOL-004", "0 -> 1 -> 2", 2)
@@ -154,6 +160,12 @@ nothing("65-names", "The hint names 65 shortcuts",
 case("follow-64-names", "The hint names 64 shortcuts, of which none exists",
     "FOL-006 LIM-005", "0 -> 1 -> 2", document(shortcuts=[stem(each, 0) for each in range(2, 66)]), to=2,
     absent=[shortcut_name(2, 0)])
+
+case("follow-a-hint-in-other-bytes", "The members of the hint stand in another order, among others that are not known",
+    "FOL-001 JSN-013", "0 -> 1 -> 2: 2000 gone, => 2, 0 => 2.0123456789abcdef", in_other_bytes(
+        [stem(2, None), stem(2, 0, "0123456789abcdef")]), to=2)
+case("follow-a-hint-of-no-shortcuts", "The hint has an empty array of shortcuts",
+    "FOL-001", "0 -> 1 -> 2", document(shortcuts=[]), to=2)
 
 hinted("absent", "The hinted shortcut does not exist", "FOL-006", STEPS, absent=[SKIP])
 hinted("gone", "The hinted shortcut is answered with 410", "FOL-003", f"{STEPS}, 1 => 3", status={SKIP: 410})

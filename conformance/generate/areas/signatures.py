@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -60,6 +61,13 @@ def over_bytes_as_stored() -> Builder:
     return signed(builder)
 
 
+def in_other_bytes(builder: Builder) -> None:
+    """The signature of the first manifest has the same members in the reverse order, and others."""
+    name = signature_name(builder, FIRST)
+    members = {**json.loads(builder.get(name)), "keyid": "trainer-1", "made": {}}
+    builder.put(name, json.dumps(dict(reversed(members.items())), indent=2).encode())
+
+
 case(
     "signed-over-bytes-as-stored",
     "SIG-011",
@@ -68,6 +76,9 @@ case(
 case(
     "signature-with-an-unknown-field", "SIG-011", "A signature object has a field that is not known, and white space"
 ).good(spoil=resign(FIRST, colour=[1e3]))
+case(
+    "signature-in-other-bytes", "SIG-011", "A signature object's members stand in another order, among unknown ones"
+).good(spoil=in_other_bytes)
 
 
 def garbage() -> Builder:

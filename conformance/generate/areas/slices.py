@@ -111,6 +111,13 @@ def listed(name: str) -> tuple[int, int]:
     return word, int(before[word]) ^ 1
 
 
+def unlisted(name: str) -> Any:
+    """The words of a tensor, with one bit flipped in one that the delta does not list."""
+    words = first()[name].words.copy()
+    words[int(np.flatnonzero(words == second()[name].words)[0])] ^= 1
+    return words
+
+
 def read(slug: str, title: str, rules: str, shares: Sequence[Share], build: Chain, to: int = 1, **how: Any) -> None:
     """Holders that end at a version."""
     after = {1: second, 2: third}[to]()
@@ -166,6 +173,9 @@ read("of-replaced-words", "The same over replaced words", TOGETHER, FOUR, REPLAC
 read("of-rows", "Two holders of rows, and of ranges that overlap", TOGETHER, TWO, STEPS)
 read("of-whole-tensors", "Two holders of whole tensors", TOGETHER, WHOLE, STEPS)
 read("of-one-holder", "One holder of everything", TOGETHER, ALONE, STEPS)
+read("of-columns-beside-the-whole", "One holder has a matrix, others have columns of it, and a fourth has nothing",
+    TOGETHER, [{"matrix": [[0, 48]], "norm": [[0, 8]], "bias": [[0, 16]], "only": [[0, 5]]},
+               {"matrix": [[3, 5, 8]], "bias": [[1, 3, 4]]}, {}, {"matrix": [[0, 1, 8], [4, 8, 8]]}], STEPS)
 read("over-two-deltas", "Four holders, over two deltas at once", TOGETHER, FOUR,
     versions(first(), second(), third(), packs=each(positions="bitmap")), to=2)
 read("of-one-chunk", "Four holders of one chunk over two tensors", f"{TOGETHER} CHK-024", FOUR,
@@ -215,11 +225,20 @@ OTHER[word] = value
 refuse("of-another-state", "The words of the group are not those of the version that it remembers", f"{SCAN} SLC-003",
     FOUR, STEPS, "wrong-base", before={**first(), "matrix": Tensor("BF16", (6, 8), OTHER)})
 
+refuse("of-another-unlisted-word", "A word that the update does not list is not that of the version", f"{SCAN} SLC-003",
+    FOUR, STEPS, "wrong-base", before={**first(), "matrix": Tensor("BF16", (6, 8), unlisted("matrix"))})
+refuse("of-another-layout", "The words have the fingerprint of the version, in another layout", "SLC-003", WHOLE,
+    STEPS, "wrong-base", before={**first(), "matrix": Tensor("BF16", (8, 6), first()["matrix"].words)},
+    twin="of-whole-tensors")
+
 # -- the chain ---------------------------------------------------------------------------------------------------------
 refuse("of-a-chunk-of-another-result", "A chunk has another result", f"{TOGETHER} {CHUNK}", FOUR,
     versions(first(), second(), packs=each(lambda chunks: chunks[1].entry.update(result=ANOTHER))), "wrong-base",
     verify=True)
 refuse("with-a-tensor-left-out", "A tensor that changed is in no pack", f"{TOGETHER} {STATE}", FOUR,
     versions(first(), second(), packs=each(lambda chunks: chunks.pop(2))), "integrity", verify=True)
+refuse("of-another-base", "The base has another fingerprint than the one that the holders remember", "SLC-003 RTE-002",
+    FOUR, versions(first(), second(), packs=each(), hook=lambda document: document["base"].update(fingerprint=ANOTHER)),
+    "wrong-base", verify=True)
 refuse("of-another-fingerprint", "The manifest has another fingerprint", f"{TOGETHER} {STATE}", FOUR,
     versions(first(), second(), packs=each(), fingerprint=ANOTHER), "integrity", verify=True)

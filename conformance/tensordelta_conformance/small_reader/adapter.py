@@ -13,10 +13,11 @@ from .follow import Follower
 from .packs import read_tensors
 from .reader import Held, Reader, Update
 from .rejection import Rejection
+from .slices import Group, SliceReader
 from .state import State, layout_of
 from .verifier import Verifier
 
-LEVELS = ["reader-core", "reader-exponent", "chain", "follow", "sources", "verifier"]
+LEVELS = ["reader-core", "reader-exponent", "chain", "follow", "slice", "sources", "verifier"]
 CAPABILITIES = ["prepare", "undo", "memory", "places", "pin"]
 
 Answer = dict[str, Any]
@@ -66,8 +67,10 @@ class Adapter:
         operations = {"read": self.read, "prepare": self.prepare, "apply": self.apply, "undo": self.undo}
         if operation not in operations:
             raise NotImplementedError(operation)
-        if "tensors" in request or "holders" in request:
-            raise NotImplementedError("reads whole states only")
+        if "tensors" in request:
+            raise NotImplementedError("reads no part of a state by itself")
+        if "holders" in request:
+            return self.read_slices(request)
         if "held" in request:
             held = request["held"]
             self._held = Held(read_state(held["state"]), held.get("version")) if held else None
@@ -86,6 +89,18 @@ class Adapter:
         """Bring what is held to a version."""
         self._held = self.prepare_update(request).apply(self._held)
         return {"version": self._held.version}
+
+    def read_slices(self, request: Mapping[str, Any]) -> Answer:
+        """Bring a group of holders to a version; nothing is kept of it."""
+        chain, held = _chain(request), request["held"]
+        group = Group(read_state(held["state"]), request["holders"])
+        try:
+            group.prove(chain, held["version"])
+            for rank, name, word, changed in request.get("altered", ()):
+                group.words[rank][name].words[word] = changed
+            return {"version": SliceReader(chain).bring(request["to"], group)}
+        finally:
+            write_state(request["out"], group.state())
 
     def prepare(self, request: Mapping[str, Any]) -> Answer:
         """Prepare an update, and keep it."""
