@@ -79,8 +79,11 @@ class Documents:
         self.store = store
         self._memory = memory
         self.trust = trust
-        #: What was listed last: its copy may be read where it has gone since (TD-RET-017).
+        #: What was listed last, what the hint named last, and, where nothing can be listed, what manifests named as
+        #: base: its copy may be read where it has gone since (TD-RET-017).
         self._listed: tuple[Sequence[int], Sequence[ShortcutName]] = (), ()
+        self._hinted: frozenset[Member] = frozenset()
+        self._bases: set[int] = set()
         self.chain = self._open(chain)
         self._manifests: dict[int, Manifest] = {}
         self._layouts: dict[str, Layout] = {}
@@ -136,7 +139,7 @@ class Documents:
             try:
                 data = self._bytes(name, limit)
             except MissingError:
-                if not self._was_listed(name):
+                if not self._was_seen(name):
                     raise absent from None
                 try:
                     data = self._bytes(retired_name(name), limit)
@@ -153,10 +156,13 @@ class Documents:
                 raise
         return read()
 
-    def _was_listed(self, name: str) -> bool:
-        """True for a manifest or shortcut that the last listing had."""
+    def _was_seen(self, name: str) -> bool:
+        """True for a manifest or shortcut that the last listing had, or that the hint or a manifest named."""
+        version, shortcut = parse_manifest_name(name), parse_shortcut_name(name)
         versions, shortcuts = self._listed
-        return parse_manifest_name(name) in versions or parse_shortcut_name(name) in shortcuts
+        if version is not None:
+            return version in versions or version in self._hinted or version in self._bases
+        return shortcut is not None and (shortcut in shortcuts or shortcut in self._hinted)
 
     def _absent(self, name: str) -> MissingError:
         """The error to raise where there is no chain.json, manifest or shortcut of a name."""
@@ -261,6 +267,7 @@ class Documents:
             return None
         if hint.chain != self.chain:
             raise ConflictError(f"names chain {hint.chain}", object=LATEST, rule="TD-OBJ-018")
+        self._hinted = frozenset((hint.version, *hint.names))
         return hint
 
     def _own_hint(self) -> LatestDocument | None:
@@ -335,6 +342,8 @@ class Documents:
     def _own(self, manifest: Manifest, name: str) -> Manifest:
         if manifest.chain != self.chain:
             raise ConflictError(f"belongs to chain {manifest.chain}", object=name, rule="TD-OBJ-011")
+        if manifest.base is not None and not self.store.lists:
+            self._bases.add(manifest.base.version)
         return manifest
 
     def layout(self, sha256: str) -> Layout:
