@@ -77,7 +77,8 @@ def case(
         names = set(absent)
         if held is None:
             names |= {shortcut_name(each, None) for each in made.builder.models} - made.builder.objects.keys()
-        names |= lost(made.builder)
+        gone = [each for each in (*names, *(status or ())) if each.startswith(("manifests/", "shortcuts/"))]
+        names |= lost(made.builder) | {f"retired/{each}" for each in gone}  # where copies may be looked for
         expect: dict[str, Any] = made.after(held, error=error)
         if not error and version is None:
             expect = {"any": [{"state": made.state(held)}, made.after(held, error="missing")]}
