@@ -34,6 +34,7 @@ from tensordelta.stores import FolderStore
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
+MORE = (ROOT / "conformance" / "examples.md").read_text(encoding="utf-8")
 CODE = sorted((ROOT / "reference" / "tensordelta").rglob("*.py"))
 
 
@@ -203,24 +204,25 @@ class Example:
     kind: str
     error: str | None
     data: bytes
-    line: int
+    place: str
 
     @property
     def valid(self) -> bool:
         return self.error is None
 
 
-def examples() -> list[Example]:
+def examples(text: str, place: str) -> list[Example]:
+    """The marked examples of a text, each with the text's name and its line."""
     pattern = re.compile(r"<!-- example: (\S+) (valid|invalid (\S+)) -->\n```json\n(.*?)\n```", re.DOTALL)
     found = [
-        Example(match[1], match[3], match[4].encode(), SPEC.count("\n", 0, match.start()) + 1)
-        for match in pattern.finditer(SPEC)
+        Example(match[1], match[3], match[4].encode(), f"{place}-{text.count(chr(10), 0, match.start()) + 1}")
+        for match in pattern.finditer(text)
     ]
-    assert len(found) == SPEC.count("<!-- example:") == SPEC.count("```json")
+    assert len(found) == text.count("<!-- example:") == text.count("```json")
     return found
 
 
-EXAMPLES = examples()
+EXAMPLES = examples(SPEC, "spec") + examples(MORE, "more")
 
 
 def edge_of(data: bytes) -> tuple[int, int | None]:
@@ -281,7 +283,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], Callable[[bytes], object]]] 
 }
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: f"{each.kind}-{each.line}")
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: f"{each.kind}-{each.place}")
 def test_examples(example: Example) -> None:
     parse, slowly = PARSERS[example.kind]
     if example.valid:
@@ -341,7 +343,7 @@ def schema_errors(kind: str, data: bytes) -> list[str]:
 @pytest.mark.parametrize(
     "example",
     [each for each in EXAMPLES if each.kind not in ("signature", "pin")],
-    ids=lambda each: f"{each.kind}-{each.line}",
+    ids=lambda each: f"{each.kind}-{each.place}",
 )
 def test_examples_and_schemas(example: Example) -> None:
     errors = schema_errors(example.kind, example.data)
@@ -533,7 +535,7 @@ def test_worked_fingerprints() -> None:
 def test_worked_examples_are_the_bytes() -> None:
     """The JSON shown in appendix A is that of the objects."""
     objects_ = worked()
-    shown = {each.data for each in EXAMPLES if each.line > SPEC.count("\n", 0, SPEC.index("## Appendix A"))}
+    shown = {each.data for each in examples(SPEC[SPEC.index("## Appendix A") :], "appendix")}
     for name, data in objects_.items():
         if name.startswith(("layouts/", "manifests/", "shortcuts/")):
             assert data in shown
