@@ -34,6 +34,7 @@ from tensordelta.stores import FolderStore
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
+MORE = (ROOT / "conformance" / "examples.md").read_text(encoding="utf-8")
 CODE = sorted((ROOT / "reference" / "tensordelta").rglob("*.py"))
 
 
@@ -149,19 +150,16 @@ def test_sections_are_cited_for_what_they_are_about() -> None:
 
 def test_the_dtypes_are_those_of_section_3_2() -> None:
     section = SPEC[SPEC.index("### 3.2 ") : SPEC.index("### 3.3 ")]
-    rows = re.findall(
-        r"^\| ([A-Z0-9_]+) \| (\d+) \| (\d+) \| (\d+) \| (\w+) \| (\d*) ?\| (\d*) ?\|$", section, re.MULTILINE
-    )
-    assert [row[0] for row in rows] == list(DTYPES)
-    for name, bits, w, lane, mask, shift, width in rows:
-        kind = DTYPES[name]
-        assert (kind.bits, kind.word_bits) == (int(bits), int(w))
-        assert int(lane) == min(16, int(w))
-        if mask == "none":
-            assert kind.exponent is None
-            continue
-        assert kind.exponent == (int(shift), int(width))
-        assert int(mask, 16) == ((1 << int(width)) - 1) << int(shift)
+    rows = re.findall(r"^\| ([A-Z0-9_, ]+) \| (\d+) \| (\d+) \| (\w+) \| (\d*) ?\| (\d*) ?\|$", section, re.MULTILINE)
+    assert [name for row in rows for name in row[0].split(", ")] == list(DTYPES)
+    for names, bits, w, mask, shift, width in rows:
+        for kind in (DTYPES[name] for name in names.split(", ")):
+            assert (kind.bits, kind.word_bits) == (int(bits), int(w))
+            if mask == "none":
+                assert kind.exponent is None
+                continue
+            assert kind.exponent == (int(shift), int(width))
+            assert int(mask, 16) == ((1 << int(width)) - 1) << int(shift)
 
 
 def test_the_limits_are_those_of_section_16() -> None:
@@ -203,24 +201,25 @@ class Example:
     kind: str
     error: str | None
     data: bytes
-    line: int
+    place: str
 
     @property
     def valid(self) -> bool:
         return self.error is None
 
 
-def examples() -> list[Example]:
+def examples(text: str, place: str) -> list[Example]:
+    """The marked examples of a text, each with the text's name and its line."""
     pattern = re.compile(r"<!-- example: (\S+) (valid|invalid (\S+)) -->\n```json\n(.*?)\n```", re.DOTALL)
     found = [
-        Example(match[1], match[3], match[4].encode(), SPEC.count("\n", 0, match.start()) + 1)
-        for match in pattern.finditer(SPEC)
+        Example(match[1], match[3], match[4].encode(), f"{place}-{text.count(chr(10), 0, match.start()) + 1}")
+        for match in pattern.finditer(text)
     ]
-    assert len(found) == SPEC.count("<!-- example:") == SPEC.count("```json")
+    assert len(found) == text.count("<!-- example:") == text.count("```json")
     return found
 
 
-EXAMPLES = examples()
+EXAMPLES = examples(SPEC, "spec") + examples(MORE, "more")
 
 
 def edge_of(data: bytes) -> tuple[int, int | None]:
@@ -281,7 +280,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], Callable[[bytes], object]]] 
 }
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: f"{each.kind}-{each.line}")
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: f"{each.kind}-{each.place}")
 def test_examples(example: Example) -> None:
     parse, slowly = PARSERS[example.kind]
     if example.valid:
@@ -299,6 +298,58 @@ def test_examples(example: Example) -> None:
 def test_every_kind_has_an_example_of_both() -> None:
     for kind in PARSERS:
         assert {each.valid for each in EXAMPLES if each.kind == kind} == {True, False}
+
+
+# -- contents and index --------------------------------------------------------------------------------------------
+
+
+def test_the_contents_name_every_section_and_appendix() -> None:
+    headings = re.findall(r"^#{2,3} (.+)$", SPEC, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-"): each for each in headings}
+    links = re.findall(r"\[([^\]]+)\]\(#([^)]+)\)", SPEC[SPEC.index("## Contents") : SPEC.index("## 1 ")])
+    for title, anchor in links:
+        assert title in anchors[anchor]
+    tops = {each for each in re.findall(r"^## (.+)$", SPEC, re.MULTILINE) if each != "Contents"}
+    assert {anchors[anchor] for _, anchor in links} >= tops
+
+
+def fields_of_tables() -> Iterator[tuple[str, str, str, str]]:
+    """Field, object (a caption or the section's title names it), section and type of each row of a field table."""
+    names = {"the file": "entry of a header", "the chunk table": "chunk table", "retention": "pin"}
+    names["signatures"] = "signature"
+    section = owner = ""
+    inside = False
+    for line in SPEC[: SPEC.index("## Appendix A")].splitlines():
+        if heading := re.match(r"#{2,3} ([0-9.]+) (.*)", line):
+            section, owner = heading[1], heading[2].lower()
+        elif re.match(r"[A-Z][a-z ]+:$", line):
+            owner = line[:-1].lower()
+        if not line.startswith("|"):
+            inside = False
+        elif line.startswith("| field "):
+            inside = True
+        elif inside and not line.startswith("|-"):
+            cells = line.split(" | ")
+            yield cells[0].strip("| `"), names.get(owner, owner), section, cells[1]
+
+
+def test_the_index_names_every_field() -> None:
+    """The fields of the tables, and the members of codec objects, which have no table of that form."""
+    index = SPEC[SPEC.index("### F.1 ") : SPEC.index("### F.2 ")]
+    entries = re.findall(r"^\| `([a-z0-9_]+)` \| ([^|]+) \| ([0-9.]+) \| ([^|]+) \|$", index, re.MULTILINE)
+    assert len(entries) == len(set(entries)) == index.count("\n| `")
+    codecs = {entry for entry in entries if entry[1] == "codec object"}
+    assert {entry[0] for entry in codecs} == {"codec", "limit", "groups", "shift"}
+    for name, _, section, _ in codecs:
+        assert f"`{name}`" in SPEC[SPEC.index(f"### {section} ") :].split("\n### ")[0]
+    found = list(fields_of_tables())
+    assert len(found) > 55
+    assert sorted(set(entries) - codecs) == sorted(found)
+
+
+def test_the_areas_are_those_of_the_ids() -> None:
+    areas = set(re.findall(r"\| ([A-Z]{3}) (?=\|)", SPEC[SPEC.index("### F.2 ") :]))
+    assert areas == {each.id[3:6] for each in TOOL.extract(SPEC)} == TOOL.AREAS
 
 
 # -- schemas (appendix D) ------------------------------------------------------------------------------------------
@@ -341,7 +392,7 @@ def schema_errors(kind: str, data: bytes) -> list[str]:
 @pytest.mark.parametrize(
     "example",
     [each for each in EXAMPLES if each.kind not in ("signature", "pin")],
-    ids=lambda each: f"{each.kind}-{each.line}",
+    ids=lambda each: f"{each.kind}-{each.place}",
 )
 def test_examples_and_schemas(example: Example) -> None:
     errors = schema_errors(example.kind, example.data)
@@ -533,7 +584,7 @@ def test_worked_fingerprints() -> None:
 def test_worked_examples_are_the_bytes() -> None:
     """The JSON shown in appendix A is that of the objects."""
     objects_ = worked()
-    shown = {each.data for each in EXAMPLES if each.line > SPEC.count("\n", 0, SPEC.index("## Appendix A"))}
+    shown = {each.data for each in examples(SPEC[SPEC.index("## Appendix A") :], "appendix")}
     for name, data in objects_.items():
         if name.startswith(("layouts/", "manifests/", "shortcuts/")):
             assert data in shown
@@ -591,8 +642,8 @@ def test_the_signature_is_of_the_worked_chain() -> None:
 
 
 def test_worked_values() -> None:
-    """The table of section 8.3."""
-    section = SPEC[SPEC.index("### 8.3") : SPEC.index("## 9 ")]
+    """The last table of A.8."""
+    section = SPEC[SPEC.index("### A.8 ") : SPEC.index("## Appendix B ")]
     rows = re.findall(
         r"^\| (\d) \| ([0-9A-F]{8}) \| ([0-9A-F]{8}) \| .* \| `([0-9a-f]{16})` \| `([0-9a-f]{16})` \|$",
         section,

@@ -264,7 +264,7 @@ def test_state_files_are_read_strictly(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("state", "fingerprint"),
     [
-        # SPEC.md section 8.2
+        # SPEC.md appendix A.8
         ({}, "0000000000000000"),
         ({"w": Tensor("U16", (2,), b"\0\0\1\0")}, "e4582d4b0bbbb791"),
         ({"w": Tensor("F8_E4M3", (2,), b"\x38\xb8")}, "961212dbf99ef900"),
