@@ -30,7 +30,7 @@ assert contents and encodings and paths  # their good chains are registered by n
 NOT_TO_BE_WRITTEN = {
     "plain-with-sources": {"TD-WRT-004"},  # no place has the bytes
     "files": {"TD-OBJ-002", "TD-PTH-007"},
-    "later-minor": {"TD-VER-005", "TD-PCK-007"},
+    "unknown-fields": {"TD-PCK-007"},
     "at-the-limits": {"TD-OBJ-002", "TD-PTH-006"},
     "listing": {"TD-OBJ-002", "TD-WRT-004"},
     "hint-that-is-garbage": {"TD-WRT-004"},
