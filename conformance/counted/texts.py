@@ -143,7 +143,7 @@ class Texts:
         elif value is None or isinstance(value, bool):
             self.types["null" if value is None else str(value).lower()].note(kind, case)
         else:
-            name = {str: "strings", list: "arrays", dict: "objects"}[type(value)]
+            name = "strings" if isinstance(value, str) else "arrays" if isinstance(value, list) else "objects"
             self.types[name if value else f"empty {name}"].note(kind, case)
 
     def _number(self, literal: Number, case: str) -> None:
