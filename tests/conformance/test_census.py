@@ -62,7 +62,7 @@ def test_a_kind_that_only_one_case_has_is_told(tmp_path: Path, case: str, kind: 
 def test_cases_of_which_nothing_is_accepted_are_not_counted(tmp_path: Path) -> None:
     """A value in a rejected manifest proves nothing."""
     done = census("--vectors", copied(tmp_path, "json-duplicate-member", "standard-of-two", "write-1-percent"))
-    (row,) = [row for row in done.stdout.splitlines() if row.startswith("order of the members: manifest ")]
+    (row,) = [row for row in done.stdout.splitlines() if row.startswith("order of the required members: manifest ")]
     assert "LACKING" in row and "(standard-of-two)" in row and "json-duplicate-member" not in done.stdout
 
 
