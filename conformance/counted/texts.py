@@ -26,6 +26,13 @@ FIELDS = {
     "stream entry": "dtype shape data_offsets",
     "entry of a plain pack": "dtype shape data_offsets",
 }
+#: Fields that an object may lack, which would make another order of the others.
+OPTIONAL = {
+    "chain": ("grace", "annotations"),
+    "manifest": ("annotations", "tensor_fingerprints", "files"),
+    "pack entry": ("sources", "name"),
+    "hint": ("shortcuts",),
+}
 #: Where the entries of an object stand: the object, its field, and what these are.
 ENTRIES = (
     ("layout", "tensors", "tensor entry"),
@@ -67,7 +74,7 @@ class Texts:
         self.raw = {size: census.kind(f"JSON: characters of {size} bytes as they are, in") for size in (2, 3, 4)}
         self.noncharacters = census.kind("JSON: noncharacters, in")
         self.depth = census.kind("JSON: nested 16 levels, in")
-        self.orders = {name: census.kind(f"order of the members: {name}") for name in FIELDS}
+        self.orders = {name: census.kind(f"order of the required members: {name}") for name in FIELDS}
         self.unknown = {name: census.kind(f"unknown fields: {name}") for name in FIELDS}
         self.types = {
             name: census.kind(f"unknown fields that are {name}, in")
@@ -120,7 +127,8 @@ class Texts:
 
     def _fields(self, kind: str, document: Mapping[str, Any], case: str) -> None:
         known = FIELDS[kind].split()
-        self.orders[kind].note(" ".join(key for key in document if key in known), case)
+        left_out = OPTIONAL.get(kind, ())
+        self.orders[kind].note(" ".join(key for key in document if key in known and key not in left_out), case)
         for key, value in document.items():
             if key not in known:
                 self.unknown[kind].note(key, case)
@@ -143,7 +151,7 @@ class Texts:
         elif value is None or isinstance(value, bool):
             self.types["null" if value is None else str(value).lower()].note(kind, case)
         else:
-            name = {str: "strings", list: "arrays", dict: "objects"}[type(value)]
+            name = "strings" if isinstance(value, str) else "arrays" if isinstance(value, list) else "objects"
             self.types[name if value else f"empty {name}"].note(kind, case)
 
     def _number(self, literal: Number, case: str) -> None:

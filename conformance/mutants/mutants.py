@@ -21,6 +21,7 @@ from typing import Any
 from tensordelta_conformance import small_reader
 
 from .change import Change
+from .changes_breadth import BREADTH
 from .changes_documents import DOCUMENTS
 from .changes_follow import FOLLOW
 from .changes_packs import PACKS
@@ -29,7 +30,7 @@ from .changes_slices import SLICES
 from .changes_streams import STREAMS
 
 MUTANTS: dict[str, Change] = {
-    change.name: change for change in (*DOCUMENTS, *PACKS, *STREAMS, *READER, *FOLLOW, *SLICES)
+    change.name: change for change in (*DOCUMENTS, *PACKS, *STREAMS, *READER, *FOLLOW, *SLICES, *BREADTH)
 }
 
 _NUMBERS = itertools.count()

@@ -193,7 +193,8 @@ def test_alternatives_all_failing_are_all_told(tmp_path: Path) -> None:
     add_case(tmp_path, "either", [read_step(1, either)])
     check = only_check(run(command(), suite=tmp_path, levels=["reader-core"]), "either")
     assert check.expected == (
-        "version 1, the state of 2.safetensors (fingerprint 975368511c9a3314) held; or rejected as limit, still nothing held"
+        "version 1, the state of 2.safetensors (fingerprint 975368511c9a3314) held; "
+        "or rejected as limit, still nothing held"
     )
     assert check.got.startswith("version 1; tensor 'a': word 2 is 0x8003, not 0x0005")
 

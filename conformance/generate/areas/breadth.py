@@ -228,8 +228,8 @@ case("numbers-of-odd-forms", "JSN-014", "Numbers in unknown fields of four objec
 case("unknown-members-of-entries", "JSN-013", "Unknown members of entries, some with names of known fields").good(
     chain=partial(standard, **in_entries(
         {"ranges": [], "sums": {}, "": False, "Name": True, "codec": "", "chunk": None})))
-case("members-of-entries-in-another-order", "JSN-013", "The members of entries stand in the reverse order").good(
-    **all_turned())
+case("members-of-entries-in-another-order", "JSN-013", "The members of objects and entries are turned round").good(
+    chain=partial(standard, chain=turned, **all_turned()))
 ROWS.read("members-of-plain-entries-in-another-order", "The members of the entries of a plain pack are turned round",
     "PCK-005", plain_turned, full=True)
 
