@@ -38,7 +38,7 @@ const bytes = (value) => new TextEncoder().encode(JSON.stringify(value));
 function chain(version, shortcuts) {
   const objects = appendix();
   const { chain: id } = JSON.parse(new TextDecoder().decode(objects.get("chain.json")));
-  objects.set(HINT, bytes({ tensordelta: "1.0", chain: id, version, shortcuts }));
+  objects.set(HINT, bytes({ tensordelta: "1.0-rc.1", chain: id, version, shortcuts }));
   return objects;
 }
 
