@@ -6,8 +6,8 @@
 import { rm } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
-import { DEFAULT_MEMORY, HttpStore, Reader, Rejection, StoreFailure, verify } from "./src/index.js";
-import { FolderStore, folderPlace, loadState, nodeDigest, saveState, sourcesFor } from "./src/node.js";
+import { DEFAULT_MEMORY, HttpStore, Reader, Rejection, StoreFailure, recordOf, verify } from "./src/index.js";
+import { FolderStore, folderPlace, loadState, nodeDigest, nodeVerify, saveState, sourcesFor } from "./src/node.js";
 
 const { version } = JSON.parse(readFileSync(new URL("./package.json", import.meta.url), "utf8"));
 
@@ -17,10 +17,21 @@ const HELLO = {
   version,
   spec: "1.0-rc.1",
   roles: ["reader", "verifier"],
-  levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "sources", "verifier"],
+  levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "sources", "verifier", "signed"],
   capabilities: ["prepare", "undo", "memory", "places", "pin"],
   limits: { memory: DEFAULT_MEMORY },
 };
+
+/** What a request says to Readers and Verifiers alike. */
+const options = ({ memory, places, sources, keys, threshold }) => ({
+  memory: memory ?? DEFAULT_MEMORY,
+  digest: nodeDigest,
+  verifySignature: nodeVerify,
+  places: (places ?? []).map(folderPlace),
+  sources: sourcesFor(sources ?? []),
+  keys: keys ?? [],
+  threshold: threshold ?? 1,
+});
 
 class Unsupported extends Error {}
 
@@ -31,11 +42,12 @@ class Adapter {
     this.prepared = null;
     /** The chain ids of roots read with the state held now. */
     this.pins = new Map();
+    /** Of the newest version that was held; for requests with keys. */
+    this.record = null;
   }
 
   /** A Reader for a request, with what is held now. */
   async reader(request) {
-    if (request.keys) throw new Unsupported("signatures");
     if (request.holders) throw new Unsupported("slices");
     if (request.held !== undefined) {
       this.pins.clear();
@@ -44,17 +56,18 @@ class Adapter {
         this.held = await loadState(request.held.state, {
           version: request.held.version ?? null, only: request.tensors ?? null,
         });
+        const record = recordOf(this.held);
+        if (record && !(this.record?.version > record.version)) this.record = record;
       }
     }
     const { chain } = request;
     return new Reader(/^https?:/.test(chain) ? new HttpStore(chain) : new FolderStore(chain), {
+      ...options(request),
       held: this.held,
       tensors: request.tensors ?? null,
-      memory: request.memory ?? DEFAULT_MEMORY,
       pin: request.pin ?? this.pins.get(request.chain) ?? null,
-      digest: nodeDigest,
-      places: (request.places ?? []).map(folderPlace),
-      sources: sourcesFor(request.sources ?? []),
+      record: this.record,
+      back: request.back ?? false,
     });
   }
 
@@ -73,6 +86,7 @@ class Adapter {
       const reader = await this.reader(request);
       const { to } = await reader.read(request.to ?? null);
       this.held = reader.held;
+      this.record = reader.record;
       this.pins.set(request.chain, reader.pinned);
       return { version: to.version };
     } finally {
@@ -81,12 +95,7 @@ class Adapter {
   }
 
   async verify(request) {
-    if (request.keys) throw new Unsupported("signatures");
-    if (request.holders) throw new Unsupported("slices");
-    const faults = await verify(new FolderStore(request.chain), {
-      digest: nodeDigest, memory: request.memory,
-      places: (request.places ?? []).map(folderPlace), sources: sourcesFor(request.sources ?? []),
-    });
+    const faults = await verify(new FolderStore(request.chain), options(request));
     return { faults };
   }
 

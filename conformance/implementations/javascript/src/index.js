@@ -8,4 +8,5 @@ export { Entry, Layout, entryOf } from "./layout.js";
 export { MemoryStore, FileStore, HttpStore, StoreFailure, TooLong } from "./store.js";
 export { FEATURES } from "./manifest.js";
 export { DTYPES } from "./dtypes.js";
+export { recordOf } from "./record.js";
 export { hex64 } from "./bytes.js";
