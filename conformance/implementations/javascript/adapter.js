@@ -6,8 +6,9 @@
 import { rm } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
-import { DEFAULT_MEMORY, HttpStore, Reader, Rejection, StoreFailure, recordOf, verify } from "./src/index.js";
+import { DEFAULT_MEMORY, GroupFailure, Holder, HttpStore, Reader, Rejection, StoreFailure, recordOf, verify } from "./src/index.js";
 import { FolderStore, folderPlace, loadState, nodeDigest, nodeVerify, saveState, sourcesFor } from "./src/node.js";
+import { HolderGroup } from "./holders.js";
 
 const { version } = JSON.parse(readFileSync(new URL("./package.json", import.meta.url), "utf8"));
 
@@ -17,7 +18,7 @@ const HELLO = {
   version,
   spec: "1.0-rc.1",
   roles: ["reader", "verifier"],
-  levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "sources", "verifier", "signed"],
+  levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "slice", "sources", "verifier", "signed"],
   capabilities: ["prepare", "undo", "memory", "places", "pin"],
   limits: { memory: DEFAULT_MEMORY },
 };
@@ -33,8 +34,6 @@ const options = ({ memory, places, sources, keys, threshold }) => ({
   threshold: threshold ?? 1,
 });
 
-class Unsupported extends Error {}
-
 /** What outlives a request in the long-lived form. */
 class Adapter {
   constructor() {
@@ -46,29 +45,33 @@ class Adapter {
     this.record = null;
   }
 
-  /** A Reader for a request, with what is held now. */
-  async reader(request) {
-    if (request.holders) throw new Unsupported("slices");
-    if (request.held !== undefined) {
-      this.pins.clear();
-      this.held = null;
-      if (request.held) {
-        this.held = await loadState(request.held.state, {
-          version: request.held.version ?? null, only: request.tensors ?? null,
-        });
-        const record = recordOf(this.held);
-        if (record && !(this.record?.version > record.version)) this.record = record;
-      }
-    }
+  /** Takes what a request says is held. */
+  async take({ held, tensors }) {
+    if (held === undefined) return;
+    this.pins.clear();
+    this.held = null;
+    if (!held) return;
+    this.held = await loadState(held.state, { version: held.version ?? null, only: tensors ?? null });
+    const record = recordOf(this.held);
+    if (record && !(this.record?.version > record.version)) this.record = record;
+  }
+
+  /** What a Reader of a request gets. */
+  start(request) {
     const { chain } = request;
-    return new Reader(/^https?:/.test(chain) ? new HttpStore(chain) : new FolderStore(chain), {
+    return [/^https?:/.test(chain) ? new HttpStore(chain) : new FolderStore(chain), {
       ...options(request),
-      held: this.held,
-      tensors: request.tensors ?? null,
-      pin: request.pin ?? this.pins.get(request.chain) ?? null,
+      pin: request.pin ?? this.pins.get(chain) ?? null,
       record: this.record,
       back: request.back ?? false,
-    });
+    }];
+  }
+
+  /** A Reader for a request, with what is held now. */
+  async reader(request) {
+    await this.take(request);
+    const [store, more] = this.start(request);
+    return new Reader(store, { ...more, held: this.held, tensors: request.tensors ?? null });
   }
 
   async write(out) {
@@ -81,7 +84,24 @@ class Adapter {
     return HELLO;
   }
 
+  /** The same for a group of holders. */
+  async readSlices(request) {
+    let group = null;
+    try {
+      await this.take({ held: request.held });
+      const [store, more] = this.start(request);
+      group = new HolderGroup(this.held, request, (each) => new Holder(store, { ...more, ...each }));
+      await group.prove();
+      group.alter(request.altered ?? []);
+      return { version: await group.read(request.to ?? null) };
+    } finally {
+      this.held = group?.state() ?? null;
+      await this.write(request.out);
+    }
+  }
+
   async read(request) {
+    if (request.holders) return this.readSlices(request);
     try {
       const reader = await this.reader(request);
       const { to } = await reader.read(request.to ?? null);
@@ -135,8 +155,7 @@ async function answer(adapter, op, request) {
     return { ok: true, ...(await adapter[op](request)) };
   } catch (e) {
     if (e instanceof Rejection) return e.toJSON();
-    if (e instanceof Unsupported) return { unsupported: e.message };
-    if (e instanceof StoreFailure) return { failed: e.message };
+    if (e instanceof StoreFailure || e instanceof GroupFailure) return { failed: e.message };
     // No rejection of the format: a name that its table lacks, so that nobody takes it for one.
     process.stderr.write(`${e.stack}\n`);
     return { error: "failed", message: e.message };

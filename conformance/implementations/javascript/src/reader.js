@@ -66,11 +66,13 @@ export class Reader {
   /**
    * Steps 1 to 11. What is held stays as it is.
    * @param {number|null} to
+   * @param {Set<string>} [failed] names of edges to leave out; those that fail are added
    * @returns {Promise<Prepared>}
    */
-  async prepare(to = null) {
+  async prepare(to = null, failed = new Set()) {
     const objects = await this.open();
     const planner = await this.planner(objects);
+    planner.failed = failed;
     const newest = to === null;
     to ??= await planner.newest();
     await this.checkTarget(objects, planner, to, newest);
@@ -93,12 +95,11 @@ export class Reader {
         if (!keep) progress = { names: [], state: null };
         this.budget.reset(objects.resident + residentBytes([held, progress.state]));
         for (edge of route.slice(progress.names.length)) {
-          const state = await applyEdge(objects, edge, progress.state ?? held ?? EMPTY,
-            { features: this.features, only: this.only });
+          const state = await this.follow(objects, edge, progress.state ?? held);
           progress = { names: [...progress.names, edge.object], state };
           this.budget.reset(objects.resident + residentBytes([held, state]));
         }
-        return await this.prepared(objects, to, progress.state, names);
+        return await this.prepared(objects, to, progress.state, route);
       } catch (e) {
         if (!(e instanceof Rejection)) throw e;
         first ??= e;
@@ -107,12 +108,21 @@ export class Reader {
     }
   }
 
-  /** @param {import("./state.js").State} state the version, or the part of it @returns {Promise<Prepared>} */
-  async prepared(objects, version, state, route) {
+  /** One edge. @param {import("./state.js").State|null} state that it starts from, unless it starts from nothing */
+  async follow(objects, edge, state) {
+    return applyEdge(objects, edge, state ?? EMPTY, { features: this.features, only: this.only });
+  }
+
+  /**
+   * @param {import("./state.js").State} state the version, or the part of it
+   * @param {import("./manifest.js").Manifest[]} edges of the route
+   * @returns {Promise<Prepared>}
+   */
+  async prepared(objects, version, state, edges) {
     const manifest = await objects.manifest(version);
     const layout = state.part ? await objects.layout(manifest.layout) : state.layout;
     const record = { chain: objects.id, version, layout, fingerprint: manifest.fingerprint };
-    return { from: this.held, to: state, route, record, before: this.record };
+    return { from: this.held, to: state, route: edges.map(({ object }) => object), record, before: this.record };
   }
 
   /** What is checked of the version to read, whatever route leads there. */
