@@ -139,6 +139,30 @@ test("a listed word that changed in any memory is noticed, and nobody applies", 
   }
 });
 
+test("a replaced word that changed in memory, and a word that nobody has", async () => {
+  const { chain, states } = varied(6);
+  const table = (path) => {
+    const bytes = Buffer.from(chain.objects.get(path));
+    return JSON.parse(JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE()))).__metadata__.tensordelta);
+  };
+  const replaced = table(chain.manifests.get(1).packs[0].path).chunks.find(({ values }) => values.codec === "replace");
+  const name = Object.keys(states[0]).sort()[replaced.slices[0][0]];
+  const whole = [Object.fromEntries(Object.entries(states[0]).map(([each, { words }]) => [each, [[0, words.length]]]))];
+  const one = await group(chain, whole, 0);
+  const { bytes } = one[0].held.tensors.get(name);
+  const width = DTYPES.get(states[0][name].dtype).w / 8;
+  bytes[width * states[0][name].words.findIndex((x, j) => x !== states[1][name].words[j])] ^= 1;
+  await assert.rejects(readTogether(one, 1), { error: "integrity", rule: "TD-RDR-007" });
+
+  const lacking = [{ ...whole[0], "F64.a": [[12, 24]] }];
+  await assert.rejects(group(chain, lacking, 0), { error: "wrong-base", rule: "TD-SLC-002" });
+  const reader = new Reader(new MemoryStore(chain.objects));
+  await reader.read(0);
+  const shares = sharesOf(lacking);
+  const held = Slices.of(reader.held, shares, 0).named(0, reader.held.fingerprint);
+  await assert.rejects(readTogether([new Holder(reader.store, { index: 0, shares, held })], 1), { error: "wrong-base", rule: "TD-SLC-001" });
+});
+
 test("a holder that missed an update, and one that remembers another fingerprint", async () => {
   const { chain, states } = varied(3);
   const pieces = [0, 1].map((i) => Object.fromEntries(Object.entries(states[0])
