@@ -1,6 +1,7 @@
 /** The library for Node and browsers; node.js has what only Node can do. */
 export { Rejection, ERROR_NAMES } from "./errors.js";
 export { Reader, DEFAULT_MEMORY } from "./reader.js";
+export { follow } from "./follower.js";
 export { verify } from "./verifier.js";
 export { overview } from "./overview.js";
 export { State } from "./state.js";
