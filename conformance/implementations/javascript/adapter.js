@@ -38,6 +38,8 @@ const options = ({ memory, places, sources, keys, threshold }) => ({
 class Adapter {
   constructor() {
     this.held = null;
+    /** The holders of the last request that had some. @type {HolderGroup|null} */
+    this.group = null;
     this.prepared = null;
     /** The chain ids of roots read with the state held now. */
     this.pins = new Map();
@@ -74,9 +76,9 @@ class Adapter {
     return new Reader(store, { ...more, held: this.held, tensors: request.tensors ?? null });
   }
 
-  async write(out) {
+  async write(out, state = this.held) {
     if (!out) return;
-    if (this.held) await saveState(this.held, out);
+    if (state) await saveState(state, out);
     else await rm(out, { force: true });
   }
 
@@ -86,17 +88,22 @@ class Adapter {
 
   /** The same for a group of holders. */
   async readSlices(request) {
-    let group = null;
     try {
-      await this.take({ held: request.held });
       const [store, more] = this.start(request);
-      group = new HolderGroup(this.held, request, (each) => new Holder(store, { ...more, ...each }));
-      await group.prove();
-      group.alter(request.altered ?? []);
-      return { version: await group.read(request.to ?? null) };
+      const make = (each) => new Holder(store, { ...more, ...each });
+      if (request.held === undefined && this.group) {
+        this.group.handOver(make);
+      } else {
+        this.group = null;
+        await this.take({ held: request.held ?? null });
+        this.group = new HolderGroup(this.held, request, make);
+        this.held = null;
+      }
+      await this.group.prove();
+      this.group.alter(request.altered ?? []);
+      return { version: await this.group.read(request.to ?? null) };
     } finally {
-      this.held = group?.state() ?? null;
-      await this.write(request.out);
+      await this.write(request.out, this.group?.state() ?? null);
     }
   }
 

@@ -16,6 +16,11 @@ export class HolderGroup {
     this.proven = state === null;
   }
 
+  /** The same holders, with what they have, for another request. */
+  handOver(make) {
+    this.holders = this.holders.map(({ index, held }) => make({ index, shares: this.shares, held }));
+  }
+
   async prove() {
     if (!this.proven) await proveTogether(this.holders);
     this.proven = true;

@@ -17,15 +17,15 @@ export async function isHeldLayout(objects, digest, state) {
   return state.layout.equals(await objects.layout(digest));
 }
 
-/** Step 6 for a Reader of whole states. */
-export async function checkBase(objects, manifest, state) {
+/** Step 6 for a Reader of whole states. @param {string[]} rules that a wrong fingerprint, and a wrong layout, break */
+export async function checkBase(objects, manifest, state, rules = ["TD-RDR-003", "TD-RDR-004"]) {
   const { base, object } = manifest;
   if (base.fingerprint !== state.fingerprint) {
-    reject("wrong-base", "TD-RDR-003", object,
+    reject("wrong-base", rules[0], object,
       `base.fingerprint is ${hex64(base.fingerprint)}, and that of the state held ${hex64(state.fingerprint)}`);
   }
   if (!await isHeldLayout(objects, base.layout, state)) {
-    reject("wrong-base", "TD-RDR-004", object, "the state held has another layout than the base");
+    reject("wrong-base", rules[1], object, "the state held has another layout than the base");
   }
 }
 

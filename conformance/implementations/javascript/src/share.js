@@ -104,18 +104,26 @@ export class Shares {
   constructor(holders, pieces) {
     this.holders = holders;
     this.pieces = pieces;
+    /** By entry, and by what an entry says: layouts of several versions have entries of their own. */
+    this.found = new WeakMap();
     this.known = new Map();
   }
 
   /** The shares of a tensor, by holder. @returns {Share[]} */
   all(entry) {
-    const key = `${entry.dtype.name} ${entry.shape} ${entry.name}`;
-    let found = this.known.get(key);
-    if (!found) {
-      found = sharesOf(Array.from({ length: this.holders }, (_, i) => this.pieces(entry)[i] ?? []), entry.words, entry.name);
-      this.known.set(key, found);
+    let shares = this.found.get(entry);
+    if (!shares) {
+      const key = `${entry.dtype.name} ${entry.shape} ${entry.name}`;
+      shares = this.known.get(key) ?? this.make(entry);
+      this.known.set(key, shares);
+      this.found.set(entry, shares);
     }
-    return found;
+    return shares;
+  }
+
+  make(entry) {
+    const pieces = this.pieces(entry);
+    return sharesOf(Array.from({ length: this.holders }, (_, i) => pieces[i] ?? []), entry.words, entry.name);
   }
 
   /** @returns {Share} */

@@ -125,7 +125,9 @@ class SliceWords {
    * @param {Progress} progress changed
    */
   constructor(mine, progress, { layout, shares, index, budget }) {
-    Object.assign(this, { mine, progress, layout, shares, index, budget });
+    Object.assign(this, { mine, progress, index, budget });
+    /** The first holder that has words of each tensor; -1 for none. */
+    this.first = layout.tensors.map((entry) => shares.first(entry));
   }
 
   held(tensor, start, stop) {
@@ -140,7 +142,7 @@ class SliceWords {
 
   /** A group that lacks a tensor of a chunk cannot know its sums. */
   counts({ slices }) {
-    return slices.every(({ tensor }) => this.shares.have(this.layout.tensors[tensor]));
+    return slices.every(({ tensor }) => this.first[tensor] >= 0); // a slice has words
   }
 
   /** The first holder that has words of a tensor of the pack answers for its chunks. */
@@ -148,8 +150,7 @@ class SliceWords {
     let first = this.index;
     for (const [from, to] of pack.tensors) {
       for (let tensor = from; tensor < to; tensor++) {
-        const holder = this.shares.first(this.layout.tensors[tensor]);
-        if (holder >= 0 && holder < first) first = holder;
+        if (this.first[tensor] >= 0 && this.first[tensor] < first) first = this.first[tensor];
       }
     }
     if (first < this.index) return;
@@ -259,7 +260,7 @@ export async function applySlices(objects, manifest, state, progress, { features
   const layout = await objects.layout(manifest.layout);
   const after = progress.copy();
   after.trace += [manifest.object, ...manifest.packs.map(({ sha256 }) => sha256), ""].join("\n");
-  if (manifest.base) await checkBase(objects, manifest, state);
+  if (manifest.base) await checkBase(objects, manifest, state, ["TD-SLC-003", "TD-SLC-003"]);
   const group = { layout, shares, index, budget };
   const mine = fitSlices(manifest.base ? state : Slices.nothing(), layout, group, after, manifest.object);
   await readPacks(objects, manifest, layout, new SliceWords(mine, after, group), (tensor) => mine[tensor] !== null);

@@ -172,7 +172,7 @@ test("a holder that missed an update, and one that remembers another fingerprint
   const holders = await group(chain, pieces, 1);
   holders[1].held = holders[1].held.named(1, holders[1].held.fingerprint ^ 1n);
   for (const name of ["manifests/000000000000.json"]) chain.objects.delete(name);
-  await assert.rejects(readTogether(holders, 2), { error: "wrong-base" });
+  await assert.rejects(readTogether(holders, 2), { error: "wrong-base", rule: "TD-SLC-003" });
 });
 
 test("an edge that fails for one holder is left out by all", async () => {
