@@ -146,3 +146,20 @@ test("a hint that names a version without signature names nothing", async () => 
   assert.equal(one.held.version, 1);
   await assert.rejects(one.read(2), { error: "untrusted", rule: "TD-SIG-012" });
 });
+
+test("a copy of a dropped manifest counts with the signature of what it copies", async () => {
+  const objects = chain();
+  const store = new MemoryStore(objects);
+  const list = store.list.bind(store);
+  store.list = async (prefix) => {
+    const names = await list(prefix);
+    if (prefix === "manifests/" && objects.has(manifest(1))) {
+      objects.set(`retired/${manifest(1)}`, objects.get(manifest(1)));
+      objects.delete(manifest(1));
+    }
+    return names;
+  };
+  const one = new Reader(store, { keys: [FIRST] });
+  await one.read(1);
+  assert.equal(one.held.version, 1);
+});
