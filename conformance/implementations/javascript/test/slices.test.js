@@ -192,6 +192,23 @@ test("an edge that fails for one holder is left out by all", async () => {
   await assert.rejects(readTogether(only, 1), { error: "missing" });
 });
 
+test("order exponent is read by those who have all words of a chunk, or none", async () => {
+  const next = random(12);
+  const chain = new Chain();
+  const make = (n) => ({ dtype: "BF16", shape: [n], words: Array.from({ length: n }, () => BigInt(next(65536))) });
+  const first = { a: make(40), b: make(30) };
+  chain.publish(0, first, null, [chain.plainPack(["a", "b"], first)]);
+  const second = Object.fromEntries(Object.entries(first).map(([name, t]) => [name, { ...t, words: t.words.map((x) => (next(3) ? x : x ^ 1n)) }]));
+  const chunk = (name) => chain.chunk([[name, 0, second[name].words.length]], first, second, { order: "exponent", limit: 120 });
+  chain.publish(1, second, 0, [chain.chunkPack([chunk("a"), chunk("b")], second)], { features: ["exponent-order"] });
+  const apart = [{ a: [[0, 40]] }, { b: [[0, 30]] }, { a: [[0, 40]], b: [[0, 30]] }];
+  const holders = await group(chain, apart, 0);
+  await readTogether(holders, 1);
+  compare(holders, apart, second);
+  const halves = await group(chain, [{ a: [[0, 39]], b: [[0, 30]] }, { a: [[39, 40]] }], 0);
+  await assert.rejects(readTogether(halves, 1), { error: "unsupported", rule: "TD-RDR-017" });
+});
+
 test("a group that lacks tensors is proven by the fingerprints objects", async () => {
   const { chain, states } = varied(5);
   const some = ["F64.a", "BF16.b", "old", "young", "U8.a"];
