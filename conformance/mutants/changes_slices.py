@@ -16,7 +16,7 @@ SLICES = [
     change(
         "results-of-slices-unseen",
         "Row 5 is not looked at",
-        'require(results == 0, "TD-CHK-024", "row 5 is wrong", wrong)',
+        'require(results == 0, "TD-CHK-024", "row 5 is wrong", "wrong-base" if edge.base else "integrity")',
         "pass",
         "slices-of-a-chunk-of-another-result",
         "slices-matrix-altered-in-0",
@@ -150,7 +150,7 @@ SLICES = [
     change(
         "slices-written-before-they-are-proven",
         "New words are written over the old ones while holders prove them",
-        "new = {name: Tensor(each.dtype, each.shape, each.words.copy()) for name, each in base.items()}",
+        "new = {name: Tensor(each.dtype, each.shape, np.array(each.words)) for name, each in base.items()}",
         "new = base",
         "slices-with-a-tensor-left-out",
         "slices-norm-altered-in-3",
@@ -179,8 +179,8 @@ SLICES = [
     change(
         "chunks-in-one-group",
         "A chunk in order exponent is held whole or not at all, whatever its groups",
-        "            for size in group_sizes(chunk):\n                group = held",
-        "            for size in [chunk.n]:\n                group = held",
+        "for group in np.split(np.concatenate(parts), np.cumsum(group_sizes(chunk))[:-1]):",
+        "for group in [np.concatenate(parts)]:",
         "slices-in-order-exponent",
     ),
     change(
