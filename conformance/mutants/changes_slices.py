@@ -120,8 +120,16 @@ SLICES = [
         "slices-of-another-unlisted-word",
     ),
     change(
-        "scan-of-listed-words-alone",
-        "Words that no replica has are not scanned",
+        "replicas-not-scanned",
+        "A scan compares the fingerprint, and not row 7",
+        'require(replicas == 0, "TD-SLC-002", "a replica differs from its owner\'s word", "wrong-base")',
+        "pass",
+        "slices-of-a-replica-that-differs",
+        "slices-of-the-second-half-that-differs",
+    ),
+    change(
+        "scan-of-the-first-holder",
+        "The first holder compares the sum of its own words with the fingerprint",
         "            sums.append(self.sums(rank, [self.held_of(rank, patch) for patch in whole]))\n"
         "        return sum(each.value for each in sums) % 2**64,",
         "            sums.append(self.sums(rank, [self.held_of(rank, patch) for patch in whole]))\n"

@@ -148,6 +148,11 @@ class Group:
             require(replicas == 0, "TD-SLC-002", "a replica differs from its owner's word", "wrong-base")
         self.remembered = Remembered(self.layout, version, own.fingerprint)
 
+    def alter(self, words: Iterable[tuple[int, str, int, int]]) -> None:
+        """Change words in the memory of holders: the holder, the tensor's name, the word's number and its new value."""
+        for rank, name, at, word in words:
+            self.words[rank][name].words[at] = word
+
     def state(self) -> State:
         """What each holder has, as tensors of one dimension whose names begin with its number."""
         found: State = {}
