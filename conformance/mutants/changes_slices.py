@@ -16,7 +16,7 @@ SLICES = [
     change(
         "results-of-slices-unseen",
         "Row 5 is not looked at",
-        'require(results == 0, "TD-CHK-024", "row 5 is wrong", wrong)',
+        'require(results == 0, "TD-CHK-024", "row 5 is wrong", "wrong-base" if edge.base else "integrity")',
         "pass",
         "slices-of-a-chunk-of-another-result",
         "slices-matrix-altered-in-0",
@@ -120,8 +120,16 @@ SLICES = [
         "slices-of-another-unlisted-word",
     ),
     change(
-        "scan-of-listed-words-alone",
-        "Words that no replica has are not scanned",
+        "replicas-not-scanned",
+        "A scan compares the fingerprint, and not row 7",
+        'require(replicas == 0, "TD-SLC-002", "a replica differs from its owner\'s word", "wrong-base")',
+        "pass",
+        "slices-of-a-replica-that-differs",
+        "slices-of-the-second-half-that-differs",
+    ),
+    change(
+        "scan-of-the-first-holder",
+        "The first holder compares the sum of its own words with the fingerprint",
         "            sums.append(self.sums(rank, [self.held_of(rank, patch) for patch in whole]))\n"
         "        return sum(each.value for each in sums) % 2**64,",
         "            sums.append(self.sums(rank, [self.held_of(rank, patch) for patch in whole]))\n"
@@ -150,7 +158,7 @@ SLICES = [
     change(
         "slices-written-before-they-are-proven",
         "New words are written over the old ones while holders prove them",
-        "new = {name: Tensor(each.dtype, each.shape, each.words.copy()) for name, each in base.items()}",
+        "new = {name: Tensor(each.dtype, each.shape, np.array(each.words)) for name, each in base.items()}",
         "new = base",
         "slices-with-a-tensor-left-out",
         "slices-norm-altered-in-3",
@@ -179,8 +187,8 @@ SLICES = [
     change(
         "chunks-in-one-group",
         "A chunk in order exponent is held whole or not at all, whatever its groups",
-        "            for size in group_sizes(chunk):\n                group = held",
-        "            for size in [chunk.n]:\n                group = held",
+        "for group in np.split(np.concatenate(parts), np.cumsum(group_sizes(chunk))[:-1]):",
+        "for group in [np.concatenate(parts)]:",
         "slices-in-order-exponent",
     ),
     change(

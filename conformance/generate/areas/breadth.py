@@ -101,7 +101,11 @@ def all_turned() -> dict[str, Any]:
         for each in document["tensors"]:
             turned(each)
 
-    return {"manifest": manifest, "layout": layout, "chunks": lambda chunks: [turned(each) for each in chunks]}
+    def chunks(entries: list[Document]) -> None:
+        for each in entries:
+            turned(each)
+
+    return {"manifest": manifest, "layout": layout, "chunks": chunks}
 
 
 def plain_turned() -> Builder:

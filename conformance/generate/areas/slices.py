@@ -111,11 +111,18 @@ def listed(name: str) -> tuple[int, int]:
     return word, int(before[word]) ^ 1
 
 
-def unlisted(name: str) -> Any:
-    """The words of a tensor, with one bit flipped in one that the delta does not list."""
+def unlisted(name: str) -> tuple[int, int]:
+    """A word of a tensor that the delta does not list, and its value with one bit flipped."""
+    words = first()[name].words
+    word = int(np.flatnonzero(words == second()[name].words)[0])
+    return word, int(words[word]) ^ 1
+
+
+def with_word(name: str, word: int, value: int) -> Model:
+    """The first state with a word changed."""
     words = first()[name].words.copy()
-    words[int(np.flatnonzero(words == second()[name].words)[0])] ^= 1
-    return words
+    words[word] = value
+    return {**first(), name: first()[name]._replace(words=words)}
 
 
 def read(slug: str, title: str, rules: str, shares: Sequence[Share], build: Chain, to: int = 1, **how: Any) -> None:
@@ -139,6 +146,7 @@ def refuse(
     altered: Altered = (),
     before: Model | None = None,
     twin: str = "of-a-delta",
+    unlike: Altered = (),
     **how: Any,
 ) -> None:
     """Holders that all stay where they are; there is no statement about a verifier unless a row has one."""
@@ -146,9 +154,10 @@ def refuse(
 
     def scene(scene: Scene) -> None:
         given: dict[str, Any] = {"holders": list(shares)}
-        if altered:
-            given["altered"] = [list(each) for each in altered]
-        expected = {"error": [error], "state": scene.state(held(words, shares, altered))}
+        for member, changed in (("unlike", unlike), ("altered", altered)):
+            if changed:
+                given[member] = [list(each) for each in changed]
+        expected = {"error": [error], "state": scene.state(held(words, shares, [*unlike, *altered]))}
         scene.step("read", scene.ask((words, 0), 1, **given), expected)
 
     common = {"kind": "read", "verify": None, "twin": f"slices-{twin}", "error": error}
@@ -219,14 +228,19 @@ refuse("replaced-word-altered", "A listed word changed in the memory of its owne
     f"{TOGETHER} {STATE}", FOUR, REPLACED, "integrity", [(0, "norm", word, value)], twin="of-replaced-words")
 
 # -- the scan ----------------------------------------------------------------------------------------------------------
-word, value = listed("matrix")
-OTHER = first()["matrix"].words.copy()
-OTHER[word] = value
 refuse("of-another-state", "The words of the group are not those of the version that it remembers", f"{SCAN} SLC-003",
-    FOUR, STEPS, "wrong-base", before={**first(), "matrix": Tensor("BF16", (6, 8), OTHER)})
+    FOUR, STEPS, "wrong-base", before=with_word("matrix", *listed("matrix")))
 
 refuse("of-another-unlisted-word", "A word that the update does not list is not that of the version", f"{SCAN} SLC-003",
-    FOUR, STEPS, "wrong-base", before={**first(), "matrix": Tensor("BF16", (6, 8), unlisted("matrix"))})
+    FOUR, STEPS, "wrong-base", before=with_word("matrix", *unlisted("matrix")))
+word, value = unlisted("norm")
+refuse("of-an-owner-that-differs", "A word that the update does not list differs in the memory of its owner", SCAN,
+    FOUR, STEPS, "wrong-base", unlike=[(0, "norm", word, value)])
+refuse("of-a-replica-that-differs", "A word that the update does not list differs in the memory of a replica", SCAN,
+    FOUR, STEPS, "wrong-base", unlike=[(2, "norm", word, value)])
+word, value = unlisted("bias")
+refuse("of-the-second-half-that-differs", "A word that two holders have differs in the memory of the second", SCAN,
+    FOUR, STEPS, "wrong-base", unlike=[(word // 8 + 2, "bias", word, value)])
 refuse("of-another-layout", "The words have the fingerprint of the version, in another layout", "SLC-003", WHOLE,
     STEPS, "wrong-base", before={**first(), "matrix": Tensor("BF16", (8, 6), first()["matrix"].words)},
     twin="of-whole-tensors")

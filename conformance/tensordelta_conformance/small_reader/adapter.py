@@ -92,12 +92,14 @@ class Adapter:
 
     def read_slices(self, request: Mapping[str, Any]) -> Answer:
         """Bring a group of holders to a version; nothing is kept of it."""
-        chain, held = _chain(request), request["held"]
+        chain, held = _chain(request), request.get("held")
+        if not held or held["version"] is None:
+            raise NotImplementedError("a group that begins without a version")
         group = Group(read_state(held["state"]), request["holders"])
         try:
+            group.alter(request.get("unlike", ()))
             group.prove(chain, held["version"])
-            for rank, name, word, changed in request.get("altered", ()):
-                group.words[rank][name].words[word] = changed
+            group.alter(request.get("altered", ()))
             return {"version": SliceReader(chain).bring(request["to"], group)}
         finally:
             write_state(request["out"], group.state())

@@ -102,11 +102,8 @@ class Group:
         """The listed words of a chunk that a holder has: its own base words are all that it takes for them."""
         if chunk.order == "exponent":
             parts = [self.has[rank][self.layout[tensor].name][start:stop] for tensor, start, stop in chunk.slices]
-            held, first = np.concatenate(parts), 0
-            for size in group_sizes(chunk):
-                group = held[first : first + size]
+            for group in np.split(np.concatenate(parts), np.cumsum(group_sizes(chunk))[:-1]):
                 require(group.all() or not group.any(), "TD-RDR-017", "a group is held in parts", "unsupported")
-                first += size
         return [self.held_of(rank, patch) for patch in decode_chunk(chunk, self.layout, base, "")]
 
     def update(self, rank: int, parts: Parts, base: State) -> tuple[Row, list[Patch]]:
@@ -151,6 +148,11 @@ class Group:
             require(replicas == 0, "TD-SLC-002", "a replica differs from its owner's word", "wrong-base")
         self.remembered = Remembered(self.layout, version, own.fingerprint)
 
+    def alter(self, words: Iterable[tuple[int, str, int, int]]) -> None:
+        """Change words in the memory of holders: the holder, the tensor's name, the word's number and its new value."""
+        for rank, name, at, word in words:
+            self.words[rank][name].words[at] = word
+
     def state(self) -> State:
         """What each holder has, as tensors of one dimension whose names begin with its number."""
         found: State = {}
@@ -173,19 +175,18 @@ def _mask(pieces: Iterable[Sequence[int]], words: int) -> NDArray[np.bool_]:
 class SliceReader(Reader):
     """A Reader that brings a group to a version."""
 
-    def bring(self, target: int | None, group: Group) -> int:
+    def bring(self, wanted: int | None, group: Group) -> int:
         """Steps 1 to 12 over the cheapest route. No word is written before all edges are proven."""
         chain, held = self._chain, group.remembered
         assert held is not None
         chain.id()
-        if target is None:
-            require(chain.versions, "TD-OBJ-008", "the chain has no version", "missing")
-            target = chain.versions[-1]
-        require(target in chain.versions, "TD-OBJ-008", f"no version {target}", "missing")
-        own = chain.manifest(manifest_name(target))
+        known = chain.versions if wanted is None else [each for each in chain.versions if each == wanted]
+        require(known, "TD-OBJ-008", "no such version", "missing")
+        version = known[-1]
+        own = chain.manifest(manifest_name(version))
         words = group.words
         if not chain.describes(own, held.state, held.fingerprint):
-            route = self._route(target, held, ())
+            route = self._route(version, held, ())
             require(route is not None, "TD-RTE-006", "no route", "missing")
             assert route is not None
             fingerprint = held.fingerprint if route[1] else 0
@@ -194,8 +195,8 @@ class SliceReader(Reader):
                 words = self._follow(edge, group, words, fingerprint)
                 fingerprint = edge.fingerprint
         group.words = words
-        group.remembered = Remembered(group.layout, target, own.fingerprint)
-        return target
+        group.remembered = Remembered(group.layout, version, own.fingerprint)
+        return version
 
     def _follow(self, edge: Manifest, group: Group, words: list[State], fingerprint: int) -> list[State]:
         """The words of all holders after an edge; `fingerprint` is the one that they remember."""
@@ -213,15 +214,14 @@ class SliceReader(Reader):
                 base = held if edge.base is not None else zeros
                 row, patches = group.update(rank, parts, base)
                 rows.append(row)
-                new = {name: Tensor(each.dtype, each.shape, each.words.copy()) for name, each in base.items()}
+                new = {name: Tensor(each.dtype, each.shape, np.array(each.words)) for name, each in base.items()}
                 for tensor, at, changed in patches:
                     new[group.layout[tensor].name].words[at] = changed
                 after.append(new)
             listed, results, change, replicas = (sum(row[i] for row in rows) % 2**64 for i in range(4))
             before = fingerprint if edge.base is not None else 0
-            wrong = "integrity" if edge.base is None else "wrong-base"
             require(listed == 0, "TD-SLC-001", "listed words with several owners, or none", "wrong-base")
             require((before + change) % 2**64 == edge.fingerprint, "TD-RDR-007", "row 6 is wrong", "integrity")
-            require(results == 0, "TD-CHK-024", "row 5 is wrong", wrong)
+            require(results == 0, "TD-CHK-024", "row 5 is wrong", "wrong-base" if edge.base else "integrity")
             require(replicas == 0, "TD-SLC-001", "a replica differs from its owner's word", "wrong-base")
             return after
