@@ -284,7 +284,7 @@ def no_second_look_at_pins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_reading_of_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Documents, "_was_listed", lambda self, name: False)
+    monkeypatch.setattr(Documents, "_was_seen", lambda self, name: False)
 
 
 @pytest.mark.slow
