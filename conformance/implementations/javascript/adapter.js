@@ -99,6 +99,7 @@ class Adapter {
         this.group = new HolderGroup(this.held, request, make);
         this.held = null;
       }
+      this.group.alter(request.unlike ?? []);
       await this.group.prove();
       this.group.alter(request.altered ?? []);
       return { version: await this.group.read(request.to ?? null) };
