@@ -158,6 +158,7 @@ nothing("no-name", "The hint names a shortcut whose tag has a capital",
 nothing("no-array", "The hint names a shortcut that stands in no array", "OBJ-018", document(shortcuts=stem(2, 0)))
 nothing("65-names", "The hint names 65 shortcuts",
     "OBJ-018 LIM-004", document(shortcuts=[stem(each, None) for each in range(65)]))
+nothing("65537-bytes", "The hint has 65,537 bytes", "OBJ-018 LIM-004", document().ljust(65_537))
 case("follow-64-names", "The hint names 64 shortcuts, of which none exists",
     "FOL-006 LIM-005", "0 -> 1 -> 2", document(shortcuts=[stem(each, 0) for each in range(2, 66)]), to=2,
     absent=[shortcut_name(2, 0)])
