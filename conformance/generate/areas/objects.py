@@ -194,15 +194,6 @@ for slug, title, member, value in ROOTS:
     root(slug, "OBJ-015", title).bad(members={member: value})
 root("chain-grace-of-a-minute", "OBJ-015", "A grace period of 60 seconds").good(grace=60)
 root("chain-grace-of-2-32", "OBJ-015", "A grace period of 2^32 seconds").good(grace=2**32)
-NIL = "00000000-0000-0000-0000-000000000000"
-
-
-def nil(builder: Builder) -> None:
-    for name in ("chain.json", manifest_name(0), manifest_name(1)):
-        builder.change(name, replaced(CHAIN.encode(), NIL.encode()))
-
-
-case("chain-id-of-zeros", "OBJ-015", "A chain id of zeros: a UUID may have any version and variant").good(after=nil)
 root("chain-annotations-65", "OBJ-015", "65 annotations of `chain.json`").bad(
     "limit", annotations={f"{i:02d}": "" for i in range(65)}
 )
