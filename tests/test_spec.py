@@ -687,8 +687,8 @@ def test_worked_sums_of_holders() -> None:
     sums[0][4] -= sum(results)
     rows = re.findall(r"^\| t\d \| .* \| `(\w{16})` \| `(\w{16})` \| `(\w{16})` \|$", section, re.MULTILINE)
     totals = [sum(column) % 2**64 for column in zip(*sums, strict=True)]
-    assert [row[:2] for row in rows] == [tuple(f"{each % 2**64:016x}" for each in row) for row in zip(*sums, strict=True)]
-    assert [int(row[2], 16) for row in rows] == totals
+    columns = zip(*sums, totals, strict=True)
+    assert rows == [tuple(f"{each % 2**64:016x}" for each in column) for column in columns]
     assert (totals[3], totals[4], totals[6]) == (0, 0, 0)
     states = worked_states()
     before, after = (int(slow_reader.state_fingerprint(state), 16) for state in states[:2])
