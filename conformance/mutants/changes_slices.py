@@ -72,8 +72,8 @@ SLICES = [
     change(
         "full-versions-of-slices-are-a-wrong-base",
         "Over a full version wrong sums are reported as over a delta",
-        'wrong = "integrity" if edge.base is None else "wrong-base"',
-        'wrong = "wrong-base"',
+        'else 0\n            wrong = "integrity" if edge.base is None else "wrong-base"',
+        'else 0\n            wrong = "wrong-base"',
         "slices-of-a-full-version-of-another-result",
     ),
     change(
