@@ -168,7 +168,7 @@ def test_the_limits_are_those_of_section_16() -> None:
     from tensordelta.format.safetensors import MAX_HEADER
 
     for line, value in [
-        ("`chain.json`, `latest.json`, a signature object | 65,536 bytes", MAX_SMALL),
+        ("`chain.json`, `latest.json`, a pin, a signature object | 65,536 bytes", MAX_SMALL),
         ("manifest, shortcut | 67,108,864 bytes", manifest.MAX_MANIFEST),
         ("layout object | 268,435,456 bytes", layout.MAX_LAYOUT),
         ("nesting of JSON | 16", strict_json.MAX_DEPTH),
@@ -654,6 +654,47 @@ def test_worked_values() -> None:
         before, after = (slow_reader.value("w", int(j), int(word, 16), 32) for word in (old, new))
         assert f"{after:016x}" == value
         assert f"{(after - before) % 2**64:016x}" == change
+
+
+def holders_of(shares: list[dict[str, range]], name: str, word: int) -> list[int]:
+    return [rank for rank, share in enumerate(shares) if word in share.get(name, ())]
+
+
+def test_worked_sums_of_holders() -> None:
+    """A.9, by section 9.5, from the listed words of A.4."""
+    delta = SPEC[SPEC.index("### A.4 ") : SPEC.index("### A.5 ")]
+    section = SPEC[SPEC.index("### A.9 ") : SPEC.index("## Appendix B ")]
+    shares = [
+        {"head.bias": range(5), "lora_B.weight": range(160), "norm.weight": range(4)},
+        {"lora_B.weight": range(160, 320), "norm.weight": range(4), "scale": range(1)},
+    ]
+    manifest = json.loads(worked()["manifests/000000000001.json"])
+    plan = hashlib.sha256(f"manifests/000000000001.json{manifest['packs'][0]['sha256']}".encode()).digest()[:8]
+    sums = [[1, 1, int.from_bytes(plan, "little"), 0, 0, 0, 0] for _ in shares]
+    changed = [int(each) for each in re.findall(r'"changed":(\d+),"order"', delta)]
+    results = [int(each, 16) for each in re.findall(r'"result":"([0-9a-f]{16})"', delta)]
+    listed = re.findall(r"^\| \d+ \| `(\S+)` (\d+) \| ([0-9A-F]+) \| .* \| ([0-9A-F]+) \|$", delta, re.MULTILINE)
+    assert len(listed) == sum(changed) == 8
+    for name, word, base, new in listed:
+        w = 4 * len(base)
+        before, after = (slow_reader.value(name, int(word), int(each, 16), w) for each in (base, new))
+        owner, *others = holders_of(shares, name, int(word))
+        for column, each in zip((3, 4, 5, 6), (1, after, after - before, len(others) * after), strict=True):
+            sums[owner][column] += each
+        for rank in others:
+            sums[rank][6] -= after
+    sums[0][3] -= sum(changed)
+    sums[0][4] -= sum(results)
+    rows = re.findall(r"^\| t\d \| .* \| `(\w{16})` \| `(\w{16})` \| `(\w{16})` \|$", section, re.MULTILINE)
+    totals = [sum(column) % 2**64 for column in zip(*sums, strict=True)]
+    columns = zip(*sums, totals, strict=True)
+    assert rows == [tuple(f"{each % 2**64:016x}" for each in column) for column in columns]
+    assert (totals[3], totals[4], totals[6]) == (0, 0, 0)
+    states = worked_states()
+    before, after = (int(slow_reader.state_fingerprint(state), 16) for state in states[:2])
+    assert (before + totals[5]) % 2**64 == after
+    other = slow_reader.value("norm.weight", 2, 0x3F7E, 16) - slow_reader.value("norm.weight", 2, 0x3F7D, 16)
+    assert f"`{other % 2**64:016x}`: `wrong-base`" in section
 
 
 def test_worked_files(worked_chain: Path, tmp_path: Path) -> None:

@@ -7,16 +7,16 @@ from .change import change
 SLICES = [
     change(
         "replicas-unseen",
-        "Row 7 is not looked at",
-        '            require(replicas == 0, "TD-SLC-001", "a replica differs from its owner\'s word", "wrong-base")\n',
+        "T7 is not looked at",
+        '            require(replicas == 0, "TD-SLC-001", "a replica differs from its owner\'s word", wrong)\n',
         "",
         "slices-norm-altered-in-3",
         "slices-bias-altered-in-2",
     ),
     change(
         "results-of-slices-unseen",
-        "Row 5 is not looked at",
-        'require(results == 0, "TD-CHK-024", "row 5 is wrong", "wrong-base" if edge.base else "integrity")',
+        "T5 is not looked at",
+        'require(results == 0, "TD-CHK-024", "t5 is wrong", wrong)',
         "pass",
         "slices-of-a-chunk-of-another-result",
         "slices-matrix-altered-in-0",
@@ -24,8 +24,8 @@ SLICES = [
     ),
     change(
         "change-of-slices-unseen",
-        "Row 6 is not looked at",
-        'require((before + change) % 2**64 == edge.fingerprint, "TD-RDR-007", "row 6 is wrong", "integrity")',
+        "T6 is not looked at",
+        'require((before + change) % 2**64 == edge.fingerprint, "TD-RDR-007", "t6 is wrong", "integrity")',
         "pass",
         "slices-with-a-tensor-left-out",
         "slices-of-another-fingerprint",
@@ -55,7 +55,7 @@ SLICES = [
     ),
     change(
         "base-words-not-subtracted",
-        "Row 6 has new words, and not the change",
+        "T6 has new words, and not the change",
         "change = total - self.sums(rank, old).value",
         "change = total",
         "slices-of-a-delta",
@@ -63,11 +63,18 @@ SLICES = [
     ),
     change(
         "full-versions-count-from-the-held-words",
-        "Over a full version row 6 is compared with the difference of the fingerprints",
+        "Over a full version t6 is compared with the difference of the fingerprints",
         "before = fingerprint if edge.base is not None else 0",
         "before = fingerprint",
         "slices-over-a-full-version",
         also=(("fingerprint = held.fingerprint if route[1] else 0", "fingerprint = held.fingerprint"),),
+    ),
+    change(
+        "full-versions-of-slices-are-a-wrong-base",
+        "Over a full version wrong sums are reported as over a delta",
+        'else 0\n            wrong = "integrity" if edge.base is None else "wrong-base"',
+        'else 0\n            wrong = "wrong-base"',
+        "slices-of-a-full-version-of-another-result",
     ),
     change(
         "every-holder-answers",

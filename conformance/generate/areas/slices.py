@@ -172,6 +172,16 @@ def full_after() -> Builder:
     return builder
 
 
+def another_result() -> Builder:
+    """Version 1 is full, and a chunk of it has another result."""
+    builder = Builder()
+    builder.full(0, first())
+    new = second()
+    made = each(lambda chunks: chunks[1].entry.update(result=ANOTHER))(fit({}, new), new, builder.layout(new))
+    builder.edge(1, new, made)
+    return builder
+
+
 STEPS, REPLACED = versions(first(), second(), packs=each()), versions(first(), second(), packs=each(values="replace"))
 
 # fmt: off
@@ -249,6 +259,8 @@ refuse("of-another-layout", "The words have the fingerprint of the version, in a
 refuse("of-a-chunk-of-another-result", "A chunk has another result", f"{TOGETHER} {CHUNK}", FOUR,
     versions(first(), second(), packs=each(lambda chunks: chunks[1].entry.update(result=ANOTHER))), "wrong-base",
     verify=True)
+refuse("of-a-full-version-of-another-result", "A chunk of a full version has another result", f"{TOGETHER} {CHUNK}",
+    FOUR, another_result, "integrity", twin="over-a-full-version", verify=True)
 refuse("with-a-tensor-left-out", "A tensor that changed is in no pack", f"{TOGETHER} {STATE}", FOUR,
     versions(first(), second(), packs=each(lambda chunks: chunks.pop(2))), "integrity", verify=True)
 refuse("of-another-base", "The base has another fingerprint than the one that the holders remember", "SLC-003 RTE-002",

@@ -1,7 +1,7 @@
 """Holders of slices of one state, who prove their updates together: section 9.5.
 
-All holders are of one process here and follow one route, so that rows 1 to 3 of the table, which find a holder that is
-lost or on another route, are left out. A group has every word of its layout, and keeps that layout.
+All holders are of one process here and follow one route, so that t1 to t3, which find a holder that is lost or on
+another route, are left out. A group has every word of its layout, and keeps that layout.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Remembered(Held):
 
 
 class Sums(NamedTuple):
-    """Of words that a holder has: how many it owns, value(…) over these, and its part of row 7."""
+    """Of words that a holder has: how many it owns, value(…) over these, and its part of t7."""
 
     owned: int
     value: int
@@ -43,7 +43,7 @@ class Sums(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a holder adds: rows 4 to 7 of the table."""
+    """What a holder adds for an edge: t4 to t7."""
 
     listed: int
     results: int
@@ -129,7 +129,7 @@ class Group:
     # -- the group ----------------------------------------------------------------------------------------------------
 
     def scan(self) -> tuple[int, int]:
-        """The fingerprint of all words, and row 7 over all of them."""
+        """The fingerprint of all words, and t7 over all of them."""
         sums = []
         for rank, words in enumerate(self.words):
             whole = [
@@ -220,8 +220,9 @@ class SliceReader(Reader):
                 after.append(new)
             listed, results, change, replicas = (sum(row[i] for row in rows) % 2**64 for i in range(4))
             before = fingerprint if edge.base is not None else 0
-            require(listed == 0, "TD-SLC-001", "listed words with several owners, or none", "wrong-base")
-            require((before + change) % 2**64 == edge.fingerprint, "TD-RDR-007", "row 6 is wrong", "integrity")
-            require(results == 0, "TD-CHK-024", "row 5 is wrong", "wrong-base" if edge.base else "integrity")
-            require(replicas == 0, "TD-SLC-001", "a replica differs from its owner's word", "wrong-base")
+            wrong = "integrity" if edge.base is None else "wrong-base"
+            require(listed == 0, "TD-SLC-001", "listed words with several owners, or none", wrong)
+            require((before + change) % 2**64 == edge.fingerprint, "TD-RDR-007", "t6 is wrong", "integrity")
+            require(results == 0, "TD-CHK-024", "t5 is wrong", wrong)
+            require(replicas == 0, "TD-SLC-001", "a replica differs from its owner's word", wrong)
             return after

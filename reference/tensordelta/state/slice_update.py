@@ -162,21 +162,21 @@ class SliceUpdate:
             )
         again = "Load the version again in all of them."
         if listed:
-            raise self._wrong_base("words that the update lists have no owner, or several", again)
+            raise self._differs("words that the update lists have no owner, or several", again)
         held = self._before[2]
         assert held is not None
         new = fingerprint.text(change + (0 if self._prepared.restarted else int(held[1], 16)))
         if new != self.fingerprint:
             raise IntegrityError(
                 f"the new state's fingerprint would be {new}, not {self.fingerprint}",
-                object=self.route[-1] if self.route else "update",
+                object=self._object,
                 rule="TD-RDR-007",
                 advice="Words that are held, or a pack, were altered: load the version again in all holders.",
             )
         if result:
-            raise self._wrong_base("the new words are not those that were written", again, rule="TD-CHK-024")
+            raise self._differs("the new words are not those that were written", again, rule="TD-CHK-024")
         if replicas:
-            raise self._wrong_base("words that several holders have are not the same in all of them", again)
+            raise self._differs("words that several holders have are not the same in all of them", again)
         self._agreed = True
 
     def apply(self) -> None:
@@ -235,8 +235,16 @@ class SliceUpdate:
             raise
 
     def _wrong_base(self, reason: str, advice: str, *, rule: str = "TD-SLC-001") -> TensorDeltaError:
-        object = self.route[-1] if self.route else "update"
-        return WrongBaseError(reason, object=object, rule=rule, advice=advice)
+        return WrongBaseError(reason, object=self._object, rule=rule, advice=advice)
+
+    def _differs(self, reason: str, advice: str, *, rule: str = "TD-SLC-001") -> TensorDeltaError:
+        """The error for other words than the written ones; after a full version no held word can be its cause."""
+        kind = IntegrityError if self._prepared.restarted else WrongBaseError
+        return kind(reason, object=self._object, rule=rule, advice=advice)
+
+    @property
+    def _object(self) -> str:
+        return self.route[-1] if self.route else "update"
 
     def __repr__(self) -> str:
         return (
