@@ -8,7 +8,7 @@ SLICES = [
     change(
         "replicas-unseen",
         "T7 is not looked at",
-        '            require(replicas == 0, "TD-SLC-001", "a replica differs from its owner\'s word", wrong)\n',
+        '            require(replicas == 0, "TD-SLC-001", "a replica differs from its owner\'s word", error)\n',
         "",
         "slices-norm-altered-in-3",
         "slices-bias-altered-in-2",
@@ -16,7 +16,7 @@ SLICES = [
     change(
         "results-of-slices-unseen",
         "T5 is not looked at",
-        'require(results == 0, "TD-CHK-024", "t5 is wrong", wrong)',
+        'require(results == 0, "TD-CHK-024", "t5 is wrong", error)',
         "pass",
         "slices-of-a-chunk-of-another-result",
         "slices-matrix-altered-in-0",
@@ -72,8 +72,8 @@ SLICES = [
     change(
         "full-versions-of-slices-are-a-wrong-base",
         "Over a full version wrong sums are reported as over a delta",
-        'else 0\n            wrong = "integrity" if edge.base is None else "wrong-base"',
-        'else 0\n            wrong = "wrong-base"',
+        'else 0\n            error = "integrity" if edge.base is None else "wrong-base"',
+        'else 0\n            error = "wrong-base"',
         "slices-of-a-full-version-of-another-result",
     ),
     change(

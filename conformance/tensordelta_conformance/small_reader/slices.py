@@ -220,9 +220,9 @@ class SliceReader(Reader):
                 after.append(new)
             listed, results, change, replicas = (sum(row[i] for row in rows) % 2**64 for i in range(4))
             before = fingerprint if edge.base is not None else 0
-            wrong = "integrity" if edge.base is None else "wrong-base"
-            require(listed == 0, "TD-SLC-001", "listed words with several owners, or none", wrong)
+            error = "integrity" if edge.base is None else "wrong-base"
+            require(listed == 0, "TD-SLC-001", "listed words with several owners, or none", error)
             require((before + change) % 2**64 == edge.fingerprint, "TD-RDR-007", "t6 is wrong", "integrity")
-            require(results == 0, "TD-CHK-024", "t5 is wrong", wrong)
-            require(replicas == 0, "TD-SLC-001", "a replica differs from its owner's word", wrong)
+            require(results == 0, "TD-CHK-024", "t5 is wrong", error)
+            require(replicas == 0, "TD-SLC-001", "a replica differs from its owner's word", error)
             return after
