@@ -162,6 +162,24 @@ def test_any_way_to_cut_a_tensor_gives_the_same_words(
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("digests", ["another fingerprint", "nothing"])
+def test_all_holders_refuse_where_one_remembers_another_version(tmp_path: Path, digests: str) -> None:
+    """None of them goes on, to wait for one that has stopped."""
+    chain, states = chain_of(tmp_path, ["step"])
+
+    def one(shards: Shards) -> None:
+        holder = shards.holder
+        if holder.group.rank == 1:
+            version, (layout, _) = holder.version, holder.version_digests
+            holder.version = holder.version_digests = None
+            if digests == "another fingerprint":
+                holder.hold(version, chain.id, (layout, "0123456789abcdef"))
+        with pytest.raises(td.WrongBaseError, match="remember different versions"):
+            chain.identify(holder)
+
+    assert start(chain, states[0], 3, one) == [None] * 3
+
+
 def flipped(arrays: list[Arrays], rank: int, shards: Shards) -> None:
     """Flip a bit that version 1 lists, in one rank."""
     listed = np.flatnonzero(words_of(arrays[0]["norm"]) != words_of(arrays[1]["norm"]))[0]

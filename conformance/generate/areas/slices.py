@@ -12,8 +12,8 @@ from generate.area import area
 from generate.builder import Builder, Pack, of_chunks, of_plain
 from generate.codecs import chunk, chunk_for
 from generate.graph import ANOTHER, Chain, graph
-from generate.model import Model, Random, Tensor, fit, ordered, random_tensor, stepped, tensor, weights
-from generate.scenes import Scene
+from generate.model import Model, Random, Tensor, fit, ordered, random_tensor, stepped, weights
+from generate.scenes import Scene, move
 
 Share = Mapping[str, Sequence[Sequence[int]]]
 Altered = Sequence[tuple[int, str, int, int]]
@@ -182,6 +182,40 @@ def refuse(
     SLICES.play(f"slices-{slug}", title, rules, build, scene, **common | how)
 
 
+def another_result(chunks: list[Any]) -> None:
+    """Gives a chunk another result."""
+    chunks[1].entry.update(result=ANOTHER)
+
+
+def in_part(base: Model, new: Model, layout: str, **coding: Any) -> list[Pack]:
+    """A chunk of two tensors, and one for each of the others."""
+    both = chunk(base, new, [("matrix", 0, 48), ("norm", 0, 8)], **coding)
+    return [of_chunks([both, *(chunk_for(base, new, name, **coding) for name in ("bias", "only"))], layout)]
+
+
+def full_in_part() -> Builder:
+    """Version 1 is full, in such chunks."""
+    builder, new = Builder(), second()
+    builder.full(0, first())
+    builder.edge(1, new, in_part(fit({}, new), new, builder.layout(new), positions="all", values="replace"))
+    return builder
+
+
+def lost_by_one() -> Builder:
+    """The delta lost the pack of a tensor that one of four holders has; a costlier shortcut has all."""
+    builder = STEPS()
+    builder.remove(
+        next(entry["path"] for entry in builder.manifests[1]["packs"] if list(entry["tensors"][0]) == [3, 4])
+    )
+    move(builder, 1, second(), 0, size=9000, shortcut="")
+    return builder
+
+
+def collected(spoil: bool) -> Builder:
+    """The held version was collected; with `spoil`, its edge lost its pack, and a shortcut is from another base."""
+    return graph("0 deleted -> 1: 4000" + (" gone, 0 => 1: 6000 wrong-base" if spoil else ""), [first(), second()])
+
+
 def full_after() -> Builder:
     """Version 1 is full."""
     builder = Builder()
@@ -199,8 +233,8 @@ def zero() -> int:
 def reshaped() -> Model:
     """A state after the first without one of its tensors, with a new one, another shape and another dtype."""
     new = {name: each for name, each in second().items() if name != "only"}
-    norm = random_tensor(Random(94), "BF16", (2, 4))
-    return new | {"bias": Tensor("I32", (16,), new["bias"].words), "added": tensor("U8", (6,), range(6)), "norm": norm}
+    bias, norm = Tensor("I32", (16,), new["bias"].words), random_tensor(Random(94), "BF16", (2, 4))
+    return new | {"bias": bias, "norm": norm, "added": random_tensor(Random(95), "U8", (6,))}
 
 
 STEPS, REPLACED = versions(first(), second(), packs=each()), versions(first(), second(), packs=each(values="replace"))
@@ -246,27 +280,32 @@ read("of-a-version-that-is-the-same", "Four holders, to a version of the same st
     partial(graph, "0 -> 1 empty", [first(), first()]), after=first())
 read("over-a-shortcut", "The cheapest edge lost its pack, of which all four holders have words; a shortcut remains",
     f"RTE-004 {TOGETHER}", FOUR, partial(graph, "0 -> 1: 4000 gone, 0 => 1: 6000", [first(), second()]), verify=False)
-read("over-a-shortcut-with-a-full-version", "A delta lost its pack; a full shortcut remains", f"RTE-004 {TOGETHER}", FOUR,
-    partial(graph, "0 -> 1: 4000 gone, => 1: 6000", [first(), second()]), verify=False)
+read("over-a-shortcut-for-one", "The cheapest edge lost a pack of which one of four holders has words",
+    f"RTE-004 {TOGETHER}", FOUR, lost_by_one, verify=False)
+read("over-a-shortcut-with-a-full-version", "A delta lost its pack; a full shortcut remains", f"RTE-004 {TOGETHER}",
+    FOUR, partial(graph, "0 -> 1: 4000 gone, => 1: 6000", [first(), second()]), verify=False)
 read("over-a-delta-after-a-full-version", "Four holders, over a full shortcut and a delta",
     f"{TOGETHER} RDR-009", FOUR,
     partial(graph, "0 -> 1: 4000 gone -> 2: 4000, => 1: 6000", [first(), second(), third()]), to=2, verify=False)
-read("of-nothing", "Four holders that have nothing, over a full version and a delta", f"{TOGETHER} RDR-009", FOUR, STEPS,
-    held_version=None, needs=["slice-fit"])
+read("of-nothing", "Four holders that have nothing, over a full version and a delta", f"{TOGETHER} RDR-009", FOUR,
+    STEPS, held_version=None, needs=["slice-fit"])
 read("of-a-new-layout", "A delta drops a tensor, adds one, and gives others another shape and another dtype",
     f"{TOGETHER} SLC-003", [{**share, "added": [[rank, rank + 3]]} for rank, share in enumerate(FOUR)],
     versions(first(), reshaped(), packs=each()), after=reshaped(), needs=["slice-fit"])
 
+read("of-a-collected-version", "The manifest of the version that the group has was collected", f"{SCAN} RTE-008", FOUR,
+    partial(collected, False), verify=None)
+refuse("of-a-collected-version-and-another-base", "The version was collected, its edge lost its pack, and a shortcut "
+    "starts from another base", "SLC-003", FOUR, partial(collected, True), ["wrong-base", "missing"],
+    twin="of-a-collected-version")
+
 # -- groups that lack tensors ------------------------------------------------------------------------------------------
 LACKING: list[Share] = [{name: pieces for name, pieces in share.items() if name != "norm"} for share in FOUR]
 read("of-three-tensors", "A group that lacks a tensor", f"{TOGETHER} RDR-012", LACKING, STEPS, needs=["slice-part"])
-IN_PART = versions(first(), second(), packs=lambda base, new, layout: [of_chunks(
-    [chunk(base, new, [("matrix", 0, 48), ("norm", 0, 8)]), chunk_for(base, new, "bias"),
-     chunk_for(base, new, "only")], layout)])
 read("of-chunks-in-part", "A group that lacks a tensor, and has the other tensor of its chunk", f"{TOGETHER} RDR-012",
-    LACKING, IN_PART, needs=["slice-part"])
-read("of-chunks-in-part-over-a-full-version", "The same over a full version", f"{TOGETHER} RDR-012", LACKING, full_after,
-    needs=["slice-part"])
+    LACKING, versions(first(), second(), packs=in_part), needs=["slice-part"])
+read("of-chunks-in-part-over-a-full-version", "The same over a full version", f"{TOGETHER} RDR-012", LACKING,
+    full_in_part, needs=["slice-part"])
 refuse("of-three-tensors-without-fingerprints", "A group lacks a tensor, and the version has no fingerprints object",
     "RDR-013", LACKING, versions(first(), second(), packs=each(), fingerprints=False), "unsupported",
     twin="of-three-tensors", verify=True, needs=["slice-part"])
@@ -299,8 +338,8 @@ refuse("of-a-plain-pack-over-an-owner", "A word of a plain tensor changed in the
     f"{TOGETHER} {STATE}", FOUR, PLAIN, "integrity", [(0, "norm", word, value)], twin="of-a-plain-pack")
 word = zero()
 refuse("of-a-word-without-a-holder", "No holder has a word that is zero, and that the update lists", TOGETHER,
-    [{"matrix": [[0, word]], "norm": [[0, 8]]}, {"matrix": [[word + 1, 48]], "bias": [[0, 16]], "only": [[0, 5]]}], STEPS,
-    "wrong-base", twin="of-rows")
+    [{"matrix": [[0, word]], "norm": [[0, 8]]}, {"matrix": [[word + 1, 48]], "bias": [[0, 16]], "only": [[0, 5]]}],
+    STEPS, "wrong-base", twin="of-rows")
 word, value = listed("matrix")
 refuse("of-three-tensors-altered", "A listed word changed in the memory of a group that lacks a tensor",
     f"{TOGETHER} {CHUNK}", LACKING, STEPS, "wrong-base", [(word % 8 // 2, "matrix", word, value)],
@@ -333,7 +372,7 @@ refuse("of-three-tensors-that-differ", "A word differs that a group has that lac
 
 # -- the chain ---------------------------------------------------------------------------------------------------------
 refuse("of-a-chunk-of-another-result", "A chunk has another result", f"{TOGETHER} {CHUNK}", FOUR,
-    versions(first(), second(), packs=each(lambda chunks: chunks[1].entry.update(result=ANOTHER))), "wrong-base",
+    versions(first(), second(), packs=each(another_result)), "wrong-base",
     verify=True)
 refuse("with-a-tensor-left-out", "A tensor that changed is in no pack", f"{TOGETHER} {STATE}", FOUR,
     versions(first(), second(), packs=each(lambda chunks: chunks.pop(2))), "integrity", verify=True)
@@ -343,8 +382,8 @@ refuse("of-another-base", "The base has another fingerprint than the one that th
 refuse("of-another-fingerprint", "The manifest has another fingerprint", f"{TOGETHER} {STATE}", FOUR,
     versions(first(), second(), packs=each(), fingerprint=ANOTHER), "integrity", verify=True)
 refuse("of-another-fingerprint-and-result", "The manifest has another fingerprint, and a chunk another result",
-    f"{TOGETHER} {STATE}", FOUR, versions(first(), second(), fingerprint=ANOTHER,
-                                          packs=each(lambda chunks: chunks[1].entry.update(result=ANOTHER))), "integrity")
-refuse("of-a-full-version-of-another-result", "A chunk of a full version has another result", f"{TOGETHER} {CHUNK}", FOUR,
-    partial(graph, "0, 1", [first(), second()], at={"1": {"spoil": lambda chunks: chunks[1].entry.update(result=ANOTHER)}},
-            tight=True), ["integrity", "wrong-base"], twin="over-a-full-version")
+    f"{TOGETHER} {STATE}", FOUR, versions(first(), second(), packs=each(another_result), fingerprint=ANOTHER),
+    "integrity")
+refuse("of-a-full-version-of-another-result", "A chunk of a full version has another result", f"{TOGETHER} {CHUNK}",
+    FOUR, partial(graph, "0, 1", [first(), second()], at={"1": {"spoil": another_result}}, tight=True),
+    ["integrity", "wrong-base"], twin="over-a-full-version")

@@ -46,7 +46,8 @@ def identify(reader: Reader, holder: Holder) -> int:
         The version.
 
     Raises:
-        WrongBaseError: words are missing, differ between holders, or are those of no such version.
+        WrongBaseError: words are missing, differ between holders, or are those of no such version; or the holders
+            remember different versions. All of them raise it.
         GroupError: another holder failed; in a group of more than one, errors of this one as well.
     """
     group = holder.group
@@ -54,6 +55,11 @@ def identify(reader: Reader, holder: Holder) -> int:
     _check_words(holder.layout, totals)
     sums = np.ascontiguousarray(totals[:, 0])
     fingerprint = text(combine(sums))
+    remembered = group.gather(str((holder.version, holder.chain, holder.version_digests)))
+    if len(set(remembered)) > 1:  # all of them raise, so that none waits for one that has raised alone
+        raise WrongBaseError(
+            "the holders remember different versions", object="the state", rule="TD-SLC-003", advice=_RELOAD
+        )
     if holder.version is not None:
         if fingerprint != holder.fingerprint:
             raise _unknown(reader, fingerprint, f"version {holder.version} no more")
