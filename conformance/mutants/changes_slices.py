@@ -252,4 +252,18 @@ SLICES = [
         "if False:\n            return Group(",
         "slices-of-a-version-held",
     ),
+    change(
+        "collected-versions-unknown",
+        "A group that has a version without a manifest does not look at the bases of edges",
+        "        for edge in (edge for later in self._chain.versions for edge in self._edges_to(later)):\n",
+        "        for edge in ():\n",
+        "slices-of-a-collected-version",
+    ),
+    change(
+        "edges-start-at-a-version-number",
+        "An edge from the number of the version that a group has is one from its words",
+        "same = held is not None and chain.describes(edge.base, held.state, held.fingerprint)",
+        "same = True",
+        "slices-of-a-collected-version-and-another-base",
+    ),
 ]

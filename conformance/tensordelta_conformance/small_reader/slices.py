@@ -290,7 +290,9 @@ class SliceReader(Reader):
                 for tensor, at, changed in patches:
                     new[parts.layout[tensor].name].words[at] = changed
                 after.append(new)
-            listed, results, replicas = (sum(row[i] for row in rows) % 2**64 for i in range(3))
+            listed = sum(row.listed for row in rows) % 2**64
+            results = sum(row.results for row in rows) % 2**64
+            replicas = sum(row.replicas for row in rows) % 2**64
             gone = [group.gone(rank, parts.layout) for rank in range(len(group.shares))]
             lost = [{name: -number for name, number in each.items()} for each in gone]
             change = _total([*(row.change for row in rows), *lost])
