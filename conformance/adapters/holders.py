@@ -13,7 +13,7 @@ from tensordelta.format.layout import Layout, Tensor
 from tensordelta.state.blocks import Place
 from tensordelta.state.group import LostError
 from tensordelta.state.holder import Holder, Part
-from tensordelta.state.slice_update import agree
+from tensordelta.state.slice_update import agree_on_route
 
 #: By tensor name what a holder has: [start, stop], or [start, stop, row] for these words of every row.
 Share = Mapping[str, Sequence[Sequence[int]]]
@@ -126,12 +126,13 @@ class Group:
         holder, member = self.holders[rank], self.members[rank]
         self._alter(rank, unlike)
         holder.meet(member.gather(holder.blocks))
-        if self._version is not None and self._chain.layout(self._version) == holder.layout:
+        remembered = self._version in self._chain.versions()
+        if remembered and self._chain.layout(self._version) == holder.layout:
             own = self._chain.manifest(self._version)
             holder.hold(self._version, self._chain.id, (own.layout, own.fingerprint))
         self._chain.identify(holder)
         self._alter(rank, altered)
-        agree(member, lambda: self._chain.prepare(holder, to)).apply()
+        agree_on_route(member, lambda without: self._chain.prepare(holder, to, without=without)).apply()
 
     def _alter(self, rank: int, words: Sequence[Word]) -> None:
         holder = self.holders[rank]

@@ -19,7 +19,7 @@ const HELLO = {
   spec: "1.0-rc.1",
   roles: ["reader", "verifier"],
   levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "slice", "sources", "verifier", "signed"],
-  capabilities: ["prepare", "undo", "memory", "places", "pin"],
+  capabilities: ["prepare", "undo", "memory", "places", "pin", "slice-fit", "slice-part"],
   limits: { memory: DEFAULT_MEMORY },
 };
 

@@ -18,7 +18,7 @@ from .state import State, layout_of
 from .verifier import Verifier
 
 LEVELS = ["reader-core", "reader-exponent", "chain", "follow", "slice", "sources", "verifier"]
-CAPABILITIES = ["prepare", "undo", "memory", "places", "pin"]
+CAPABILITIES = ["prepare", "undo", "memory", "places", "pin", "slice-fit", "slice-part"]
 
 Answer = dict[str, Any]
 
@@ -92,17 +92,21 @@ class Adapter:
 
     def read_slices(self, request: Mapping[str, Any]) -> Answer:
         """Bring a group of holders to a version; nothing is kept of it."""
-        chain, held = _chain(request), request.get("held")
-        if not held or held["version"] is None:
-            raise NotImplementedError("a group that begins without a version")
-        group = Group(read_state(held["state"]), request["holders"])
+        reader, held = SliceReader(_chain(request)), request.get("held")
+        if held and held["version"] is None:
+            raise NotImplementedError("a group that remembers no version")
+        group = Group.of(read_state(held["state"]) if held else {}, request["holders"])
         try:
-            group.alter(request.get("unlike", ()))
-            group.prove(chain, held["version"])
-            group.alter(request.get("altered", ()))
-            return {"version": SliceReader(chain).bring(request["to"], group)}
+            if held:
+                group.alter(request.get("unlike", ()))
+                reader.prove(group, held["version"])
+                group.alter(request.get("altered", ()))
+            group = reader.bring(request["to"], group)
+            assert group.remembered is not None
+            return {"version": group.remembered.version}
         finally:
-            write_state(request["out"], group.state())
+            if held or group.remembered:
+                write_state(request["out"], group.state())
 
     def prepare(self, request: Mapping[str, Any]) -> Answer:
         """Prepare an update, and keep it."""

@@ -1,7 +1,7 @@
 """Holders of slices of one state, who prove their updates together: section 9.5.
 
-All holders are of one process here and follow one route, so that t1 to t3, which find a holder that is lost or on
-another route, are left out. A group has every word of its layout, and keeps that layout.
+All holders are of one process here and follow one route, so that t1 to t3, which find a holder that is
+lost or on another route, are left out.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .chain import Chain, Parts
+from .chain import Parts
 from .chunks import Patch, decode_chunk
-from .documents import Manifest, manifest_name
+from .documents import Base, Manifest, manifest_name
 from .fingerprint import value
 from .packs import Chunk, group_sizes
 from .reader import Held, Reader
-from .rejection import about, require
-from .state import Layout, State, Tensor, layout_of
+from .rejection import Rejection, about, require
+from .state import Layout, State, Tensor, fit, layout_of
 
 #: By tensor name what a holder has of its words: [start, stop], or [start, stop, row] for these words of every row.
 Share = Mapping[str, Sequence[Sequence[int]]]
@@ -43,36 +43,37 @@ class Sums(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a holder adds for an edge: t4 to t7."""
+    """What a holder adds for an edge: t4, t5 and t7, and t6 by tensor."""
 
     listed: int
     results: int
-    change: int
     replicas: int
+    change: dict[str, int]
 
 
-class Group:
-    """Holders of a state. Of each tensor a holder has an array of all words, in which those that it lacks are zero."""
+class Slices:
+    """Which words of a layout each holder has."""
 
-    def __init__(self, state: State, shares: Sequence[Share]) -> None:
-        self.layout = layout_of(state)
+    def __init__(self, layout: Layout, shares: Sequence[Share]) -> None:
+        self.layout = layout
         self.has = [
             {each.name: _mask(share.get(each.name, []), each.words) for each in self.layout} for share in shares
         ]
         self._copies: dict[str, NDArray[np.int64]] = {}
         self._owner: dict[str, NDArray[np.int64]] = {}
-        for name in state:
+        for name in (each.name for each in layout):
             held = np.array([has[name] for has in self.has])
             self._copies[name], self._owner[name] = held.sum(axis=0), held.argmax(axis=0)
-            if not held.any(axis=0).all():
-                raise NotImplementedError("a group that lacks words of its state")
-        self.words: list[State] = [
-            {name: Tensor(each.dtype, each.shape, each.words * has[name]) for name, each in state.items()}
-            for has in self.has
-        ]
-        self.remembered: Remembered | None = None
 
-    # -- what a holder adds -------------------------------------------------------------------------------------------
+    def group_has(self, tensor: int) -> bool:
+        """True if a holder has words of a tensor; one without words is never lacking."""
+        name = self.layout[tensor].name
+        return self.layout[tensor].words == 0 or any(has[name].any() for has in self.has)
+
+    @property
+    def whole(self) -> bool:
+        """True if the group lacks no tensor."""
+        return all(self.group_has(tensor) for tensor in range(len(self.layout)))
 
     def sums(self, rank: int, patches: Iterable[Patch]) -> Sums:
         """The sums over words that a holder has."""
@@ -93,6 +94,14 @@ class Group:
         mine = self.has[rank][self.layout[patch.tensor].name][patch.at]
         return Patch(patch.tensor, patch.at[mine], patch.words[mine])
 
+    def scan(self, rank: int, words: State) -> dict[str, Sums]:
+        """The sums over all words that a holder has, by tensor."""
+        found = {}
+        for index, each in enumerate(self.layout):
+            whole = Patch(index, np.arange(each.words), words[each.name].words)
+            found[each.name] = self.sums(rank, [self.held_of(rank, whole)])
+        return found
+
     def answers(self, tensors: Iterable[int]) -> int:
         """The holder that answers for a chunk: the first that has words of one of its tensors."""
         names = [self.layout[tensor].name for tensor in tensors]
@@ -112,41 +121,48 @@ class Group:
         found: list[Patch] = []
         for chunk in parts.chunks:
             patches = self._decode(rank, chunk, base)
+            found += patches
+            if not all(self.group_has(tensor) for tensor, _, _ in chunk.slices):
+                continue
             owned, total, _ = self.sums(rank, patches)
             listed += owned
             results += total
             if self.answers(tensor for tensor, _, _ in chunk.slices) == rank:
                 listed -= chunk.changed
                 results -= chunk.result
-            found += patches
         for index, tensor in parts.plain.items():
             found.append(self.held_of(rank, Patch(index, np.arange(len(tensor.words)), tensor.words)))
-        old = [Patch(tensor, at, base[self.layout[tensor].name].words[at]) for tensor, at, _ in found]
-        _, total, replicas = self.sums(rank, found)
-        change = total - self.sums(rank, old).value
-        return Row(listed, results, change, replicas), found
+        change = {each.name: 0 for each in self.layout}
+        for patch in found:
+            name = self.layout[patch.tensor].name
+            old = Patch(patch.tensor, patch.at, base[name].words[patch.at])
+            change[name] += self.sums(rank, [patch]).value - self.sums(rank, [old]).value
+        return Row(listed, results, self.sums(rank, found).replicas, change), found
 
-    # -- the group ----------------------------------------------------------------------------------------------------
 
-    def scan(self) -> tuple[int, int]:
-        """The fingerprint of all words, and t7 over all of them."""
-        sums = []
-        for rank, words in enumerate(self.words):
-            whole = [
-                Patch(index, np.arange(each.words), words[each.name].words) for index, each in enumerate(self.layout)
-            ]
-            sums.append(self.sums(rank, [self.held_of(rank, patch) for patch in whole]))
-        return sum(each.value for each in sums) % 2**64, sum(each.replicas for each in sums) % 2**64
+class Group:
+    """Holders of a state. Of each tensor a holder has an array of all words, in which those that it lacks are zero.
 
-    def prove(self, chain: Chain, version: int) -> None:
-        """Prove the words by a scan, and remember the version."""
-        own = chain.manifest(manifest_name(version))
-        with about(own.name):
-            fingerprint, replicas = self.scan()
-            require(chain.layout(own.layout) == self.layout, "TD-SLC-003", "another layout", "wrong-base")
-            require(fingerprint == own.fingerprint, "TD-SLC-002", "other words than the version's", "wrong-base")
-            require(replicas == 0, "TD-SLC-002", "a replica differs from its owner's word", "wrong-base")
-        self.remembered = Remembered(self.layout, version, own.fingerprint)
+    `remembered` is what all of them remember of their version: nothing before their scan.
+    """
+
+    def __init__(self, shares: Sequence[Share], slices: Slices, words: list[State], remembered: Remembered | None):
+        self.shares, self.slices, self.words, self.remembered = shares, slices, words, remembered
+
+    @classmethod
+    def of(cls, state: State, shares: Sequence[Share]) -> Group:
+        """Each holder takes its words of a state."""
+        slices = Slices(layout_of(state), shares)
+        words = [
+            {name: Tensor(each.dtype, each.shape, each.words * has[name]) for name, each in state.items()}
+            for has in slices.has
+        ]
+        return cls(shares, slices, words, None)
+
+    def gone(self, rank: int, layout: Layout) -> dict[str, int]:
+        """The sums of words that a holder owns of tensors that fitting to a layout drops, or sets to zero."""
+        names = {each.name for each in self.slices.layout if each not in layout}
+        return {name: sums.value for name, sums in self.slices.scan(rank, self.words[rank]).items() if name in names}
 
     def alter(self, words: Iterable[tuple[int, str, int, int]]) -> None:
         """Change words in the memory of holders: the holder, the tensor's name, the word's number and its new value."""
@@ -156,7 +172,7 @@ class Group:
     def state(self) -> State:
         """What each holder has, as tensors of one dimension whose names begin with its number."""
         found: State = {}
-        for rank, has in enumerate(self.has):
+        for rank, has in enumerate(self.slices.has):
             for name, mask in has.items():
                 if mask.any():
                     each = self.words[rank][name]
@@ -172,57 +188,122 @@ def _mask(pieces: Iterable[Sequence[int]], words: int) -> NDArray[np.bool_]:
     return mask
 
 
+def _total(found: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Sums by tensor, without those that are 0."""
+    total: dict[str, int] = {}
+    for each in found:
+        for name, number in each.items():
+            total[name] = (total.get(name, 0) + number) % 2**64
+    return {name: number for name, number in total.items() if number}
+
+
 class SliceReader(Reader):
     """A Reader that brings a group to a version."""
 
-    def bring(self, wanted: int | None, group: Group) -> int:
-        """Steps 1 to 12 over the cheapest route. No word is written before all edges are proven."""
+    def prove(self, group: Group, version: int) -> None:
+        """Prove the words by a scan, and remember the version."""
+        chain, slices = self._chain, group.slices
+        scans = [slices.scan(rank, words) for rank, words in enumerate(group.words)]
+        found = _total({name: sums.value for name, sums in scan.items()} for scan in scans)
+        replicas = sum(sums.replicas for scan in scans for sums in scan.values()) % 2**64
+        with about(manifest_name(version)):
+            require(replicas == 0, "TD-SLC-002", "a replica differs from its owner's word", "wrong-base")
+            said = self._said(version)
+            require(chain.layout(said.layout) == slices.layout, "TD-SLC-003", "another layout", "wrong-base")
+            same = found == self._sums(slices, version) if not slices.whole else _same(found, said.fingerprint)
+            require(same, "TD-SLC-002", "other words than the version's", "wrong-base")
+        group.remembered = Remembered(slices.layout, version, said.fingerprint)
+
+    def _said(self, version: int) -> Manifest | Base:
+        """What the chain says of a version: its manifest, or else an edge that starts from it."""
+        if self._chain.find(version):
+            return self._chain.manifest(manifest_name(version))
+        for edge in (edge for later in self._chain.versions for edge in self._edges_to(later)):
+            if edge.base is not None and edge.base.version == version:
+                return edge.base
+        raise Rejection("missing", "TD-OBJ-008", "no such version")
+
+    def bring(self, wanted: int | None, group: Group) -> Group:
+        """Steps 1 to 12 over the cheapest route that holds. No word is written before all its edges are proven."""
         chain, held = self._chain, group.remembered
-        assert held is not None
         chain.id()
         known = chain.versions if wanted is None else [each for each in chain.versions if each == wanted]
         require(known, "TD-OBJ-008", "no such version", "missing")
         version = known[-1]
         own = chain.manifest(manifest_name(version))
-        words = group.words
-        if not chain.describes(own, held.state, held.fingerprint):
-            route = self._route(version, held, ())
-            require(route is not None, "TD-RTE-006", "no route", "missing")
-            assert route is not None
-            fingerprint = held.fingerprint if route[1] else 0
+        if held is not None and chain.describes(own, held.state, held.fingerprint):
+            return Group(
+                group.shares,
+                group.slices,
+                group.words,
+                Remembered(group.slices.layout, version, own.fingerprint),
+            )
+        failed: dict[str, Rejection] = {}
+        while True:
+            route = self._route(version, held, failed)
+            if route is None:
+                raise next(iter(failed.values()), self._no_route(own))
+            after = group if route[1] else Group.of({}, group.shares)
             for edge in route[0]:
-                chain.check_edge(edge)
-                words = self._follow(edge, group, words, fingerprint)
-                fingerprint = edge.fingerprint
-        group.words = words
-        group.remembered = Remembered(group.layout, version, own.fingerprint)
-        return version
+                try:
+                    chain.check_edge(edge)
+                    after = self._follow(edge, after)
+                except Rejection as fault:
+                    failed[edge.name] = fault
+                    break
+            else:
+                return after
 
-    def _follow(self, edge: Manifest, group: Group, words: list[State], fingerprint: int) -> list[State]:
-        """The words of all holders after an edge; `fingerprint` is the one that they remember."""
-        chain = self._chain
+    def _sums(self, slices: Slices, version: int) -> dict[str, int]:
+        """Of a version the fingerprints of tensors that a group has."""
+        own = self._chain.manifest(manifest_name(version)) if self._chain.find(version) else None
+        numbers = None if own is None else self._chain.tensor_fingerprints(own)
+        require(numbers is not None, "TD-RDR-013", f"version {version} has no fingerprints object", "unsupported")
+        assert numbers is not None
+        return _total([{each.name: numbers[i] for i, each in enumerate(slices.layout) if slices.group_has(i)}])
+
+    def _changed_as_said(self, edge: Manifest, before: Slices, after: Slices, change: Mapping[str, int]) -> bool:
+        """T6."""
+        if before.whole and after.whole:
+            start = edge.base.fingerprint if edge.base is not None else 0
+            return _same(change, edge.fingerprint - start)
+        old = self._sums(before, edge.base.version) if edge.base is not None else {}
+        return change == _total([self._sums(after, edge.version), {name: -number for name, number in old.items()}])
+
+    def _follow(self, edge: Manifest, group: Group) -> Group:
+        """The group after an edge."""
+        chain, held = self._chain, group.remembered
         with about(edge.name):
-            if edge.base is not None:
-                same = edge.base.fingerprint == fingerprint and chain.layout(edge.base.layout) == group.layout
+            if edge.base is None:
+                group = Group.of({}, group.shares)
+            else:
+                same = held is not None and chain.describes(edge.base, held.state, held.fingerprint)
                 require(same, "TD-SLC-003", "the base is not what the holders remember", "wrong-base")
-            parts = chain.parts(edge, sum(each.size for each in group.layout))
-            if parts.layout != group.layout:
-                raise NotImplementedError("a group that goes to another layout")
-            after, rows = [], []
-            for rank, held in enumerate(words):
-                zeros = {name: Tensor.zeros(each.dtype, each.shape) for name, each in held.items()}
-                base = held if edge.base is not None else zeros
-                row, patches = group.update(rank, parts, base)
+            parts = chain.parts(edge, sum(each.size for each in group.slices.layout))
+            slices = Slices(parts.layout, group.shares)
+            rows, after = [], []
+            for rank, words in enumerate(group.words or [{}] * len(group.shares)):
+                base = fit(words, parts.layout)
+                row, patches = slices.update(rank, parts, base)
                 rows.append(row)
                 new = {name: Tensor(each.dtype, each.shape, np.array(each.words)) for name, each in base.items()}
                 for tensor, at, changed in patches:
-                    new[group.layout[tensor].name].words[at] = changed
+                    new[parts.layout[tensor].name].words[at] = changed
                 after.append(new)
-            listed, results, change, replicas = (sum(row[i] for row in rows) % 2**64 for i in range(4))
-            before = fingerprint if edge.base is not None else 0
+            listed = sum(row.listed for row in rows) % 2**64
+            results = sum(row.results for row in rows) % 2**64
+            replicas = sum(row.replicas for row in rows) % 2**64
+            gone = [group.gone(rank, parts.layout) for rank in range(len(group.shares))]
+            lost = [{name: -number for name, number in each.items()} for each in gone]
+            change = _total([*(row.change for row in rows), *lost])
             error = "integrity" if edge.base is None else "wrong-base"
             require(listed == 0, "TD-SLC-001", "listed words with several owners, or none", error)
-            require((before + change) % 2**64 == edge.fingerprint, "TD-RDR-007", "t6 is wrong", "integrity")
+            same = self._changed_as_said(edge, group.slices, slices, change)
+            require(same, "TD-RDR-007", "t6 is wrong", "integrity")
             require(results == 0, "TD-CHK-024", "t5 is wrong", error)
             require(replicas == 0, "TD-SLC-001", "a replica differs from its owner's word", error)
-            return after
+        return Group(group.shares, slices, after, Remembered(parts.layout, edge.version, edge.fingerprint))
+
+
+def _same(sums: Mapping[str, int], fingerprint: int) -> bool:
+    return sum(sums.values()) % 2**64 == fingerprint % 2**64
