@@ -308,7 +308,7 @@ read("of-chunks-in-part-over-a-full-version", "The same over a full version", f"
     full_in_part, needs=["slice-part"])
 refuse("of-three-tensors-without-fingerprints", "A group lacks a tensor, and the version has no fingerprints object",
     "RDR-013", LACKING, versions(first(), second(), packs=each(), fingerprints=False), "unsupported",
-    twin="of-three-tensors", verify=True, needs=["slice-part"])
+    twin="of-three-tensors", needs=["slice-part"])
 
 # -- words that changed in memory --------------------------------------------------------------------------------------
 for name, rank, who, rules, error in (
