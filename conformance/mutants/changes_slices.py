@@ -145,8 +145,8 @@ SLICES = [
     change(
         "remembered-layout-not-compared",
         "The layout of the version that the holders have is not compared with that of their words",
-        'require(self._chain.layout(own.layout) == slices.layout, "TD-SLC-003", "another layout", "wrong-base")',
-        "slices.layout = self._chain.layout(own.layout)",
+        'require(chain.layout(said.layout) == slices.layout, "TD-SLC-003", "another layout", "wrong-base")',
+        "slices.layout = chain.layout(said.layout)",
         "slices-of-another-layout",
     ),
     change(
