@@ -259,11 +259,4 @@ SLICES = [
         "        for edge in ():\n",
         "slices-of-a-collected-version",
     ),
-    change(
-        "edges-start-at-a-version-number",
-        "An edge from the number of the version that a group has is one from its words",
-        "same = held is not None and chain.describes(edge.base, held.state, held.fingerprint)",
-        "same = True",
-        "slices-of-a-collected-version-and-another-base",
-    ),
 ]
