@@ -152,8 +152,8 @@ SLICES = [
     change(
         "remembered-layout-not-compared",
         "The layout of the version that the holders have is not compared with that of their words",
-        'require(self._chain.layout(own.layout) == slices.layout, "TD-SLC-003", "another layout", "wrong-base")',
-        "slices.layout = self._chain.layout(own.layout)",
+        'require(chain.layout(said.layout) == slices.layout, "TD-SLC-003", "another layout", "wrong-base")',
+        "slices.layout = chain.layout(said.layout)",
         "slices-of-another-layout",
     ),
     change(
@@ -265,12 +265,5 @@ SLICES = [
         "        for edge in (edge for later in self._chain.versions for edge in self._edges_to(later)):\n",
         "        for edge in ():\n",
         "slices-of-a-collected-version",
-    ),
-    change(
-        "edges-start-at-a-version-number",
-        "An edge from the number of the version that a group has is one from its words",
-        "same = held is not None and chain.describes(edge.base, held.state, held.fingerprint)",
-        "same = True",
-        "slices-of-a-collected-version-and-another-base",
     ),
 ]
