@@ -122,8 +122,8 @@ FURTHER_WORDS = [
         "zeros-of-bf16",
         also=(
             (
-                "from .state import Layout, State, Tensor, fit, layout_of",
-                "from .state import DTYPES, Layout, State, Tensor, fit, layout_of",
+                "from .state import Layout, State, Tensor, fit, layout_of\n\n#: The memory budget",
+                "from .state import DTYPES, Layout, State, Tensor, fit, layout_of\n\n#: The memory budget",
             ),
         ),
     ),

@@ -202,7 +202,7 @@ SLICES = [
     change(
         "words-without-an-owner-unseen",
         "T4 is not looked at",
-        'require(listed == 0, "TD-SLC-001", "listed words with several owners, or none", "wrong-base")',
+        'require(listed == 0, "TD-SLC-001", "listed words with several owners, or none", error)',
         "pass",
         "slices-of-a-word-without-a-holder",
     ),
@@ -246,7 +246,7 @@ SLICES = [
     change(
         "groups-do-not-plan-again",
         "A group stops at the first edge that fails",
-        "failed[edge.name] = fault\n                    break\n            else:\n                return after",
+        "failed |= {edge.name: fault}\n                    break\n            else:\n                return after",
         "raise fault from None\n            else:\n                return after",
         "slices-over-a-shortcut",
         "slices-over-a-shortcut-with-a-full-version",
@@ -255,7 +255,7 @@ SLICES = [
     change(
         "groups-take-the-version-that-they-hold",
         "A group looks for a route to the version that it has",
-        "if held is not None and chain.describes(own, held.state, held.fingerprint):\n            return Group(",
+        "if held and chain.describes(own, held.state, held.fingerprint):\n            return Group(",
         "if False:\n            return Group(",
         "slices-of-a-version-held",
     ),

@@ -231,7 +231,7 @@ class SliceReader(Reader):
         require(known, "TD-OBJ-008", "no such version", "missing")
         version = known[-1]
         own = chain.manifest(manifest_name(version))
-        if held is not None and chain.describes(own, held.state, held.fingerprint):
+        if held and chain.describes(own, held.state, held.fingerprint):
             return Group(
                 group.shares,
                 group.slices,
@@ -242,14 +242,14 @@ class SliceReader(Reader):
         while True:
             route = self._route(version, held, failed)
             if route is None:
-                raise next(iter(failed.values()), self._no_route(own))
+                raise next(iter(failed.values())) if failed else self._no_route(own)
             after = group if route[1] else Group.of({}, group.shares)
             for edge in route[0]:
                 try:
                     chain.check_edge(edge)
                     after = self._follow(edge, after)
                 except Rejection as fault:
-                    failed[edge.name] = fault
+                    failed |= {edge.name: fault}
                     break
             else:
                 return after
