@@ -179,7 +179,7 @@ for member in ("version", "layout", "fingerprint"):
     base(f"base-without-{member}", "JSN-011", f"A base without `{member}`").bad(drop=member)
 base("base-layout-null", "JSN-012", "A base whose layout is null").bad(layout=None)
 base("base-fingerprint-upper-case", "JSN-015", "A base whose fingerprint is in upper case").bad(fingerprint="F" * 16)
-fields("version-of-10-12", "LIM-004", "A manifest whose version is 10^12").bad(version=10**12)
+fields("version-of-10-12", "MAN-001", "A manifest whose version is 10^12").bad(version=10**12)
 fields("base-a-number", "JSN-012", "A base that is a number").bad(base=0)
 
 # -- the fingerprint ---------------------------------------------------------------------------------------------------
