@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from .chain import Chain
 from .documents import Base, Manifest, manifest_name
 from .fingerprint import state_fingerprint
 from .rejection import Rejection, require
 from .state import State
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,14 @@ class Reader:
         self._chain = chain
 
     def prepare(self, target: int | None, held: Held | None) -> Update:
-        """Steps 1 to 11 to a version, or to the newest, over the cheapest route that holds."""
+        """Steps 1 to 11 to a version, or to the newest."""
+        version, state = self.along(target, held, _state(held), {}, self._chain.follow)
+        return Update(held, Held(state, version))
+
+    def along(
+        self, target: int | None, held: Held | None, start: T, nothing: T, follow: Callable[[Manifest, T], T]
+    ) -> tuple[int, T]:
+        """A version, or the newest, and what `follow` makes of `start` or `nothing` over the cheapest route."""
         chain = self._chain
         chain.id()
         if target is None:
@@ -64,24 +74,24 @@ class Reader:
         require(target in chain.versions, "TD-OBJ-008", f"no version {target}", "missing")
         own = chain.manifest(manifest_name(target))
         if held is not None and chain.describes(own, held.state, held.fingerprint):
-            return Update(held, Held(held.state, target))
+            return target, start
         failed: dict[str, Rejection] = {}
         while True:
             found = self._route(target, held, failed)
             if found is None:
                 raise next(iter(failed.values()), self._no_route(own))
             edges, from_held = found
-            state = _state(held) if from_held else {}
+            state = start if from_held else nothing
             for edge in edges:
                 try:
                     chain.check_edge(edge)
-                    state = chain.follow(edge, state)
+                    state = follow(edge, state)
                 except Rejection as fault:
                     fault.object = fault.object or edge.name
                     failed[edge.name] = fault
                     break
             else:
-                return Update(held, Held(state, target))
+                return target, state
 
     def _no_route(self, own: Manifest) -> Rejection:
         """The error of a manifest on the way that cannot be read, or `missing`."""
