@@ -195,8 +195,8 @@ SLICES = [
     change(
         "words-without-an-owner-unseen",
         "Row 4 is not looked at",
-        'require(listed == 0, "TD-SLC-001", "listed words',
-        'require(True, "TD-SLC-001", "listed words',
+        'require(listed == 0, "TD-SLC-001", "listed words with several owners, or none", "wrong-base")',
+        "pass",
         "slices-of-a-word-without-a-holder",
     ),
     change(

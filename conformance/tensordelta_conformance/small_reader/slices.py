@@ -19,7 +19,7 @@ from .fingerprint import value
 from .packs import Chunk, group_sizes
 from .reader import Held, Reader
 from .rejection import Rejection, about, require
-from .state import Layout, State, Tensor, TensorEntry, fit, layout_of
+from .state import Layout, State, Tensor, fit, layout_of
 
 #: By tensor name what a holder has of its words: [start, stop], or [start, stop, row] for these words of every row.
 Share = Mapping[str, Sequence[Sequence[int]]]
@@ -56,7 +56,9 @@ class Slices:
 
     def __init__(self, layout: Layout, shares: Sequence[Share]) -> None:
         self.layout = layout
-        self.has = [{each.name: _mask(share.get(each.name, []), each) for each in self.layout} for share in shares]
+        self.has = [
+            {each.name: _mask(share.get(each.name, []), each.words) for each in self.layout} for share in shares
+        ]
         self._copies: dict[str, NDArray[np.int64]] = {}
         self._owner: dict[str, NDArray[np.int64]] = {}
         for name in (each.name for each in layout):
@@ -178,9 +180,8 @@ class Group:
         return found
 
 
-def _mask(pieces: Iterable[Sequence[int]], tensor: TensorEntry) -> NDArray[np.bool_]:
+def _mask(pieces: Iterable[Sequence[int]], words: int) -> NDArray[np.bool_]:
     """Which words of a tensor a holder has."""
-    words = tensor.words
     mask = np.zeros(words, np.bool_)
     for start, stop, *row in pieces:
         mask.reshape(-1, row[0] if row else words)[:, start:stop] = True
