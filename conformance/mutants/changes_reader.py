@@ -179,7 +179,7 @@ READER = [
         "fit(held if edge.base is not None else {}, parts.layout)",
         "fit(held, parts.layout)",
         "fit-full-over-held",
-        also=(("state = start if from_held else nothing", "state = start"),),
+        also=(("state = _state(held) if from_held else {}", "state = _state(held)"),),
     ),
     change(
         "chunks-against-each-other",
@@ -444,8 +444,8 @@ READER = [
         "shortcut-instead-of-an-unknown-feature",
         also=(
             (
-                "from .documents import Base, Manifest, manifest_name\nfrom .fingerprint import state",
-                "from .documents import FEATURES, Base, Manifest, manifest_name\nfrom .fingerprint import state",
+                "from .documents import Base, Manifest, manifest_name\nfrom .fingerprint",
+                "from .documents import FEATURES, Base, Manifest, manifest_name\nfrom .fingerprint",
             ),
         ),
     ),
@@ -467,7 +467,7 @@ READER = [
     change(
         "target-held-not-seen",
         "The target is read again although it is held",
-        "            return target, start",
+        "            return Update(held, Held(held.state, target))",
         "            pass",
         "route-target-is-held",
     ),

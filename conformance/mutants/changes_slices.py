@@ -67,7 +67,7 @@ SLICES = [
         "                group = Group.of({}, group.shares)\n            else:",
         "                pass\n            else:",
         "slices-over-a-full-version",
-        also=(("state = start if from_held else nothing", "state = start"),),
+        also=(("after = group if route[1] else Group.of({}, group.shares)", "after = group"),),
     ),
     change(
         "every-holder-answers",
@@ -140,7 +140,7 @@ SLICES = [
         "same = held is not None and chain.describes(edge.base, held.state, held.fingerprint)",
         "same = held is not None and chain.describes(edge.base, held.state, edge.base.fingerprint)",
         "slices-of-another-base",
-        also=(("                    chain.check_edge(edge)\n", ""),),
+        also=(("chain.check_edge(edge)\n                    after =", "after ="),),
     ),
     change(
         "remembered-layout-not-compared",
@@ -160,8 +160,8 @@ SLICES = [
     change(
         "one-edge-of-a-route",
         "Holders go over the first edge of a route only",
-        "for edge in edges:\n                try:",
-        "for edge in edges[:1]:\n                try:",
+        "for edge in route[0]:\n                try:",
+        "for edge in route[0][:1]:\n                try:",
         "slices-over-two-deltas",
     ),
     change(
@@ -235,6 +235,22 @@ SLICES = [
         "if not any(self.group_has(tensor) for tensor, _, _ in chunk.slices):",
         "slices-of-chunks-in-part",
         "slices-of-chunks-in-part-over-a-full-version",
+    ),
+    change(
+        "groups-do-not-plan-again",
+        "A group stops at the first edge that fails",
+        "failed[edge.name] = fault\n                    break\n            else:\n                return after",
+        "raise fault from None\n            else:\n                return after",
+        "slices-over-a-shortcut",
+        "slices-over-a-shortcut-with-a-full-version",
+        "slices-over-a-delta-after-a-full-version",
+    ),
+    change(
+        "groups-take-the-version-that-they-hold",
+        "A group looks for a route to the version that it has",
+        "if held is not None and chain.describes(own, held.state, held.fingerprint):\n            return Group(",
+        "if False:\n            return Group(",
+        "slices-of-a-version-held",
     ),
     change(
         "collected-versions-unknown",

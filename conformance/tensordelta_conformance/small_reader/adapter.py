@@ -101,8 +101,9 @@ class Adapter:
                 group.alter(request.get("unlike", ()))
                 reader.prove(group, held["version"])
                 group.alter(request.get("altered", ()))
-            version, group = reader.bring(request["to"], group)
-            return {"version": version}
+            group = reader.bring(request["to"], group)
+            assert group.remembered is not None
+            return {"version": group.remembered.version}
         finally:
             if held or group.remembered:
                 write_state(request["out"], group.state())

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 from .chain import Chain
 from .documents import Base, Manifest, manifest_name
 from .fingerprint import state_fingerprint
 from .rejection import Rejection, require
 from .state import State
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,14 +55,7 @@ class Reader:
         self._chain = chain
 
     def prepare(self, target: int | None, held: Held | None) -> Update:
-        """Steps 1 to 11 to a version, or to the newest."""
-        version, state = self.along(target, held, _state(held), {}, self._chain.follow)
-        return Update(held, Held(state, version))
-
-    def along(
-        self, target: int | None, held: Held | None, start: T, nothing: T, follow: Callable[[Manifest, T], T]
-    ) -> tuple[int, T]:
-        """A version, or the newest, and what `follow` makes of `start` or `nothing` over the cheapest route."""
+        """Steps 1 to 11 to a version, or to the newest, over the cheapest route that holds."""
         chain = self._chain
         chain.id()
         if target is None:
@@ -74,24 +64,24 @@ class Reader:
         require(target in chain.versions, "TD-OBJ-008", f"no version {target}", "missing")
         own = chain.manifest(manifest_name(target))
         if held is not None and chain.describes(own, held.state, held.fingerprint):
-            return target, start
+            return Update(held, Held(held.state, target))
         failed: dict[str, Rejection] = {}
         while True:
             found = self._route(target, held, failed)
             if found is None:
                 raise next(iter(failed.values()), self._no_route(own))
             edges, from_held = found
-            state = start if from_held else nothing
+            state = _state(held) if from_held else {}
             for edge in edges:
                 try:
                     chain.check_edge(edge)
-                    state = follow(edge, state)
+                    state = chain.follow(edge, state)
                 except Rejection as fault:
                     fault.object = fault.object or edge.name
                     failed[edge.name] = fault
                     break
             else:
-                return target, state
+                return Update(held, Held(state, target))
 
     def _no_route(self, own: Manifest) -> Rejection:
         """The error of a manifest on the way that cannot be read, or `missing`."""

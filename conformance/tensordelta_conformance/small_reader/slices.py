@@ -223,9 +223,36 @@ class SliceReader(Reader):
                 return edge.base
         raise Rejection("missing", "TD-OBJ-008", "no such version")
 
-    def bring(self, wanted: int | None, group: Group) -> tuple[int, Group]:
-        """The version, and the group after it. No word is written before all edges of a route are proven."""
-        return self.along(wanted, group.remembered, group, Group.of({}, group.shares), self._follow)
+    def bring(self, wanted: int | None, group: Group) -> Group:
+        """Steps 1 to 12 over the cheapest route that holds. No word is written before all its edges are proven."""
+        chain, held = self._chain, group.remembered
+        chain.id()
+        known = chain.versions if wanted is None else [each for each in chain.versions if each == wanted]
+        require(known, "TD-OBJ-008", "no such version", "missing")
+        version = known[-1]
+        own = chain.manifest(manifest_name(version))
+        if held is not None and chain.describes(own, held.state, held.fingerprint):
+            return Group(
+                group.shares,
+                group.slices,
+                group.words,
+                Remembered(group.slices.layout, version, own.fingerprint),
+            )
+        failed: dict[str, Rejection] = {}
+        while True:
+            route = self._route(version, held, failed)
+            if route is None:
+                raise next(iter(failed.values()), self._no_route(own))
+            after = group if route[1] else Group.of({}, group.shares)
+            for edge in route[0]:
+                try:
+                    chain.check_edge(edge)
+                    after = self._follow(edge, after)
+                except Rejection as fault:
+                    failed[edge.name] = fault
+                    break
+            else:
+                return after
 
     def _sums(self, slices: Slices, version: int) -> dict[str, int]:
         """Of a version the fingerprints of tensors that a group has."""
