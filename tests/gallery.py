@@ -321,11 +321,13 @@ def _broken(case: Case) -> Broken:
     )
 
 
+#: Cases with two faults of two objects, for a verifier.
+_TWO_FAULTS = {"pack-altered-above-a-broken-manifest"}
 BROKEN = [
     _broken(each)
     for each in areas.load().values()
     if each.area in _AREAS and not each.valid and each.one_read and each.one_read.plain
-    if not each.needs and not each.flags
+    if not each.needs and not each.flags and each.id not in _TWO_FAULTS
 ]
 
 

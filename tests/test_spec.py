@@ -34,6 +34,7 @@ from tensordelta.stores import FolderStore
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = (ROOT / "SPEC.md").read_text(encoding="utf-8")
+MORE = (ROOT / "conformance" / "examples.md").read_text(encoding="utf-8")
 CODE = sorted((ROOT / "reference" / "tensordelta").rglob("*.py"))
 
 
@@ -149,19 +150,16 @@ def test_sections_are_cited_for_what_they_are_about() -> None:
 
 def test_the_dtypes_are_those_of_section_3_2() -> None:
     section = SPEC[SPEC.index("### 3.2 ") : SPEC.index("### 3.3 ")]
-    rows = re.findall(
-        r"^\| ([A-Z0-9_]+) \| (\d+) \| (\d+) \| (\d+) \| (\w+) \| (\d*) ?\| (\d*) ?\|$", section, re.MULTILINE
-    )
-    assert [row[0] for row in rows] == list(DTYPES)
-    for name, bits, w, lane, mask, shift, width in rows:
-        kind = DTYPES[name]
-        assert (kind.bits, kind.word_bits) == (int(bits), int(w))
-        assert int(lane) == min(16, int(w))
-        if mask == "none":
-            assert kind.exponent is None
-            continue
-        assert kind.exponent == (int(shift), int(width))
-        assert int(mask, 16) == ((1 << int(width)) - 1) << int(shift)
+    rows = re.findall(r"^\| ([A-Z0-9_, ]+) \| (\d+) \| (\d+) \| (\w+) \| (\d*) ?\| (\d*) ?\|$", section, re.MULTILINE)
+    assert [name for row in rows for name in row[0].split(", ")] == list(DTYPES)
+    for names, bits, w, mask, shift, width in rows:
+        for kind in (DTYPES[name] for name in names.split(", ")):
+            assert (kind.bits, kind.word_bits) == (int(bits), int(w))
+            if mask == "none":
+                assert kind.exponent is None
+                continue
+            assert kind.exponent == (int(shift), int(width))
+            assert int(mask, 16) == ((1 << int(width)) - 1) << int(shift)
 
 
 def test_the_limits_are_those_of_section_16() -> None:
@@ -170,7 +168,7 @@ def test_the_limits_are_those_of_section_16() -> None:
     from tensordelta.format.safetensors import MAX_HEADER
 
     for line, value in [
-        ("`chain.json`, `latest.json`, a signature object | 65,536 bytes", MAX_SMALL),
+        ("`chain.json`, `latest.json`, a pin, a signature object | 65,536 bytes", MAX_SMALL),
         ("manifest, shortcut | 67,108,864 bytes", manifest.MAX_MANIFEST),
         ("layout object | 268,435,456 bytes", layout.MAX_LAYOUT),
         ("nesting of JSON | 16", strict_json.MAX_DEPTH),
@@ -203,24 +201,25 @@ class Example:
     kind: str
     error: str | None
     data: bytes
-    line: int
+    place: str
 
     @property
     def valid(self) -> bool:
         return self.error is None
 
 
-def examples() -> list[Example]:
+def examples(text: str, place: str) -> list[Example]:
+    """The marked examples of a text, each with the text's name and its line."""
     pattern = re.compile(r"<!-- example: (\S+) (valid|invalid (\S+)) -->\n```json\n(.*?)\n```", re.DOTALL)
     found = [
-        Example(match[1], match[3], match[4].encode(), SPEC.count("\n", 0, match.start()) + 1)
-        for match in pattern.finditer(SPEC)
+        Example(match[1], match[3], match[4].encode(), f"{place}-{text.count(chr(10), 0, match.start()) + 1}")
+        for match in pattern.finditer(text)
     ]
-    assert len(found) == SPEC.count("<!-- example:") == SPEC.count("```json")
+    assert len(found) == text.count("<!-- example:") == text.count("```json")
     return found
 
 
-EXAMPLES = examples()
+EXAMPLES = examples(SPEC, "spec") + examples(MORE, "more")
 
 
 def edge_of(data: bytes) -> tuple[int, int | None]:
@@ -281,7 +280,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], Callable[[bytes], object]]] 
 }
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: f"{each.kind}-{each.line}")
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: f"{each.kind}-{each.place}")
 def test_examples(example: Example) -> None:
     parse, slowly = PARSERS[example.kind]
     if example.valid:
@@ -299,6 +298,58 @@ def test_examples(example: Example) -> None:
 def test_every_kind_has_an_example_of_both() -> None:
     for kind in PARSERS:
         assert {each.valid for each in EXAMPLES if each.kind == kind} == {True, False}
+
+
+# -- contents and index --------------------------------------------------------------------------------------------
+
+
+def test_the_contents_name_every_section_and_appendix() -> None:
+    headings = re.findall(r"^#{2,3} (.+)$", SPEC, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-"): each for each in headings}
+    links = re.findall(r"\[([^\]]+)\]\(#([^)]+)\)", SPEC[SPEC.index("## Contents") : SPEC.index("## 1 ")])
+    for title, anchor in links:
+        assert title in anchors[anchor]
+    tops = {each for each in re.findall(r"^## (.+)$", SPEC, re.MULTILINE) if each != "Contents"}
+    assert {anchors[anchor] for _, anchor in links} >= tops
+
+
+def fields_of_tables() -> Iterator[tuple[str, str, str, str]]:
+    """Field, object (a caption or the section's title names it), section and type of each row of a field table."""
+    names = {"the file": "entry of a header", "the chunk table": "chunk table", "retention": "pin"}
+    names["signatures"] = "signature"
+    section = owner = ""
+    inside = False
+    for line in SPEC[: SPEC.index("## Appendix A")].splitlines():
+        if heading := re.match(r"#{2,3} ([0-9.]+) (.*)", line):
+            section, owner = heading[1], heading[2].lower()
+        elif re.match(r"[A-Z][a-z ]+:$", line):
+            owner = line[:-1].lower()
+        if not line.startswith("|"):
+            inside = False
+        elif line.startswith("| field "):
+            inside = True
+        elif inside and not line.startswith("|-"):
+            cells = line.split(" | ")
+            yield cells[0].strip("| `"), names.get(owner, owner), section, cells[1]
+
+
+def test_the_index_names_every_field() -> None:
+    """The fields of the tables, and the members of codec objects, which have no table of that form."""
+    index = SPEC[SPEC.index("### F.1 ") : SPEC.index("### F.2 ")]
+    entries = re.findall(r"^\| `([a-z0-9_]+)` \| ([^|]+) \| ([0-9.]+) \| ([^|]+) \|$", index, re.MULTILINE)
+    assert len(entries) == len(set(entries)) == index.count("\n| `")
+    codecs = {entry for entry in entries if entry[1] == "codec object"}
+    assert {entry[0] for entry in codecs} == {"codec", "limit", "groups", "shift"}
+    for name, _, section, _ in codecs:
+        assert f"`{name}`" in SPEC[SPEC.index(f"### {section} ") :].split("\n### ")[0]
+    found = list(fields_of_tables())
+    assert len(found) > 55
+    assert sorted(set(entries) - codecs) == sorted(found)
+
+
+def test_the_areas_are_those_of_the_ids() -> None:
+    areas = set(re.findall(r"\| ([A-Z]{3}) (?=\|)", SPEC[SPEC.index("### F.2 ") :]))
+    assert areas == {each.id[3:6] for each in TOOL.extract(SPEC)} == TOOL.AREAS
 
 
 # -- schemas (appendix D) ------------------------------------------------------------------------------------------
@@ -341,7 +392,7 @@ def schema_errors(kind: str, data: bytes) -> list[str]:
 @pytest.mark.parametrize(
     "example",
     [each for each in EXAMPLES if each.kind not in ("signature", "pin")],
-    ids=lambda each: f"{each.kind}-{each.line}",
+    ids=lambda each: f"{each.kind}-{each.place}",
 )
 def test_examples_and_schemas(example: Example) -> None:
     errors = schema_errors(example.kind, example.data)
@@ -533,7 +584,7 @@ def test_worked_fingerprints() -> None:
 def test_worked_examples_are_the_bytes() -> None:
     """The JSON shown in appendix A is that of the objects."""
     objects_ = worked()
-    shown = {each.data for each in EXAMPLES if each.line > SPEC.count("\n", 0, SPEC.index("## Appendix A"))}
+    shown = {each.data for each in examples(SPEC[SPEC.index("## Appendix A") :], "appendix")}
     for name, data in objects_.items():
         if name.startswith(("layouts/", "manifests/", "shortcuts/")):
             assert data in shown
@@ -591,8 +642,8 @@ def test_the_signature_is_of_the_worked_chain() -> None:
 
 
 def test_worked_values() -> None:
-    """The table of section 8.3."""
-    section = SPEC[SPEC.index("### 8.3") : SPEC.index("## 9 ")]
+    """The last table of A.8."""
+    section = SPEC[SPEC.index("### A.8 ") : SPEC.index("## Appendix B ")]
     rows = re.findall(
         r"^\| (\d) \| ([0-9A-F]{8}) \| ([0-9A-F]{8}) \| .* \| `([0-9a-f]{16})` \| `([0-9a-f]{16})` \|$",
         section,
@@ -603,6 +654,47 @@ def test_worked_values() -> None:
         before, after = (slow_reader.value("w", int(j), int(word, 16), 32) for word in (old, new))
         assert f"{after:016x}" == value
         assert f"{(after - before) % 2**64:016x}" == change
+
+
+def holders_of(shares: list[dict[str, range]], name: str, word: int) -> list[int]:
+    return [rank for rank, share in enumerate(shares) if word in share.get(name, ())]
+
+
+def test_worked_sums_of_holders() -> None:
+    """A.9, by section 9.5, from the listed words of A.4."""
+    delta = SPEC[SPEC.index("### A.4 ") : SPEC.index("### A.5 ")]
+    section = SPEC[SPEC.index("### A.9 ") : SPEC.index("## Appendix B ")]
+    shares = [
+        {"head.bias": range(5), "lora_B.weight": range(160), "norm.weight": range(4)},
+        {"lora_B.weight": range(160, 320), "norm.weight": range(4), "scale": range(1)},
+    ]
+    manifest = json.loads(worked()["manifests/000000000001.json"])
+    plan = hashlib.sha256(f"manifests/000000000001.json{manifest['packs'][0]['sha256']}".encode()).digest()[:8]
+    sums = [[1, 1, int.from_bytes(plan, "little"), 0, 0, 0, 0] for _ in shares]
+    changed = [int(each) for each in re.findall(r'"changed":(\d+),"order"', delta)]
+    results = [int(each, 16) for each in re.findall(r'"result":"([0-9a-f]{16})"', delta)]
+    listed = re.findall(r"^\| \d+ \| `(\S+)` (\d+) \| ([0-9A-F]+) \| .* \| ([0-9A-F]+) \|$", delta, re.MULTILINE)
+    assert len(listed) == sum(changed) == 8
+    for name, word, base, new in listed:
+        w = 4 * len(base)
+        before, after = (slow_reader.value(name, int(word), int(each, 16), w) for each in (base, new))
+        owner, *others = holders_of(shares, name, int(word))
+        for column, each in zip((3, 4, 5, 6), (1, after, after - before, len(others) * after), strict=True):
+            sums[owner][column] += each
+        for rank in others:
+            sums[rank][6] -= after
+    sums[0][3] -= sum(changed)
+    sums[0][4] -= sum(results)
+    rows = re.findall(r"^\| t\d \| .* \| `(\w{16})` \| `(\w{16})` \| `(\w{16})` \|$", section, re.MULTILINE)
+    totals = [sum(column) % 2**64 for column in zip(*sums, strict=True)]
+    columns = zip(*sums, totals, strict=True)
+    assert rows == [tuple(f"{each % 2**64:016x}" for each in column) for column in columns]
+    assert (totals[3], totals[4], totals[6]) == (0, 0, 0)
+    states = worked_states()
+    before, after = (int(slow_reader.state_fingerprint(state), 16) for state in states[:2])
+    assert (before + totals[5]) % 2**64 == after
+    other = slow_reader.value("norm.weight", 2, 0x3F7E, 16) - slow_reader.value("norm.weight", 2, 0x3F7D, 16)
+    assert f"`{other % 2**64:016x}`: `wrong-base`" in section
 
 
 def test_worked_files(worked_chain: Path, tmp_path: Path) -> None:

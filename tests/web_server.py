@@ -85,6 +85,8 @@ class Web:
 
             def do_GET(self) -> None:
                 fault = web.faults.take(self.command, self.path)
+                if fault.act is not None:
+                    fault.act()
                 name = self.path.removeprefix(f"/{web._folder.name}/")
                 body = web._body(name)
                 if fault.drop is not None:

@@ -13,10 +13,12 @@ from tensordelta.format.layout import Layout, Tensor
 from tensordelta.state.blocks import Place
 from tensordelta.state.group import LostError
 from tensordelta.state.holder import Holder, Part
-from tensordelta.state.slice_update import agree
+from tensordelta.state.slice_update import agree_on_route
 
 #: By tensor name what a holder has: [start, stop], or [start, stop, row] for these words of every row.
 Share = Mapping[str, Sequence[Sequence[int]]]
+#: A word in the memory of a holder: the holder, the tensor's name, the word's number and its value.
+Word = tuple[int, str, int, int]
 
 
 class Memory:
@@ -98,13 +100,13 @@ class Group:
             for member, share in zip(self.members, shares, strict=True)
         ]
 
-    def read(self, altered: Sequence[tuple[int, str, int, int]], to: int | None) -> int:
-        """Bring all holders to a version, or none; gives the version."""
+    def read(self, unlike: Sequence[Word], altered: Sequence[Word], to: int | None) -> int:
+        """Bring all holders to a version, or none; gives the version. Words change before and after their scan."""
         faults: list[BaseException] = []
 
         def one(rank: int) -> None:
             try:
-                self._follow(rank, altered, to)
+                self._follow(rank, unlike, altered, to)
             except BaseException as error:
                 faults.append(error)
 
@@ -120,21 +122,27 @@ class Group:
         assert version is not None
         return version
 
-    def _follow(self, rank: int, altered: Sequence[tuple[int, str, int, int]], to: int | None) -> None:
+    def _follow(self, rank: int, unlike: Sequence[Word], altered: Sequence[Word], to: int | None) -> None:
         holder, member = self.holders[rank], self.members[rank]
+        self._alter(rank, unlike)
         holder.meet(member.gather(holder.blocks))
-        if self._version is not None:
+        remembered = self._version in self._chain.versions()
+        if remembered and self._chain.layout(self._version) == holder.layout:
             own = self._chain.manifest(self._version)
             holder.hold(self._version, self._chain.id, (own.layout, own.fingerprint))
         self._chain.identify(holder)
-        for place, name, word, value in altered:
+        self._alter(rank, altered)
+        agree_on_route(member, lambda without: self._chain.prepare(holder, to, without=without)).apply()
+
+    def _alter(self, rank: int, words: Sequence[Word]) -> None:
+        holder = self.holders[rank]
+        for place, name, word, value in words:
             if place == rank:
                 tensor = holder.layout.index[name]
                 at = np.array([word])
                 new = np.array([value], holder.layout.tensors[tensor].kind.word)
                 for write in holder.writes(tensor, at, new, new):
                     write.do()
-        agree(member, lambda: self._chain.prepare(holder, to)).apply()
 
     def state(self) -> td.State:
         """What each holder has, as tensors of one dimension whose names begin with its number."""

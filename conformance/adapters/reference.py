@@ -93,7 +93,7 @@ class Adapter:
         if "holders" in request:
             group = Group(chain, self._state, request["holders"])
             try:
-                return {"version": group.read(request.get("altered", ()), request["to"])}
+                return {"version": group.read(request.get("unlike", ()), request.get("altered", ()), request["to"])}
             finally:
                 self._state = group.state()
         if "tensors" in request:

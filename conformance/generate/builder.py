@@ -135,16 +135,20 @@ class Builder:
         models: the states of the versions that can be loaded.
         manifests: the manifests as they were meant.
         outside: names of objects that lie out of the root, with a link to them under it.
+        version: of the format, as the objects state it, but for chunk tables.
         salt: of this, and of the bytes, salts are made: equal vectors at each run, and other names for another writer.
     """
 
-    def __init__(self, *, chain: Callable[[dict[str, Any]], Any] = nothing, salt: str = "") -> None:
+    def __init__(
+        self, *, chain: Callable[[dict[str, Any]], Any] = nothing, version: str = FORMAT, salt: str = ""
+    ) -> None:
         self.objects: dict[str, bytes] = {}
         self.models: dict[int, Model] = {}
         self.manifests: dict[int, dict[str, Any]] = {}
         self.outside: set[str] = set()
         self.salt = salt
-        document = {"tensordelta": FORMAT, "chain": CHAIN, "created": CREATED}
+        self.version = version
+        document = {"tensordelta": version, "chain": CHAIN, "created": CREATED}
         chain(document)
         self.put("chain.json", dumps(document))
 
@@ -185,7 +189,7 @@ class Builder:
         tensors = [
             {"name": name, "dtype": model[name].dtype, "shape": list(model[name].shape)} for name in ordered(model)
         ]
-        document = {"tensordelta": FORMAT, "tensors": tensors}
+        document = {"tensordelta": self.version, "tensors": tensors}
         hook(document)
         data = text(dumps(document))
         self.put(f"layouts/{digest(data)}.json", data)
@@ -250,7 +254,7 @@ class Builder:
         for each in entries:
             entry(each)
         document: dict[str, Any] = {
-            "tensordelta": FORMAT,
+            "tensordelta": self.version,
             "chain": CHAIN,
             "version": version,
             "layout": layout or self.layout(model),

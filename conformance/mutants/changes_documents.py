@@ -146,9 +146,9 @@ DOCUMENTS = [
     ),
     change(
         "format-not-checked",
-        "Any first number of the format is accepted",
-        'found.split(".")[0] == "1" and "-" not in found, "TD-VER-002"',
-        '"-" not in found, "TD-VER-002"',
+        "Any version of the format is accepted",
+        'require(found == SPEC_VERSION, "TD-VER-002"',
+        'require(found, "TD-VER-002"',
         "format-2-0",
         "table-of-format-2",
     ),
@@ -245,9 +245,9 @@ DOCUMENTS = [
     ),
     change(
         "formats-with-any-tag",
-        "A format with a tag is read like one without",
-        'found.split(".")[0] == "1" and "-" not in found',
-        'found.split(".")[0] == "1"',
+        "A format with another tag is accepted",
+        'require(found == SPEC_VERSION, "TD-VER-002"',
+        'require(found.startswith("1.0-"), "TD-VER-002"',
         "format-with-a-tag",
     ),
     change(

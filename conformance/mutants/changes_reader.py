@@ -444,8 +444,8 @@ READER = [
         "shortcut-instead-of-an-unknown-feature",
         also=(
             (
-                "from .documents import Base, Manifest, manifest_name\nfrom .fingerprint",
-                "from .documents import FEATURES, Base, Manifest, manifest_name\nfrom .fingerprint",
+                "from .documents import Base, Manifest, manifest_name\nfrom .fingerprint import state",
+                "from .documents import FEATURES, Base, Manifest, manifest_name\nfrom .fingerprint import state",
             ),
         ),
     ),

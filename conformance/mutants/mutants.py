@@ -21,13 +21,31 @@ from typing import Any
 from tensordelta_conformance import small_reader
 
 from .change import Change
+from .changes_breadth import BREADTH
 from .changes_documents import DOCUMENTS
 from .changes_follow import FOLLOW
+from .changes_further_chain import FURTHER_CHAIN
+from .changes_further_documents import FURTHER_DOCUMENTS
+from .changes_further_packs import FURTHER_PACKS
+from .changes_further_streams import FURTHER_STREAMS
+from .changes_further_texts import FURTHER_TEXTS
+from .changes_further_words import FURTHER_WORDS
 from .changes_packs import PACKS
 from .changes_reader import READER
+from .changes_slices import SLICES
 from .changes_streams import STREAMS
 
-MUTANTS: dict[str, Change] = {change.name: change for change in (*DOCUMENTS, *PACKS, *STREAMS, *READER, *FOLLOW)}
+_CHANGES = (*DOCUMENTS, *PACKS, *STREAMS, *READER, *FOLLOW, *SLICES, *BREADTH)
+_FURTHER = (
+    *FURTHER_TEXTS,
+    *FURTHER_DOCUMENTS,
+    *FURTHER_PACKS,
+    *FURTHER_WORDS,
+    *FURTHER_STREAMS,
+    *FURTHER_CHAIN,
+)
+
+MUTANTS: dict[str, Change] = {change.name: change for change in (*_CHANGES, *_FURTHER)}
 
 _NUMBERS = itertools.count()
 

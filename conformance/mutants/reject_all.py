@@ -24,6 +24,11 @@ class RejectAll(Adapter):
         super().prepare_update(request)
         raise Rejection("malformed", "none", "as everything is", "chain.json")
 
+    def read_slices(self, request: Mapping[str, Any]) -> Answer:
+        """Never, whatever the chain is."""
+        super().read_slices(request)
+        raise Rejection("malformed", "none", "as everything is", "chain.json")
+
     def apply(self, request: Mapping[str, Any]) -> Answer:
         """Never: nothing was prepared."""
         raise Rejection("wrong-base", "none", "nothing was prepared")

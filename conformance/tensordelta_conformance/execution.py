@@ -59,7 +59,7 @@ def do_verify(case: Case, adapter: Adapter, timeout: float) -> Outcome:
     with Work(case) as work:
         steps = _Steps(work, adapter, timeout)
         step = Step(op="verify", input={"chain": "chain"}, expect=Expectation(faults=case.verify))
-        return _decide(work, adapter, steps, lambda: steps.verify(step))
+        return _decide(work, adapter, steps, lambda: steps.do(step))
 
 
 def _decide(work: Work, adapter: Adapter, steps: _Steps, run: Callable[[], None]) -> Outcome:
@@ -75,7 +75,7 @@ def _decide(work: Work, adapter: Adapter, steps: _Steps, run: Callable[[], None]
     return replace(
         found,
         step=steps.index,
-        expected=work.text(found.expected),
+        expected=work.text(found.expected or steps.expected),
         got=work.text(found.got),
         message=work.text(found.message),
         stderr=work.text(found.stderr),
@@ -89,6 +89,8 @@ class _Steps:
         self._work, self._adapter, self._timeout = work, adapter, timeout
         self.index: int | None = None
         """The step that is done."""
+        self.expected = ""
+        """What has to come of it."""
         self._held: StateRef = None
         self._last: tuple[Path | None, int | None] = (None, None)
         """What was written last, and its version: for adapters that hold nothing between requests."""
@@ -97,9 +99,11 @@ class _Steps:
     def run(self) -> None:
         for index, step in enumerate(self._work.case.steps):
             self.index = index
-            self._do(step)
+            self.do(step)
 
-    def _do(self, step: Step) -> None:
+    def do(self, step: Step) -> None:
+        """One step; raises _Stop where it decides the case."""
+        self.expected = "" if step.op is None else wording.expected(step, self._work.case.files)
         if step.op is None:
             if step.restart:
                 self._adapter.restart()
@@ -107,7 +111,7 @@ class _Steps:
             else:
                 self._work.change(step)
         elif step.op == "verify":
-            self.verify(step)
+            self._verify(step)
         elif step.op == "pull":
             self._pull(step)
         elif step.op in WRITING:
@@ -157,7 +161,7 @@ class _Steps:
         told = [wording.answer(given)]
         for problems in failures:
             told += [problem for problem in problems if problem not in told]
-        raise _Stop("fail", wording.expectation(step.expect), "; ".join(told), wording.message(given))
+        raise _Stop("fail", self.expected, "; ".join(told), wording.message(given))
 
     @staticmethod
     def _answer_problems(expect: Expectation, given: Answer) -> list[str]:
@@ -238,7 +242,7 @@ class _Steps:
 
     # -- verifying -----------------------------------------------------------------------------------------------------
 
-    def verify(self, step: Step) -> None:
+    def _verify(self, step: Step) -> None:
         answer = self._call("verify", self._work.request(step.input))
         faults = parse_faults(answer)
 
@@ -252,7 +256,7 @@ class _Steps:
                 return
             if not each.faults and not faults:
                 return
-        raise _Stop("fail", wording.expectation(step.expect), wording.reported(faults), wording.message(answer))
+        raise _Stop("fail", self.expected, wording.reported(faults), wording.message(answer))
 
     # -- a folder kept at a version ------------------------------------------------------------------------------------
 

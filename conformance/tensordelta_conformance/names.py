@@ -27,7 +27,7 @@ LEVELS = (
 )
 ROLES = ("reader", "verifier", "writer")
 KINDS = ("read", "write", "scenario")
-CAPABILITIES = ("prepare", "undo", "memory", "places", "pin", "shortcut", "collect", "sign")
+CAPABILITIES = ("prepare", "undo", "memory", "places", "pin", "slice-fit", "slice-part", "shortcut", "collect", "sign")
 FLAGS = ("huge", "slow")
 OPERATIONS = ("read", "verify", "prepare", "apply", "undo", "pull", "publish", "shortcut", "collect")
 WRITING = ("publish", "shortcut", "collect")

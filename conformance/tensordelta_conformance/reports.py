@@ -110,6 +110,10 @@ def _clean(text: str) -> str:
     )
 
 
+def _short(check: Check) -> str:
+    return f"{check.got}; expected: {check.expected}"
+
+
 def _details(check: Check) -> str:
     lines = [check.case.title]
     if check.step is not None:
@@ -132,10 +136,10 @@ def _test_case(parent: ElementTree.Element, check: Check) -> None:
         word = "not applicable" if check.status == "not-applicable" else "expected failure"
         ElementTree.SubElement(element, "skipped", message=_clean(f"{word}: {check.reason}"))
     elif check.status == "error":
-        child = ElementTree.SubElement(element, "error", message=_clean(check.got), type="error")
+        child = ElementTree.SubElement(element, "error", message=_clean(_short(check)), type="error")
         child.text = _details(check)
     elif check.counts_against:
-        child = ElementTree.SubElement(element, "failure", message=_clean(check.got), type=check.status)
+        child = ElementTree.SubElement(element, "failure", message=_clean(_short(check)), type=check.status)
         child.text = _details(check)
     if check.stderr:
         ElementTree.SubElement(element, "system-err").text = _clean(check.stderr)

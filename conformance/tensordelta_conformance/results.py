@@ -244,7 +244,7 @@ class Report:
         if self.clean:
             return
         lines = [self.verdict, *self.list_faults]
-        lines += [f"{check.name}: {check.got}" for check in self.failures[:20]]
+        lines += [f"{check.name}: {check.got}; expected: {check.expected}" for check in self.failures[:20]]
         if len(self.failures) > 20:
             lines.append(f"and {len(self.failures) - 20} more")
         raise NonConformance("\n".join(lines))

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from . import wording
 from .case import Case, HugeState, StateRef
 from .execution import Outcome, do_steps, do_verify
 from .known import KnownFailure, faults_of_list
@@ -192,7 +193,8 @@ def check_task(case: Case, part: str, adapter: Adapter, hello: Hello, options: O
         # A fault of the case or of the runner must not end the run, nor pass for a result.
         adapter.restart()
         told = "".join(traceback.format_exception(error)[-6:])
-        outcome = Outcome("error", got=f"the case cannot be done: {type(error).__name__}: {error}", stderr=told)
+        got = f"the case cannot be done: {type(error).__name__}: {error}"
+        outcome = Outcome("error", expected=wording.expected_of_case(case, part), got=got, stderr=told)
     check = Check(
         case,
         part,

@@ -52,7 +52,7 @@ def describe(case: Case, suite: Suite) -> str:
     for number, step in enumerate(case.steps, 1):
         lines += textwrap.wrap(f"{number:>3}. {wording.step(step)}", _WIDTH, subsequent_indent=" " * 5)
         if step.op is not None:
-            text = f"     -> {wording.expectation(step.expect)}"
+            text = f"     -> {wording.expected(step, case.files)}"
             lines += textwrap.wrap(text, _WIDTH, subsequent_indent=" " * 8)
     if case.verify is not None:
         found = "; ".join(map(wording.expected_fault, case.verify)) or "no fault"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .case import Expectation, Fault, HugeState, StateRef, Step
+from .case import Case, Expectation, Fault, HugeState, StateRef, Step
+from .fingerprint import state_fingerprint
 from .names import FAILED
 from .protocol import Answer, Declined, Done, Refused, Reported
+from .state import StateError, parse_state
 
 
 def plain(text: str) -> str:
@@ -22,12 +24,16 @@ def listing(words: Iterable[str], last: str = "and") -> str:
     return f"{', '.join(items[:-1])} {last} {items[-1]}"
 
 
-def _state(state: StateRef) -> str:
+def _state(state: StateRef, files: Mapping[str, bytes]) -> str:
     if state is None:
         return "nothing held"
     if isinstance(state, HugeState):
         return f"a state of fingerprint {state.fingerprint} held"
-    return f"the state of {state} held"
+    try:
+        fingerprint = state_fingerprint(parse_state(files[state]))
+    except (KeyError, StateError):
+        return f"the state of {state} held"
+    return f"the state of {state} (fingerprint {fingerprint}) held"
 
 
 def expected_fault(fault: Fault) -> str:
@@ -41,10 +47,25 @@ def refusal(error: str) -> str:
     return "failed, without a rejection" if error == FAILED else f"rejected as {error}"
 
 
-def expectation(expect: Expectation) -> str:
-    """What has to come of a step."""
+def expected(given: Step, files: Mapping[str, bytes]) -> str:
+    """What has to come of a step; `files` are those of its case."""
+    if given.race:
+        return f"a valid version by one of {len(given.race)} writers at least, a conflict by the others"
+    bare = given.expect == Expectation()
+    return "a valid version" if bare and given.op == "publish" else expectation(given.expect, files)
+
+
+def expected_of_case(case: Case, part: str) -> str:
+    """What has to come of all steps of a case, or of its `verify`."""
+    if part == "verify":
+        return expectation(Expectation(faults=case.verify), case.files)
+    return "; then ".join(expected(each, case.files) for each in case.steps if each.op is not None)
+
+
+def expectation(expect: Expectation, files: Mapping[str, bytes]) -> str:
+    """What has to come of a request; `files` are those of its case."""
     if expect.alternatives:
-        return "; or ".join(expectation(each) for each in expect.alternatives)
+        return "; or ".join(expectation(each, files) for each in expect.alternatives)
     if expect.faults is not None:
         return "no fault" if not expect.faults else "reported: " + "; ".join(map(expected_fault, expect.faults))
     parts = []
@@ -53,7 +74,7 @@ def expectation(expect: Expectation) -> str:
     elif expect.version is not None:
         parts.append(f"version {expect.version}")
     if expect.has_state:
-        parts.append(f"{'still ' if expect.errors else ''}{_state(expect.state)}")
+        parts.append(f"{'still ' if expect.errors else ''}{_state(expect.state, files)}")
     elif expect.errors:
         parts.append("still what was held before")
     if expect.files is not None:

@@ -162,7 +162,7 @@ def _pack(rng: random.Random, start: int, stop: int) -> str:
     digest = f"{rng.getrandbits(256):064x}"
     return (
         f'{{"sha256":"{digest}","size":{stop - start},"path":"packs/{digest}.safetensors","content":"chunks",'
-        f'"tensors":[0,100],"changed":{(stop - start) // 2}}}'
+        f'"tensors":[[0,100]],"changed":{(stop - start) // 2}}}'
     )
 
 

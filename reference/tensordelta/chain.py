@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
@@ -252,10 +252,14 @@ class Chain(Questions):
     def prepare(self, state: State | Mapping[str, NDArray[Any]], version: int | None = None) -> Update: ...
 
     @overload
-    def prepare(self, state: Holder, version: int | None = None) -> SliceUpdate: ...
+    def prepare(self, state: Holder, version: int | None = None, *, without: Collection[str] = ()) -> SliceUpdate: ...
 
     def prepare(
-        self, state: State | Holder | Mapping[str, NDArray[Any]], version: int | None = None
+        self,
+        state: State | Holder | Mapping[str, NDArray[Any]],
+        version: int | None = None,
+        *,
+        without: Collection[str] = (),
     ) -> Update | SliceUpdate:
         """Fetch, check and decode the update that takes a state to a version; the state is only read.
 
@@ -265,6 +269,7 @@ class Chain(Questions):
             state: a `State`, or a mapping of names to C-contiguous arrays, which `apply` writes to; or a
                 `tensordelta.torch.DeviceState`, which `identify` knows.
             version: the target, by default the newest.
+            without: for an engine's state: names of manifests and shortcuts that failed in another rank.
 
         Raises:
             WrongBaseError: the state's words are not those of the version that it was.
@@ -273,7 +278,7 @@ class Chain(Questions):
             ValueError: no arrays, arrays that are not C-contiguous and little-endian, or that share memory.
         """
         if isinstance(state, Holder):
-            return slices.prepare(self._reader, state, version)
+            return slices.prepare(self._reader, state, version, without=without)
         if not isinstance(state, State):
             state = self._arrays.over(state)
         return self._reader.prepare(state, version)

@@ -54,7 +54,7 @@ def open(
         chain: the id that the chain must have.
         memory: bytes that reading may use; by default four fifths of the machine's memory.
         disk: bytes that a read may write: the packs of a route, the files of a version, or an undo record; by default
-            nine tenths of what the file system has free.
+            nine tenths of what the file system has free, and packs that the cache has no room for are read without it.
         threads: how many chunks are coded at once; by default $TENSORDELTA_THREADS, or all cores.
         allow_sources: schemes of public sources from which packs may be read, such as "hf".
         pack_folders: folders whose files, under any name, may be used for packs that have the same bytes.

@@ -28,7 +28,7 @@ BF16 = ("a", "BF16", (3,), [0x3F80, 0x0000, 0xBF80])
 F32 = ("b", "F32", (2,), [0x3F800000, 0x80000000])
 ACUTE = ("é", "U8", (2,), [0x01, 0xFF])
 
-# The tables of section 8.2.
+# The tables of appendix A.8.
 STATES = [
     ([], "0000000000000000"),
     ([("w", "U8", (1,), [1])], "06b0e25fa27a0ddf"),

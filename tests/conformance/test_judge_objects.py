@@ -121,7 +121,6 @@ broken(
     "name-of-another-version",
     "TD-OBJ-002",
     altered(renamed(manifest_name(2), manifest_name(3)), last=True),
-    "TD-OBJ-014",
 )
 broken("no-pack", "TD-OBJ-012", altered(removed("pack")))
 broken("no-layout", "TD-OBJ-012", altered(removed("layout")))

@@ -76,7 +76,7 @@ def test_engine_that_does_not(tmp_path: Path, vectors: Path) -> None:
     result = run_pytest(tmp_path, FIVE_LINES, ENGINE.replace("NAME", "limit"))
     assert result.returncode == 1
     assert "1 failed, 1 passed, 1 skipped" in result.stdout
-    assert "expected: rejected as malformed, still the state of 0.safetensors held" in result.stdout
+    assert "expected: rejected as malformed, still the state of 0.safetensors (fingerprint " in result.stdout
     assert "got: rejected as limit" in result.stdout
 
 

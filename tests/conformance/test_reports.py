@@ -55,7 +55,7 @@ def test_json(report: Report, tmp_path: Path) -> None:
     assert document["format"] == 1
     assert document["adapter"]["name"] == "<mine>"
     assert document["verdict"] == {
-        "sentence": "<mine> 0.1 does not conform to tensordelta 1.0: "
+        "sentence": "<mine> 0.1 does not conform to tensordelta 1.0-rc.1: "
         "reader-core (1 failed and 1 failed as expected of 3)",
         "conforms": False,
         "clean": False,
@@ -82,7 +82,7 @@ def test_json(report: Report, tmp_path: Path) -> None:
         "one-word-too-many": "expected-failure",
     }
     failed = checks["from-nothing"]
-    assert failed["expected"] == "the state of 0.safetensors held"
+    assert failed["expected"] == "the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held"
     assert failed["got"] == "rejected as limit"
     assert failed["title"] == "The case from nothing"
     assert checks["pinned"]["reason"] == "it needs pin"
@@ -106,7 +106,9 @@ def test_junit(report: Report, tmp_path: Path) -> None:
         assert counts == {"tests": "4", "failures": "1", "errors": "0", "skipped": "2"}
     assert len(suite.findall("testcase")) == 4
     (failure,) = suite.findall("testcase/failure")
-    assert failure.get("message") == "rejected as limit"
+    assert failure.get("message") == (
+        "rejected as limit; expected: the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held"
+    )
     assert failure.text is not None
     assert "<script>alert('hi')</script>" in failure.text
     assert {each.get("message") for each in suite.findall("testcase/skipped")} == {
@@ -169,6 +171,24 @@ def test_page(report: Report, tmp_path: Path) -> None:
     assert {link for link in links if link and link.startswith("#")} <= {f"#{name}" for name in ids}
 
 
+def test_every_report_of_an_error_says_what_was_expected(suite: Path, tmp_path: Path) -> None:
+    report = run(command("crashes"), suite=suite, levels=["reader-core"], jobs=1)
+    wanted = "version 1, the state of 1.safetensors (fingerprint 4cabd1ae46847c4e) held"
+    write_reports(report, tmp_path / "out")
+    checks = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["checks"]
+    assert [check["status"] for check in checks] == ["error"] * 4
+    assert all(check["expected"] and check["got"] for check in checks)
+    assert {check["case"]: check["expected"] for check in checks}["one-word"] == wanted
+    root = ElementTree.fromstring((tmp_path / "out" / "junit.xml").read_bytes())
+    (error,) = root.findall("testsuite/testcase[@name='one-word']/error")
+    assert error.get("message") == f"the adapter ended during read with exit code 3; expected: {wanted}"
+    assert f"expected: {wanted}" in (error.text or "")
+    assert wanted in Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
+    screen = io.StringIO()
+    Terminal(screen).results(report)
+    assert f"expected {wanted} got the adapter ended" in " ".join(screen.getvalue().split())
+
+
 def test_page_loads_nothing(report: Report, tmp_path: Path) -> None:
     write_reports(report, tmp_path)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -179,7 +199,7 @@ def test_page_loads_nothing(report: Report, tmp_path: Path) -> None:
 def test_page_of_a_run_without_failures(suite: Path, tmp_path: Path) -> None:
     write_reports(run(command(), suite=suite, levels=["reader-core"]), tmp_path)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert "toy 1 conforms to tensordelta 1.0: reader-core" in page.text
+    assert "toy 1 conforms to tensordelta 1.0-rc.1: reader-core" in page.text
     assert "Failures" in page.text and "None." in page.text
 
 

@@ -30,7 +30,7 @@ def twins(tmp_path: Path) -> Path:
 
 def test_good_adapter_conforms(twins: Path) -> None:
     report = run(command(), suite=twins, levels=["reader-core", "verifier"], jobs=1)
-    assert report.verdict == "toy 1 conforms to tensordelta 1.0: reader-core, verifier"
+    assert report.verdict == "toy 1 conforms to tensordelta 1.0-rc.1: reader-core, verifier"
     assert report.conforms and report.clean
     assert [(check.case.id, check.part, check.status) for check in report.checks] == [
         ("one-word", "steps", "pass"),
@@ -74,15 +74,22 @@ def test_broken_adapter_does_not_pass(twins: Path, fault: str, case: str, status
     assert check.status == status
     assert told in check.got
     assert str(twins.parent) not in check.got
+    assert check.expected in {
+        "version 1, the state of 1.safetensors (fingerprint 4cabd1ae46847c4e) held",
+        "rejected as malformed, still the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held",
+        "read changes nothing in the chain or beside it",
+    }
     assert not report.conforms and not report.clean
-    assert report.verdict.startswith("toy 1 does not conform to tensordelta 1.0: reader-core (")
+    assert report.verdict.startswith("toy 1 does not conform to tensordelta 1.0-rc.1: reader-core (")
     with pytest.raises(NonConformance, match=case):
         report.raise_for_failures()
 
 
 def test_expectation_and_message_are_told(twins: Path) -> None:
     check = only_check(run(command("wrong-error"), suite=twins, levels=["reader-core"]), "one-word-too-many")
-    assert check.expected == "rejected as malformed, still the state of 0.safetensors held"
+    assert (
+        check.expected == "rejected as malformed, still the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held"
+    )
     assert check.message == "integrity (1.error, TD-POS-003, it says so)"
 
 
@@ -141,6 +148,8 @@ def test_one_shot_exit_code_has_to_agree(twins: Path) -> None:
 )
 def test_verifiers(twins: Path, fault: str, valid: str, invalid: str) -> None:
     report = run(command(fault), suite=twins, levels=["verifier"])
+    for check in report.failures:
+        assert check.expected == ("no fault" if check.case.valid else "reported: malformed of 1.error")
     assert only_check(report, "one-word", "verify").status == valid
     assert only_check(report, "one-word-too-many", "verify").status == invalid
 
@@ -183,7 +192,10 @@ def test_alternatives_all_failing_are_all_told(tmp_path: Path) -> None:
     either = {"any": [{"version": 1, "state": "2.safetensors"}, {"error": ["limit"], "state": None}]}
     add_case(tmp_path, "either", [read_step(1, either)])
     check = only_check(run(command(), suite=tmp_path, levels=["reader-core"]), "either")
-    assert check.expected == ("version 1, the state of 2.safetensors held; or rejected as limit, still nothing held")
+    assert check.expected == (
+        "version 1, the state of 2.safetensors (fingerprint 975368511c9a3314) held; "
+        "or rejected as limit, still nothing held"
+    )
     assert check.got.startswith("version 1; tensor 'a': word 2 is 0x8003, not 0x0005")
 
 
@@ -205,7 +217,7 @@ def test_what_the_adapter_lacks_is_not_applicable_and_told(tmp_path: Path, twins
     add_case(twins, "far-ahead", [read_step(0, {"state": "0.safetensors"})], since="1.1")
     add_case(twins, "large", [read_step(0, {"state": "0.safetensors"})], flags=["huge"])
     report = run(command(), suite=twins, levels=["reader-core"])
-    assert report.verdict == "toy 1 conforms to tensordelta 1.0: reader-core (without: spec 1.1, huge, prepare)"
+    assert report.verdict == "toy 1 conforms to tensordelta 1.0-rc.1: reader-core (without: spec 1.1, huge, prepare)"
     assert {check.case.id for check in report.checks if check.status == "not-applicable"} == {
         "prepared",
         "far-ahead",
@@ -229,6 +241,24 @@ def test_memory(tmp_path: Path, fault: str, status: str) -> None:
     check = only_check(run(command(fault), suite=tmp_path, levels=["reader-core"]), "small")
     assert check.status == status, check.got
     assert ("the memory in use grew by" in check.got) == (status == "fail")
+
+
+def test_a_fault_within_a_scenario_says_what_that_step_expects(tmp_path: Path) -> None:
+    """The reads before it went well, and what they expect is not told."""
+    first = read_step(0, {"state": "0.safetensors"})
+    add_case(tmp_path, "no-such-version", [first, read_step(7, {"error": ["missing"], "state": None})])
+    check = only_check(run(command(), suite=tmp_path, levels=["reader-core"]), "no-such-version")
+    assert (check.status, check.step) == ("error", 1), "the toy ends with a traceback"
+    assert check.expected == "rejected as missing, still nothing held"
+
+
+def test_a_case_that_cannot_be_done_says_what_it_expects(tmp_path: Path) -> None:
+    steps = [read_step(0, {"state": "0.safetensors"}), {"remove": ["gone"]}, read_step(1, {"error": ["limit"]})]
+    add_case(tmp_path, "no-such-object", steps, valid=False)
+    check = only_check(run(command(), suite=tmp_path, levels=["reader-core"]), "no-such-object")
+    assert check.status == "error" and check.got.startswith("the case cannot be done: FileNotFoundError")
+    held = "the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held"
+    assert check.expected == f"{held}; then rejected as limit, still what was held before"
 
 
 # -- folders kept at a version -----------------------------------------------------------------------------------------
@@ -258,6 +288,8 @@ def test_pull(tmp_path: Path, fault: str, told: str) -> None:
     check = only_check(run(command(fault), suite=tmp_path, levels=["checkout"]), "kept")
     assert (check.status == "pass") == (not told)
     assert told in check.got
+    wanted = "version 1, the state of 1.safetensors (fingerprint 4cabd1ae46847c4e) held, the files config.json"
+    assert check.expected == (wanted if told else "")
 
 
 @pytest.mark.parametrize(("fault", "status"), [("none", "pass"), ("does-not-resume", "fail")])
@@ -282,7 +314,7 @@ def test_known_failure_is_expected_and_claims_nothing(twins: Path, tmp_path: Pat
     report = run(command("wrong-error"), suite=twins, levels=["reader-core"], known_failures=known)
     assert only_check(report, "one-word-too-many").status == "expected-failure"
     assert report.clean and not report.conforms
-    assert report.verdict == ("toy 1 does not conform to tensordelta 1.0: reader-core (1 failed as expected of 2)")
+    assert report.verdict == ("toy 1 does not conform to tensordelta 1.0-rc.1: reader-core (1 failed as expected of 2)")
     report.raise_for_failures()
 
 

@@ -116,7 +116,7 @@ def test_exit_status(twins: Path) -> None:
 
 def test_claimed_level_without_cases_is_not_claimed(twins: Path) -> None:
     report = run(command(), suite=twins)
-    assert report.verdict == ("toy 1 conforms to tensordelta 1.0: reader-core, verifier; not to chain (no cases)")
+    assert report.verdict == ("toy 1 conforms to tensordelta 1.0-rc.1: reader-core, verifier; not to chain (no cases)")
     assert not report.conforms and not report.clean
 
 
@@ -139,7 +139,7 @@ def test_list_and_show(twins: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     for line in (
         "  1. read version 1, holding 0.safetensors as version 0",
-        "     -> rejected as malformed, still the state of 0.safetensors held",
+        "     -> rejected as malformed, still the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held",
         "A verifier reports: malformed of 1.error",
         "Beside its valid twin one-word:\n  chain/1.error: only here",
     ):

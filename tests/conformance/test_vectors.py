@@ -22,7 +22,7 @@ from tensordelta_conformance import Suite
 
 CONFORMANCE = Path(__file__).resolve().parents[2] / "conformance"
 VECTORS = CONFORMANCE / "vectors"
-MOST_FILES = 300
+MOST_FILES = 400
 
 
 def _load(name: str) -> Any:
@@ -204,7 +204,7 @@ def test_there_are_enough_and_most_are_invalid() -> None:
 def test_the_files_are_few_and_small() -> None:
     sizes = [path.stat().st_size for path in VECTORS.rglob("*") if path.is_file()]
     assert len(sizes) < MOST_FILES
-    assert sum(sizes) < 15_000_000 and max(sizes) < 1_500_000
+    assert sum(sizes) < 16_000_000 and max(sizes) < 1_500_000
 
 
 def test_every_must_is_tested_or_listed() -> None:

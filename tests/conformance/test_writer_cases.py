@@ -215,14 +215,14 @@ ALTERED = [
         ),
     ),
     altered(
-        "gives no sum of a chunk",
-        "FPR-009",
+        "gives a chunk another sum",
+        "CHK-025",
         "write-the-first-word write-steps-that-carry-between-lanes",
         (
             "    layout = layout or builder.layout(state)\n",
             "    layout = layout or builder.layout(state)\n"
             "    for each in chunks:\n"
-            "        each.entry['fingerprint'] = '0' * 16\n",
+            "        each.entry['result'] = '0' * 16\n",
         ),
     ),
     altered(
@@ -264,10 +264,10 @@ ALTERED = [
         ('features = ["exponent-order"] if', "features = [] if"),
     ),
     altered(
-        "writes a later minor version",
+        "writes a later version",
         "VER-005",
         "write-a-full-version",
-        ("    builder = Builder(salt", "    builder = Builder(minor='1.1', salt"),
+        ("    builder = Builder(salt", "    builder = Builder(version='1.1', salt"),
     ),
     altered(
         "writes over a version",

@@ -21,7 +21,7 @@ HELLO = {
     "protocol": 1,
     "name": "toy",
     "version": "1",
-    "spec": "1.0",
+    "spec": "1.0-rc.1",
     "roles": ["reader", "verifier"],
     "levels": ["reader-core", "chain", "verifier"],
 }

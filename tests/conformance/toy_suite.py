@@ -76,7 +76,7 @@ def add_case(
         "twin": None,
         "needs": [],
         "flags": [],
-        "since": "1.0",
+        "since": "1.0-rc.1",
     }
     content["case.json"] = json.dumps(document | members).encode()
     for name, data in content.items():

@@ -6,6 +6,7 @@ OBJECTS: a JSON file, for each state file's name the objects to lay down, in the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -25,10 +26,29 @@ def put(path: Path, data: bytes) -> None:
             time.sleep(0.0001)
 
 
+def fresh(objects: dict) -> dict:
+    """The objects under names of this attempt; the manifest is the last."""
+    salt = os.urandom(8)
+    renamed: dict = {}
+    made = {}
+    for name, raw in objects.items():
+        kind, _, rest = name.partition("/")
+        if kind == "packs":
+            renamed[name] = f"{name[:71]}{salt.hex()}.safetensors"
+        if kind == "fingerprints":
+            raw = raw[:-8] + salt
+            renamed[rest[:64]] = hashlib.sha256(raw).hexdigest()
+        for old, new in renamed.items():
+            name, raw = name.replace(old, new), raw.replace(old.encode(), new.encode())
+        made[name] = raw
+    return made
+
+
 def publish(request: dict) -> dict:
     root = Path(request["chain"])
-    for name, data in OBJECTS[Path(request["state"]).name].items():
-        path, raw = root / name, bytes.fromhex(data)
+    objects = {name: bytes.fromhex(data) for name, data in OBJECTS[Path(request["state"]).name].items()}
+    for name, raw in fresh(objects).items():
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if HOW == "in-place":
             put(path, raw)
@@ -39,7 +59,7 @@ def publish(request: dict) -> dict:
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                if path.read_bytes() != raw:
+                if json.loads(path.read_bytes())["fingerprint"] != json.loads(raw)["fingerprint"]:
                     return {"error": "conflict", "object": name}
             finally:
                 temporary.unlink()

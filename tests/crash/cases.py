@@ -168,7 +168,7 @@ def collect(keep: int, full: Iterable[int], stay: list[int]) -> Callable[[Path, 
                 chain.shortcut(None, version)
             chain.pin(0, "over", expires=0)
         packs = template / "chain" / "packs"
-        shutil.copy(next(packs.iterdir()), packs / f"{'0' * 64}.safetensors")
+        shutil.copy(next(packs.iterdir()), packs / f"{'0' * 64}-{'0' * 16}.safetensors")
         return {
             "kind": "collect",
             "template": str(template),

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from tensordelta.errors import StoreError, TensorDeltaError
+from tensordelta.stores.disk import DISK_BUDGET
 
 from .points import STEPS, Step
 from .resources import LIMITS, set_limit
@@ -73,7 +74,7 @@ class End:
 
 def unclear(error: BaseException) -> str | None:
     """What is missing in the error of a disk that fails: users expect it, and it says which file is at fault."""
-    if isinstance(error, StoreError):
+    if isinstance(error, StoreError) or getattr(error, "rule", None) == DISK_BUDGET:
         return None
     if not isinstance(error, OSError):  # above all, no fault of the data
         return f"a {type(error).__name__} for a disk that fails: {error}"

@@ -4,7 +4,7 @@
   not.
 - A pull while a collector drops its version: it ends with the right words, or says `missing` and leaves the folder.
 - A publish, while others publish and a collector without a grace period runs: it commits a version that can be read, or
-  none.
+  none, or says that the version cannot be read. The next publish goes on.
 """
 
 from __future__ import annotations

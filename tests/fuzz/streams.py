@@ -63,8 +63,8 @@ class _Input:
         return head
 
 
-def _decoded(data: bytes, order: Callable[[int], object], value: object) -> None:
-    """Decode a chunk of two slices, with the positions codec, the dtype and the streams that the bytes name."""
+def _decoded(data: bytes, order: Callable[[int, int], object], value: object) -> None:
+    """Decode a chunk with the slices, groups, positions codec, dtype and streams that the bytes name."""
     given = _Input(data)
     dtype = _KINDS[given.number(1) % len(_KINDS)]
     which, zero, compressed = given.number(1), given.number(1) % 2 == 1, given.number(1) % 4 == 1
@@ -79,7 +79,7 @@ def _decoded(data: bytes, order: Callable[[int], object], value: object) -> None
         dtype,
         slices,
         changed,
-        order(limit),
+        order(limit, len(slices) if which & 16 else 0),
         where,
         value,
         "zstd" if compressed else "none",
@@ -107,19 +107,23 @@ def _decoded(data: bytes, order: Callable[[int], object], value: object) -> None
 @target
 def step_streams(data: bytes) -> None:
     """Streams of a chunk of steps in natural order."""
-    _decoded(data, lambda _: chunks.Natural(), chunks.Step())
+    _decoded(data, lambda *_: chunks.Natural(), chunks.Step())
 
 
 @target
 def replace_streams(data: bytes) -> None:
     """Streams of a chunk of new words."""
-    _decoded(data, lambda _: chunks.Natural(), chunks.Replace())
+    _decoded(data, lambda *_: chunks.Natural(), chunks.Replace())
+
+
+def _exponent(limit: int, groups: int) -> object:
+    return chunks.Exponent(max(limit, 1), [1] * groups) if groups else chunks.Exponent(max(limit, 1))
 
 
 @target
 def exponent_streams(data: bytes) -> None:
     """Streams of a chunk of steps in exponent order."""
-    _decoded(data, lambda limit: chunks.Exponent(max(limit, 1)), chunks.Step())
+    _decoded(data, _exponent, chunks.Step())
 
 
 @target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import click
@@ -20,6 +20,7 @@ from tensordelta.format import chunk as chunks
 from tensordelta.format import documents, names, pack, safetensors, signature
 from tensordelta.format.layout import Layout
 from tensordelta.format.manifest import check_features, parse_manifest
+from tensordelta.format.strict_json import VERSION
 from tensordelta.read.proven import MemoryBlob
 from tensordelta.state.index import read_index
 from tensordelta.stores import open_store
@@ -37,6 +38,7 @@ TARGETS: dict[str, Target] = {}
 def target(function: Target) -> Target:
     """Register a target under its function's name, with `-` for `_`. Errors of data are what it may raise."""
 
+    @wraps(function)
     def run(data: bytes) -> None:
         with suppress(td.TensorDeltaError):
             function(data)
@@ -105,7 +107,7 @@ def draft(data: bytes) -> None:
 @target
 def descriptor(data: bytes) -> None:
     """What a rank says that it has put."""
-    read_descriptors([data], Document("1.0", CHAIN, 3, 0, None, "0" * 64, None))
+    read_descriptors([data], Document(VERSION, CHAIN, 3, 0, None, "0" * 64, None))
 
 
 @target
@@ -181,20 +183,19 @@ def whole_pack(data: bytes) -> None:
     """A pack with a digest that is right, in the place of another one: read, decoded and proven by a reader."""
     objects = dict(_objects())
     name, entry = names.manifest_name(1), _standard().manifest(1).packs[0]
-    for field, value in (("sha256", digest(data)), ("path", f"packs/{digest(data)}.safetensors")):
+    path = names.pack_name(digest(data), "0" * 16)
+    for field, value in (("path", path), ("sha256", digest(data))):
         objects[name] = objects[name].replace(str(getattr(entry, field)).encode(), value.encode())
     objects[name] = objects[name].replace(b'"size":%d' % entry.size, b'"size":%d' % len(data))
-    objects[f"packs/{digest(data)}.safetensors"] = data
+    objects[path] = data
     reader = td.open(MemoryStore(objects), threads=1, memory=MEMORY)
     state = _held().copy()
     before = [state.words(number).tobytes() for number in range(len(state.layout))]
     try:
         reader.prepare(state, 1)
-    except td.TensorDeltaError:
-        pass
-    else:
         assert data == _objects()[str(entry.path)] or _same_words(reader), "other words were accepted"
-    assert [state.words(number).tobytes() for number in range(len(state.layout))] == before
+    finally:
+        assert [state.words(number).tobytes() for number in range(len(state.layout))] == before
 
 
 @cache

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tensordelta as td
 from fuzz.corpus import FOLDER, seeds
 from fuzz.mutation import mutated
 from fuzz.targets import TARGETS, target
@@ -40,6 +41,20 @@ def test_the_inputs_in_the_tree(name: str) -> None:
     assert seeds(name)
     for each in seeds(name):
         TARGETS[name](each)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_an_input_is_accepted(name: str) -> None:
+    """So fuzzing comes to all that a parser does, and starts from the present format."""
+    refused = []
+    for each in seeds(name):
+        try:
+            TARGETS[name].__wrapped__(each)  # type: ignore[attr-defined]
+        except td.TensorDeltaError as fault:
+            refused.append(str(fault))
+        else:
+            return
+    raise AssertionError("\n".join(refused))
 
 
 @pytest.mark.slow

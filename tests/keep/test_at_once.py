@@ -284,14 +284,35 @@ def no_second_look_at_pins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_reading_of_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Documents, "_was_listed", lambda self, name: False)
+    monkeypatch.setattr(Documents, "_was_seen", lambda self, name: False)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "broken", [no_copies, no_ages, no_limit_for_writers, no_second_look_at_pins, no_reading_of_copies]
-)
+@pytest.mark.parametrize("broken", [no_copies, no_ages, no_limit_for_writers, no_second_look_at_pins])
 def test_a_broken_rule_is_found(broken: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch)
     with pytest.raises((AssertionError, td.TensorDeltaError, Crash)):
         run(2000, phases=[Phase.generate], print_blob=False)
+
+
+@pytest.mark.parametrize("reads_copies", [True, False])
+def test_all_is_dropped_while_a_reader_works(monkeypatch: pytest.MonkeyPatch, reads_copies: bool) -> None:
+    """Whatever turn it has come to, it arrives; but not without reading copies."""
+    if not reads_copies:
+        no_reading_of_copies(monkeypatch)
+    errors: list[BaseException | None] = []
+    for turns in itertools.count():
+        world = AtOnce()
+        world.begin(lag=0.0)
+        reader = Process(world.store, world.reader)
+        for _ in range(turns):
+            reader.step()
+        if reader.done:
+            break
+        world.finish(Process(world.store, world.writer(True)))
+        world.finish(Process(world.store, world.collector(1)))
+        while not reader.done:
+            reader.step()
+        errors.append(reader.error)
+    assert len(errors) > 5
+    assert all(error is None for error in errors) == reads_copies

@@ -57,6 +57,32 @@ def test_copies_for_readers_need_room(root: Path) -> None:
     assert sorted(path for path in root.rglob("*") if path.is_file()) == before
 
 
+def test_what_was_dropped_earlier_gives_room_to_copies(root: Path) -> None:
+    """With a grace period, too: what nobody has needed for longer than that goes first."""
+
+    class Filled(FullStore):
+        """A disk that has room once a pack was deleted."""
+
+        full = True
+
+        def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
+            super().put(name, parts) if self.full else td.FolderStore.put(self, name, parts)
+
+        def delete(self, name: str) -> None:
+            super().delete(name)
+            self.full = self.full and not name.startswith("packs/")
+
+    garbage = root / "packs" / f"{'0' * 64}-{'0' * 16}.safetensors"
+    garbage.write_bytes(bytes(1000))
+    long_ago = garbage.stat().st_mtime - 2 * 86_400
+    os.utime(garbage, (long_ago, long_ago))
+    done = td.open(Filled(root), threads=1).collect(2)
+    assert done.dropped == [0, 1] and not garbage.exists()
+    assert sorted(path.name for path in root.glob("retired/manifests/*")) == ["000000000000.json", "000000000001.json"]
+    chain = td.open(root)
+    assert chain.versions() == [2, 3] and chain.verify(deep=True).ok
+
+
 def test_another_failure_is_said(root: Path) -> None:
     store = FullStore(root)
     store.code = errno.EIO

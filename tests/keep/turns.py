@@ -68,6 +68,7 @@ class Process:
     address = "shared"
     exclusive = True
     remote = False
+    lists = True
 
     def __init__(self, store: SharedStore, work: Callable[[Process], object]) -> None:
         self.store = store

@@ -33,6 +33,7 @@ from signed_chains import (
 
 import tensordelta as td
 from generate.scenes import line, little, walk
+from tensordelta.read import documents
 
 # -- readers -----------------------------------------------------------------------------------------------------------
 
@@ -176,6 +177,38 @@ def test_what_is_unsigned_is_passed_over() -> None:
     sign(store.objects, SECOND)  # a holder of the key vouches for it later
     assert chain.wait(2, timeout=0) == 2
     assert chain.load().equals(state(2))
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_what_has_too_many_bytes_is_not_signed(lists: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that nobody may sign hides no version, and says nothing of a route."""
+    monkeypatch.setattr(documents, "MAX_MANIFEST", 10_000)
+    store = store_of()
+    store.lists = lists  # type: ignore[misc]
+    store.objects[SECOND] += b" " * 10_000
+    sign(store.objects, SECOND)
+    hint = json.dumps({"tensordelta": "1.0-rc.1", "chain": CHAIN, "version": 2}).encode()
+    store.objects["latest.json"] = hint
+    with pytest.raises(td.UntrustedError, match="more than 10000") as caught:
+        trusting(store).load(2)
+    assert (caught.value.object, caught.value.rule) == (SECOND, "TD-SIG-012")
+    assert trusting(store).newest() == (1 if lists else None)
+    assert trusting(store).load(1).equals(state(1))
+    with pytest.raises(td.LimitError):
+        td.open(store).load(2)
+
+
+def test_a_signed_manifest_that_memory_cannot_hold_is_signed() -> None:
+    store = store_of()
+    store.objects[SECOND] += b" " * 1_000_000
+    sign(store.objects, SECOND)
+    chain = trusting(store, memory=1 << 20)
+    assert chain.newest() == 2
+    with pytest.raises(td.LimitError) as caught:
+        chain.load(2)
+    assert caught.value.rule == "TD-LIM-008"
+    unsign(store.objects, SECOND)
+    assert trusting(store, memory=1 << 20).newest() == 1
 
 
 def test_versions_of_another_key_are_passed_over() -> None:

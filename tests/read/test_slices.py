@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tensordelta as td
-from tensordelta.format.names import shortcut_name
+from tensordelta.format.names import manifest_name, shortcut_name
 from tensordelta.state.group import GroupError
-from tensordelta.state.slice_update import SliceUpdate, agree
+from tensordelta.state.slice_update import SliceUpdate, agree, agree_on_route
 
 Arrays = dict[str, np.ndarray]
 
@@ -160,6 +161,24 @@ def test_any_way_to_cut_a_tensor_gives_the_same_words(
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("digests", ["another fingerprint", "nothing"])
+def test_all_holders_refuse_where_one_remembers_another_version(tmp_path: Path, digests: str) -> None:
+    """None of them goes on, to wait for one that has stopped."""
+    chain, states = chain_of(tmp_path, ["step"])
+
+    def one(shards: Shards) -> None:
+        holder = shards.holder
+        if holder.group.rank == 1:
+            version, (layout, _) = holder.version, holder.version_digests
+            holder.version = holder.version_digests = None
+            if digests == "another fingerprint":
+                holder.hold(version, chain.id, (layout, "0123456789abcdef"))
+        with pytest.raises(td.WrongBaseError, match="remember different versions"):
+            chain.identify(holder)
+
+    assert start(chain, states[0], 3, one) == [None] * 3
 
 
 def flipped(arrays: list[Arrays], rank: int, shards: Shards) -> None:
@@ -410,3 +429,50 @@ def test_an_edge_that_is_passed_over_is_said(tmp_path: Path) -> None:
     assert [type(fault) for fault in update.passed_over] == [td.MissingError]
     update.apply()
     assert shards.is_of(states[2])
+
+
+def test_holders_take_another_route_where_an_edge_failed_for_one(tmp_path: Path) -> None:
+    """Each of two reads its own copy of the chain; the second's lost a pack of the cheapest route."""
+    chain, states = chain_of(tmp_path, ["step", "step"])
+    chain.shortcut(0, 2)
+    roots = [Path(chain.address), tmp_path / "copy"]
+    shutil.copytree(*roots)
+    (roots[1] / json.loads((roots[1] / shortcut_name(2, 0)).read_text())["packs"][0]["path"]).unlink()
+    group = Threads(2)
+
+    def work(rank: int) -> None:
+        reader = td.open(roots[rank], threads=1)
+        shards = Shards(reader.layout(0), states[0], cuts(rank, 2), group.member(rank))
+        holder = shards.holder
+        holder.meet(holder.group.gather(holder.blocks))
+        reader.identify(holder)
+        assert reader.prepare(holder, 2).route == (
+            (shortcut_name(2, 0),) if rank == 0 else (manifest_name(1), manifest_name(2))
+        )
+        update = agree_on_route(holder.group, lambda without: reader.prepare(holder, 2, without=without))
+        assert (update.route, update.dropped) == ((manifest_name(1), manifest_name(2)), (shortcut_name(2, 0),))
+        update.apply()
+        assert shards.is_of(states[2])
+
+    assert group.run(work) == [None, None]
+
+
+def test_no_holder_goes_on_where_no_route_is_left_for_all(tmp_path: Path) -> None:
+    """The first one lost a pack of the shortcut, the second one a pack of the other route."""
+    chain, states = chain_of(tmp_path, ["step", "step"])
+    chain.shortcut(0, 2)
+    roots = [Path(chain.address), tmp_path / "copy"]
+    shutil.copytree(*roots)
+    for root, name in zip(roots, (shortcut_name(2, 0), manifest_name(1)), strict=True):
+        (root / json.loads((root / name).read_text())["packs"][0]["path"]).unlink()
+    group = Threads(2)
+
+    def work(rank: int) -> None:
+        reader = td.open(roots[rank], threads=1)
+        shards = Shards(reader.layout(0), states[0], cuts(rank, 2), group.member(rank))
+        holder = shards.holder
+        holder.meet(holder.group.gather(holder.blocks))
+        reader.identify(holder)
+        agree_on_route(holder.group, lambda without: reader.prepare(holder, 2, without=without))
+
+    assert [type(each) for each in group.run(work)] == [GroupError, GroupError]

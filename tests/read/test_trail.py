@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -58,7 +60,7 @@ class Shelf(MemoryStore):
 
     def _edge(self, name: str, version: int, base: int | None) -> None:
         start = None if base is None else Base(base, "1" * 64, f"{base:016x}")
-        manifest = Manifest("1.0", CHAIN, version, "1" * 64, f"{version:016x}", start, [], [], now())
+        manifest = Manifest(strict_json.VERSION, CHAIN, version, "1" * 64, f"{version:016x}", start, [], [], now())
         self.put(name, [manifest.encode()])
 
 
@@ -189,6 +191,42 @@ def test_an_edge_whose_pack_is_gone_is_left_for_the_next(web: Web, chain: td.Cha
     state = held(chain, 1)
     update = td.open(web.address).prepare(state)
     assert update.route == tuple(map(manifest_name, (2, 3, 4)))
+    update.apply()
+    assert same(state, 4)
+
+
+def retire(chain: td.Chain) -> None:
+    """Publish a full version and drop all others, whose objects only their copies hold from then on."""
+    two_days_ago = time.time() - 2 * 86_400
+    for path in Path(chain.address).rglob("*"):
+        os.utime(path, (two_days_ago, two_days_ago))
+    writer = td.open(chain.address)
+    writer.publish(weights(9), full=True)
+    assert writer.collect(1).kept == [5]
+
+
+@pytest.mark.parametrize("first", [4, 2])
+@pytest.mark.parametrize("before", [None, 1])
+def test_what_is_dropped_once_the_hint_was_read(web: Web, chain: td.Chain, first: int, before: int | None) -> None:
+    """A collector drops what the hint named, and what the walk would read from then on: the copies are read."""
+    hint(web, chain, shortcuts=[])
+    state = td.State.empty() if before is None else held(chain, before)
+    reader = td.open(web.address)
+    web.faults.add(manifest_name(first), act=lambda: retire(chain))
+    reader.prepare(state, 4).apply()
+    assert same(state, 4)
+    assert f"retired/{manifest_name(first)}" in web.asked
+    assert not list(Path(chain.address).glob("manifests/00000000000[0-4].json"))
+
+
+def test_what_the_hint_names_is_found_among_the_copies(web: Web, chain: td.Chain) -> None:
+    """A shortcut, too."""
+    hint(web, chain)
+    state = held(chain, 1)
+    reader = td.open(web.address)
+    web.faults.add(manifest_name(4), act=lambda: retire(chain))
+    update = reader.prepare(state)
+    assert update.route == (shortcut_name(3, 1), manifest_name(4))
     update.apply()
     assert same(state, 4)
 

@@ -231,7 +231,7 @@ def _one_at(dtype: str, count: int, place: int, word: int) -> gallery.Tensor:
     ],
 )
 def test_fingerprints_of_the_specification(model: gallery.Model, expected: str) -> None:
-    """The table of section 8.2; the gallery's own arithmetic is held to it as well."""
+    """The table of appendix A.8; the gallery's own arithmetic is held to it as well."""
     assert as_state(model).fingerprint() == expected
     assert gallery.fingerprint(model) == expected
 

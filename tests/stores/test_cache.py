@@ -17,6 +17,7 @@ from memory import MemoryStore
 from places import S3
 
 import tensordelta as td
+from tensordelta.stores import cache_root
 from tensordelta.stores.cache import PackCache
 
 VERSIONS = 4
@@ -253,3 +254,15 @@ def test_several_processes(
     PackCache(cache / "packs", int(limit)).trim()
     assert sum(path.stat().st_size for path in (cache / "packs").glob("[!.]*")) <= int(limit)
     assert not list((cache / "packs").glob(".part-*"))
+
+
+def test_where_the_cache_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the user's machine has such folders, unless another one is set."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.setenv("TENSORDELTA_CACHE", str(tmp_path / "set"))
+    assert cache_root() == tmp_path / "set"
+    monkeypatch.delenv("TENSORDELTA_CACHE")
+    assert cache_root() == tmp_path / "caches" / "tensordelta"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_root() == tmp_path / "home" / ".cache" / "tensordelta"

@@ -298,6 +298,33 @@ def test_a_commit_that_failed_and_was_done_is_taken_for_done(chain: td.Chain, st
     check(chain, expected)
 
 
+def test_a_version_that_lost_its_packs_is_followed_by_a_full_one(chain: td.Chain, store: Store) -> None:
+    """Nobody could read a delta to it: neither this process makes one, nor the next."""
+    model = Model()
+
+    def lose(number: int) -> None:
+        store.after = lambda name: None
+        for entry in td.open(store.root).manifest(number).packs:
+            store.delete(str(entry.path))
+
+    with tdt.Publisher(chain, model, **QUIET) as publisher:
+        publisher.submit(0).result()
+        store.after = lambda name: lose(1)
+        train(model, 1)
+        with pytest.raises(td.MissingError, match="cannot be read"):
+            publisher.submit(1).result()
+        train(model, 2)
+        assert publisher.submit(2).result().base is None
+        assert version(chain, 2) == served(model)
+        train(model, 3)
+        assert publisher.submit(3).result().base == 2
+    lose(3)
+    with tdt.Publisher(td.open(store.root), model, **QUIET) as publisher:
+        train(model, 4)
+        assert publisher.submit(4).result().base is None
+    assert version(td.open(store.root), 4) == served(model)
+
+
 def test_another_writer_is_seen(chain: td.Chain) -> None:
     model = Model()
     with tdt.Publisher(chain, model, **QUIET) as publisher:

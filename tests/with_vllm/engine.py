@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from engine_process import MARK
-
 _HERE = Path(__file__).parent
 
 
@@ -44,15 +42,20 @@ class Engine:
     """
 
     def __init__(self, model: Path, log: Path, environment: dict[str, str] | None = None, **arguments: Any) -> None:
-        self._log = log.open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, str(_HERE / "engine_process.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,
-            env=usual_environment() | (environment or {}),
-        )
+        self._log = log
+        mine, its = os.pipe()
+        self._answers = os.fdopen(mine, encoding="utf-8")
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, str(_HERE / "engine_process.py"), str(its)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=[its],
+                start_new_session=True,
+                env=usual_environment() | (environment or {}),
+            )
+        os.close(its)
         self.call("make", model=str(model), **arguments)
 
     def call(self, method: str, /, **arguments: Any) -> Any:
@@ -72,18 +75,13 @@ class Engine:
 
     def receive(self) -> Any:
         """The answer to what was asked first."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            _, found, text = line.decode(errors="replace").partition(MARK)
-            if not found:
-                self._log.write(line)
-                self._log.flush()
-                continue
-            answer = json.loads(text)
-            if "error" in answer:
-                raise EngineError(answer["error"])
-            return answer["value"]
-        raise EngineError(f"the engine has ended, see {self._log.name}")
+        line = self._answers.readline()
+        if not line:
+            raise EngineError(f"the engine has ended, see {self._log}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise EngineError(answer["error"])
+        return answer["value"]
 
     def __getattr__(self, method: str) -> Any:
         return lambda **arguments: self.call(method, **arguments)
@@ -92,7 +90,7 @@ class Engine:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
-        self._log.close()
+        self._answers.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,18 +1,16 @@
-"""An engine of vLLM in a process of its own, which does what it reads: `python engine_process.py ARGUMENTS`.
+"""An engine of vLLM in a process of its own, which does what it reads: `python engine_process.py DESCRIPTOR`.
 
-Each line of the input is a JSON list of a method's name and its keywords; each line that it prints after its own mark
-is the answer: {"value": …} or {"error": …}.
+Each line of the input is a JSON list of a method's name and its keywords; each line that it writes to the descriptor is
+the answer: {"value": …} or {"error": …}. What vLLM's processes print, at any moment and amid lines, is not in its way.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from typing import Any
-
-#: Comes before each answer, because vLLM prints as well.
-MARK = "\x02answer "
 
 
 class Engine:
@@ -82,6 +80,8 @@ class Engine:
 
 
 def main() -> None:
+    answers = int(sys.argv[1])
+    os.set_inheritable(answers, False)
     engine: Engine | None = None
     for line in sys.stdin:
         method, arguments = json.loads(line)
@@ -95,7 +95,8 @@ def main() -> None:
         except Exception as error:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
-        print(MARK + json.dumps(answer), flush=True)
+        with open(answers, "w", closefd=False) as file:
+            file.write(json.dumps(answer) + "\n")
 
 
 if __name__ == "__main__":

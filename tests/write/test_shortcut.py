@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -280,6 +281,34 @@ def test_a_copy_that_fails_is_no_obstacle(
     monkeypatch.setattr(shutil, "copytree", fail)
     open_chain(store).shortcut(0, 1)
     chain = open_chain(store)
+    state = chain.load(0)
+    chain.prepare(state, 1).apply()
+    assert is_state(state, states[1])
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_a_disk_that_fails_when_the_cache_folder_is_made(
+    store: ClockedStore, states: list[Arrays], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasts: bool
+) -> None:
+    """It is said as that, with the folder's name; one that fails once is no obstacle."""
+    cache = tmp_path / "new" / "cache"
+    chain = open_chain(store)
+    monkeypatch.setenv("TENSORDELTA_CACHE", str(cache))
+    make, left = os.mkdir, [1000 if lasts else 1]
+
+    def mkdir(path: str | os.PathLike[str], *args: int, **more: int) -> None:
+        if Path(path) == cache and left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(path))
+        make(path, *args, **more)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    if lasts:
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)) as caught:
+            chain.shortcut(0, 1)
+        assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(cache))
+        return
+    chain.shortcut(0, 1)
     state = chain.load(0)
     chain.prepare(state, 1).apply()
     assert is_state(state, states[1])

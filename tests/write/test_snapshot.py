@@ -154,13 +154,28 @@ def test_a_fault_of_the_chain_does_not_cost_the_snapshot(
         patch.setenv("TENSORDELTA_CACHE", str(tmp_path / "elsewhere"))
         td.open(chain.address).publish({"w": ONE["w"] + 1})
     (pack,) = [Path(chain.address, str(entry.path)) for entry in td.open(chain.address).manifest(1).packs]
-    pack.rename(tmp_path / "pack")
+    whole = pack.read_bytes()
+    pack.write_bytes(bytes(len(whole)))
     before = contents(snapshot(chain), private=True)
-    with pytest.raises(td.MissingError):
+    with pytest.raises(td.IntegrityError):
         td.open(chain.address).publish({"w": ONE["w"] + 2})
     assert contents(snapshot(chain), private=True) == before and not rebuilt(caplog)
-    (tmp_path / "pack").rename(pack)
+    pack.write_bytes(whole)
     assert td.open(chain.address).publish({"w": ONE["w"] + 2}).base == 1
+
+
+def test_a_version_of_which_a_pack_is_gone(
+    chain: td.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next one is full: nobody could read a delta to it."""
+    chain.publish(ONE)
+    chain.publish({"w": ONE["w"] + 1})
+    (pack,) = [Path(chain.address, str(entry.path)) for entry in chain.manifest(1).packs]
+    pack.unlink()
+    monkeypatch.setenv("TENSORDELTA_CACHE", str(tmp_path / "elsewhere"))
+    assert td.open(chain.address).publish({"w": ONE["w"] + 2}).base is None
+    assert any("version 1 cannot be read" in record.getMessage() for record in caplog.records)
+    assert td.open(chain.address).load().equals(td.State.from_arrays({"w": ONE["w"] + 2}))
 
 
 def test_a_version_is_published_where_the_snapshot_cannot_follow(

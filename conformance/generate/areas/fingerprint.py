@@ -136,6 +136,10 @@ change("in-an-inner-slice", "The lanes of a word are numbered from the first wor
 WIDE, LANES = one("U8", 65_540), one("U32", 32_770)
 ROWS.read("change-beyond-lane-65535", "Words of U8 on both sides of lane 65,536 change", RULE,
     chain(WIDE, moved(WIDE, {65_535: 1, 65_536: 1, 65_539: 255}), Part(shift=8)))
+# The seed of "w" is even, so that to add 1 is the same as to take xor 1; that of "t" is odd.
+ODD = {"t": WIDE["w"]}
+ROWS.read("change-beyond-lane-65535-of-an-odd-seed", "Lanes from 65,536 on, where adding to the seed carries", RULE,
+    chain(ODD, moved_in(ODD, t={65_535: 1, 65_536: 1, 65_539: 255}), Part([("t", 0, 65_540)], shift=8)))
 ROWS.read("words-of-u32-beyond-lane-65535", "Words of U32 on both sides of lane 65,536, in a full version", RULE,
     whole(moved(LANES, {32_767: 0x00010002, 32_768: 0x00030004, 32_769: 0xFFFFFFFF})), full=True)
 ROWS.read("change-of-two-tensors-in-a-chunk",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from generate.area import area
@@ -44,8 +44,10 @@ def case(
     held: int | None = 0,
     remembered: int | None = -1,
     to: int | None = -1,
+    asked: int | None = None,
     error: str = "",
-    status: Mapping[str, int] | None = None,
+    status: Mapping[str, int] | Callable[[Builder], Mapping[str, int]] | None = None,
+    or_failed: bool = False,
     absent: Sequence[str] = (),
     **graph_options: Any,
 ) -> None:
@@ -58,7 +60,9 @@ def case(
         held: the version held before; None for nothing.
         remembered: the version remembered for it; that of `held` unless given.
         to: the version read; that of the hint unless given; None: nothing new.
-        status: what is answered in place of objects.
+        asked: the version that is asked for; None for the newest.
+        status: what is answered in place of objects; a function gets the chain.
+        or_failed: the reader may end at once with the failure of the store.
         absent: names that may be asked for, although there is no such object; full shortcuts always may be where
             nothing is held.
     """
@@ -77,17 +81,26 @@ def case(
         names = set(absent)
         if held is None:
             names |= {shortcut_name(each, None) for each in made.builder.models} - made.builder.objects.keys()
-        names |= lost(made.builder)
+        answers = status(made.builder) if callable(status) else status or {}
+        gone = [each for each in (*names, *answers) if each.startswith(("manifests/", "shortcuts/"))]
+        names |= lost(made.builder) | {f"retired/{each}" for each in gone}  # where copies may be looked for
         expect: dict[str, Any] = made.after(held, error=error)
         if not error and version is None:
             expect = {"any": [{"state": made.state(held)}, made.after(held, error="missing")]}
         elif not error:
             assert isinstance(version, int)
             expect = made.after(version)
-        serve = {"absent": sorted(names)} | ({"status": dict(status)} if status else {})
-        made.step("read", made.ask(before, None), expect, serve=serve)
+        if or_failed:
+            expect = {"any": [expect, made.after(held, error="failed")]}
+        serve = {"absent": sorted(names)} | ({"status": dict(answers)} if answers else {})
+        made.step("read", made.ask(before, asked), expect, serve=serve)
 
     follow.play(slug, title, ids, chain, scene, **({"twin": TWIN} if error else {}))
+
+
+def packs_of(version: int) -> Callable[[Builder], Mapping[str, int]]:
+    """The packs of a version are answered with 403."""
+    return lambda builder: {entry["path"]: 403 for entry in builder.manifests[version]["packs"]}
 
 
 def nothing(slug: str, title: str, ids: str, hint: int | bytes | None, **how: Any) -> None:
@@ -109,6 +122,12 @@ def document(**members: Any) -> bytes:
     builder = graph("0")
     builder.latest(2, **members)
     return builder.get(HINT)
+
+
+def in_other_bytes(shortcuts: Sequence[str]) -> bytes:
+    """A hint at version 2 with white space, unknown members, and its own members turned round."""
+    members = {**json.loads(document(shortcuts=list(shortcuts))), "note": [None, {}], "until": "1e3"}
+    return b"\n" + json.dumps(dict(reversed(members.items())), indent=1).encode() + b" \r\n"
 
 
 # fmt: off
@@ -137,6 +156,15 @@ case("follow-by-a-full-shortcut-that-nothing-names", "A base is gone, and a full
 case("follow-although-the-version-held-is-gone", "The version held has lost its manifest, and the next starts from it",
     "FOL-001 RTE-003", "0 deleted -> 1", 1, absent=[manifest_name(0)])
 
+case("follow-to-a-version-that-is-named", "The user names a version, and the hint a newer one",
+    "FOL-004", "0 -> 1 -> 2", 2, asked=1, to=1)
+case("follow-back-to-a-version-that-is-named", "The user names a version older than the one held",
+    "FOL-004", "0 -> 1 -> 2", 2, held=2, asked=1, to=1, absent=[shortcut_name(each, None) for each in (1, 0)])
+case("follow-to-a-named-version-that-does-not-exist", "The user names a version without manifest",
+    "OBJ-008", "0 -> 1 -> 2", 2, asked=9, error="missing", absent=[manifest_name(9)])
+case("follow-without-a-hint-and-with-nothing-held", "There is no hint, and nothing is held",
+    "FOL-001 OBJ-018", "0 -> 1", None, held=None, error="missing", absent=[HINT])
+
 nothing("behind", "The hint names a version older than the one held", "FOL-002", 0)
 nothing("the-same", "The hint names the version held", "FOL-001", 1)
 nothing("ahead", "The hint names a version whose manifest does not exist",
@@ -151,9 +179,16 @@ nothing("no-name", "The hint names a shortcut whose tag has a capital",
 nothing("no-array", "The hint names a shortcut that stands in no array", "OBJ-018", document(shortcuts=stem(2, 0)))
 nothing("65-names", "The hint names 65 shortcuts",
     "OBJ-018 LIM-004", document(shortcuts=[stem(each, None) for each in range(65)]))
+nothing("65537-bytes", "The hint has 65,537 bytes", "OBJ-018 LIM-004", document().ljust(65_537))
 case("follow-64-names", "The hint names 64 shortcuts, of which none exists",
     "FOL-006 LIM-005", "0 -> 1 -> 2", document(shortcuts=[stem(each, 0) for each in range(2, 66)]), to=2,
     absent=[shortcut_name(2, 0)])
+
+case("follow-a-hint-in-other-bytes", "The members of the hint stand in another order, among others that are not known",
+    "FOL-001 JSN-013", "0 -> 1 -> 2: 2000 gone, => 2, 0 => 2.0123456789abcdef", in_other_bytes(
+        [stem(2, None), stem(2, 0, "0123456789abcdef")]), to=2)
+case("follow-a-hint-of-no-shortcuts", "The hint has an empty array of shortcuts",
+    "FOL-001", "0 -> 1 -> 2", document(shortcuts=[]), to=2)
 
 hinted("absent", "The hinted shortcut does not exist", "FOL-006", STEPS, absent=[SKIP])
 hinted("gone", "The hinted shortcut is answered with 410", "FOL-003", f"{STEPS}, 1 => 3", status={SKIP: 410})
@@ -166,9 +201,21 @@ hinted("without-pack", "The hinted shortcut has lost its pack", "RTE-004", f"{ST
 hinted("altered", "The hinted shortcut has a pack of which a bit has changed", "RTE-004", f"{STEPS}, 1 => 3 altered")
 
 case("follow-a-manifest-that-is-refused", "A manifest on the way is answered with 403, which proves no absence",
-    "FOL-003", "0 -> 1 -> 2", 2, error="failed", status={manifest_name(1): 403})
+    "FOL-003", "0 -> 1 -> 2", 2, error="failed", status={manifest_name(1): 403},
+    absent=[shortcut_name(2, None), shortcut_name(1, None), shortcut_name(0, None)])
+case("follow-past-a-manifest-that-is-refused",
+    "A manifest on the way is answered with 403, and a full shortcut that nothing names leads past it",
+    "FOL-003 STO-011", "0 -> 1 -> 2, => 2", 2, status={manifest_name(1): 403}, or_failed=True,
+    absent=[shortcut_name(1, None), shortcut_name(0, None)])
+case("follow-past-a-pack-that-is-refused",
+    "The pack of the hinted version is answered with 403, and a full shortcut that nothing names leads there",
+    "FOL-003 STO-011", "0 -> 1, => 1", 1, status=packs_of(1), or_failed=True, absent=[shortcut_name(0, None)])
+case("follow-a-pack-that-is-refused", "The one pack that leads to the hinted version is answered with 403",
+    "FOL-003", "0 -> 1", 1, error="failed", status=packs_of(1),
+    absent=[shortcut_name(1, None), shortcut_name(0, None)])
 case("follow-a-target-that-is-refused", "The hinted version's manifest is answered with 500, which proves no absence",
-    "FOL-003", "0 -> 1 -> 2", 2, error="failed", status={manifest_name(2): 500})
+    "FOL-003", "0 -> 1 -> 2", 2, error="failed", status={manifest_name(2): 500},
+    absent=[shortcut_name(2, None)])
 case("follow-no-route", "The base of the hinted version is gone, nothing is held, and no full shortcut exists",
     "FOL-001 RTE-006", "0 deleted -> 1", 1, held=None, error="missing", absent=[manifest_name(0)])
 case("follow-an-altered-pack", "The one edge to the hinted version has an altered pack",

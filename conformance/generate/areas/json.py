@@ -35,6 +35,12 @@ case("json-overlong-utf8", "JSN-001", "A manifest with a solidus encoded in two 
 case("json-beyond-unicode", "JSN-001", "A manifest with the encoding of a character beyond U+10FFFF").bad(
     text=first(b'"x":"\xf4\x90\x80\x80"')
 )
+case(
+    "json-encoded-surrogates", "JSN-001", "A manifest with a pair of surrogates, each encoded in three bytes: no UTF-8"
+).bad(text=first(b'"x":"\xed\xa0\xbd\xed\xb8\x80"'))
+case("json-overlong-nul", "JSN-001", "A manifest with a NUL encoded in two bytes, which is no UTF-8").bad(
+    text=first(b'"x":"\xc0\x80"')
+)
 case("json-utf16", "JSN-001", "A manifest in UTF-16").bad(
     text=lambda data: b"\xff\xfe" + data.decode().encode("utf-16-le")
 )
@@ -49,6 +55,7 @@ for slug, title, text in (
     ("json-two-objects", "A manifest followed by an empty object", last(b"{}")),
     ("json-trailing-comma", "A manifest with a comma after its last member", lambda data: data[:-1] + b",}"),
     ("json-comment", "A manifest followed by a comment", last(b"//x")),
+    ("json-comment-between", "A comment between stars, before the first member", replaced(b"{", b"{/*x*/")),
     ("json-single-quotes", "A member name in single quotes", first(b"'x':1")),
     ("json-control-character", "A line feed in a string, not escaped", first(b'"x":"\n"')),
     ("json-bad-escape", "An escape that JSON does not have", first(b'"x":"\\q"')),

@@ -143,6 +143,7 @@ z("layout-dimension-2-48-and-one", "LAY-001", "A dimension of 2^48 + 1 in a shap
 for slug, title, dimensions in (
     ("layout-product-too-great", "Dimensions whose product is 3 * 2^47", [2**47, 3]),
     ("layout-product-too-great-with-a-0", "Dimensions whose product without the 0 is 3 * 2^47", [2**47, 0, 3]),
+    ("layout-product-2-64-with-a-0", "Dimensions whose product without the 0 is 2^64", [2**32, 0, 2**32]),
     ("layout-product-2-64", "Dimensions whose product is 2^64, which is 0 in 64 bits", [2**32, 2**32]),
 ):
     z(slug, "LAY-007", title).bad("limit", shape=dimensions)

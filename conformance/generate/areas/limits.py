@@ -75,6 +75,16 @@ def in_a_budget(scene: Scene) -> None:
     scene.either(1, *({**each, "memory": 12 * MIB} for each in expected), held=0, memory=4 * MIB)
 
 
+def long_names() -> Builder:
+    """A full version of 120 tensors without words, whose names have 1000 bytes each."""
+    builder = Builder()
+    put_zeros(builder, 0, {f"{number:03d}".ljust(1000, "x"): ("U8", [0]) for number in range(120)}, {})
+    return builder
+
+
+Area("limits", long_names, "words-that-no-pack-names", {"held": None, "to": 0, "needs": ["memory"]})(
+    "names-beyond-the-budget", "LIM-008", "Names of 120,000 bytes, of tensors without words, with a budget of 64 KiB"
+).bad("limit", input={"memory": 65_536}, verify=None)
 Area("limits", many_chunks, common={"level": "reader-core", "needs": ["memory"], "kind": "read"})(
     "parsed-json-in-a-budget", "LIM-008", "4,000 chunks of one word, with a budget of 4 MiB"
 ).play(in_a_budget)
@@ -176,6 +186,25 @@ for slug, version, title in (("full", 0, "A full version"), ("delta", 1, "A full
         "POS-002 FPR-006",
         f"{title} of a tensor of 2^32 + 10 words, with words listed on both sides of 2^32",
     ).good(to=version)
+
+
+def beyond_two_to_24() -> Builder:
+    """A full version of a tensor of bytes with words on both sides of index 2^24."""
+    top = 1 << 24
+    words = {3: 1, top - 1: 2, top: 3, top + 3: 4}
+    builder = Builder()
+    entry = {"name": "t", "dtype": "U8", "shape": [top + 4]}
+    layout = builder.layout({}, hook=lambda document: document.update(tensors=[entry]))
+    total = value_of("t", np.array(list(words)), np.array(list(words.values()), np.uint8))
+    made = [sparse_chunk([(0, 5), (top - 5, top + 4)], {}, words, step=False)]
+    builder.edge(0, {}, [of_chunks(made, layout)], layout=layout, fingerprints=False, fingerprint=f"{total:016x}")
+    return builder
+
+
+BEYOND = beyond_two_to_24().manifests[0]
+Area("limits", beyond_two_to_24, common={"held": None, "to": 0})(
+    "indices-beyond-2-24", "FPR-006", "A tensor of bytes with words on both sides of index 2^24"
+).good(expect={"state": {"fingerprint": BEYOND["fingerprint"], "layout": f"chain/layouts/{BEYOND['layout']}.json"}})
 
 
 def five_words(later: int = 0) -> Builder:

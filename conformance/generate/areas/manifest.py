@@ -50,6 +50,12 @@ for slug, title, field, text in (
     ("format-with-a-tag-of-17", "The format 1.0 with a tag of 17 characters", "tensordelta", "1.0-" + "a" * 17),
     ("format-digits", "The format with an Arabic-Indic digit one", "tensordelta", "\u0661.0"),
     ("chain-upper-case", "A chain id in upper case", "chain", CHAIN.upper()),
+    (
+        "chain-with-a-hyphen-elsewhere",
+        "A chain id whose first hyphen stands a place later",
+        "chain",
+        CHAIN[:8] + CHAIN[9] + "-" + CHAIN[10:],
+    ),
     ("chain-in-braces", "A chain id in braces", "chain", "{" + CHAIN + "}"),
     ("layout-of-63-digits", "A layout digest of 63 digits", "layout", "0" * 63),
     ("fingerprint-of-15-digits", "A fingerprint of 15 digits", "fingerprint", "0" * 15),
@@ -58,6 +64,7 @@ for slug, title, field, text in (
     ("created-with-an-offset", "A time with an offset instead of Z", "created", "2026-11-20T12:00:00+00:00"),
     ("created-in-lower-case", "A time with t and z in lower case", "created", "2026-11-20t12:00:00z"),
     ("created-with-a-space", "A time with a space for T", "created", "2026-11-20 12:00:00Z"),
+    ("created-with-an-arabic-digit", "A time with an Arabic-Indic digit two", "created", "\u0662" + CREATED[1:]),
     ("created-in-month-13", "A time in month 13", "created", "2026-13-20T12:00:00Z"),
     ("created-on-day-0", "A time on day 0", "created", "2026-11-00T12:00:00Z"),
     ("created-at-hour-24", "A time at hour 24", "created", "2026-11-20T24:00:00Z"),
@@ -77,7 +84,7 @@ for slug, title, feature in (
     ("feature-without-a-name", "A third party's feature without a name", "example.com/"),
     ("feature-without-an-owner", "A feature that begins with a slash", "/x"),
     ("feature-with-a-dot", "A feature with a dot and no slash", "example.com"),
-    ("feature-of-129-characters", "A third party's feature of 129 characters", "a" * 61 + ".b/" + "c" * 64 + "d"),
+    ("feature-of-129-characters", "A third party's feature of 129 characters", "a" * 62 + ".b/" + "c" * 64),
     ("feature-owner-in-capitals", "A third party's feature with capitals in its owner", "Example.com/x"),
     ("feature-with-a-name-of-65", "A third party's feature with a name of 65 characters", "a.b/" + "c" * 65),
 ):
@@ -172,6 +179,7 @@ for member in ("version", "layout", "fingerprint"):
     base(f"base-without-{member}", "JSN-011", f"A base without `{member}`").bad(drop=member)
 base("base-layout-null", "JSN-012", "A base whose layout is null").bad(layout=None)
 base("base-fingerprint-upper-case", "JSN-015", "A base whose fingerprint is in upper case").bad(fingerprint="F" * 16)
+fields("version-of-10-12", "MAN-001", "A manifest whose version is 10^12").bad(version=10**12)
 fields("base-a-number", "JSN-012", "A base that is a number").bad(base=0)
 
 # -- the fingerprint ---------------------------------------------------------------------------------------------------

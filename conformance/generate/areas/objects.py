@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from generate.area import blamed
 from generate.builder import Builder, digest, dumps, manifest_name
 from generate.chains.contents import empty_deltas_and_gaps, no_tensor_fingerprints, shared_objects
 from generate.edits import Area, members_of, two_versions
@@ -85,6 +86,9 @@ case(
     "PTH-005 LIM-005",
     "Packs and files whose paths have nothing to do with their digests, one of 200 characters",
 ).good(after=other_paths)
+case("pack-under-any-path-from-nothing", "PTH-005 LIM-005", "The same chain, read from its first version on").good(
+    after=other_paths, held=None
+)
 case(
     "pack-named-by-two-manifests",
     "TRM-001",
@@ -141,6 +145,7 @@ EDGE = "shortcuts/000000000001-000000000000"
 def strange_manifests(builder: Builder) -> None:
     strange = "1.json 2.json 000000000002.json.sig 000000000002.json.tmp 0000000000002.json .000000000002.json"
     strange += " 00000000000A.json 000000000002.JSON 000000000002.json~ x/000000000002.json 000000000002 latest"
+    strange += " 000000000002xjson 00000000000\u0662.json"
     for name in strange.split():
         builder.put(f"manifests/{name}", b"not JSON")
     builder.put("000000000002.json", b"not JSON")
@@ -217,8 +222,8 @@ def with_hint(data: bytes) -> Builder:
     return two_versions(after=put("latest.json", data))
 
 
-hinted = Area("objects", with_hint, common={"to": None, "verify": None})
-hinted("hint-that-is-right", "OBJ-007", "`latest.json` names the newest version").good(data=hint(), verify=True)
+hinted = Area("objects", with_hint, common={"to": None})
+hinted("hint-that-is-right", "OBJ-007", "`latest.json` names the newest version").good(data=hint())
 for slug, rule, title, data in (
     ("hint-too-low", "OBJ-007", "`latest.json` names version 0, where version 1 exists", hint(version=0)),
     ("hint-too-high", "OBJ-019", "`latest.json` names version 7, which has no manifest", hint(version=7)),
@@ -285,6 +290,17 @@ unseen(
 unseen(
     "fingerprints-sum-wrong", "FPR-005 FPR-003", "A fingerprints object whose sum is not the manifest's fingerprint"
 ).bad("integrity", after=renamed(flipped(9)))
+unseen(
+    "pack-altered-above-a-broken-manifest",
+    "ERR-002 ERR-003",
+    "A pack that was altered belongs to an edge from a version whose manifest is no JSON",
+).bad(
+    "integrity",
+    twin="newest-version",
+    last=True,
+    after=lambda builder: (builder.change(pack(builder, 2), flipped(-1)), builder.put(manifest_name(1), b"{")),
+    verify=blamed("malformed", manifest_name(1)) + blamed("integrity", pack(two_versions(last=True), 2)),
+)
 unseen("fingerprints-missing", "ERR-002", "A fingerprints object that a manifest names and that does not exist").bad(
     "missing", after=lambda builder: builder.remove(fingerprints(builder))
 )

@@ -285,6 +285,16 @@ part("that-is-widened",
     "Of two tensors that the reader wants it holds one, so that the route leads from nothing, over a full shortcut",
     part_of(after=lambda builder: builder.full(1, second(), shortcut="")), "RDR-011",
     before={"c.ids": first()["c.ids"]})
+part("beside-a-name-that-no-layout-has", "The reader wants a tensor that no version has: it ends without it",
+    part_of(), "RDR-012", tensors=[*PART, "z.none"])
+part("beside-a-held-tensor-that-the-base-lacks",
+    "The reader holds a tensor that neither the base nor the new version has: it is dropped",
+    part_of(), "RDR-011 FIT-001", tensors=[*PART, "z.none"],
+    before={name: first()[name] for name in PART} | {"z.none": tensor("U8", (3,), 7)})
+part("with-a-held-tensor-that-the-delta-adds",
+    "The reader holds a tensor that the base lacks and the delta adds: it starts with zero words",
+    part_of(state=other_layout), "RDR-011 FIT-002", tensors=["c.ids", "e.new"],
+    before={"c.ids": first()["c.ids"], "e.new": other_layout()["e.new"]})
 part("of-another-layout",
     "The tensors held have other indices in the new layout than in the base's, and other fingerprints at the old ones",
     part_of(state=other_layout), "RDR-011 RDR-012", tensors=["c.ids", "d.bias"], needs=["reader-exponent"])

@@ -231,6 +231,8 @@ valid("unwanted-tensor-of-f6-e2m3", "A tensor of F6_E2M3 that the layout lacks h
     **whole_bytes("F6_E2M3", [4], 3))
 fault("shape-of-half-a-byte", "A tensor of F4 that the layout lacks has seven elements in four bytes", PACK,
     header=on(dtype="F4", shape=[7]), twin="plain-unwanted-tensor-of-f4")
+fault("shape-of-half-a-byte-more", "A tensor of F4 that the layout lacks has seven elements in three bytes", PACK,
+    **whole_bytes("F4", [7], 3), twin="plain-unwanted-tensor-of-f4")
 for slug, text, wrong in (
     ("null", "null", None),
     ("array", "an array", ["U8", [0], [52, 52]]),

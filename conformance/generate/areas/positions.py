@@ -54,6 +54,10 @@ for shift in (0, 4, 8):
         f"A chunk of one word, listed with gaps of shift {shift}", f"{GAP} CHK-011",
         listed(1, [0], Part(shift=shift, hand=streams)))
 
+gap("of-255-in-a-chunk-of-256-words", "The gaps have as many bytes as they may: n - m is 255", f"{GAP} CHK-019",
+    256, [255], "ff 00")
+gap("of-4080-in-a-chunk-of-4081-words", "The gaps have as many bytes as they may with shift 4: n - m is 4080",
+    f"{GAP} CHK-019", 4081, [4080], "ff 00", "00", shift=4)
 gap("first-word-only", "Only the first word of a chunk is listed", GAP, 40, [0], "00")
 gap("last-word-only", "Only the last word of a chunk is listed", GAP, 40, [39], "27")
 gap("every-word", "Every word is listed with gaps: the gaps are zeros", f"{GAP} CHK-011", 9, range(9), "00" * 9)

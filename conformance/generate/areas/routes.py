@@ -79,6 +79,19 @@ def uncounted(slug: str, title: str, rules: str, **members: Any) -> None:
     routes.read(f"route-past-a-shortcut-{slug}", f"A shortcut {title} is passed over", rules, chain, verify=None)
 
 
+def of_sizes(*sizes: int) -> Chain:
+    """A delta whose packs are said to have such sizes, and do not exist; a full shortcut leads there as well."""
+
+    def change(document: dict[str, Any]) -> None:
+        own = document["packs"][0]
+        document["packs"] = [
+            {**own, "sha256": f"{number:064x}", "path": f"packs/{number}", "size": size}
+            for number, size in enumerate(sizes)
+        ]
+
+    return partial(graph, "0 -> 1, => 1", at={"0 -> 1": {"hook": change}})
+
+
 FIRST = shortcut_name(1, 0, "first")
 """The edge that is tried first: its packs have fewer bytes than the manifest's."""
 
@@ -284,3 +297,15 @@ routes.read("shortcut-instead-of-an-unknown-feature-on-the-way",
 routes.read("route-from-held-past-an-unreadable-manifest",
     "The base's own manifest is no JSON, which says nothing about a delta from the state held",
     "RTE-002", "0 garbage -> 1", verify=blamed("malformed", manifest_name(0)))
+
+routes.read("route-by-a-shortcut-with-a-tag-alone",
+    "The pack of a version's own manifest is gone, and a shortcut with a tag of 16 characters leads there",
+    "RTE-004 OBJ-001", "0 -> 1: 2000 gone, 0 => 1.0123456789abcdef: 2100")
+
+# -- sizes at the limits, of which no reader has to get the packs ------------------------------------------------------
+routes.read("route-around-packs-of-2-48-bytes",
+    "A delta of 256 packs of 2^40 bytes each, which no budget allows and no store has; a full shortcut leads there",
+    "LIM-005 RTE-004", of_sizes(*[1 << 40] * 256), verify=None)
+routes.reject("route-around-packs-of-2-48-bytes-and-one",
+    "The packs of a delta have 2^48 + 1 bytes together, and a shortcut to a version of such a manifest does not count",
+    "LIM-004", "limit", "route-around-packs-of-2-48-bytes", of_sizes(*[1 << 40] * 256, 1), verify=None)

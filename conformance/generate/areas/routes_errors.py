@@ -10,7 +10,7 @@ from generate.area import blamed
 from generate.areas.routes import routes
 from generate.builder import Builder, manifest_name, shortcut_name
 from generate.graph import Chain, graph
-from generate.scenes import line, little, walk
+from generate.scenes import line, little, move, walk
 
 
 def rejected(
@@ -56,6 +56,27 @@ def by_no_shortcut(slug: str, title: str, word: str) -> None:
     title = f"The only edge from nothing is a shortcut that {title}"
     chain = f"0 deleted -> 1, => 1 {word}"
     rejected(slug, title, "missing", "route-by-a-full-shortcut-alone", chain, "RTE-006", held=None)
+
+
+def by_what_is_none(slug: str, title: str, rules: str, *, name: str = "", space: bytes = b"", **members: Any) -> None:
+    """The manifest's own pack is gone, and what does not count as a shortcut would lead to the version.
+
+    Args:
+        name: of its object, below shortcuts/; that of the edge unless given.
+        space: what its layout object has at the end, and the manifest's has not.
+    """
+
+    def chain() -> Builder:
+        builder = graph("0 -> 1: 2000 gone")
+        model = builder.models[1]
+        layout = builder.layout(model, text=lambda data: data + space)
+        move(builder, 1, model, 0, size=2100, shortcut="a", layout=layout, **members)
+        if name:
+            builder.put(f"shortcuts/{name}", builder.objects.pop(shortcut_name(1, 0, "a")))
+        return builder
+
+    title = f"The pack of the delta is gone, and what would lead to the version {title}"
+    rejected(f"no-route-by-{slug}", title, "missing", "route-by-a-shortcut-with-a-tag-alone", chain, rules)
 
 
 def target(slug: str, title: str, error: str, word: str) -> None:
@@ -152,3 +173,16 @@ routes.read("route-around-a-version-that-is-gone",
 rejected("route-through-a-version-that-is-gone",
     "A version on the way has lost its manifest, and a shortcut to it makes no version of it",
     "missing", "route-around-a-version-that-is-gone", "0 -> 1 deleted -> 2, 0 => 1", "RTE-003 MAN-024", to=2)
+
+# -- what would lead there, if it were a shortcut ----------------------------------------------------------------------
+OWN = "000000000001-000000000000"
+by_what_is_none("a-name-with-capitals", "has a name whose tag has a capital", "OBJ-001", name=f"{OWN}.A.json")
+by_what_is_none("a-name-with-a-long-tag", "has a name whose tag has 17 characters", "OBJ-001",
+    name=f"{OWN}.{'a' * 17}.json")
+by_what_is_none("a-name-with-two-tags", "has a name with two tags", "OBJ-001", name=f"{OWN}.a.b.json")
+by_what_is_none("a-delta-named-as-full", "is a delta under the name of a full shortcut", "OBJ-005",
+    name="000000000001-full.json")
+by_what_is_none("a-shortcut-with-a-file-that-goes-up", "has a file whose name goes up", "MAN-001 PTH-001",
+    files=[{"name": "../x", "size": 0, "sha256": "0" * 64, "path": "files/x"}])
+by_what_is_none("a-shortcut-of-another-layout-object", "has another layout object than the manifest, of an equal list",
+    "MAN-025", space=b" ")

@@ -167,6 +167,19 @@ case(
 case(
     "places-for-a-pack-that-is-gone", "MAN-014", "A pack that is not under its path is found in a folder of the user's"
 ).good(sources=[], path=True, files={"place/x.safetensors": SOURCED}, **PLACE)
+
+
+def altered_under_the_root() -> Builder:
+    builder = with_sources(sources=[], path=True, stored=True)
+    builder.change(SOURCE_PACK, altered)
+    return builder
+
+
+case(
+    "places-for-a-pack-that-is-altered",
+    "MAN-015 MAN-013",
+    "A pack whose object was altered is found in a folder of the user's",
+).good(chain=altered_under_the_root, files={"place/x.safetensors": SOURCED}, **PLACE)
 case(
     "places-with-others-of-the-same-size",
     "MAN-015",
@@ -256,6 +269,14 @@ for slug, title, name, target in (
     link(f"link-out-of-the-root-for-{slug}", "STO-006", title).play(
         linked({name: target}, {"outside/object": TWO.get(name)}, error="untrusted"), twin=WITHIN
     )
+link(
+    "link-out-of-the-root-to-a-neighbour",
+    "STO-006",
+    "A pack is a link to a file in a folder beside the root whose name begins with that of the root",
+).play(
+    linked({PACK: "../../chain-of-another/pack"}, {"chain-of-another/pack": TWO.get(PACK)}, error="untrusted"),
+    twin=WITHIN,
+)
 link(
     "link-out-of-the-root-by-a-link-within",
     "STO-006",

@@ -46,6 +46,9 @@ edge("shortcut-of-a-foreign-chain", "OBJ-011", "A shortcut that names another ch
 edge(
     "shortcut-with-another-fingerprint", "MAN-025", "A shortcut whose fingerprint is not that of its version's manifest"
 ).bad("conflict", fingerprint="0123456789abcdef")
+edge("shortcut-with-a-file-that-goes-up", "PTH-001 MAN-001", "A shortcut with a file whose name goes up").bad(
+    members={"files": [{"name": "../x", "size": 0, "sha256": "0" * 64, "path": "files/x"}]}
+)
 edge("shortcut-without-packs", "JSN-011", "A shortcut without `packs`").bad(drop="packs")
 edge("shortcut-of-format-2", "VER-002", "A shortcut of format 2.0").bad("unsupported", tensordelta="2.0")
 

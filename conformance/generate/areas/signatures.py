@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -60,6 +61,13 @@ def over_bytes_as_stored() -> Builder:
     return signed(builder)
 
 
+def in_other_bytes(builder: Builder) -> None:
+    """The signature of the first manifest has the same members in the reverse order, and others."""
+    name = signature_name(builder, FIRST)
+    members = {**json.loads(builder.get(name)), "keyid": "trainer-1", "made": {}}
+    builder.put(name, json.dumps(dict(reversed(members.items())), indent=2).encode())
+
+
 case(
     "signed-over-bytes-as-stored",
     "SIG-011",
@@ -68,6 +76,9 @@ case(
 case(
     "signature-with-an-unknown-field", "SIG-011", "A signature object has a field that is not known, and white space"
 ).good(spoil=resign(FIRST, colour=[1e3]))
+case(
+    "signature-in-other-bytes", "SIG-011", "A signature object's members stand in another order, among unknown ones"
+).good(spoil=in_other_bytes)
 
 
 def garbage() -> Builder:
@@ -260,6 +271,16 @@ for slug, title, how in (
     case(slug, "SIG-011", title).bad(spoil=resigned_with(FIRST, how))
 
 
+def with_an_unused_bit(sig: bytes) -> str:
+    text = base64_of(sig)
+    return f"{text[:85]}{chr(ord(text[85]) + 1)}=="  # A, Q, g, w: the next letter has the lowest unused bit
+
+
+case("signature-with-an-unused-bit", "SIG-011", "A bit of `sig` that belongs to no byte is 1").bad(
+    spoil=resigned_with(FIRST, with_an_unused_bit)
+)
+
+
 def in_the_alphabet_of_urls(sig: bytes) -> str:
     text = base64_of(sig).replace("+", "-").replace("/", "_")
     return text if "-" in text or "_" in text else f"-{text[1:]}"
@@ -331,6 +352,21 @@ case(
     "The highest manifest has no signature, so that the one before is the newest version",
 ).good(chain=unsigned_newest, to=None)
 case("signed-newest", "SIG-015", "The newest of two signed versions").good(to=None)
+
+
+def all_unsigned() -> Builder:
+    """Two versions of which no manifest is signed."""
+    builder = signed(line(walk(2)))
+    unsign(manifest_name(0))(builder)
+    unsign(FIRST)(builder)
+    return builder
+
+
+case(
+    "newest-of-a-chain-without-signed-manifests",
+    "SIG-015 OBJ-008",
+    "The newest version is asked for, and no manifest is signed",
+).bad(["missing", "untrusted"], twin="signed-newest", chain=all_unsigned, to=None)
 
 
 def newest_of_another() -> Builder:
@@ -412,12 +448,12 @@ case(
     "unsigned-on-the-way",
     "SIG-015 RTE-006",
     "A manifest on the way has no signature, and no other route reaches the target",
-).bad("missing", spoil=unsign(FIRST), **ON_THE_WAY)
+).bad(["missing", "untrusted"], spoil=unsign(FIRST), **ON_THE_WAY)
 case(
     "on-the-way-signed-by-another-key",
     "SIG-001 RTE-006",
     "A manifest on the way is signed by another key, and no other route reaches the target",
-).bad("missing", spoil=resign(FIRST, SECOND), **ON_THE_WAY)
+).bad(["missing", "untrusted"], spoil=resign(FIRST, SECOND), **ON_THE_WAY)
 
 
 def forged_base() -> Builder:

@@ -6,8 +6,9 @@
 import { rm } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
-import { DEFAULT_MEMORY, HttpStore, Reader, Rejection, StoreFailure, verify } from "./src/index.js";
-import { FolderStore, folderPlace, loadState, nodeDigest, saveState, sourcesFor } from "./src/node.js";
+import { DEFAULT_MEMORY, GroupFailure, Holder, HttpStore, Reader, Rejection, StoreFailure, recordOf, verify } from "./src/index.js";
+import { FolderStore, folderPlace, loadState, nodeDigest, nodeVerify, saveState, sourcesFor } from "./src/node.js";
+import { HolderGroup } from "./holders.js";
 
 const { version } = JSON.parse(readFileSync(new URL("./package.json", import.meta.url), "utf8"));
 
@@ -17,50 +18,67 @@ const HELLO = {
   version,
   spec: "1.0-rc.1",
   roles: ["reader", "verifier"],
-  levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "sources", "verifier"],
-  capabilities: ["prepare", "undo", "memory", "places", "pin"],
+  levels: ["reader-core", "reader-exponent", "chain", "follow", "partial", "slice", "sources", "verifier", "signed"],
+  capabilities: ["prepare", "undo", "memory", "places", "pin", "slice-fit", "slice-part"],
   limits: { memory: DEFAULT_MEMORY },
 };
 
-class Unsupported extends Error {}
+/** What a request says to Readers and Verifiers alike. */
+const options = ({ memory, places, sources, keys, threshold }) => ({
+  memory: memory ?? DEFAULT_MEMORY,
+  digest: nodeDigest,
+  verifySignature: nodeVerify,
+  places: (places ?? []).map(folderPlace),
+  sources: sourcesFor(sources ?? []),
+  keys: keys ?? [],
+  threshold: threshold ?? 1,
+});
 
 /** What outlives a request in the long-lived form. */
 class Adapter {
   constructor() {
     this.held = null;
+    /** The holders of the last request that had some. @type {HolderGroup|null} */
+    this.group = null;
     this.prepared = null;
     /** The chain ids of roots read with the state held now. */
     this.pins = new Map();
+    /** Of the newest version that was held; for requests with keys. */
+    this.record = null;
+  }
+
+  /** Takes what a request says is held. */
+  async take({ held, tensors }) {
+    if (held === undefined) return;
+    this.pins.clear();
+    this.held = null;
+    if (!held) return;
+    this.held = await loadState(held.state, { version: held.version ?? null, only: tensors ?? null });
+    const record = recordOf(this.held);
+    if (record && !(this.record?.version > record.version)) this.record = record;
+  }
+
+  /** What a Reader of a request gets. */
+  start(request) {
+    const { chain } = request;
+    return [/^https?:/.test(chain) ? new HttpStore(chain) : new FolderStore(chain), {
+      ...options(request),
+      pin: request.pin ?? this.pins.get(chain) ?? null,
+      record: this.record,
+      back: request.back ?? false,
+    }];
   }
 
   /** A Reader for a request, with what is held now. */
   async reader(request) {
-    if (request.keys) throw new Unsupported("signatures");
-    if (request.holders) throw new Unsupported("slices");
-    if (request.held !== undefined) {
-      this.pins.clear();
-      this.held = null;
-      if (request.held) {
-        this.held = await loadState(request.held.state, {
-          version: request.held.version ?? null, only: request.tensors ?? null,
-        });
-      }
-    }
-    const { chain } = request;
-    return new Reader(/^https?:/.test(chain) ? new HttpStore(chain) : new FolderStore(chain), {
-      held: this.held,
-      tensors: request.tensors ?? null,
-      memory: request.memory ?? DEFAULT_MEMORY,
-      pin: request.pin ?? this.pins.get(request.chain) ?? null,
-      digest: nodeDigest,
-      places: (request.places ?? []).map(folderPlace),
-      sources: sourcesFor(request.sources ?? []),
-    });
+    await this.take(request);
+    const [store, more] = this.start(request);
+    return new Reader(store, { ...more, held: this.held, tensors: request.tensors ?? null });
   }
 
-  async write(out) {
+  async write(out, state = this.held) {
     if (!out) return;
-    if (this.held) await saveState(this.held, out);
+    if (state) await saveState(state, out);
     else await rm(out, { force: true });
   }
 
@@ -68,11 +86,35 @@ class Adapter {
     return HELLO;
   }
 
+  /** The same for a group of holders. */
+  async readSlices(request) {
+    try {
+      const [store, more] = this.start(request);
+      const make = (each) => new Holder(store, { ...more, ...each });
+      if (request.held === undefined && this.group) {
+        this.group.handOver(make);
+      } else {
+        this.group = null;
+        await this.take({ held: request.held ?? null });
+        this.group = new HolderGroup(this.held, request, make);
+        this.held = null;
+      }
+      this.group.alter(request.unlike ?? []);
+      await this.group.prove();
+      this.group.alter(request.altered ?? []);
+      return { version: await this.group.read(request.to ?? null) };
+    } finally {
+      await this.write(request.out, this.group?.state() ?? null);
+    }
+  }
+
   async read(request) {
+    if (request.holders) return this.readSlices(request);
     try {
       const reader = await this.reader(request);
       const { to } = await reader.read(request.to ?? null);
       this.held = reader.held;
+      this.record = reader.record;
       this.pins.set(request.chain, reader.pinned);
       return { version: to.version };
     } finally {
@@ -81,12 +123,7 @@ class Adapter {
   }
 
   async verify(request) {
-    if (request.keys) throw new Unsupported("signatures");
-    if (request.holders) throw new Unsupported("slices");
-    const faults = await verify(new FolderStore(request.chain), {
-      digest: nodeDigest, memory: request.memory,
-      places: (request.places ?? []).map(folderPlace), sources: sourcesFor(request.sources ?? []),
-    });
+    const faults = await verify(new FolderStore(request.chain), options(request));
     return { faults };
   }
 
@@ -126,8 +163,7 @@ async function answer(adapter, op, request) {
     return { ok: true, ...(await adapter[op](request)) };
   } catch (e) {
     if (e instanceof Rejection) return e.toJSON();
-    if (e instanceof Unsupported) return { unsupported: e.message };
-    if (e instanceof StoreFailure) return { failed: e.message };
+    if (e instanceof StoreFailure || e instanceof GroupFailure) return { failed: e.message };
     // No rejection of the format: a name that its table lacks, so that nobody takes it for one.
     process.stderr.write(`${e.stack}\n`);
     return { error: "failed", message: e.message };

@@ -1,8 +1,8 @@
 """A reader and verifier of tensordelta chains: correct, slow, and small enough to be read in one sitting.
 
 It is written from SPEC.md alone, on numpy and zstd, and shares no code with the reference implementation or with the
-generator of the suite's cases. It reads whole states and verifies no signatures. Each rejection names the requirement
-that asks for it. Read the modules in this order, which is that of SPEC.md but for sections 7 and 8:
+generator of the suite's cases. It reads whole states, and slices of one; it verifies no signatures. Each rejection
+names the requirement that asks for it. Read the modules in this order, that of SPEC.md but for sections 7 and 8:
 
 | module        | sections            |                                                             |
 |---------------|---------------------|-------------------------------------------------------------|
@@ -16,6 +16,7 @@ that asks for it. Read the modules in this order, which is that of SPEC.md but f
 | `chain`       | 4.2, 4.12, 9.1, 9.2 | the objects under a root; one edge                          |
 | `reader`      | 9.3, 10.1           | routes; prepare, apply, undo                                |
 | `follow`      | 10.2                | routes where nothing is listed                              |
+| `slices`      | 9.5                 | holders of slices of one state                              |
 | `verifier`    | 17                  | all edges                                                   |
 | `adapter`     | ADAPTER.md          | the protocol of the suite                                   |
 

@@ -13,11 +13,12 @@ from .follow import Follower
 from .packs import read_tensors
 from .reader import Held, Reader, Update
 from .rejection import Rejection
+from .slices import Group, SliceReader
 from .state import State, layout_of
 from .verifier import Verifier
 
-LEVELS = ["reader-core", "reader-exponent", "chain", "follow", "sources", "verifier"]
-CAPABILITIES = ["prepare", "undo", "memory", "places", "pin"]
+LEVELS = ["reader-core", "reader-exponent", "chain", "follow", "slice", "sources", "verifier"]
+CAPABILITIES = ["prepare", "undo", "memory", "places", "pin", "slice-fit", "slice-part"]
 
 Answer = dict[str, Any]
 
@@ -66,8 +67,10 @@ class Adapter:
         operations = {"read": self.read, "prepare": self.prepare, "apply": self.apply, "undo": self.undo}
         if operation not in operations:
             raise NotImplementedError(operation)
-        if "tensors" in request or "holders" in request:
-            raise NotImplementedError("reads whole states only")
+        if "tensors" in request:
+            raise NotImplementedError("reads no part of a state by itself")
+        if "holders" in request:
+            return self.read_slices(request)
         if "held" in request:
             held = request["held"]
             self._held = Held(read_state(held["state"]), held.get("version")) if held else None
@@ -86,6 +89,24 @@ class Adapter:
         """Bring what is held to a version."""
         self._held = self.prepare_update(request).apply(self._held)
         return {"version": self._held.version}
+
+    def read_slices(self, request: Mapping[str, Any]) -> Answer:
+        """Bring a group of holders to a version; nothing is kept of it."""
+        reader, held = SliceReader(_chain(request)), request.get("held")
+        if held and held["version"] is None:
+            raise NotImplementedError("a group that remembers no version")
+        group = Group.of(read_state(held["state"]) if held else {}, request["holders"])
+        try:
+            if held:
+                group.alter(request.get("unlike", ()))
+                reader.prove(group, held["version"])
+                group.alter(request.get("altered", ()))
+            group = reader.bring(request["to"], group)
+            assert group.remembered is not None
+            return {"version": group.remembered.version}
+        finally:
+            if held or group.remembered:
+                write_state(request["out"], group.state())
 
     def prepare(self, request: Mapping[str, Any]) -> Answer:
         """Prepare an update, and keep it."""

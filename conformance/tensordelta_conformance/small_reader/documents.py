@@ -33,7 +33,7 @@ MANIFEST_NAME = re.compile(r"manifests/([0-9]{12})\.json")
 SHORTCUT_NAME = re.compile(r"shortcuts/([0-9]{12})-([0-9]{12}|full)(\.[a-z0-9]{1,16})?\.json")
 _STEM = re.compile(r"[0-9]{12}-([0-9]{12}|full)(\.[a-z0-9]{1,16})?")
 _FEATURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}|(?=.{1,128}\Z)([a-z0-9-]+\.)+[a-z0-9-]+/[a-z0-9][a-z0-9._-]{0,63}")
-_SIGNATURE = re.compile(r"[A-Za-z0-9+/]{86}==")
+_SIGNATURE = re.compile(r"[A-Za-z0-9+/]{85}[AQgw]==")
 
 
 # -- sections 4.5, 4.11, 13 and 14: the small objects -----------------------------------------------------------------

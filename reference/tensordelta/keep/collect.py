@@ -41,7 +41,7 @@ from ..tables import Shown
 from ..threads import ordered_map
 from ..write.hint import renew_hint
 from .naming import Naming
-from .pins import Pin, Pins, is_clock, look, read_pins
+from .pins import FULL, Pin, Pins, is_clock, look, read_pins
 from .policy import Choice, Listing, Policy, choose
 
 T = TypeVar("T")
@@ -158,11 +158,17 @@ class _Collector:
 
     def run(self) -> Collected:
         started = time.perf_counter()
-        choice, listing = self._repeat(self._drop)
+        try:
+            choice, listing = self._repeat(self._drop)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self._repeat(self._sweep)  # copies need room, which may be freed from what was dropped earlier
+            choice, listing = self._repeat(self._drop)
         if not self._dry_run:
             gone = set(self._done.objects)
             renew_hint(self._reader, lambda names: [each for each in names if shortcut_name(*each) not in gone])
-        self._repeat(lambda: self._sweep(listing))
+        self._repeat(lambda: self._sweep(listing.pins if self._dry_run else None))
         return Collected(
             kept=choice.kept,
             pins=[pin for pin in listing.pins.good if pin.holds(listing.now)],
@@ -275,8 +281,12 @@ class _Collector:
 
     # -- deleting -------------------------------------------------------------------------------------------------
 
-    def _sweep(self, before: Listing) -> None:
-        """Delete the objects that are not held, and old copies."""
+    def _sweep(self, pins_before: Pins | None = None) -> None:
+        """Delete the objects that are not held, and old copies.
+
+        Args:
+            pins_before: the pins that count; by default those that are there at the last moment.
+        """
         # In this order: what is dropped between the first two listings is in the first, and what a version names that
         # is published meanwhile is younger than the grace period, or named by something that was listed.
         now, pins = self._look()
@@ -311,7 +321,7 @@ class _Collector:
                 sorted(useless, key=lambda name: (_FOLDERS.index(name[: name.index("/") + 1]), name)), rest
             )
             self._delete_all(sorted(old), copies)
-        self._sweep_pins(before, now, pins)
+        self._sweep_pins(pins_before, now, pins)
         self._sweep_temporaries(now)
 
     def _unreadable(self, names: Iterable[str]) -> list[str]:
@@ -330,13 +340,13 @@ class _Collector:
                 found.append(fault.object)
         return found
 
-    def _sweep_pins(self, before: Listing, now: float | None, pins: Iterable[StoredObject]) -> None:
+    def _sweep_pins(self, before: Pins | None, now: float | None, pins: Iterable[StoredObject]) -> None:
         """Remove expired pins, and clock objects that killed collectors have left."""
         if now is None:
             return
         listing = Listing(now, {entry.name: entry for entry in pins})
         # Read at the last moment: a pin may have been renewed.
-        good = before.pins.good if self._dry_run else read_pins(self._reader).good
+        good = (read_pins(self._reader) if before is None else before).good
         names = [pin_name(pin.name) for pin in good if not pin.holds(now)]
         names += [name for name in listing.entries if is_clock(name) and listing.is_old(name, self._grace)]
         self._delete([name for name in names if name in listing.entries], listing.entries)

@@ -28,7 +28,8 @@ from ..stores import Store, StoredObject
 from ..tables import Shown
 
 _CLOCK = f"{PINS}clock-"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: Errors of a disk that is full.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def look(store: Store) -> tuple[float | None, list[StoredObject]]:
     try:
         store.put(name, [b"{}"])
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         times = [entry.modified for entry in store.entries("") if entry.modified is not None]
         return max(times, default=None), list(store.entries(PINS))

@@ -79,8 +79,11 @@ class Documents:
         self.store = store
         self._memory = memory
         self.trust = trust
-        #: What was listed last: its copy may be read where it has gone since (TD-RET-017).
+        #: What was listed last, what the hint named last, and, where nothing can be listed, what manifests named as
+        #: base: its copy may be read where it has gone since (TD-RET-017).
         self._listed: tuple[Sequence[int], Sequence[ShortcutName]] = (), ()
+        self._hinted: frozenset[Member] = frozenset()
+        self._bases: set[int] = set()
         self.chain = self._open(chain)
         self._manifests: dict[int, Manifest] = {}
         self._layouts: dict[str, Layout] = {}
@@ -109,7 +112,12 @@ class Documents:
     # -- objects --------------------------------------------------------------------------------------------------
 
     def _bytes(self, name: str, limit: int) -> bytes:
+        """The bytes of an object that is parsed next."""
         data = read_small(self.store, name, limit)
+        self._check_memory(name, data)
+        return data
+
+    def _check_memory(self, name: str, data: bytes) -> None:
         if self._memory is not None and len(data) * PARSING > self._memory and name.endswith(".json"):
             raise LimitError(
                 f"takes {len(data) * PARSING:,} bytes of memory to parse, the budget is {self._memory:,}",
@@ -117,7 +125,6 @@ class Documents:
                 rule="TD-LIM-008",
                 advice="Raise the budget (memory=…).",
             )
-        return data
 
     def _read(
         self, name: str, limit: int, parse: Callable[[bytes], T], absent: MissingError, *, signed: bool = True
@@ -129,21 +136,23 @@ class Documents:
             limit: the bytes that it may have.
             parse: parses its bytes.
             absent: the error to raise where there is no such object.
-            signed: verify its signature before it is parsed, where keys are configured.
+            signed: verify its signature before it is parsed, where keys are configured. An object of more bytes than
+                the limit is not signed, whoever put it.
         """
+        trust = self.trust if signed else None
 
         def read() -> T:
             try:
-                data = self._bytes(name, limit)
+                data, found = self._first([name, retired_name(name)] if self._was_seen(name) else [name], limit)
             except MissingError:
-                if not self._was_listed(name):
-                    raise absent from None
-                try:
-                    data = self._bytes(retired_name(name), limit)
-                except MissingError:
-                    raise absent from None
-            if signed and self.trust is not None:
-                self.trust.verify(data, self.signature, object=name)
+                raise absent from None
+            except LimitError as fault:
+                if trust is None:
+                    raise
+                raise trust.unsigned(f"has {fault.reason}: no signature of it counts", object=name) from None
+            if trust is not None:
+                trust.verify(data, self.signature, object=name)
+            self._check_memory(found, data)
             return parse(data)
 
         try:
@@ -153,10 +162,20 @@ class Documents:
                 raise
         return read()
 
-    def _was_listed(self, name: str) -> bool:
-        """True for a manifest or shortcut that the last listing had."""
+    def _first(self, names: Sequence[str], limit: int) -> tuple[bytes, str]:
+        """The bytes of the first object that exists, and its name."""
+        for name in names[:-1]:
+            with suppress(MissingError):
+                return read_small(self.store, name, limit), name
+        return read_small(self.store, names[-1], limit), names[-1]
+
+    def _was_seen(self, name: str) -> bool:
+        """True for a manifest or shortcut that the last listing had, or that the hint or a manifest named."""
+        version, shortcut = parse_manifest_name(name), parse_shortcut_name(name)
         versions, shortcuts = self._listed
-        return parse_manifest_name(name) in versions or parse_shortcut_name(name) in shortcuts
+        if version is not None:
+            return version in versions or version in self._hinted or version in self._bases
+        return shortcut is not None and (shortcut in shortcuts or shortcut in self._hinted)
 
     def _absent(self, name: str) -> MissingError:
         """The error to raise where there is no chain.json, manifest or shortcut of a name."""
@@ -177,7 +196,7 @@ class Documents:
 
         Raises:
             MissingError, LimitError: there is none, or one of more bytes than `limit`.
-            UntrustedError: no trusted key has signed it.
+            UntrustedError: no trusted key has signed it, or, with keys, it has more bytes.
         """
         return self._read(name, limit, bytes, self._absent(name))
 
@@ -224,7 +243,10 @@ class Documents:
         return found
 
     def signed(self, versions: Iterable[int]) -> Iterator[int]:
-        """Those of some versions whose manifests are signed; without keys all. Each is read when it is its turn."""
+        """Those of some versions whose manifests are signed; without keys all. Each is read when it is its turn.
+
+        Whatever has more bytes than a manifest may have counts as not signed.
+        """
         for version in versions:
             try:
                 if self.trust is not None:
@@ -261,6 +283,7 @@ class Documents:
             return None
         if hint.chain != self.chain:
             raise ConflictError(f"names chain {hint.chain}", object=LATEST, rule="TD-OBJ-018")
+        self._hinted = frozenset((hint.version, *hint.names))
         return hint
 
     def _own_hint(self) -> LatestDocument | None:
@@ -303,7 +326,7 @@ class Documents:
 
         Raises:
             MissingError: no such version.
-            UntrustedError: keys are configured, and no trusted key has signed it.
+            UntrustedError: keys are configured, and no trusted key has signed it; or it has too many bytes to be one.
             TensorDeltaError: the manifest breaks a rule.
         """
         if version not in self._manifests:
@@ -335,6 +358,8 @@ class Documents:
     def _own(self, manifest: Manifest, name: str) -> Manifest:
         if manifest.chain != self.chain:
             raise ConflictError(f"belongs to chain {manifest.chain}", object=name, rule="TD-OBJ-011")
+        if manifest.base is not None and not self.store.lists:
+            self._bases.add(manifest.base.version)
         return manifest
 
     def layout(self, sha256: str) -> Layout:

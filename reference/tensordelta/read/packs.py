@@ -370,6 +370,9 @@ class Packs:
 
         Args:
             entries: packs in the order in which they will be read, each with the version that needs it.
+
+        Raises:
+            LimitError: those that the cache lacks would pass the disk budget that the user set.
         """
         if self.cache is None:
             yield
@@ -380,7 +383,8 @@ class Packs:
             if entry.path is not None and next(self.sources.files(entry), None) is None
         ]
         folder = self.cache.folder
-        if folder is not None:
+        # Where the user sets no budget, what the cache has no room for is read without it: see `_object`.
+        if folder is not None and self.disk.limit is not None:
             needed = sum(each.size for each in wanted if not (folder / each.sha256).exists())
             self.disk.check(needed, folder, object="the packs of the route")
         outer = self._thread.downloads

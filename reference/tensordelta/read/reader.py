@@ -9,9 +9,10 @@ An edge that fails is dropped, and the route planned again; the state is not wri
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..codecs.fingerprint import U64, combine, text
@@ -56,11 +57,12 @@ class EdgeFault(Exception):
 
 
 class Followed(NamedTuple, Generic[T]):
-    """A route that was followed, what that gave, and the faults of edges and members without which it was planned."""
+    """A route that was followed, what that gave, and without what it was planned: faults, and the names of edges."""
 
     route: Sequence[Edge]
     result: T
     passed_over: tuple[Fault, ...]
+    dropped: tuple[str, ...] = ()
 
 
 class Reader:
@@ -336,7 +338,13 @@ class Reader:
         self.documents.check_newest(newest)
         return newest
 
-    def along(self, target: int, held: Held | None, follow: Callable[[Sequence[Edge]], T]) -> Followed[T]:
+    def along(
+        self,
+        target: int,
+        held: Held | None,
+        follow: Callable[[Sequence[Edge]], T],
+        without: Mapping[str, Fault] = MappingProxyType({}),
+    ) -> Followed[T]:
         """Follow the cheapest route to a version; where an edge fails, the cheapest route without it.
 
         Edges that failed are reported: each by a warning and an event.
@@ -345,6 +353,7 @@ class Reader:
             target: the version wanted.
             held: what the reader has, if anything.
             follow: does the work along a route; raises `EdgeFault` for the edge that failed.
+            without: edges that failed elsewhere, by name, with their faults: no route has them.
 
         Raises:
             TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
@@ -352,7 +361,7 @@ class Reader:
         started = time.perf_counter()
         if held is not None and held.version == target:
             return Followed((), follow(()), ())
-        dropped: dict[str, Fault] = {}
+        dropped: dict[str, Fault] = dict(without)
         unread: list[TensorDeltaError] = []
         followed = unanswered = 0
         planner = self.planner(held if held is not None and held.version < target else None, target)
@@ -383,7 +392,7 @@ class Reader:
                 for fault in passed_over:
                     seconds = time.perf_counter() - started
                     emit(Event("passed-over", target, 0, seconds, fault=fault), self.listener)
-                return Followed(route, result, passed_over)
+                return Followed(route, result, passed_over, tuple(dropped))
 
     def _again(self, planner: Planner | Trail, target: int) -> Planner | Trail:
         """A planner over a new listing, where that differs: a collector may have run (SPEC.md section 13)."""
@@ -434,7 +443,7 @@ class Reader:
                 raise
             return preparation
 
-        route, preparation, passed_over = self.along(target, held, follow)
+        route, preparation, passed_over, _ = self.along(target, held, follow)
         update = self._update(state, preparation, target, route, started, passed_over)
         _check_still(state, generation, target)
         return update

@@ -8,13 +8,13 @@ once, for the whole route (`SliceUpdate.agree`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from ..codecs.fingerprint import U64, combine, text
 from ..codecs.words import Words
-from ..errors import TensorDeltaError, UnsupportedError, WrongBaseError
+from ..errors import MissingError, TensorDeltaError, UnsupportedError, WrongBaseError
 from ..events import Event, emit
 from ..format.chunk import Exponent
 from ..format.chunk_codec import Chosen, Indices, Piece, decode_pieces
@@ -26,8 +26,8 @@ from ..state.holder import Holder, Write
 from ..state.slice_update import PreparedSlices, SliceUpdate, Totals
 from ..threads import ordered_map
 from .packs import SourceError
-from .reader import EdgeFault, Reader
-from .routes import Edge, Fault, Held
+from .reader import EdgeFault, Followed, Reader
+from .routes import Edge, Held
 
 #: Words of a plain tensor that are read at once.
 _PLAIN = 1 << 20
@@ -46,7 +46,8 @@ def identify(reader: Reader, holder: Holder) -> int:
         The version.
 
     Raises:
-        WrongBaseError: words are missing, differ between holders, or are those of no such version.
+        WrongBaseError: words are missing, differ between holders, or are those of no such version; or the holders
+            remember different versions. All of them raise it.
         GroupError: another holder failed; in a group of more than one, errors of this one as well.
     """
     group = holder.group
@@ -54,6 +55,11 @@ def identify(reader: Reader, holder: Holder) -> int:
     _check_words(holder.layout, totals)
     sums = np.ascontiguousarray(totals[:, 0])
     fingerprint = text(combine(sums))
+    remembered = group.gather(str((holder.version, holder.chain, holder.version_digests)))
+    if len(set(remembered)) > 1:  # all of them raise, so that none waits for one that has raised alone
+        raise WrongBaseError(
+            "the holders remember different versions", object="the state", rule="TD-SLC-003", advice=_RELOAD
+        )
     if holder.version is not None:
         if fingerprint != holder.fingerprint:
             raise _unknown(reader, fingerprint, f"version {holder.version} no more")
@@ -89,7 +95,9 @@ def _check_words(layout: Layout, totals: U64) -> None:
             )
 
 
-def prepare(reader: Reader, holder: Holder, version: int | None = None) -> SliceUpdate:
+def prepare(
+    reader: Reader, holder: Holder, version: int | None = None, *, without: Collection[str] = ()
+) -> SliceUpdate:
     """Prepare the update that takes a holder to a version; its words are only read, and nothing is said to the others.
 
     For a group of one the update is proven already.
@@ -98,6 +106,7 @@ def prepare(reader: Reader, holder: Holder, version: int | None = None) -> Slice
         reader: of the chain.
         holder: which remembers its version, see `identify`.
         version: the target, by default the newest.
+        without: names of manifests and shortcuts that failed in another holder: no route has them.
 
     Raises:
         MissingError: no such version, or no route to it.
@@ -132,8 +141,11 @@ def prepare(reader: Reader, holder: Holder, version: int | None = None) -> Slice
                     raise EdgeFault(edge, fault) from None
         return preparation
 
-    route, preparation, passed_over = reader.along(target, held, follow)
-    prepared = preparation.finish(target, route, started, passed_over)
+    elsewhere = {
+        name: MissingError("failed in another holder of the state", object=name, rule="TD-RTE-004") for name in without
+    }
+    followed = reader.along(target, held, follow, elsewhere)
+    prepared = followed.result.finish(target, followed, started)
     emit(Event("prepared", target, prepared.size, prepared.seconds), reader.listener)
 
     def applied(update: SliceUpdate, took: float) -> None:
@@ -354,11 +366,10 @@ class _Preparation:
             return np.zeros(stop - start, self._holder.layout.tensors[tensor].kind.word)
         return self.take(tensor, np.arange(start, stop))
 
-    def finish(
-        self, version: int, route: Sequence[Edge], started: float, passed_over: tuple[Fault, ...]
-    ) -> PreparedSlices:
+    def finish(self, version: int, followed: Followed[_Preparation], started: float) -> PreparedSlices:
         """What takes the holder to the version of the last edge."""
         self._check_tied(version)
+        route = followed.route
         writes: list[Write] = []
         for tensor, each in sorted(self._changes.items()):
             # After a full version, the old words of the changes are zero, and not those that are held.
@@ -377,7 +388,8 @@ class _Preparation:
             packs=tuple(self._packs),
             size=sum(edge.manifest.size for edge in route),
             seconds=time.perf_counter() - started,
-            passed_over=passed_over,
+            passed_over=followed.passed_over,
+            dropped=followed.dropped,
         )
 
     def _check_tied(self, version: int) -> None:

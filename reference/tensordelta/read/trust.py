@@ -105,7 +105,12 @@ class Trust:
             reason = "is not signed by a trusted key"
             if self.threshold > 1:
                 reason = f"is signed by {found} of the {self.threshold} trusted keys that are asked for"
-            raise UntrustedError(reason, object=object, rule="TD-SIG-012", advice=_UNSIGNED)
+            raise self.unsigned(reason, object=object)
+
+    @staticmethod
+    def unsigned(reason: str, *, object: str) -> UntrustedError:
+        """The error for an object that is not signed."""
+        return UntrustedError(reason, object=object, rule="TD-SIG-012", advice=_UNSIGNED)
 
     def has_applied(self, chain: str, version: int) -> bool:
         """True for the version that was applied last."""

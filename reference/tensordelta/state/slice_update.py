@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +59,7 @@ class PreparedSlices:
         size: bytes of the packs.
         seconds: how long preparing took.
         passed_over: the faults of edges that another route was taken for.
+        dropped: names of the edges that no route was to have.
     """
 
     writes: Sequence[Write]
@@ -71,6 +74,7 @@ class PreparedSlices:
     size: int
     seconds: float
     passed_over: tuple[TensorDeltaError | StoreError, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 class SliceUpdate:
@@ -94,6 +98,7 @@ class SliceUpdate:
         memory: bytes that the update holds, those for `undo` included.
         seconds: how long preparing took.
         passed_over: the faults of edges that failed, so that another route was taken; each names its object.
+        dropped: names of the manifests and shortcuts that failed, here or in another holder.
         fingerprint: the new version's, 16 hex digits.
         differs: `agree` has found that another holder prepared another update.
     """
@@ -117,7 +122,7 @@ class SliceUpdate:
         self.version, self.route, self.size = prepared.version, prepared.route, prepared.size
         self.base = holder.version
         self.changed, self.seconds = prepared.changed, prepared.seconds
-        self.passed_over = prepared.passed_over
+        self.passed_over, self.dropped = prepared.passed_over, prepared.dropped
         self.fingerprint = prepared.digests[1]
         self.memory = sum(write.nbytes for write in prepared.writes)
 
@@ -162,21 +167,21 @@ class SliceUpdate:
             )
         again = "Load the version again in all of them."
         if listed:
-            raise self._wrong_base("words that the update lists have no owner, or several", again)
+            raise self._differs("words that the update lists have no owner, or several", again)
         held = self._before[2]
         assert held is not None
         new = fingerprint.text(change + (0 if self._prepared.restarted else int(held[1], 16)))
         if new != self.fingerprint:
             raise IntegrityError(
                 f"the new state's fingerprint would be {new}, not {self.fingerprint}",
-                object=self.route[-1] if self.route else "update",
+                object=self._object,
                 rule="TD-RDR-007",
                 advice="Words that are held, or a pack, were altered: load the version again in all holders.",
             )
         if result:
-            raise self._wrong_base("the new words are not those that were written", again, rule="TD-CHK-024")
+            raise self._differs("the new words are not those that were written", again, rule="TD-CHK-024")
         if replicas:
-            raise self._wrong_base("words that several holders have are not the same in all of them", again)
+            raise self._differs("words that several holders have are not the same in all of them", again)
         self._agreed = True
 
     def apply(self) -> None:
@@ -235,8 +240,16 @@ class SliceUpdate:
             raise
 
     def _wrong_base(self, reason: str, advice: str, *, rule: str = "TD-SLC-001") -> TensorDeltaError:
-        object = self.route[-1] if self.route else "update"
-        return WrongBaseError(reason, object=object, rule=rule, advice=advice)
+        return WrongBaseError(reason, object=self._object, rule=rule, advice=advice)
+
+    def _differs(self, reason: str, advice: str, *, rule: str = "TD-SLC-001") -> TensorDeltaError:
+        """The error for other words than the written ones; after a full version no held word can be its cause."""
+        kind = IntegrityError if self._prepared.restarted else WrongBaseError
+        return kind(reason, object=self._object, rule=rule, advice=advice)
+
+    @property
+    def _object(self) -> str:
+        return self.route[-1] if self.route else "update"
 
     def __repr__(self) -> str:
         return (
@@ -274,3 +287,32 @@ def agree(group: Group, prepare: Callable[[], SliceUpdate]) -> SliceUpdate:
     assert update is not None
     update.prove(sums)
     return update
+
+
+def agree_on_route(group: Group, prepare: Callable[[Sequence[str]], SliceUpdate]) -> SliceUpdate:
+    """Like `agree`; where the holders' routes differ, all prepare again, without the edges that failed in any of them.
+
+    An edge fails in a single holder where it has lost a pack that only this one needs.
+
+    Args:
+        group: the holders.
+        prepare: prepares this one's update over a route without the manifests and shortcuts of these names.
+    """
+    without: list[str] = []
+    for attempt in count():
+        made: list[SliceUpdate] = []
+
+        def prepared(made: list[SliceUpdate] = made, without: Sequence[str] = tuple(without)) -> SliceUpdate:
+            made.append(prepare(without))
+            return made[0]
+
+        try:
+            return agree(group, prepared)
+        except WrongBaseError:
+            if not (made and made[0].differs):
+                raise
+            failed = sorted({name for each in group.gather(json.dumps(made[0].dropped)) for name in json.loads(each)})
+            if attempt and failed == without:
+                raise
+            without = failed
+    raise AssertionError

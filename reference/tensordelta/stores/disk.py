@@ -8,6 +8,9 @@ from pathlib import Path
 
 from ..errors import LimitError
 
+#: The rule that a thing of more bytes than the budget breaks.
+DISK_BUDGET = "TD-LIM-007"
+
 
 class Disk:
     """A reader's disk budget. It is asked before the first byte of something is written.
@@ -36,7 +39,7 @@ class Disk:
             raise LimitError(
                 f"needs {amount:,} bytes of disk, the budget is {limit:,}",
                 object=object,
-                rule="TD-LIM-007",
+                rule=DISK_BUDGET,
                 advice="Free some disk, or raise the budget (disk=…), if you trust the chain.",
             )
 

@@ -54,7 +54,7 @@ def in_cache(place: Path | str) -> Iterator[None]:
 
 
 def cache_root(*, make: bool = False) -> Path:
-    """The cache folder of this user: $TENSORDELTACACHE, or `tensordelta` in the user's own cache folder.
+    """The cache folder of this user: $TENSORDELTA_CACHE, or `tensordelta` in the user's own cache folder.
 
     Args:
         make: make it if it is absent, for this user alone. If that fails, its first use will fail.
@@ -64,7 +64,7 @@ def cache_root(*, make: bool = False) -> Path:
         UntrustedError: other users can write to it, or exchange it, but snapshots and records in it are trusted.
     """
     named = os.environ.get(CACHE)
-    root = Path(named) if named else Path(os.environ.get("XDGCACHE_HOME") or "~/.cache", "tensordelta")
+    root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tensordelta")
     with in_cache(root):
         root = user_path(root)
     if make:
@@ -199,6 +199,23 @@ def sweep(root: Path) -> None:
 
 
 @contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A new folder in the cache folder, which is removed at the end.
+
+    Raises:
+        OSError: the disk refuses the cache folder, or the new one in it.
+        UntrustedError: as for `cache_root`.
+    """
+    root = cache_root(make=True)
+    if not root.is_dir():  # once more, which says why
+        root.mkdir(0o700, parents=True, exist_ok=True)
+        root = cache_root()
+    sweep(root)
+    with tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH) as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def scratch(size: int) -> Iterator[Path]:
     """A path for a temporary file of a size, which is removed at the end; an open file stays readable.
 
@@ -206,13 +223,11 @@ def scratch(size: int) -> Iterator[Path]:
     """
     with ExitStack() as stack:
         try:
-            root = cache_root(make=True)
-            sweep(root)
-            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH))
+            folder = stack.enter_context(scratch_folder())
             if shutil.disk_usage(folder).free < size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
         except TensorDeltaError:
             raise
         except OSError:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=SCRATCH))
-        yield Path(folder, "object")
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=SCRATCH)))
+        yield folder / "object"

@@ -37,7 +37,7 @@ NAMES = (
     "chain.json.sig",
     f"files/{'0' * 64}",
     "packs/a/b/c.safetensors",
-    "packs/-_.-",
+    "packs/_-.-",
     f"packs/{'x' * 194}",
 )
 #: Not names of objects, since they could leave the root or differ between stores.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from ..chain import Chain
 from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
+from ..errors import MissingError
 from ..format import layout as layouts
 from ..format.layout import Layout
 from ..format.layout_change import LayoutChange
@@ -240,7 +242,11 @@ class Publisher(StepQueue[_Submitted]):
         if layout != self._chain.layout(version):
             self._check_change(f"version {version}", self._chain.layout(version), layout)
             return None
-        state = self._chain.load(version)
+        try:
+            state = self._chain.load(version)
+        except MissingError as fault:
+            _LOG.warning("version %d cannot be read, so the next one is full: %s", version, fault)
+            return None
         memory: list[Tensor] = []
         sums = np.zeros(len(layout), np.uint64)
         for index, tensor in enumerate(layout.tensors):
@@ -317,20 +323,31 @@ class Publisher(StepQueue[_Submitted]):
             if committing:
                 self._tried = _Tried(ledger, work.number)
 
-        published, self._tip = self._chain.publish_pieces(
-            ledger.pieces(work.number),
-            None if ledger.base is None else self._tip,
-            ledger.layout if ledger.base is None else None,
-            annotations=annotations,
-            layout_change=self._layout_change,
-            values=self._values,
-            files=self._files,
-            go_on=trying,
-        )
+        with self._full_after_loss(ledger):
+            published, self._tip = self._chain.publish_pieces(
+                ledger.pieces(work.number),
+                None if ledger.base is None else self._tip,
+                ledger.layout if ledger.base is None else None,
+                annotations=annotations,
+                layout_change=self._layout_change,
+                values=self._values,
+                files=self._files,
+                go_on=trying,
+            )
         self._tried = None
         self._newest = published.version
         ledger.commit(work.number, published.version, self._tip.sums)
         return _with_finding(published, work.seconds)
+
+    @contextmanager
+    def _full_after_loss(self, ledger: Ledger) -> Iterator[None]:
+        """Have the next version be full where the store lost what the version of the block, or one before it, names."""
+        try:
+            yield
+        except MissingError:
+            self._tried = None
+            ledger.restart()
+            raise
 
     def _publish_with_ranks(
         self, work: _Submitted, annotations: Mapping[str, str], go_on: Callable[[bool], None]
@@ -361,7 +378,8 @@ class Publisher(StepQueue[_Submitted]):
         answers = ranks.gather(lambda: mine.get()[0])
         go_on(True)
         self._tried = _Tried(ledger, work.number)
-        published = ranks.lead(lambda: self._commit_draft(chain.join(opening.draft), answers, annotations))
+        with self._full_after_loss(ledger):
+            published = ranks.lead(lambda: self._commit_draft(chain.join(opening.draft), answers, annotations))
         self._tried = None
         self._newest = published.version
         ledger.commit(work.number, published.version, mine.get()[1])

@@ -10,16 +10,16 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Self
 
 from ..chain import Chain
-from ..errors import WrongBaseError
 from ..state.blocks import Block
 from ..state.group import Group, GroupError, LostError, together
 from ..state.holder import Holder
-from ..state.slice_update import SliceUpdate, agree
+from ..state.slice_update import SliceUpdate, agree_on_route
 from ..threads import Process
 from .device_state import DeviceState
 
@@ -144,19 +144,14 @@ class Rank:
 
     def _agreed(self, version: int) -> SliceUpdate:
         """The update to a version that all ranks have prepared and proven."""
-        mine: list[SliceUpdate] = []
+        attempts = count()
 
-        def prepared() -> SliceUpdate:
-            mine.append(self._prepared(version))
-            return mine[0]
+        def prepare(without: Sequence[str]) -> SliceUpdate:
+            if next(attempts):  # the first ones were prepared at different moments, over different routes
+                return self.chain.prepare(self.state, version, without=without)
+            return self._prepared(version)
 
-        try:
-            return agree(self._group, prepared)
-        except WrongBaseError:
-            if not (mine and mine[0].differs):
-                raise
-        # Prepared at different moments, over different routes.
-        return agree(self._group, lambda: self.chain.prepare(self.state, version))
+        return agree_on_route(self._group, prepare)
 
     def _prepared(self, version: int) -> SliceUpdate:
         ready = self.ready

@@ -161,7 +161,8 @@ class Commit:
         Raises:
             TensorDeltaError: a reader would refuse the manifest; nothing was created (TD-WRT-004).
             TimeoutError: collectors may have deleted what was put first (TD-RET-014); nothing was created.
-            MissingError: a collector deleted what it names, for the publish took longer than the grace period.
+            MissingError: a collector deleted what it names, for the publish took longer than the grace period. If that
+                happened amid the creation, the version is there and cannot be read; the next one has to be full.
             ConflictError: a later version was published meanwhile.
             StoreError: the store failed. Whether the manifest exists is not known then.
         """
@@ -241,14 +242,23 @@ class Commit:
     def _check_committed(self, manifest: Manifest) -> None:
         """Check once more when the manifest is there: a collector that lists manifests from now on keeps what it names.
 
+        The manifest stays, with which nobody can read the version: its number must not be given twice.
+
         Raises:
-            MissingError: something is gone; the manifest, with which nobody could have read the version, is deleted.
+            MissingError: something is gone.
         """
         try:
             self._check_objects(manifest)
-        except MissingError:
-            self._writer.reader.store.delete(member_name(self._member))
-            raise
+        except MissingError as fault:
+            name = member_name(self._member)
+            next_one = "give it another tag" if isinstance(self._member, ShortcutName) else "the next version is full"
+            raise MissingError(
+                f"was deleted when {name} was created, which names it and cannot be read",
+                object=fault.object,
+                rule=fault.rule,
+                advice=f"Publish again ({next_one}), and give collectors a grace period that is longer than publishing "
+                "takes.",
+            ) from None
 
     def finish(self, manifest: Manifest, layout: Layout) -> Published:
         """Emit the event of the commit; gives its result."""

@@ -5,12 +5,14 @@ Steps of section 11.1: 1 `Snapshot.at`, 2 `Encoder`, 3 `Commit.begin`, 4 and 6 `
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ..codecs.fingerprint import U64
+from ..errors import MissingError
 from ..format.chunk_codec import Piece
 from ..format.layout import Layout
 from ..format.manifest import Base, Manifest
@@ -25,6 +27,8 @@ from .encoder import Codecs, Comparison, Encoder, Listed, Order, Values
 from .plain_packs import changed, check_source, checkpoint_files, file_stamps, plain_entry, same_parts
 from .snapshot import Snapshot
 from .writer import Place, Writer, overtaken
+
+_LOG = logging.getLogger("tensordelta")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +85,8 @@ class Publisher:
         """Publish a state as the next version: a delta to the newest one, or a full version.
 
         If the number is taken by the same version, published before, that counts as success. Where neither the cache
-        folder nor memory can hold the version before, a full version is made.
+        folder nor memory can hold the version before, or an object is gone without which it cannot be read, a full
+        version is made.
 
         Args:
             state: what to publish. No other thread may write to it meanwhile.
@@ -118,7 +123,11 @@ class Publisher:
             old = None
             if not full and before is not None:
                 with clock.during("snapshot"):
-                    old = stack.enter_context(self._snapshot.at(before))
+                    try:
+                        old = stack.enter_context(self._snapshot.at(before))
+                    except MissingError as fault:  # a delta to it could not be read either
+                        _LOG.warning("version %d cannot be read, so the next one is full: %s", before.version, fault)
+                        before = self._writer.without_lost_files(before)
                 base = None if old is None else base  # a full version needs nothing to compare with
             with Commit.begin(self._writer, place.version, before, clock) as commit:
                 digest = commit.put_layout(state.layout)

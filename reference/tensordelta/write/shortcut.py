@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..format.names import ShortcutName, manifest_name, shortcut_name
 from ..read.history import Published, describe
 from ..read.reader import Reader
 from ..state.state import State
-from ..stores.spool import SCRATCH, cache_root, in_cache, sweep
+from ..stores.spool import in_cache, scratch_folder
 from .clock import Clock
 from .commit import Commit, Contents, base_of
 from .encoder import Codecs, Comparison, Encoder
@@ -119,12 +118,7 @@ def _states(
     """The states of two versions, pulled to disk and mapped; None for the base of a full shortcut."""
     with ExitStack() as stack:
         with in_cache("the cache folder" if work is None else os.fspath(work)):
-            if work is None:
-                root = cache_root(make=True)
-                sweep(root)
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH)))
-            else:
-                folder = Path(work)
+            folder = stack.enter_context(scratch_folder()) if work is None else Path(work)
             old = None if base is None else _locked(stack, reader, folder / "base", base)
             if old is not None and not (folder / "new").exists() and _continues(reader, old, version):
                 # The part of the route that both have in common is not fetched and decoded again.

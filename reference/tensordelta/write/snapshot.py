@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..checkout.checkout import Checkout
 from ..checkout.examination import Scan
-from ..errors import IntegrityError, MalformedError, StoreError, TensorDeltaError, WrongBaseError
+from ..errors import IntegrityError, LimitError, MalformedError, StoreError, TensorDeltaError, WrongBaseError
 from ..format.manifest import Manifest
 from ..format.pack import BuiltPack
 from ..read.packs import Sources, free_memory
@@ -21,6 +21,7 @@ from ..read.reader import Reader
 from ..state.checkpoint import Checkpoint
 from ..state.state import State
 from ..stores import cache_folder, cache_root, in_cache
+from ..stores.disk import DISK_BUDGET
 from .encoder import Encoder
 
 _LOG = logging.getLogger("tensordelta")
@@ -71,14 +72,20 @@ class Snapshot:
                     # meanwhile.
                     state = pulled(self.checkout, self._reader, manifest.version, scan=self._scan or Scan())
                 self._scan = self._scan or Scan(_PART, share=_SHARE)
-            except (TensorDeltaError, StoreError):
-                raise
-            except OSError as error:
+            except (OSError, TensorDeltaError) as error:
+                if not self._is_of_this_disk(error):
+                    raise
                 self._scan = None
                 state = self._in_memory(manifest, error)
             yield state
 
-    def _in_memory(self, manifest: Manifest, error: OSError) -> State | None:
+    def _is_of_this_disk(self, error: OSError | TensorDeltaError) -> bool:
+        """True where the cache's disk is at fault; a disk budget that the user set is no fault, but kept."""
+        if isinstance(error, LimitError):
+            return error.rule == DISK_BUDGET and self._reader.disk.limit is None
+        return not isinstance(error, TensorDeltaError | StoreError)
+
+    def _in_memory(self, manifest: Manifest, error: OSError | TensorDeltaError) -> State | None:
         if 2 * self._reader.documents.layout(manifest.layout).nbytes > free_memory():
             _LOG.warning("the copy of version %d cannot be used, nor can memory hold it: %s", manifest.version, error)
             return None

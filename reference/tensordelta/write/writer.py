@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
+
 from ..errors import ConflictError, LimitError, StoreError, TensorDeltaError
 from ..format.documents import LatestDocument
 from ..format.layout import Layout
@@ -23,7 +25,7 @@ class Place:
     Attributes:
         version: its number.
         before: the manifest of the version before it, with keys of the newest signed one; None if there is none, or if
-            a full version cannot read it.
+            a full version cannot read it. A full version has it without the files that are gone.
         taken: True if a version of this number exists.
     """
 
@@ -123,7 +125,12 @@ class Writer:
             if not full:
                 raise
             return None
-        return manifest
+        return self.without_lost_files(manifest) if full else manifest
+
+    def without_lost_files(self, manifest: Manifest) -> Manifest:
+        """A manifest that names only those of its files that are in the store: no other version can share the rest."""
+        files = [entry for entry in manifest.files if self.reader.store.size(entry.path) is not None]
+        return msgspec.structs.replace(manifest, files=files)
 
     def announce(self, version: int, *, created: bool) -> None:
         """Put the hint of a version that was committed.

@@ -4,6 +4,8 @@
  */
 import { wordArray } from "./dtypes.js";
 
+/** @typedef {Uint8Array|Uint16Array|Uint32Array|BigUint64Array} WordArray */
+
 /** decode_gap. @returns {Uint32Array} m positions, ascending; n is at most 2^27 */
 export function decodeGap(gaps, low, shift, m, n, bad) {
   if (gaps[gaps.length - 1] === 255) bad("TD-POS-004", "gaps ends with 255");

@@ -1,7 +1,8 @@
 /** One edge of a route: steps 5 to 11 of section 9.1, from one state to the next. Nothing held is changed. */
 import { EMPTY_LAYOUT } from "./layout.js";
-import { State, fit } from "./state.js";
-import { applyPack } from "./pack.js";
+import { State } from "./state.js";
+import { WholeTensors, fit } from "./slots.js";
+import { readPack } from "./pack.js";
 import { Ranges } from "./ranges.js";
 import { hex64 } from "./bytes.js";
 import { reject } from "./errors.js";
@@ -16,20 +17,20 @@ export async function isHeldLayout(objects, digest, state) {
   return state.layout.equals(await objects.layout(digest));
 }
 
-/** Step 6 for a Reader of whole states. */
-async function checkBase(objects, manifest, state) {
+/** Step 6 for a Reader of whole states. @param {string[]} rules that a wrong fingerprint, and a wrong layout, break */
+export async function checkBase(objects, manifest, state, rules = ["TD-RDR-003", "TD-RDR-004"]) {
   const { base, object } = manifest;
   if (base.fingerprint !== state.fingerprint) {
-    reject("wrong-base", "TD-RDR-003", object,
+    reject("wrong-base", rules[0], object,
       `base.fingerprint is ${hex64(base.fingerprint)}, and that of the state held ${hex64(state.fingerprint)}`);
   }
   if (!await isHeldLayout(objects, base.layout, state)) {
-    reject("wrong-base", "TD-RDR-004", object, "the state held has another layout than the base");
+    reject("wrong-base", rules[1], object, "the state held has another layout than the base");
   }
 }
 
 /** The fingerprints object of a version, as its own manifest names it (section 9.4). */
-async function fingerprintsOf(objects, version, object) {
+export async function fingerprintsOf(objects, version, object) {
   const { value } = await objects.tryManifest(version);
   if (!value || value.tensorFingerprints === null) {
     reject("unsupported", "TD-RDR-013", object, `version ${version} names no fingerprints object`);
@@ -90,7 +91,8 @@ export async function applyEdge(objects, manifest, state, { features, only = nul
     base = state;
   }
   const slots = fit(base, layout, wanted, budget, manifest.object);
-  await applyPacks(objects, manifest, layout, slots, only !== null);
+  const words = new WholeTensors(slots, manifest, budget);
+  await readPacks(objects, manifest, layout, words, only && ((tensor) => slots[tensor] !== null));
   if (only) {
     await checkPartResult(objects, manifest, slots);
   } else {
@@ -116,10 +118,15 @@ export async function checkEdgeForm(objects, manifest, features) {
   checkFeatures(manifest, features);
   const layout = await objects.layout(manifest.layout);
   const slots = fit(null, layout, nothing, objects.budget, manifest.object);
-  await applyPacks(objects, manifest, layout, slots, false);
+  await readPacks(objects, manifest, layout, new WholeTensors(slots, manifest, objects.budget));
 }
 
-async function applyPacks(objects, manifest, layout, slots, skip) {
+/**
+ * Steps 7 to 10 for all packs of an edge.
+ * @param {import("./chunk.js").Words} words
+ * @param {((tensor: number) => boolean)|null} [wanted] packs without a wanted tensor are left out [TD-RDR-015]; null: none
+ */
+export async function readPacks(objects, manifest, layout, words, wanted = null) {
   const { budget } = objects;
   const ranges = new Ranges();
   for (const pack of manifest.packs) {
@@ -127,14 +134,14 @@ async function applyPacks(objects, manifest, layout, slots, skip) {
       reject("malformed", "TD-MAN-001", manifest.object, `${pack.where}.tensors ends beyond the layout`);
     }
   }
-  /** How many tensors before an index are held. */
-  const heldBefore = [0];
-  for (const slot of slots) heldBefore.push(heldBefore[heldBefore.length - 1] + (slot ? 1 : 0));
+  /** How many tensors before an index are wanted. */
+  const before = [0];
+  layout.tensors.forEach((_, tensor) => before.push(before[tensor] + (!wanted || wanted(tensor) ? 1 : 0)));
   for (const pack of manifest.packs) {
-    if (skip && pack.tensors.every(([first, stop]) => heldBefore[first] === heldBefore[stop])) continue; // [TD-RDR-015]
+    if (wanted && pack.tensors.every(([first, stop]) => before[first] === before[stop])) continue;
     const mark = budget.mark();
     const bytes = await objects.pack(pack, manifest);
-    applyPack(bytes, pack, manifest, layout, slots, ranges, budget);
+    readPack(bytes, pack, manifest, layout, words, ranges, budget);
     budget.back(mark);
   }
 }

@@ -32,7 +32,7 @@ export function string(value, where, object) {
   return typeof value === "string" ? value : wrongType(where, object, "string");
 }
 
-const matching = (pattern, what) => (value, where, object) => {
+export const matching = (pattern, what) => (value, where, object) => {
   if (!pattern.test(string(value, where, object))) reject("malformed", "TD-JSN-015", object, `${where} is no ${what}`);
   return value;
 };

@@ -99,6 +99,18 @@ export class Values {
     this.c = (this.c + Math.imul(x, this.high[i])) | 0;
   }
 
+  /** Adds value(…) of section 8.3. @param {number} j the word's number @param {number|bigint} x the word @param {number} w */
+  word(j, x, w) {
+    if (w <= 16) {
+      this.add(j, x);
+    } else if (w === 32) {
+      this.add(2 * j, x & 65535);
+      this.add(2 * j + 1, x >>> 16);
+    } else {
+      for (let q = 0; q < 4; q++) this.add(4 * j + q, Number((x >> BigInt(16 * q)) & 65535n));
+    }
+  }
+
   flush() {
     if (this.number >= 0) this.total += outer(this.start, this.number) * joined(this.a, this.b, this.c);
     this.a = this.b = this.c = 0;

@@ -7,6 +7,8 @@ export const LATEST = "latest.json";
 export const manifestName = (version) => `manifests/${String(version).padStart(12, "0")}.json`;
 export const layoutName = (digest) => `layouts/${digest}.json`;
 export const fingerprintsName = (digest) => `fingerprints/${digest}.bin`;
+/** Of the copy of a manifest or shortcut that was dropped. */
+export const retiredName = (name) => `retired/${name}`;
 
 /** The version of a manifest's name, or null. */
 export function manifestVersion(name) {

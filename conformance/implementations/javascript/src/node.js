@@ -1,5 +1,5 @@
 /** What only Node has: folders, its digest, files of held states. */
-import { createHash } from "node:crypto";
+import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
 import { constants } from "node:fs";
 import { lstat, open, readdir, readlink, realpath, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve, sep } from "node:path";
@@ -12,6 +12,15 @@ import { entryOf } from "./layout.js";
 import { State } from "./state.js";
 
 export const nodeDigest = async (bytes) => createHash("sha256").update(bytes).digest("hex");
+
+/** What stands before the 32 bytes of an Ed25519 key in DER (RFC 8410). */
+const KEY_HEAD = Buffer.from("302a300506032b6570032100", "hex");
+
+/** Whether a signature over a message is that of a key; see webVerify in signature.js. */
+export async function nodeVerify(key, signature, message) {
+  const der = Buffer.concat([KEY_HEAD, key]);
+  return verifySignature(null, message, createPublicKey({ key: der, format: "der", type: "spki" }), signature);
+}
 
 const ABSENT = new Set(["ENOENT", "ENOTDIR", "ENAMETOOLONG"]);
 

@@ -2,11 +2,14 @@
 import { parseChain, parseLatest } from "./chain.js";
 import { parseLayout } from "./layout.js";
 import { parseManifest } from "./manifest.js";
-import { CHAIN, LATEST, fingerprintsName, layoutName, manifestName, manifestVersion, shortcutEdge } from "./names.js";
+import {
+  CHAIN, LATEST, fingerprintsName, layoutName, manifestName, manifestVersion, retiredName, shortcutEdge,
+} from "./names.js";
 import { LIMIT } from "./limits.js";
 import { Rejection, reject } from "./errors.js";
 import { TooLong } from "./store.js";
 import { webDigest } from "./digest.js";
+import { Keys, parseSignature } from "./signature.js";
 
 /**
  * @typedef {(uri: string, size: number) => Promise<Uint8Array|null>} Source
@@ -16,15 +19,22 @@ export class Objects {
   /**
    * @param {import("./store.js").Store} store
    * @param {import("./budget.js").Budget} budget
-   * @param {{digest?: (bytes: Uint8Array) => Promise<string>, places?: Place[], sources?: Object<string, Source|null>}}
-   *   options  sources: the schemes that the user allows; null for one that is allowed and not known
+   * @param {{digest?: (bytes: Uint8Array) => Promise<string>, places?: Place[], sources?: Object<string, Source|null>,
+   *   keys?: string[], threshold?: number, verifySignature?: typeof import("./signature.js").webVerify}} options
+   *   sources: the schemes that the user allows; null for one that is allowed and not known
    */
-  constructor(store, budget, { digest = webDigest, places = [], sources = {} } = {}) {
+  constructor(store, budget, { digest = webDigest, places = [], sources = {}, keys = [], threshold, verifySignature } = {}) {
     this.store = store;
     this.budget = budget;
     this.digest = digest;
     this.places = places;
     this.sources = new Map(Object.entries(sources));
+    /** Without keys nothing about signatures is looked at [TD-SIG-007]. */
+    this.keys = keys.length > 0 ? new Keys(keys, { threshold, verify: verifySignature, digest }) : null;
+    /** Names of manifests and shortcuts that count as absent where nobody asked for them [TD-SIG-015]. */
+    this.unsigned = new Set();
+    /** Names of manifests and shortcuts that a listing had. */
+    this.listed = new Set();
     this.id = null;
     /** What the objects that are remembered take. */
     this.resident = 0;
@@ -57,7 +67,7 @@ export class Objects {
     const mark = this.budget.mark();
     let values = 0;
     try {
-      const bytes = await this.read(name, limit);
+      const bytes = await this.read(name, limit) ?? await this.copy(name, limit);
       if (!bytes) absent();
       const before = this.budget.used + 2 * bytes.length; // the text
       const out = await parse(bytes);
@@ -69,6 +79,49 @@ export class Objects {
     }
   }
 
+  /**
+   * Reads and parses one of the objects that are signed, or the copy of one that was listed and has gone [TD-RET-017].
+   * With keys its signatures come before all else [TD-SIG-001].
+   */
+  async signable(name, limit, absent, parse) {
+    let verified = this.keys === null;
+    try {
+      return await this.parsed(name, limit, absent, async (bytes) => {
+        verified ||= await this.isSigned(name, bytes);
+        if (!verified) reject("untrusted", "TD-SIG-012", name, "not signed by enough of the keys");
+        return parse(bytes);
+      });
+    } catch (e) {
+      // What cannot be got, or is too long, is not signed either. A small budget proves nothing.
+      if (!verified && e instanceof Rejection && e.rule !== "TD-LIM-002") this.unsigned.add(name);
+      throw e;
+    }
+  }
+
+  /** The copy of a listed manifest or shortcut that has gone meanwhile, or null [TD-RET-017]. */
+  async copy(name, limit) {
+    return this.listed.has(name) ? this.read(retiredName(name), limit) : null;
+  }
+
+  async isSigned(name, bytes) {
+    const mark = this.budget.mark();
+    this.budget.take(bytes.length, name, "what is signed");
+    const signed = await this.keys.signed(name, bytes, (object) => this.signature(object));
+    this.budget.back(mark);
+    return signed;
+  }
+
+  /** The signature in an object; null where it counts for nothing. */
+  async signature(name) {
+    try {
+      const bytes = await this.store.get(name, LIMIT.smallObject);
+      return bytes && parseSignature(bytes, name, this.budget);
+    } catch (e) {
+      if (e instanceof TooLong || (e instanceof Rejection && e.rule !== "TD-LIM-002")) return null;
+      throw e;
+    }
+  }
+
   remember(bytes, name) {
     this.budget.keep(bytes, name, "an object that is remembered");
     this.resident += bytes;
@@ -76,7 +129,7 @@ export class Objects {
 
   /** Step 1. @param {string|null} pinned */
   async chain(pinned = null) {
-    const chain = await this.parsed(CHAIN, LIMIT.smallObject,
+    const chain = await this.signable(CHAIN, LIMIT.smallObject,
       () => reject("missing", "TD-OBJ-009", CHAIN, "there is no chain.json"),
       (bytes) => parseChain(bytes, this.budget));
     if (pinned !== null && chain.chain !== pinned) {
@@ -97,16 +150,23 @@ export class Objects {
     }
   }
 
+  /** The names under a prefix that mean something. */
+  async listing(prefix, meaning) {
+    const names = (await this.store.list(prefix)).filter((name) => meaning(name) !== null);
+    for (const name of names) this.listed.add(name);
+    return names;
+  }
+
   /** @returns {Promise<number[]>} ascending */
   async versions() {
-    const names = await this.store.list("manifests/");
-    return names.map(manifestVersion).filter((v) => v !== null).sort((a, b) => a - b);
+    const names = await this.listing("manifests/", manifestVersion);
+    return names.map(manifestVersion).sort((a, b) => a - b);
   }
 
   /** @returns {Promise<{object: string, version: number, base: number|null}[]>} sorted by name */
   async shortcuts() {
-    const names = await this.store.list("shortcuts/");
-    return names.map(shortcutEdge).filter((s) => s !== null).sort((a, b) => (a.object < b.object ? -1 : 1));
+    const names = await this.listing("shortcuts/", shortcutEdge);
+    return names.map(shortcutEdge).sort((a, b) => (a.object < b.object ? -1 : 1));
   }
 
   /** Calls once a key; a rejection is remembered too, any other failure is not. */
@@ -133,7 +193,7 @@ export class Objects {
   /** @returns {Promise<{value?: import("./manifest.js").Manifest, error?: Rejection}>} */
   tryManifest(version) {
     const name = manifestName(version);
-    return this.once(this.manifests, version, () => this.parsed(name, LIMIT.manifest,
+    return this.once(this.manifests, version, () => this.signable(name, LIMIT.manifest,
       () => reject("missing", "TD-OBJ-008", name, "there is no such version"),
       (bytes) => parseManifest(bytes, name, this.id, { version }, this.budget)));
   }
@@ -146,7 +206,7 @@ export class Objects {
 
   /** @returns {Promise<{value?: import("./manifest.js").Manifest, error?: Rejection}>} */
   tryShortcut({ object, version, base }) {
-    return this.once(this.shortcutManifests, object, () => this.parsed(object, LIMIT.manifest,
+    return this.once(this.shortcutManifests, object, () => this.signable(object, LIMIT.manifest,
       () => reject("missing", "TD-ERR-001", object, "there is no such shortcut"),
       (bytes) => parseManifest(bytes, object, this.id, { version, base }, this.budget)));
   }

@@ -1,15 +1,11 @@
-/** Packs (sections 6 and 7): from the bytes of a pack to changed words in slots. */
+/** Packs (section 6): from the bytes of a pack to words for those who hold some of its tensors. */
 import { checkTiling, metadataOf, openSafetensors, plainEntries } from "./safetensors.js";
 import { parseChunkTable, streamsOf } from "./chunktable.js";
-import { checkFrame, decodeFrame } from "./zstd.js";
-import { countEscapes, decodeBitmap, decodeGap, decodeReplace, decodeSteps, exponentOrder } from "./codecs.js";
+import { checkFrame } from "./zstd.js";
+import { readChunk } from "./chunk.js";
 import { array, integer, object as anObject, required } from "./fields.js";
-import { wordView } from "./dtypes.js";
-import { Values } from "./fingerprint.js";
 import { sameShape } from "./layout.js";
-import { scan } from "./state.js";
 import { reject } from "./errors.js";
-import { EXPONENT_ORDER } from "./manifest.js";
 
 /** The entries of a chunk pack's header (section 6.2). @returns {Map<string, {begin: number, end: number}>} */
 function chunkEntries(header, size, object) {
@@ -85,197 +81,6 @@ export function openChunkPack(bytes, layout, object, budget) {
   return out;
 }
 
-/** Step 9 for one chunk: its positions, and its steps or new words. They do not depend on the base. */
-function decodeChunk({ chunk, streams }, object, budget) {
-  const { m, n, dtype } = chunk;
-  const at = `chunk ${chunk.index}: `;
-  const bad = (rule, what) => reject("malformed", rule, object, at + what);
-  const get = (name) => {
-    const { stored, frame, size } = streams.get(name);
-    if (!frame) return stored;
-    budget.take(size, object, "a decompressed stream");
-    return decodeFrame(stored, frame, (rule, what) => bad(rule, `${name}: ${what}`));
-  };
-  if (chunk.positions !== "all") budget.take(4 * m, object, "positions");
-  budget.take(m * (dtype.w / 8), object, "values");
-  let positions = null; // all of them
-  if (chunk.positions === "gap") {
-    positions = decodeGap(get("gaps"), chunk.shift ? get("low") : null, chunk.shift, m, n, bad);
-  } else if (chunk.positions === "bitmap") {
-    positions = decodeBitmap(get("bitmap"), m, n, bad);
-  }
-  const planes = Array.from({ length: dtype.w / 8 }, (_, j) => j);
-  if (chunk.values === "replace") {
-    return { positions, values: decodeReplace(planes.map((j) => get(`values.${j}`)), m, dtype.w) };
-  }
-  const codes = get("codes");
-  const x = countEscapes(codes, m, bad);
-  const present = streams.has("escapes.0");
-  if (x === 0 && present) bad("TD-CHK-020", "there are escapes, and no code is 3");
-  if (x > 0 && !present) bad("TD-CHK-021", `there are no escapes, and ${x} codes are 3`);
-  if (x > 0) {
-    for (const j of planes) {
-      const { size } = streams.get(`escapes.${j}`);
-      if (size !== x) bad("TD-CHK-019", `stream escapes.${j} has ${size} bytes, and ${x} codes are 3`);
-    }
-  }
-  const escapes = x > 0 ? planes.map((j) => get(`escapes.${j}`)) : [];
-  return { positions, values: decodeSteps(codes, escapes, m, dtype.w, bad) };
-}
-
-/** Gives the exponent fields of a chunk's base words, in natural order. */
-function keysOf({ dtype }, slices, slots) {
-  const { w, shift, exponentBits } = dtype;
-  const mask = (1 << exponentBits) - 1;
-  return (visit) => {
-    for (const { tensor, start, stop } of slices) {
-      const { bytes } = slots[tensor];
-      if (w === 64) {
-        const halves = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-        for (let j = start; j < stop; j++) visit((halves[2 * j + 1] >>> (shift - 32)) & mask);
-      } else {
-        const words = wordView(bytes, w);
-        for (let j = start; j < stop; j++) visit((words[j] >>> shift) & mask);
-      }
-    }
-  };
-}
-
-/** The slices of a chunk by group, with the number of words of each. */
-function groupsOf({ groups, slices }) {
-  let first = 0;
-  return groups.map((count) => {
-    const mine = slices.slice(first, first += count);
-    return { slices: mine, n: mine.reduce((sum, s) => sum + (s.stop - s.start), 0) };
-  });
-}
-
-/**
- * The natural numbers of the words at some positions in order exponent, ascending, and where the value of each stands.
- * Positions in a group that is not held stand for themselves: nobody takes their words.
- */
-function naturalsOf(chunk, slots, positions) {
-  const naturals = new Uint32Array(positions.length);
-  const from = new Uint32Array(positions.length);
-  let first = 0;
-  let k = 0;
-  for (const { slices, n } of groupsOf(chunk)) {
-    const end = firstFrom(positions, first + n);
-    const mine = positions.slice(k, end).map((position) => position - first);
-    const held = slots[slices[0].tensor] !== null;
-    const order = held ? exponentOrder(keysOf(chunk, slices, slots), chunk.limit, n, mine) : { naturals: mine, from: mine.keys() };
-    naturals.set(order.naturals.map((number) => number + first), k);
-    from.set([...order.from].map((place) => place + k), k);
-    k = end;
-    first += n;
-  }
-  return { naturals, from };
-}
-
-/**
- * Writes the listed words of one slice and adds up what changes.
- * @param {number} offset from natural numbers to words of the tensor
- * @param {number} k the first of the listed words that are the slice's
- * @param {number} end the one after the last
- * @param {Uint32Array|null} naturals of the listed words; null: k itself
- * @param {Uint32Array|null} from where the value of each stands; null: in the same order
- */
-function writeSlice(slot, offset, k, end, naturals, from, values, step, before, after) {
-  const { w } = slot.entry.dtype;
-  const words = wordView(slot.bytes, w);
-  if (w === 64) {
-    const lanes = wordView(slot.bytes, 16);
-    for (; k < end; k++) {
-      const j = offset + (naturals ? naturals[k] : k);
-      const value = values[from ? from[k] : k];
-      const lane = 4 * j;
-      for (let q = 0; q < 4; q++) before.add(lane + q, lanes[lane + q]);
-      words[j] = step ? words[j] + value : value;
-      for (let q = 0; q < 4; q++) after.add(lane + q, lanes[lane + q]);
-    }
-    return;
-  }
-  for (; k < end; k++) {
-    const j = offset + (naturals ? naturals[k] : k);
-    const value = values[from ? from[k] : k];
-    const old = words[j];
-    words[j] = step ? old + value : value; // the array takes it modulo 2^w
-    const now = words[j];
-    if (w === 32) {
-      before.add(2 * j, old & 65535);
-      before.add(2 * j + 1, old >>> 16);
-      after.add(2 * j, now & 65535);
-      after.add(2 * j + 1, now >>> 16);
-    } else {
-      before.add(j, old);
-      after.add(j, now);
-    }
-  }
-}
-
-/** The first k whose natural number is not below `stop`. @param {Uint32Array} naturals ascending */
-function firstFrom(naturals, stop) {
-  let low = 0;
-  let high = naturals.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (naturals[middle] < stop) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-/**
- * Steps 9 and 10 for one chunk.
- * @param {(import("./state.js").Slot|null)[]} slots
- */
-function applyChunk(opened, slots, manifest, object, budget) {
-  const { chunk } = opened;
-  const held = chunk.slices.filter((s) => slots[s.tensor] !== null).length;
-  const whole = held === chunk.slices.length;
-  if (chunk.order === "exponent") {
-    if (!manifest.features.has(EXPONENT_ORDER)) {
-      reject("malformed", "TD-MAN-006", manifest.object, `${object} uses order exponent, and features lacks ${EXPONENT_ORDER}`);
-    }
-    for (const { slices } of groupsOf(chunk)) {
-      const known = slices.filter((s) => slots[s.tensor] !== null).length;
-      if (known > 0 && known < slices.length) {
-        reject("unsupported", "TD-RDR-017", object, `chunk ${chunk.index}: a group in order exponent over tensors that are not held`);
-      }
-    }
-  }
-  let { positions: naturals, values } = decodeChunk(opened, object, budget);
-  if (held === 0) return;
-  let from = null;
-  if (chunk.order === "exponent") {
-    budget.take(4 * chunk.n + 16 * chunk.m, object, "order exponent");
-    ({ naturals, from } = naturalsOf(chunk, slots, naturals));
-  }
-  let total = 0n;
-  let k = 0;
-  let before = 0;
-  for (const { tensor, start, stop } of chunk.slices) {
-    const after = before + (stop - start);
-    const end = naturals ? firstFrom(naturals, after) : after;
-    const slot = slots[tensor];
-    if (slot && end > k) {
-      slot.own(budget, object);
-      const [old, written] = [new Values(slot.entry.seed), new Values(slot.entry.seed)];
-      writeSlice(slot, start - before, k, end, naturals, from, values, chunk.values === "step", old, written);
-      const sum = written.sum();
-      slot.change += sum - old.sum();
-      total += sum;
-    }
-    k = end;
-    before = after;
-  }
-  // With a part of its tensors only, the sum cannot be known.
-  if (whole && BigInt.asUintN(64, total) !== chunk.result) {
-    const error = manifest.base ? "wrong-base" : "integrity";
-    reject(error, "TD-CHK-024", object, `chunk ${chunk.index}: the new words are not those that were written`);
-  }
-}
-
 /** What a pack says about itself, for the comparison with its entry. */
 class Named {
   constructor() {
@@ -307,10 +112,10 @@ class Named {
  * Steps 8 to 10 for one pack whose size and digest are checked.
  * @param {Uint8Array} bytes
  * @param {import("./manifest.js").PackEntry} pack
- * @param {(import("./state.js").Slot|null)[]} slots tensors of the new state; changed
+ * @param {import("./chunk.js").Words} words of the new state; changed
  * @param {import("./ranges.js").Ranges} ranges
  */
-export function applyPack(bytes, pack, manifest, layout, slots, ranges, budget) {
+export function readPack(bytes, pack, manifest, layout, words, ranges, budget) {
   const object = pack.path ?? manifest.object;
   const named = new Named();
   if (pack.content === "chunks") {
@@ -324,9 +129,10 @@ export function applyPack(bytes, pack, manifest, layout, slots, ranges, budget) 
     }
     named.check(pack, manifest);
     ranges.check(manifest, layout);
+    words.open(pack, opened.map(({ chunk }) => chunk));
     for (const one of opened) {
       const mark = budget.mark();
-      applyChunk(one, slots, manifest, object, budget);
+      readChunk(one, words, manifest, object, budget);
       budget.back(mark);
     }
     return;
@@ -343,17 +149,10 @@ export function applyPack(bytes, pack, manifest, layout, slots, ranges, budget) 
     named.add(tensor);
     named.changed += want.words;
     ranges.add(tensor, 0, want.words, budget, object);
-    found.push({ tensor, entry });
+    found.push({ tensor, stored: buffer.subarray(entry.begin, entry.end) });
   }
   if (found.length === 0) reject("malformed", "TD-PCK-016", object, "a plain pack without a tensor of the layout");
   named.check(pack, manifest);
   ranges.check(manifest, layout);
-  for (const { tensor, entry } of found) {
-    const slot = slots[tensor];
-    if (!slot) continue;
-    if (!slot.owned) budget.keep(slot.entry.bytes, object, `the words of ${entry.name}`);
-    slot.owned = true;
-    slot.bytes = buffer.slice(entry.begin, entry.end);
-    slot.change += scan(slot.entry, slot.bytes) - slot.base;
-  }
+  for (const { tensor, stored } of found) words.replace(tensor, stored, object);
 }

@@ -9,12 +9,14 @@ import { checkFeatures, FEATURES } from "./manifest.js";
 import { LIMIT } from "./limits.js";
 import { Rejection, reject } from "./errors.js";
 import { CHAIN, manifestName, manifestVersion } from "./names.js";
+import { checkAge, checkRecord, recordOf } from "./record.js";
 
 export const DEFAULT_MEMORY = 2 ** 30;
 
 /**
  * An update that is checked and not applied.
- * @typedef {{from: import("./state.js").State|null, to: import("./state.js").State, route: string[]}} Prepared
+ * @typedef {{from: import("./state.js").State|null, to: import("./state.js").State, route: string[],
+ *   record: import("./record.js").Record, before: import("./record.js").Record|null}} Prepared
  */
 export class Reader {
   /**
@@ -25,6 +27,12 @@ export class Reader {
    * @param {number} [options.memory] the budget in bytes
    * @param {string|null} [options.pin] the chain id to insist on; else the first one read is remembered
    * @param {Function} [options.digest] see objects.js, as for `places` and `sources`
+   * @param {string[]} [options.keys] public keys that the user trusts, 64 hex digits each (section 14); none unless given
+   * @param {number} [options.threshold] how many of them must have signed; 1 unless given
+   * @param {Function} [options.verifySignature] see signature.js; by the platform unless given
+   * @param {import("./record.js").Record|null} [options.record] of what was held before
+   * @param {boolean} [options.back] whether, with keys, it may go back to a version before that
+   * @param {number} [options.maxAge] how many seconds old the newest version may be
    * @param {string[]} [options.features] the features to know; all that this program knows unless given
    * @param {number} [options.attempts] after so many failed edges no other route is looked for
    */
@@ -33,6 +41,7 @@ export class Reader {
     this.options = options;
     this.only = options.tensors ? new Set(options.tensors) : null;
     this.held = options.held ? options.held.restricted(this.only) : null;
+    this.record = options.record ?? recordOf(this.held);
     this.pinned = options.pin ?? null;
     this.budget = new Budget(options.memory ?? DEFAULT_MEMORY);
     this.features = options.features ?? FEATURES;
@@ -57,19 +66,18 @@ export class Reader {
   /**
    * Steps 1 to 11. What is held stays as it is.
    * @param {number|null} to
+   * @param {Set<string>} [failed] names of edges to leave out; those that fail are added
    * @returns {Promise<Prepared>}
    */
-  async prepare(to = null) {
+  async prepare(to = null, failed = new Set()) {
     const objects = await this.open();
     const planner = await this.planner(objects);
+    planner.failed = failed;
+    const newest = to === null;
     to ??= await planner.newest();
-    if (!Number.isSafeInteger(to) || to < 0 || to > LIMIT.version || !await planner.exists(to)) {
-      reject("missing", "TD-OBJ-008", CHAIN, `there is no version ${to}`);
-    }
-    if (await this.isThere(objects, to)) {
-      const { held } = this;
-      return { from: held, to: held.version === to ? held : held.named(to), route: [] };
-    }
+    await this.checkTarget(objects, planner, to, newest);
+    const { held } = this;
+    if (await this.isThere(objects, to)) return this.prepared(objects, to, held.version === to ? held : held.named(to), []);
     let first = null;
     /** How far the last attempt came: the edges and the state after them. */
     let progress = { names: [], state: null };
@@ -85,20 +93,50 @@ export class Reader {
         }
         const keep = progress.names.length <= names.length && progress.names.every((name, i) => name === names[i]);
         if (!keep) progress = { names: [], state: null };
-        this.budget.reset(objects.resident + residentBytes([this.held, progress.state]));
+        this.budget.reset(objects.resident + residentBytes([held, progress.state]));
         for (edge of route.slice(progress.names.length)) {
-          const state = await applyEdge(objects, edge, progress.state ?? this.held ?? EMPTY,
-            { features: this.features, only: this.only });
+          const state = await this.follow(objects, edge, progress.state ?? held);
           progress = { names: [...progress.names, edge.object], state };
-          this.budget.reset(objects.resident + residentBytes([this.held, state]));
+          this.budget.reset(objects.resident + residentBytes([held, state]));
         }
-        return { from: this.held, to: progress.state, route: names };
+        return await this.prepared(objects, to, progress.state, route);
       } catch (e) {
         if (!(e instanceof Rejection)) throw e;
         first ??= e;
         planner.failed.add(edge.object);
       }
     }
+  }
+
+  /** One edge. @param {import("./state.js").State|null} state that it starts from, unless it starts from nothing */
+  async follow(objects, edge, state) {
+    return applyEdge(objects, edge, state ?? EMPTY, { features: this.features, only: this.only });
+  }
+
+  /**
+   * @param {import("./state.js").State} state the version, or the part of it
+   * @param {import("./manifest.js").Manifest[]} edges of the route
+   * @returns {Promise<Prepared>}
+   */
+  async prepared(objects, version, state, edges) {
+    const manifest = await objects.manifest(version);
+    const layout = state.part ? await objects.layout(manifest.layout) : state.layout;
+    const record = { chain: objects.id, version, layout, fingerprint: manifest.fingerprint };
+    return { from: this.held, to: state, route: edges.map(({ object }) => object), record, before: this.record };
+  }
+
+  /** What is checked of the version to read, whatever route leads there. */
+  async checkTarget(objects, planner, to, newest) {
+    const number = Number.isSafeInteger(to) && to >= 0 && to <= LIMIT.version;
+    if (!number || !await planner.exists(to)) {
+      // It was asked for, so that a missing signature is no absence [TD-SIG-012].
+      if (objects.unsigned.has(manifestName(to))) await objects.manifest(to);
+      reject("missing", "TD-OBJ-008", CHAIN, `there is no version ${to}`);
+    }
+    if (objects.keys) await checkRecord(objects, this.record, to, this.options.back ?? false);
+    if (!newest || this.options.maxAge === undefined) return;
+    const { value: manifest } = await objects.tryManifest(to);
+    if (manifest) checkAge(manifest, this.options.maxAge, Date.now());
   }
 
   /** What finds routes: over a listing, or by the hint where there is none. */
@@ -159,6 +197,7 @@ export class Reader {
       ? prepared.from === this.held : this.held.equals(prepared.from);
     if (!same) reject("wrong-base", "TD-APP-001", CHAIN, "the update was prepared for another state");
     this.held = prepared.to;
+    this.record = prepared.record;
   }
 
   /** Takes an applied update back. */
@@ -167,6 +206,7 @@ export class Reader {
       reject("wrong-base", "TD-APP-001", CHAIN, "the state held is not the one that the update made");
     }
     this.held = prepared.from;
+    this.record = prepared.before;
   }
 
   /** The files of a version, from its own manifest [TD-MAN-023]. */

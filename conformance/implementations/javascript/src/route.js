@@ -6,10 +6,12 @@
  */
 import { isHeldLayout } from "./edge.js";
 import { Rejection, reject } from "./errors.js";
-import { CHAIN } from "./names.js";
+import { CHAIN, manifestName } from "./names.js";
 
 const NOTHING = "nothing";
 const HELD = "held";
+/** So many of the highest manifests may be without signature before the reader gives up. */
+const MOST_UNSIGNED = 64;
 
 /** @typedef {import("./manifest.js").Manifest} Edge */
 
@@ -73,9 +75,17 @@ export class Planner {
     }
   }
 
+  /** The highest version; with keys the highest signed one [TD-SIG-015]. */
   async newest() {
     if (this.versions.size === 0) reject("missing", "TD-OBJ-008", CHAIN, "the chain has no version");
-    return [...this.versions].reduce((a, b) => Math.max(a, b));
+    const { objects } = this;
+    const descending = [...this.versions].sort((a, b) => b - a);
+    if (objects.keys === null) return descending[0];
+    for (const version of descending.slice(0, MOST_UNSIGNED)) {
+      await objects.tryManifest(version);
+      if (!objects.unsigned.has(manifestName(version))) return version;
+    }
+    return reject("untrusted", "TD-SIG-015", manifestName(descending[0]), "neither it nor a version before it is signed");
   }
 
   async exists(version) {
@@ -83,7 +93,7 @@ export class Planner {
   }
 
   noteUnreadable(object, error) {
-    if (!this.unreadable.has(object)) this.unreadable.set(object, error);
+    if (!this.unreadable.has(object) && !this.objects.unsigned.has(object)) this.unreadable.set(object, error);
   }
 
   /** The edges that lead to a version: its manifest, and the shortcuts that count. @returns {Promise<Edge[]>} */

@@ -1,4 +1,4 @@
-/** States (section 3.3) and fitting (section 5). A State is never changed: an update makes another one. */
+/** States (section 3.3). A State is never changed: an update makes another one (slots.js, edge.js). */
 import { Entry, Layout } from "./layout.js";
 import { compareUtf8, equalBytes } from "./bytes.js";
 import { laneView } from "./dtypes.js";
@@ -93,54 +93,4 @@ export function residentBytes(states) {
     }
   }
   return sum;
-}
-
-/**
- * A tensor of the state that an update makes. It shares the bytes of the state before until the first word changes.
- */
-export class Slot {
-  constructor(entry, bytes, fingerprint, owned) {
-    this.entry = entry;
-    this.bytes = bytes;
-    this.base = fingerprint;
-    this.owned = owned;
-    this.change = 0n;
-  }
-
-  /** Makes the bytes the update's own, before a word is written. */
-  own(budget, object) {
-    if (this.owned) return;
-    budget.keep(this.bytes.length, object, `a copy of ${this.entry.name}`);
-    const copy = allocate(this.bytes.length, object);
-    copy.set(this.bytes);
-    this.bytes = copy;
-    this.owned = true;
-  }
-
-  get fingerprint() {
-    return BigInt.asUintN(64, this.base + this.change);
-  }
-}
-
-/**
- * fit of section 5.
- * @param {State|null} base null: the empty state
- * @param {Layout} layout
- * @param {(name: string) => boolean} wanted which tensors are held
- * @returns {(Slot|null)[]} by tensor index; null for a tensor that is not held
- */
-export function fit(base, layout, wanted, budget, object) {
-  let zeros = 0;
-  const kept = layout.tensors.map((entry) => {
-    if (!wanted(entry.name)) return null;
-    const held = base?.tensors.get(entry.name);
-    if (held && held.entry.sameType(entry)) return held;
-    zeros += entry.bytes;
-    return null;
-  });
-  budget.keep(zeros, object, "tensors that start with zero words");
-  return layout.tensors.map((entry, i) => {
-    if (kept[i]) return new Slot(entry, kept[i].bytes, kept[i].fingerprint, false);
-    return wanted(entry.name) ? new Slot(entry, allocate(entry.bytes, object), 0n, true) : null;
-  });
 }

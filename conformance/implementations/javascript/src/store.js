@@ -27,22 +27,37 @@ export class StoreFailure extends Error {
 
 /** Redirects that one request may take [TD-FOL-007]. */
 const REDIRECTS = 5;
-/** A page sees neither redirects, which its browser follows by rules of its own, nor entity tags that it may send. */
-const IN_A_PAGE = typeof document !== "undefined";
+/**
+ * A browser follows redirects by rules of its own, of which a program sees the end only; and its cache asks again with
+ * the entity tag that it has.
+ */
+const IN_A_BROWSER = globalThis.process?.versions?.node === undefined;
 /** The names of this machine, to which plain HTTP may lead. */
 export const LOOPBACK = new Set(["localhost", "127.0.0.1", "[::1]"]);
 
-/** The answer to a GET, redirects followed to https alone. @param {string} url @param {Object<string, string>} headers */
-export async function getFollowing(url, headers = {}) {
+/** Whether an answer may be looked for at `next`, from a URL that the user gave. @param {URL} next */
+const mayLead = (url, next) =>
+  next.protocol === "https:" || (url.startsWith("http:") && next.protocol === "http:" && LOOPBACK.has(next.hostname));
+
+/**
+ * The answer to a GET, redirects followed to https alone [TD-FOL-007].
+ * @param {string} url
+ * @param {{headers?: Object<string, string>, fresh?: boolean}} [options] fresh: no cache may answer without asking
+ */
+export async function getFollowing(url, { headers = {}, fresh = false } = {}) {
   try {
-    if (IN_A_PAGE) return await fetch(url, { cache: "no-cache" });
+    if (IN_A_BROWSER) {
+      const answer = await fetch(url, { cache: fresh ? "no-cache" : "default" });
+      if (!answer.redirected || mayLead(url, new URL(answer.url))) return answer;
+      await answer.body?.cancel();
+      throw new StoreFailure(`${url} leads to ${answer.url}, which is not https`);
+    }
     let answer = await fetch(url, { headers, redirect: "manual" });
     for (let left = REDIRECTS; [301, 302, 303, 307, 308].includes(answer.status); left--) {
       const next = new URL(answer.headers.get("location") ?? "", url);
       await answer.body?.cancel();
       if (left === 0) throw new StoreFailure(`${url}: more than ${REDIRECTS} redirects`);
-      const local = url.startsWith("http:") && next.protocol === "http:" && LOOPBACK.has(next.hostname);
-      if (next.protocol !== "https:" && !local) throw new StoreFailure(`${url} leads to ${next}, which is not https`);
+      if (!mayLead(url, next)) throw new StoreFailure(`${url} leads to ${next}, which is not https`);
       url = String(next);
       answer = await fetch(url, { headers, redirect: "manual" });
     }
@@ -107,7 +122,8 @@ export class HttpStore {
 
   async get(name, limit = Infinity) {
     const known = name === LATEST ? this.hint : null;
-    const answer = await getFollowing(this.root + name, known ? { "If-None-Match": known.tag } : {});
+    const headers = known ? { "If-None-Match": known.tag } : {};
+    const answer = await getFollowing(this.root + name, { headers, fresh: name === LATEST });
     if (answer.status === 404 || answer.status === 410) {
       await answer.body?.cancel();
       return null;
@@ -130,13 +146,22 @@ export class HttpStore {
   }
 }
 
+/** The next part of a body; a connection that breaks is a failure of the place. */
+async function nextPart(reader, name) {
+  try {
+    return await reader.read();
+  } catch (e) {
+    throw new StoreFailure(`${name}: ${e.cause?.message ?? e.message}`);
+  }
+}
+
 /** The body of an answer, read no further than the limit, whatever its headers say. */
 export async function bodyWithin(answer, name, limit) {
   const parts = [];
   let size = 0;
   if (answer.body) {
     for (const reader = answer.body.getReader(); ; ) {
-      const { done, value } = await reader.read();
+      const { done, value } = await nextPart(reader, name);
       if (done) break;
       size += value.length;
       if (size > limit) {

@@ -1,6 +1,6 @@
 /** Following without a listing (section 10.2): from the version that the hint names back along bases, by get alone. */
 import { Planner } from "./route.js";
-import { CHAIN, shortcutEdge } from "./names.js";
+import { CHAIN, manifestName, shortcutEdge } from "./names.js";
 import { Rejection, reject } from "./errors.js";
 import { checkFeatures } from "./manifest.js";
 
@@ -35,7 +35,7 @@ export class Trail extends Planner {
 
   async exists(version) {
     const { error } = await this.objects.tryManifest(version);
-    if (error?.error === "missing") return false;
+    if (error?.error === "missing" || this.objects.unsigned.has(manifestName(version))) return false;
     this.versions.add(version);
     return true;
   }

@@ -81,7 +81,7 @@ test("hello, read, prepare, apply, undo, verify", () => folder((place, chain) =>
   assert.deepEqual(await held(), zero);
   assert.deepEqual((await ask({ op: "verify", chain })).faults, []);
   assert.ok((await ask({ op: "publish", chain })).unsupported);
-  assert.ok((await read({ held: null, keys: {} })).unsupported);
+  assert.equal((await read({ held: null, keys: ["d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"] })).error, "untrusted");
   assert.equal((await ask({ op: "verify", chain: join(place, "nowhere") })).faults[0].error, "missing");
 })));
 

@@ -9,6 +9,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { verify } from "../src/index.js";
 import { FolderStore, nodeDigest } from "../src/node.js";
+import { HINT, chain } from "./hinted.js";
 import { casesOf } from "./vectors.js";
 
 const HERE = fileURLToPath(new URL("..", import.meta.url));
@@ -66,9 +67,23 @@ function hinted(folder) {
   return found;
 }
 
+/** A chain whose hint names another version at every third look. */
+function growing() {
+  let looks = 0;
+  return (name) => chain(name === HINT ? Math.min(2, Math.floor(looks++ / 3)) : 2).get(name);
+}
+
 function serve(folder, work, done) {
+  const grown = growing();
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
+    if (pathname.startsWith("/growing/")) {
+      const body = grown(pathname.slice("/growing/".length));
+      response.setHeader("cache-control", pathname.endsWith(HINT) ? "no-cache" : "max-age=3600");
+      response.statusCode = body ? 200 : 404;
+      response.end(body);
+      return;
+    }
     if (request.method === "POST") {
       const parts = [];
       request.on("data", (part) => parts.push(part));
@@ -141,6 +156,9 @@ test("a browser verifies chains, and shows them on the page", { skip: command ==
     assert.deepEqual(result.faults[id], here.map(({ error, object }) => ({ error, object })), id);
     assert.equal(here.length === 0, faults.length === 0, id);
   }
+  assert.deepEqual(result.growing, ["0", "1", "2"]);
+  assert.equal(result.slices, 2);
+  assert.equal(result.signature, true);
   const [one, two] = result.pages;
   assert.match(one.opened, /^Chain .*3 versions, 0 shortcuts\.$/);
   assert.equal(one.rows, 3);

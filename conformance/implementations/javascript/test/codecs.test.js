@@ -10,7 +10,7 @@ const bad = (rule, message) => {
 };
 const bytes = (text) => Uint8Array.from(Buffer.from(text.replace(/ /g, ""), "hex"));
 
-test("the worked gaps of section 7.4", () => {
+test("the worked gaps of appendix A.8", () => {
   const gap = (gaps, low, s, m, n) => [...decodeGap(bytes(gaps), bytes(low), s, m, n, bad)];
   assert.deepEqual(gap("03FF1F1D0100", "", 0, 5, 324), [3, 290, 320, 322, 323]);
   assert.deepEqual(gap("000000", "2100", 4, 3, 6), [1, 4, 5]);
@@ -39,7 +39,7 @@ test("broken positions", () => {
   assert.deepEqual([...decodeBitmap(bytes("0902"), 3, 10, bad)], [0, 3, 9]);
 });
 
-test("the worked steps of section 7.7, and the greatest", () => {
+test("the worked steps of appendix A.8, and the greatest", () => {
   const step = (base, codes, escape, w) => {
     const planes = escape.match(/../g)?.reverse().map(bytes) ?? [];
     const out = wordArray(1, w);
@@ -67,7 +67,7 @@ test("replace", () => {
     [0x3dcccccd, 0xbe4cccce, 0xbf7ffffd]);
 });
 
-test("the worked permutations of section 7.3", () => {
+test("the worked permutations of appendix A.8", () => {
   const words = [0x3f80, 0x3c00, 0, 0x3c10, 0xbf00];
   const listed = (limit, positions) => {
     const { naturals, from } = exponentOrder((visit) => words.forEach((x) => visit((x >> 7) & 255)), limit, 5,
@@ -113,7 +113,7 @@ test("random streams of every width come back", () => {
   }
 });
 
-test("the test values of section 8.2", () => {
+test("the test values of appendix A.8", () => {
   const w = F.seed("w");
   assert.equal(hex(F.mix(0n)), "e220a8397b1dcdaf");
   assert.equal(hex(F.mix(1n)), "910a2dec89025cc1");
@@ -145,7 +145,7 @@ test("the test values of section 8.2", () => {
   assert.equal(print("w", 64, wide), "a151bb2508fc8d5a");
 });
 
-test("the worked values of section 8.3, and values across blocks", () => {
+test("the worked values of appendix A.8, and values across blocks", () => {
   assert.equal(hex(value("w", 0, 0x3f810000n, 32)), "c3944ab41bc42f11");
   assert.equal(hex(value("w", 0, 0xbf7ffffen, 32)), "e68753b6a9002431");
   assert.equal(hex(value("w", 1, 0xbf7ffffen, 32)), "9a6729d9b8afd905");

@@ -2,10 +2,12 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
-import { HttpStore, Reader } from "../src/index.js";
-import { appendix } from "./spec.js";
+import { HttpStore, MemoryStore, Reader, follow } from "../src/index.js";
+import { HINT, chain } from "./hinted.js";
+import { sha } from "./writer.js";
 
-const HINT = "latest.json";
+/** For what would wait for ever if it failed. */
+const PATIENT = { timeout: 120_000 };
 
 /** Serves objects; `answer` may answer in place of them, and `asked` has what was asked for. */
 async function served(objects, work, answer = () => false) {
@@ -19,7 +21,7 @@ async function served(objects, work, answer = () => false) {
       response.writeHead(404).end();
       return;
     }
-    const tag = `"${body.length}-${body.at(-3)}"`;
+    const tag = `"${sha(body)}"`;
     response.setHeader("ETag", tag);
     if (request.headers["if-none-match"] === tag) response.writeHead(304).end();
     else response.end(body);
@@ -31,15 +33,6 @@ async function served(objects, work, answer = () => false) {
     server.close();
     server.closeAllConnections();
   }
-}
-
-const bytes = (value) => new TextEncoder().encode(JSON.stringify(value));
-
-function chain(version, shortcuts) {
-  const objects = appendix();
-  const { chain: id } = JSON.parse(new TextDecoder().decode(objects.get("chain.json")));
-  objects.set(HINT, bytes({ tensordelta: "1.0", chain: id, version, shortcuts }));
-  return objects;
 }
 
 test("the hint leads to the newest version, by GET alone", () => served(chain(2, ["000000000002-full"]), async (url, asked) => {
@@ -89,4 +82,83 @@ test("redirects are followed five times, and never to plain HTTP elsewhere", () 
     [times, place] = [1, "http://example.invalid/chain.json"];
     await assert.rejects(store.get("chain.json"), /not https/);
   }, lead);
+});
+
+/** What `follow` sees, until there are so many. */
+async function seen(reader, count, each = () => {}) {
+  const abort = new AbortController();
+  const list = [];
+  for await (const one of follow(reader, { seconds: 0, signal: abort.signal })) {
+    list.push(one.failure ? one.failure.error ?? one.failure.name : one.version);
+    each(list);
+    if (list.length === count) abort.abort();
+  }
+  return list;
+}
+
+test("version after version is read, as the hint names them", PATIENT, () => {
+  const objects = chain(0);
+  return served(objects, async (url) => {
+    const reader = new Reader(new HttpStore(url));
+    const next = (list) => objects.set(HINT, chain(list.length).get(HINT));
+    assert.deepEqual(await seen(reader, 3, next), [0, 1, 2]);
+    assert.equal(reader.held.version, 2);
+  });
+});
+
+test("a look at an unchanged hint is one request", PATIENT, () => {
+  const abort = new AbortController();
+  let since = null; // what was asked for since the version is held
+  const note = (name) => {
+    since?.push(name);
+    if (since?.length === 6) abort.abort();
+    return false;
+  };
+  return served(chain(1), async (url) => {
+    for await (const { version } of follow(new Reader(new HttpStore(url)), { seconds: 0, signal: abort.signal })) {
+      assert.equal(version, 1);
+      since = [];
+    }
+    assert.deepEqual([...new Set(since)], [HINT]);
+  }, note);
+});
+
+test("a look that comes to nothing leaves what is held, and the next one tries again", PATIENT, () => {
+  const objects = chain(0);
+  const pack = JSON.parse(Buffer.from(objects.get("manifests/000000000001.json"))).packs[0].path;
+  const bytes = objects.get(pack);
+  let refuse = false;
+  const answer = (name, _, response) => refuse && name === pack && response.writeHead(503).end();
+  return served(objects, async (url) => {
+    const reader = new Reader(new HttpStore(url));
+    const list = await seen(reader, 4, ({ length }) => {
+      if (length === 1) {
+        objects.set(HINT, chain(1).get(HINT));
+        objects.set(pack, bytes.map((x) => x ^ 1));
+      }
+      if (length > 1) assert.equal(reader.held.version, length === 4 ? 1 : 0);
+      refuse = length === 2;
+      if (length === 3) objects.set(pack, bytes);
+    });
+    assert.deepEqual(list, [0, "integrity", "StoreFailure", 1]);
+  }, answer);
+});
+
+test("where there is a listing, the hint decides nothing", PATIENT, async () => {
+  const objects = chain(0);
+  const two = objects.get("manifests/000000000002.json");
+  objects.delete("manifests/000000000002.json");
+  const reader = new Reader(new MemoryStore(objects));
+  assert.deepEqual(await seen(reader, 2, () => objects.set("manifests/000000000002.json", two)), [1, 2]);
+});
+
+test("a hint goes back nowhere", () => {
+  const objects = chain(2);
+  return served(objects, async (url) => {
+    const reader = new Reader(new HttpStore(url));
+    await reader.read();
+    objects.set(HINT, chain(0).get(HINT));
+    await reader.read();
+    assert.equal(reader.held.version, 2);
+  });
 });

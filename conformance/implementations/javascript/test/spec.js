@@ -1,9 +1,10 @@
-/** What SPEC.md itself offers as tests: the chain of appendix A and the marked examples. */
+/** What SPEC.md itself offers as tests: the chain of appendix A and the marked examples, there and in examples.md. */
 import { readFileSync, readdirSync } from "node:fs";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const TEXT = readFileSync(new URL("../../../../SPEC.md", import.meta.url), "utf8");
+const TEXTS = ["../../../../SPEC.md", "../../../examples.md"]
+  .map((path) => readFileSync(new URL(path, import.meta.url), "utf8"));
 
 /** @returns {Map<string, Uint8Array>} the chain of appendix A */
 export function appendix() {
@@ -18,6 +19,6 @@ export const packsOf = (name) => JSON.parse(Buffer.from(appendix().get(name))).p
 
 /** @returns {{kind: string, valid: boolean, error: string|undefined, text: string}[]} */
 export function examples() {
-  return [...TEXT.matchAll(/<!-- example: (\S+) (valid|invalid)(?: (\S+))? -->\s*```json\n([^`]*)```/g)]
-    .map(([, kind, valid, error, text]) => ({ kind, valid: valid === "valid", error, text }));
+  return TEXTS.flatMap((text) => [...text.matchAll(/<!-- example: (\S+) (valid|invalid)(?: (\S+))? -->\s*```json\n([^`]*)```/g)]
+    .map(([, kind, valid, error, json]) => ({ kind, valid: valid === "valid", error, text: json })));
 }

@@ -144,11 +144,11 @@ export class Chain {
     this.objects = new Map();
     this.states = new Map();
     this.manifests = new Map();
-    this.objects.set("chain.json", json({ tensordelta: "1.0", chain: CHAIN_ID, created: TIME }));
+    this.objects.set("chain.json", json({ tensordelta: "1.0-rc.1", chain: CHAIN_ID, created: TIME }));
   }
 
   layout(state) {
-    const bytes = json({ tensordelta: "1.0", tensors: names(state).map((name) => ({ name, dtype: state[name].dtype, shape: state[name].shape })) });
+    const bytes = json({ tensordelta: "1.0-rc.1", tensors: names(state).map((name) => ({ name, dtype: state[name].dtype, shape: state[name].shape })) });
     this.objects.set(`layouts/${sha(bytes)}.json`, bytes);
     return sha(bytes);
   }
@@ -212,7 +212,7 @@ export class Chain {
   }
 
   chunkPack(chunks, state, edit = (table) => table) {
-    const table = edit({ tensordelta: "1.0", layout: this.layout(state), chunks: chunks.map((c) => c.entry) });
+    const table = edit({ tensordelta: "1.0-rc.1", layout: this.layout(state), chunks: chunks.map((c) => c.entry) });
     const entries = chunks.flatMap(({ entry, streams }, i) => Object.entries(streams).map(([name, bytes]) => {
       const stored = entry.compression === "zstd" ? frame(bytes) : bytes;
       return { name: `${i}.${name}`, dtype: "U8", shape: [stored.length], bytes: stored };
@@ -237,7 +237,7 @@ export class Chain {
   publish(version, state, base, packs, { name, edit = (m) => m, features = [], prints = true } = {}) {
     const from = base === null ? null : this.manifests.get(base);
     const manifest = edit({
-      tensordelta: "1.0", chain: CHAIN_ID, version, layout: this.layout(state), fingerprint: hex(stateFingerprint(state)),
+      tensordelta: "1.0-rc.1", chain: CHAIN_ID, version, layout: this.layout(state), fingerprint: hex(stateFingerprint(state)),
       base: from && { version: base, layout: from.layout, fingerprint: from.fingerprint }, packs, features, created: TIME,
       ...(prints ? { tensor_fingerprints: this.fingerprints(state) } : {}),
     });

@@ -1,13 +1,15 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { decompress } from "fzstd";
 import { checkFrame, decodeFrame } from "../src/zstd.js";
 import { sha256 } from "../src/sha256.js";
 import { webDigest } from "../src/digest.js";
 import { frame, random, sha } from "./writer.js";
 import { samples } from "./samples.js";
 import { toHex } from "../src/bytes.js";
+
+/** Another decoder, where it is installed. */
+const { decompress } = await import("fzstd").catch(() => ({ decompress: null }));
 
 const bad = (rule, message) => {
   throw Object.assign(new Error(message), { rule });
@@ -16,13 +18,13 @@ const decode = (f, lowest, highest = lowest) => decodeFrame(f, checkFrame(f, low
 const FRAMES = JSON.parse(readFileSync(new URL("frames.json", import.meta.url), "utf8"))
   .map((f) => ({ ...f, frame: new Uint8Array(Buffer.from(f.frame, "base64")) }));
 
-test("frames of the zstd command, and what another decoder makes of them", () => {
+test("frames of the zstd command", () => {
   const data = samples();
-  for (const { name, size, frame: f } of FRAMES) {
-    const out = decode(f, size);
-    assert.equal(Buffer.compare(out, data[name]), 0, name);
-    assert.equal(Buffer.compare(out, decompress(f)), 0, name);
-  }
+  for (const { name, size, frame: f } of FRAMES) assert.equal(Buffer.compare(decode(f, size), data[name]), 0, name);
+});
+
+test("what another decoder makes of them", { skip: decompress === null && "fzstd is not installed" }, () => {
+  for (const { name, size, frame: f } of FRAMES) assert.equal(Buffer.compare(decode(f, size), decompress(f)), 0, name);
 });
 
 test("frames of raw and RLE blocks", () => {

@@ -1,0 +1,1 @@
+"""What `census.py` counts: the kinds of values that accepted vectors have."""
