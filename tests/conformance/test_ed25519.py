@@ -32,7 +32,7 @@ VECTORS = [
     ),
 ]
 CHAIN = b'{"tensordelta":"1.0-rc.1","chain":"5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90","created":"2026-11-20T12:00:00Z"}'
-EXAMPLE = "pWFC9+ygxF8ZVn9goXbeXDNtc0A7b5n4+qP23XxI4nFYTOi3hb7CQsuOodUgMjoVGwpRTAnI/Ru8QY5JCCEZAw=="
+EXAMPLE = "UsInZ5v3ULS7CZU1HsFUiMOvgoR9BYD2xWMZ/KWoYM9O4lPlX8LEH6GHnwPfeSxJAqRN5ievtfYZi10SCB7eBg=="
 
 
 @pytest.mark.parametrize(("secret", "public", "message", "signature"), VECTORS)
