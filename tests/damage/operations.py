@@ -65,7 +65,7 @@ class Case:
         if name not in self.objects or not self.world.signed:
             return name not in self.objects
         signature = sig(self.objects, name)
-        return self.objects.get(signature) != self.world.objects.get(signature)
+        return signature not in self.objects or self.objects[signature] != self.world.objects.get(signature)
 
     def is_whole(self, version: int | None) -> bool:
         """True if a version's own manifest is as it was."""
