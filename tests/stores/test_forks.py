@@ -115,8 +115,10 @@ if not parent:
     inside.wait()
     child = os.fork()
     if not child:
+        note.write_text(str(os.getpid()))
         time.sleep(3600)
-    note.write_text(str(child))
+    while not (note.exists() and note.read_text()):
+        time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 os.waitpid(parent, 0)
 try:
