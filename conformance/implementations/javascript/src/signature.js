@@ -8,7 +8,8 @@ import { sha256 } from "./sha256.js";
 /** The algorithm's name in the Web Crypto API. */
 const ALGORITHM = "Ed25519";
 const KEY = /^[0-9a-f]{64}$/;
-const BASE64_OF_64_BYTES = /^[A-Za-z0-9+/]{86}==$/;
+// The last digit has four unused bits, which are zero.
+const BASE64_OF_64_BYTES = /^[A-Za-z0-9+/]{85}[AQgw]==$/;
 
 /**
  * Whether a signature over a message is that of a key, by the platform. Rejects where it has no Ed25519: then nothing is
