@@ -411,6 +411,9 @@ def test_the_largest_gap_chunk_decodes() -> None:
         def is_zero(self, tensor: int) -> bool:
             return False
 
+        def wants(self, tensor: int, start: int, stop: int) -> bool:
+            return True
+
         def is_whole(self, tensor: int) -> bool:
             return True
 
