@@ -14,7 +14,7 @@ import pytest
 from damage.campaign import campaign
 from damage.operations import FAULT
 from tensordelta.checkout import examination
-from tensordelta.read import packs
+from tensordelta.read import packs, proven
 from tensordelta.read.prepare import Preparation
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def nothing(*_: Any, **__: Any) -> None:
 def believed(open_blob: Callable[[], Any], *, size: int, **_: Any) -> packs.Blob:
     """Bytes that are taken without a look at their digest."""
     with open_blob() as blob:
-        return packs.MemoryBlob(blob.read(0, min(size, blob.size)))
+        return proven.MemoryBlob(blob.read(0, min(size, blob.size)))
 
 
 GAPS: dict[str, tuple[object, str, object]] = {
