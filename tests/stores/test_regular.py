@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from descriptors import opened_below
 
 from tensordelta.stores import regular
 from tensordelta.stores.regular import IrregularError, open_regular
@@ -52,25 +53,25 @@ def test_what_is_no_regular_file_is_refused(system: str, tmp_path: Path, kind: s
     (tmp_path / "file").write_bytes(b"data")
     KINDS[kind](tmp_path / "other")
     folder = os.open(tmp_path, os.O_RDONLY)
-    before = len([*Path("/proc/self/fd").iterdir()])
+    before = opened_below(tmp_path)
     for flags in (os.O_RDONLY, os.O_RDWR):
         with pytest.raises(IrregularError):
             open_regular("other", flags, dir_fd=folder)
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert opened_below(tmp_path) == before
     os.close(folder)
 
 
 def test_a_regular_file_is_opened(system: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"data")
     (tmp_path / "link").symlink_to("file")
-    before = len([*Path("/proc/self/fd").iterdir()])
+    before = opened_below(tmp_path)
     for descriptor in (
         open_regular(tmp_path / "file", os.O_RDWR),
         open_regular(tmp_path / "link", follow=True),
     ):
         assert os.read(descriptor, 10) == b"data"
         os.close(descriptor)
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert opened_below(tmp_path) == before
     for name in ("absent", "file/below"):
         with pytest.raises((FileNotFoundError, NotADirectoryError)):
             open_regular(tmp_path / name)

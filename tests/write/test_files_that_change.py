@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from descriptors import opened_below
 from folders import flip, save
 from two_tensors import BOTH, ONE, Meddling, lists, read, single
 
@@ -111,18 +112,13 @@ def test_a_file_that_another_one_replaces_is_read_as_it_was(tmp_path: Path) -> N
     assert read(chain) == lists(BOTH)
 
 
-def descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
 def test_a_state_of_files_holds_one_descriptor_for_each(tmp_path: Path) -> None:
     folder = save(tmp_path / "model", {f"{index}.safetensors": {str(index): ONE["w"]} for index in range(20)})
-    held = descriptors()
     state = td.read_state(folder)
     state.fingerprint()
-    assert descriptors() == held + 20
+    assert opened_below(folder) == 20
     del state
-    assert descriptors() == held
+    assert opened_below(folder) == 0
 
 
 def test_words_are_read_in_parts(tmp_path: Path) -> None:
