@@ -1,4 +1,4 @@
-"""What was tried against the package, and how often: `python -m tests.tried` prints README's table.
+"""What was tried against the package, and how often: `python -m tests.tried` prints the guide's table.
 
 The programs that damage, kill and fuzz write what they counted into tests/tried.json when they run with `--record`;
 cases of hostile folders are counted among the tests.

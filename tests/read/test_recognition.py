@@ -52,7 +52,7 @@ def manifests(store: ClockedStore, kinds: Iterable[str] = ("manifests/",)) -> li
 
 
 def test_300_versions_and_a_state_that_is_none() -> None:
-    """As README does it: arrays that no version has cost a bounded number of requests, not one a version."""
+    """As the guide does it: arrays that no version has cost a bounded number of requests, not one a version."""
     store = ClockedStore()
     chain = chain_of(300, store)
     arrays = {"w": np.zeros(50, np.uint16), "v": np.zeros(50, np.uint16)}

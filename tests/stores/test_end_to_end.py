@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,11 +15,11 @@ import numpy as np
 import pytest
 from folders import all_tensors, changed, contents, save
 from hub_server import Hub
+from pages import GUIDE, block
 from places import S3
 
 import tensordelta as td
 
-README = Path(__file__).parents[2] / "README.md"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
 
@@ -125,11 +124,10 @@ def remember(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return lambda machine: monkeypatch.setenv("TENSORDELTA_CACHE", str(tmp_path / machine))
 
 
-def test_the_first_example_of_readme(place: Place, tmp_path: Path) -> None:
+def test_the_first_example_of_the_guide(place: Place, tmp_path: Path) -> None:
     """It runs as it stands, with another address."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
-    (make,) = (block for block in blocks if "State.from_arrays(state).save(" in block)
-    (example,) = (block for block in blocks if "chain.wait(" in block)
+    make = block(GUIDE, "python", "State.from_arrays(state).save(")
+    example = block(GUIDE, "python", "chain.wait(version=1")
     assert example.count('td.open("run-1", create=True)') == 1
     code = make + example.replace('"run-1"', repr(place.address))
     environment = os.environ | place.environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+from pages import GUIDE, block
 from sglang_server import SglangRoutes
 from wrapped import same, weights
 
@@ -128,9 +130,13 @@ def test_following(sglang: SglangRoutes, server: SglangServer, chain: td.Chain) 
 
 
 def test_the_command(sglang: SglangRoutes, chain: td.Chain) -> None:
-    arguments = ["sglang-follow", chain.address, "--server", sglang.url, "--to", "2", "--json"]
+    """As the guide has it."""
+    command = block(GUIDE, "console", "sglang-follow").splitlines()[-1].removeprefix("$ ")
+    names = {"hf://buckets/OWNER/NAME/run-1": chain.address, "http://localhost:30000": sglang.url}
+    arguments = [names.get(each, each) for each in shlex.split(command)]
+    assert {chain.address, sglang.url} < set(arguments)
     done = subprocess.run(
-        [sys.executable, "-m", "tensordelta", *arguments],
+        [sys.executable, "-m", *arguments, "--to", "2", "--json"],
         capture_output=True,
         text=True,
         timeout=120,
