@@ -26,10 +26,14 @@ from wrapped import same, weights
 import tensordelta as td
 from tensordelta.cli import main
 
-#: The commands of console blocks, which run until they are stopped, and where they run in a test.
+#: The commands of console blocks, which need servers, and where they run in a test; `.ci/vllm` installs vLLM.
 _SERVERS = {
+    "pip install vllm": "ci",
+    "pip uninstall --yes torchvision ": "ci",
     "tensordelta pull run-1 model --to 0": "with_vllm",
     "TENSORDELTA_CHAIN=run-1 vllm serve model": "with_vllm",
+    "export TENSORDELTA_CHAIN=run-1 ": "with_vllm",
+    "python -m vllm.entrypoints.openai.api_server --model model": "with_vllm",
     "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL": "with_vllm",
     "tensordelta vllm-follow ": "here",
     "python -m sglang.launch_server ": "with_sglang",

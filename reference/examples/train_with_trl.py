@@ -19,7 +19,7 @@ PROMPTS = ["The sea is", "Write a word.", "A good name for a cat is", "Count to 
 
 
 def main() -> int:
-    """Train, publish, and list what was published."""
+    """Train, and publish."""
     import tensordelta as td
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("training"), help="for the trainer's own files")
     options = parser.parse_args()
     make_trainer(options.chain, options.model, options.steps, options.output, queue=options.steps).train()
-    print(td.open(options.chain).log())
+    print(f"{options.chain} has {len(td.open(options.chain))} versions")
     return 0
 
 
@@ -62,6 +62,7 @@ def make_trainer(address: str, model: str, steps: int, output: Path, *, queue: i
             logging_steps=1,
             save_strategy="no",
             report_to=[],
+            disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
             bf16=False,
         ),

@@ -1,4 +1,4 @@
-"""README.md's two commands for vLLM, and those of reference/README.md, as they stand."""
+"""What README.md and reference/README.md say to those who serve with vLLM."""
 
 from __future__ import annotations
 
@@ -13,56 +13,80 @@ from pathlib import Path
 
 import pytest
 from engine import usual_environment
-from pages import GUIDE, README, block
+from pages import GUIDE, README, ROOT, blocks
 from runs import Run
 from test_server import Server
 
 pytestmark = pytest.mark.slow
 
-#: `vllm` as vLLM for CUDA has it; that of the build for the CPU looks for a package of another name.
-_VLLM = """#!/bin/sh
-[ "$1" = serve ] || exit 2
-model=$2
-shift 2
-exec {python} -m vllm.entrypoints.openai.api_server --model "$model" --port {port} --max-model-len 128 "$@"
-"""
+SERVER = "python -m vllm.entrypoints.openai.api_server --model "
 
 
-def test_the_two_commands_of_readme(tmp_path: Path) -> None:
-    run = Run.of("llama", tmp_path, versions=3)
+def commands(page: Path, text: str) -> list[str]:
+    """The commands of the first console block that has a text."""
+    found = next(each for each in blocks(page, "console") if text in each)
+    return [line.removeprefix("$ ") for line in found.replace("\\\n", " ").splitlines()]
+
+
+def test_the_commands_for_a_cpu(tmp_path: Path) -> None:
+    """As they stand, but for a port: `vllm serve` is nothing that the build for the CPU has."""
+    Run.of("llama", tmp_path, versions=3)
     (tmp_path / "chain").rename(tmp_path / "run-1")
     (tmp_path / "model").rename(tmp_path / "made")
-    pull, serve = (line.removeprefix("$ ") for line in block(README, "console", "vllm serve").splitlines())
-    assert [pull, serve] == block(GUIDE, "console", "pull run-1").replace("$ ", "").splitlines()
+    _, pull, _ = commands(README, "vllm serve model")
+    *_, export, serve = commands(README, SERVER)
+    assert serve.startswith(SERVER)
     programs = tmp_path / "bin"
     programs.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    (programs / "vllm").write_text(_VLLM.format(python=sys.executable, port=port))
-    (programs / "tensordelta").write_text(f'#!/bin/sh\nexec {sys.executable} -m tensordelta "$@"\n')
-    for program in programs.iterdir():
-        program.chmod(0o755)
+    for name, program in {"python": "", "tensordelta": "-m tensordelta"}.items():
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {program} "$@"\n')
+        (programs / name).chmod(0o755)
     variables = usual_environment() | {"VLLM_SERVER_DEV_MODE": "1"}  # it is asked what it has
     variables["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    del variables["VLLM_CPU_KVCACHE_SPACE"]
     subprocess.run(["bash", "-c", pull], cwd=tmp_path, env=variables, check=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     with (tmp_path / "server.log").open("wb") as output:
         process = subprocess.Popen(
-            ["bash", "-c", serve], cwd=tmp_path, env=variables, stdout=output, stderr=output, start_new_session=True
+            ["bash", "-c", f"{export}; exec {serve} --port {port}"],
+            cwd=tmp_path,
+            env=variables,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         server = Server(process, port)
         server.wait(lambda: server.ask("health") is None)
         server.wait(lambda: server.version() == "2")
-        sums = server.ask("weight_checker", {"action": "checksum"})["checksums"]
-        assert len(sums) == len({name for name in run.weights[-1] if "_proj" not in name}) + 2 * 4
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    log = (tmp_path / "server.log").read_text()
+    assert " version 2: " in log and " words written" in log
+
+
+@pytest.mark.parametrize("page", [README, GUIDE], ids=["readme", "guide"])
+def test_others_have_the_same_flag(page: Path) -> None:
+    """What a GPU has, and what the guide has, which are tried in no other way."""
+    assert commands(page, SERVER) == commands(README, SERVER)
+    install, pull, serve = commands(page, "vllm serve model")
+    flag = shlex.split(commands(README, SERVER)[-1])[-2:]
+    assert serve.startswith("TENSORDELTA_CHAIN=run-1 vllm serve model ") and shlex.split(serve)[-2:] == flag
+    assert json.loads(flag[1]) == {"backend": "tensordelta"}
+    assert [install, pull] == commands(README, "vllm serve model")[:2]
 
 
 def test_a_driven_server_has_the_same_flag() -> None:
     """That such a server takes versions is what tests/scenario tries."""
-    _, serve = block(README, "console", "vllm serve").splitlines()
-    driven = next(line for line in block(GUIDE, "console", "vllm-follow").splitlines() if "vllm serve" in line)
-    flag = shlex.split(serve)[-2:]
-    assert shlex.split(driven)[-2:] == flag and json.loads(flag[1]) == {"backend": "tensordelta"}
+    driven = next(each for each in commands(GUIDE, "vllm-follow") if " vllm serve " in each)
+    assert shlex.split(driven)[-2:] == shlex.split(commands(README, SERVER)[-1])[-2:]
+
+
+def test_the_environment_is_that_of_ci() -> None:
+    install, uninstall, *_ = commands(README, SERVER)
+    needed = (Path(__file__).parent / "requirements.txt").read_text().split()
+    assert shlex.split(install)[2] in needed
+    gone = shlex.split(uninstall)[3:]
+    assert f"--yes {' '.join(gone)}\n" in (ROOT / ".ci" / "vllm").read_text()
