@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "reference" / "README.md"
+EXAMPLES = ROOT / "reference" / "examples" / "README.md"
 #: Pages every block of which runs in a test.
 RUN = (README, GUIDE)
 

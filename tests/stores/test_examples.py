@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from folders import all_tensors
 from hub_server import Hub
+from pages import EXAMPLES as PAGE
+from pages import links
 from places import S3
 
 import tensordelta as td
@@ -30,6 +32,16 @@ def end(process: subprocess.Popen[str]) -> str:
     output, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
     return output
+
+
+def test_the_page_names_all_examples() -> None:
+    there = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb", ".md")} - {PAGE.name}
+    assert {link for link in links(PAGE) if "/" not in link} == there
+
+
+def test_the_pages_two_commands_are_those_of_the_next_test() -> None:
+    first, second = re.findall(r"^python reference/examples/(\S+) (?:run-8) 12$", PAGE.read_text(), re.MULTILINE)
+    assert (first, second) == ("publish_from_training.py", "follow_in_engine.py")
 
 
 @pytest.mark.slow
