@@ -19,9 +19,11 @@ export class TooLong extends Error {
 
 /** A place that answered with neither an object nor its absence, or not at all. */
 export class StoreFailure extends Error {
-  constructor(message) {
+  /** @param {string} message @param {number|null} [status] of the answer, where there was one */
+  constructor(message, status = null) {
     super(message);
     this.name = "StoreFailure";
+    this.status = status;
   }
 }
 
@@ -132,7 +134,7 @@ export class HttpStore {
     // No proof of absence, and no error of the format: reported as it is.
     if (!answer.ok) {
       await answer.body?.cancel();
-      throw new StoreFailure(`${name}: status ${answer.status}`);
+      throw new StoreFailure(`${name}: status ${answer.status}`, answer.status);
     }
     const bytes = await bodyWithin(answer, name, limit);
     const tag = answer.headers.get("etag");
