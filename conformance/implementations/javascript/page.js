@@ -132,7 +132,7 @@ async function check() {
       versions: own.map(({ version }) => version), proven, faults, shortcuts: edges.length - own.length,
       keys: options.keys.length, bytes: work.done, unlisted: source.unlisted, more: source.more,
     });
-    showVerdict(verdict, faults);
+    showVerdict(verdict);
     showVersions(edges, { proven });
   });
   $("verify").disabled = false;
@@ -141,8 +141,8 @@ async function check() {
 const list = (heading, items, className) => (items.length === 0 ? ""
   : make("section", { className }, make("h4", {}, heading), make("ul", {}, ...items.map((item) => make("li", {}, ...[item].flat())))));
 
-function showVerdict({ sound, sentence, proven, open: unproven }, faults) {
-  $("verdict").className = sound ? "good" : "bad";
+function showVerdict({ kind, sentence, faults, proven, open: unproven }) {
+  $("verdict").className = kind;
   $("verdict").replaceChildren(
     make("h3", { tabIndex: -1 }, sentence),
     list("Faults", faults.slice(0, MOST_FAULTS).map((fault) => sentences(fault, { names: namesOf(shown.edges) })), "faults"),

@@ -3,13 +3,13 @@ import { changes } from "../src/index.js";
 import { $, limits, make } from "./dom.js";
 import { countText, counted, percentText } from "./figures.js";
 import { byLayer, rowsOf, scaleOf, strength, sumOf } from "./heat.js";
-import { inWords } from "./sentences.js";
+import { inWords, namesOf } from "./sentences.js";
 
 /** Rows that are shown without a filter. */
 const MOST = 400;
 
 /** What is shown: its columns, its rows, and the cell that the keyboard is at. */
-const map = { columns: [], tensors: [], rows: [], scale: null, exact: true, column: 0, row: 0 };
+const map = { columns: [], tensors: [], rows: [], names: new Map(), scale: null, exact: true, column: 0, row: 0 };
 
 /** @returns {number} bytes of packs that have to be read for the map */
 export const layersCost = (edges) => deltas(edges).reduce((sum, { manifest }) => sum + Number(manifest.cost), 0);
@@ -26,13 +26,14 @@ export async function readLayers(store, edges, work) {
   map.columns = edges.filter(({ shortcut }) => !shortcut).map(({ version, manifest, layout, error }) =>
     ({ version, layout, full: Boolean(manifest) && !manifest.base, ...(found.get(manifest) ?? { error }) }));
   map.tensors = rowsOf(map.columns);
+  map.names = namesOf(edges);
   map.exact = map.columns.every(({ exact }) => exact !== false);
   map.column = map.columns.length - 1;
   const layers = byLayer(map.tensors);
   const grouped = layers.length < map.tensors.length;
   $("grouping").hidden = !grouped;
   if (!grouped || layers.length < 2) $("by-tensor").checked = true;
-  else $(map.tensors.length > 60 ? "by-layer" : "by-tensor").checked = true;
+  else $(map.tensors.length > 60 || innerWidth < 700 ? "by-layer" : "by-tensor").checked = true;
   $("tensor-filter").value = "";
   $("inexact").hidden = map.exact;
   $("layers").hidden = map.tensors.length === 0;
@@ -116,7 +117,7 @@ function cellText(row, column) {
   const { version, full, changed, error } = map.columns[column];
   const count = row.changed[column];
   if (full) return `version ${version}: published in full, not as a change`;
-  if (!changed) return `version ${version}: ${error ? inWords(error).sentence : "it cannot be read."}`;
+  if (!changed) return `version ${version}: ${error ? inWords(error, map).sentence : "it cannot be read."}`;
   if (Number.isNaN(count)) return `version ${version}: it has no such tensor`;
   return `version ${version}: ${map.exact ? "" : "about "}${countText(count)} of ${counted(row.words, "word")} changed (${percentText(count / row.words)})`;
 }

@@ -28,6 +28,7 @@ export class PageStore {
 
   async get(name, limit = Infinity) {
     this.work?.signal.throwIfAborted();
+    if (this.store instanceof HttpStore) this.store.signal = this.work?.signal ?? null;
     let bytes = this.small.get(name);
     if (bytes?.length > limit) throw new TooLong(name, limit);
     bytes ??= await (this.work?.unlessEnded(this.store.get(name, limit)) ?? this.store.get(name, limit));

@@ -1,7 +1,7 @@
 /** The chain at a glance, and its versions as a table. */
 import { $, make } from "./dom.js";
 import { bytesText, countText, counted, percentText, timeText } from "./figures.js";
-import { inWords } from "./sentences.js";
+import { inWords, namesOf } from "./sentences.js";
 
 /** Of longer chains the first and the newest versions are shown, until a person wants all. */
 const [MOST, HEAD, TAIL] = [40, 3, 22];
@@ -52,12 +52,13 @@ function shortcutsText(shortcuts) {
 export function showVersions(edges, look = null, all = false) {
   const own = edges.filter((edge) => !edge.shortcut);
   const cut = !all && own.length > MOST;
+  const names = namesOf(edges);
   const deltas = own.filter(({ manifest }) => manifest?.base);
   const most = {
     cost: Math.max(1, ...deltas.map(({ manifest }) => Number(manifest.cost))),
     density: Math.max(1e-12, ...deltas.map((edge) => densityOf(edge) ?? 0)),
   };
-  const rows = own.map((edge, i) => (cut && i >= HEAD && i < own.length - TAIL ? null : row(edge, most, look)));
+  const rows = own.map((edge, i) => (cut && i >= HEAD && i < own.length - TAIL ? null : row(edge, { most, look, names })));
   if (cut) rows[HEAD] = gap(own.length - HEAD - TAIL, () => showVersions(edges, look, true));
   $("versions").tBodies[0].replaceChildren(...rows.filter((each) => each !== null));
   $("versions").classList.toggle("looked", look !== null);
@@ -75,18 +76,18 @@ function densityOf({ manifest, layout }) {
   return manifest.base && words > 0 ? changedOf(manifest) / words : null;
 }
 
-function row(edge, most, look) {
+function row(edge, { most, look, names }) {
   const { version, manifest, error } = edge;
   const head = make("th", { scope: "row" }, String(version));
   if (!manifest) {
-    const { sentence } = inWords(error);
+    const { sentence } = inWords(error, { names });
     return make("tr", { className: "bad" }, head, make("td", { colSpan: 6 }, sentence));
   }
   const { base, cost, created } = manifest;
   const density = densityOf(edge);
   const mark = look === null ? "" : look.proven.has(version) ? "proven" : "not proven";
   return make("tr", { className: mark === "not proven" ? "bad" : "" }, head,
-    make("td", {}, base ? `version ${base.version}` : "nothing: it is full"),
+    make("td", { className: "wide" }, base ? `version ${base.version}` : "nothing: it is full"),
     make("td", { className: "number" }, bytesText(cost), base ? bar(Number(cost) / most.cost) : ""),
     make("td", { className: "number" }, base ? (density === null ? "" : percentText(density)) : "all", density === null ? "" : bar(density / most.density)),
     make("td", { className: "number wide" }, countText(changedOf(manifest))),

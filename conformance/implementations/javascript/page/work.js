@@ -22,6 +22,7 @@ export class Work {
     this.ended.catch(() => {});
     this.started = performance.now();
     this.shown = -Infinity;
+    this.clock = setInterval(() => this.show(), 500);
     this.show();
   }
 
@@ -71,6 +72,7 @@ export class Work {
 
   /** It is done, or nobody wants it any more. */
   end() {
+    clearInterval(this.clock);
     this.controller.abort(new DOMException("the person stopped it", "AbortError"));
     if (Work.current !== this) return;
     Work.current = null;

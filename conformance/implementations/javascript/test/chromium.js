@@ -63,9 +63,19 @@ export class Browser {
   }
 
   async close() {
-    this.child.kill("SIGKILL");
+    const end = setTimeout(() => this.child.kill("SIGKILL"), 10_000);
+    this.send("Browser.close").catch(() => {});
     await this.ended;
-    rmSync(this.profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    clearTimeout(end);
+    // Its other processes may end a moment later, and write until then.
+    for (let left = 50; ; left--) {
+      try {
+        return rmSync(this.profile, { recursive: true, force: true });
+      } catch (e) {
+        if (left === 0) throw e;
+        await new Promise((next) => setTimeout(next, 100));
+      }
+    }
   }
 }
 

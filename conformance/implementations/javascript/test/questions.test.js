@@ -165,7 +165,7 @@ test("the verdict says what was proven, and what was not", () => {
   assert.doesNotMatch(signed.open.join("\n"), /public key/);
   assert.match(signed.open.join("\n"), /lists nothing.*not below version 0/);
   const broken = verdictOf({ ...look, proven: new Set([0, 1]), faults: [{}] });
-  assert.equal(broken.sound, false);
+  assert.deepEqual([sound.kind, broken.kind], ["good", "bad"]);
   assert.equal(broken.sentence, "1 fault: 2 of 4 versions are proven.");
   assert.match(broken.proven[0], /^Each of versions 0–1 was rebuilt/);
   assert.doesNotMatch(broken.proven.join("\n"), /shortcut|^Every pack/m);
@@ -174,6 +174,9 @@ test("the verdict says what was proven, and what was not", () => {
   assert.deepEqual(lost.proven, []);
   assert.equal(lost.sentence, "2 faults: 0 of 4 versions are proven.");
   assert.equal(verdictOf({ ...look, faults: [{}] }).sentence, "1 fault: the words of all 4 versions are proven all the same.");
+  const cut = verdictOf({ ...look, proven: new Set([0]), faults: [{ rule: "TD-LIM-002" }] });
+  assert.deepEqual([cut.kind, cut.sentence, cut.faults], ["unsure", "Not all of it was verified: 1 of 4 versions is proven.", []]);
+  assert.match(cut.open[0], /more memory than the page may use/);
   assert.equal(rangesText([1, 2, 3, 5, 8, 9]), "1–3, 5, 8–9");
 });
 
