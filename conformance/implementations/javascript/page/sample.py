@@ -2,9 +2,9 @@
 
     python page/sample.py page/sample.json
 
-A residual network of 12 blocks learns addition modulo 31 in numpy, with AdamW on float32 master weights. The rate warms up,
-then falls; it is lower for earlier blocks, and the embedding stays frozen for the first ten steps. What is published
-are the weights in bfloat16. The file has each object of the chain by name, as text or in base64.
+A residual network of 12 blocks learns addition modulo 31 in numpy, with AdamW on float32 master weights. The rate
+warms up, then falls; it is lower for earlier blocks, and the embedding stays frozen for the first ten steps. What is
+published are the weights in bfloat16. The file has each object of the chain by name, as text or in base64.
 """
 
 from __future__ import annotations
