@@ -36,8 +36,9 @@ function goTo(id) {
   if (!target) return;
   for (const each of forms) {
     if (!each.items.includes(target) || !target.hidden) continue;
-    each.form.reset();
+    for (const control of each.controls) control.value = "";
     show(each);
+    keep(id);
   }
   document.querySelector(".at")?.classList.remove("at");
   target.classList.add("at");

@@ -10,7 +10,7 @@ from importlib import resources
 
 from .names import SPEC_VERSION, SUITE_VERSION
 from .results import STATUSES, Check, LevelResult, Report, RequirementResult
-from .wording import expected_of_case, plain
+from .wording import expected_of_case, plain, short_digests
 
 WORDS = {
     "pass": "passed",
@@ -159,10 +159,14 @@ def _failure(check: Check, report: Report, made: Mapping[tuple[str, str], Check]
         f'<details class="check {check.status}" id="{anchor}" data-status="{check.status}" data-level="{check.level}"'
         f' data-area="{_text(case.area)}" data-outcome="{_text(_outcome(check))}">'
         f'<summary><span class="title">{_text(case.title)}</span><span class="id">{_text(check.name)}</span>'
-        f'{_state(check.status)}<span class="level">{_text(check.level)}</span><span class="sides">'
-        f"<span><b>expected</b> {_text(expected)}</span><span><b>got</b> {_text(check.got)}</span></span></summary>"
+        f'{_state(check.status)}<span class="level">{_text(check.level)}</span>'
+        f'<span class="sides">{_side("expected", expected)}{_side("got", check.got)}</span></summary>'
         f'<dl>{body}</dl><p class="link"><a href="#{anchor}">link to this failure</a></p></details>'
     )
+
+
+def _side(name: str, text: str) -> str:
+    return f"<span><b>{name}</b> {_text(short_digests(text))}</span>"
 
 
 def _select(name: str, label: str, values: Iterable[str], *, often: bool = False) -> str:

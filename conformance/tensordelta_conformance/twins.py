@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ MOST = 12
 _LONGEST = 160
 _BESIDE = 32
 """Characters around a difference of texts, and four times the bytes around one of bytes."""
-_DIGEST = re.compile(r"([0-9a-f]{64})(-[0-9a-f]{16})?")
 _ABSENT = "absent"
 _NOTHING: Any = object()
 """In place of a JSON value that is not there."""
@@ -44,12 +42,12 @@ def differences(case: Case, twin: Case) -> list[Difference]:
     if len(found) > MOST:
         rest = len(found) - MOST + 1
         found = [*found[: MOST - 1], Difference(f"and {rest} more", "", "")]
-    return found
+    return [Difference(shortened(each.where), shortened(each.twin), shortened(each.case)) for each in found]
 
 
 def shortened(text: str) -> str:
     """A text with its digests cut short, and with its middle left out where it is long."""
-    text = wording.plain(_DIGEST.sub(lambda match: f"{match[0][:8]}…", text).replace(_TABLE, "chunk table"))
+    text = wording.plain(wording.short_digests(text).replace(_TABLE, "chunk table"))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
@@ -82,14 +80,17 @@ def _files(case: Case, twin: Case) -> Iterator[Difference]:
                 _named(theirs or mine or ""), _ABSENT if theirs is None else told, _ABSENT if mine is None else told
             )
             continue
+        if twin.files[theirs] == case.files[mine]:
+            yield Difference("the name of an object", _named(theirs), _named(mine))
+            continue
         for each in _contents(twin.files[theirs], case.files[mine]):
             if (each.twin, each.case) not in renamed:
-                where = f"{_named(mine)}: {shortened(each.where)}" if each.where else _named(mine)
-                yield Difference(where, shortened(each.twin), shortened(each.case))
+                where = f"{_named(mine)}: {each.where}" if each.where else _named(mine)
+                yield Difference(where, each.twin, each.case)
 
 
 def _named(name: str) -> str:
-    return shortened(name.removeprefix("chain/"))
+    return name.removeprefix("chain/")
 
 
 def _causes_first(pair: tuple[str | None, str | None]) -> tuple[int, str]:
@@ -138,7 +139,7 @@ def _consequences(pairs: list[tuple[str | None, str | None]], case: Case, twin: 
         if theirs is None or mine is None or theirs == mine or twin.files[theirs] == case.files[mine]:
             continue
         found.add(tuple(json.dumps(name.removeprefix("chain/")) for name in (theirs, mine)))
-        digests = [_DIGEST.search(name) for name in (theirs, mine)]
+        digests = [wording.DIGEST.search(name) for name in (theirs, mine)]
         if digests[0] and digests[1]:
             found.add((json.dumps(digests[0][1]), json.dumps(digests[1][1])))
         found.add((str(len(twin.files[theirs])), str(len(case.files[mine]))))
