@@ -86,6 +86,8 @@ async function lookAgain(old) {
 }
 
 function close() {
+  Work.current?.end();
+  noComplaint();
   stopFollowing();
   forgetLayers();
   noVerdict();
@@ -126,7 +128,7 @@ async function check() {
     const options = limits();
     const proven = new Set();
     const faults = await verify(source.store, {
-      ...options, progress: (version) => work.at(`version ${version}`), proven: (version) => proven.add(version),
+      ...options, breathe: () => source.store.breathe(), progress: (version) => work.at(`version ${version}`), proven: (version) => proven.add(version),
     });
     const verdict = verdictOf({
       versions: own.map(({ version }) => version), proven, faults, shortcuts: edges.length - own.length,
@@ -167,8 +169,8 @@ const URL_PREFIX = "#url=";
 /** Shows what the address of the page names, so that it can be shared. */
 function fromFragment() {
   if (location.hash === SAMPLE) return open(sample);
-  if (!location.hash.startsWith(URL_PREFIX)) return undefined;
-  $("url").value = decodeURIComponent(location.hash.slice(URL_PREFIX.length));
+  if (!location.hash.startsWith(URL_PREFIX)) return close();
+  $("url").value = new URLSearchParams(location.hash.slice(1)).get("url");
   return open((work) => server(addressOf($("url").value), work, limits()));
 }
 
@@ -211,4 +213,5 @@ document.addEventListener("drop", (event) => {
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry);
   openFolder(async () => folder(await droppedFiles(entries)));
 });
+$("stuck").remove();
 fromFragment();

@@ -19,7 +19,7 @@ const deltas = (edges) => edges.filter(({ shortcut, manifest, layout }) => !shor
 /** Reads the positions in all packs of a chain. @param {import("./work.js").Work} work */
 export async function readLayers(store, edges, work) {
   const found = new Map();
-  for await (const each of changes(store, deltas(edges), limits())) {
+  for await (const each of changes(store, deltas(edges), { ...limits(), breathe: () => store.breathe() })) {
     found.set(each.manifest, each);
     work.at(`version ${each.manifest.version}`);
   }

@@ -37,11 +37,16 @@ export class PageStore {
       this.room -= bytes.length;
     }
     this.work?.read(bytes?.length ?? 0);
-    if (performance.now() - this.drawn > FRAME) {
-      await new Promise((next) => setTimeout(next));
-      this.drawn = performance.now();
-    }
+    await this.breathe();
     return bytes;
+  }
+
+  /** Lets the browser draw and hear the person, if it is time. */
+  async breathe() {
+    if (performance.now() - this.drawn <= FRAME) return;
+    await new Promise((next) => setTimeout(next));
+    this.drawn = performance.now();
+    this.work?.signal.throwIfAborted();
   }
 
   list(prefix) {

@@ -65,7 +65,7 @@ export async function* changes(store, edges, options = {}) {
       checkFeatures(manifest, FEATURES);
       for (const pack of manifest.packs) {
         const mark = budget.mark();
-        const found = changedWords(await objects.pack(pack, manifest), pack, manifest, layout, budget);
+        const found = await changedWords(await objects.pack(pack, manifest), pack, manifest, layout, budget, objects.breathe);
         for (const [tensor, count] of found.changed) changed.set(tensor, (changed.get(tensor) ?? 0) + count);
         exact &&= found.exact;
         budget.back(mark);

@@ -114,8 +114,9 @@ class Named {
  * @param {import("./manifest.js").PackEntry} pack
  * @param {import("./chunk.js").Words} words of the new state; changed
  * @param {import("./ranges.js").Ranges} ranges
+ * @param {() => Promise<void>} breathe is awaited before each chunk, so that others of the same thread have their turn
  */
-export function readPack(bytes, pack, manifest, layout, words, ranges, budget) {
+export async function readPack(bytes, pack, manifest, layout, words, ranges, budget, breathe) {
   const object = pack.path ?? manifest.object;
   const named = new Named();
   if (pack.content === "chunks") {
@@ -131,6 +132,7 @@ export function readPack(bytes, pack, manifest, layout, words, ranges, budget) {
     ranges.check(manifest, layout);
     words.open(pack, opened.map(({ chunk }) => chunk));
     for (const one of opened) {
+      await breathe();
       const mark = budget.mark();
       readChunk(one, words, manifest, object, budget);
       budget.back(mark);
@@ -160,15 +162,16 @@ export function readPack(bytes, pack, manifest, layout, words, ranges, budget) {
 /**
  * How many words of each tensor a pack names, without the state that its edge starts from; its streams of values are not
  * decoded. Size and digest are checked.
- * @returns {{changed: Map<number, number>, exact: boolean}} changed: by tensor index; exact: see `listedPerSlice`
+ * @returns {Promise<{changed: Map<number, number>, exact: boolean}>} changed: by tensor index; exact: see `listedPerSlice`
  */
-export function changedWords(bytes, pack, manifest, layout, budget) {
+export async function changedWords(bytes, pack, manifest, layout, budget, breathe) {
   const object = pack.path ?? manifest.object;
   const changed = new Map();
   const add = (tensor, count) => changed.set(tensor, (changed.get(tensor) ?? 0) + count);
   let exact = true;
   if (pack.content === "chunks") {
     for (const opened of openChunkPack(bytes, layout, object, budget)) {
+      await breathe();
       const mark = budget.mark();
       const found = listedPerSlice(opened, object, budget);
       opened.chunk.slices.forEach(({ tensor }, i) => add(tensor, found.listed[i]));

@@ -367,7 +367,7 @@ const AUDIT = `(() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node; (node = walker.nextNode());) {
     const element = node.parentElement;
-    if (!node.data.trim() || !element.checkVisibility({ opacityProperty: true }) || element.closest(":disabled, noscript")) continue;
+    if (!node.data.trim() || !element.checkVisibility({ opacityProperty: true }) || element.closest(":disabled")) continue;
     const [one, two] = [luminance(getComputedStyle(element).color), luminance(behind(element))];
     const ratio = (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
     if (ratio < 4.5) found.push(node.data.trim().slice(0, 40) + " " + ratio.toFixed(2));
