@@ -70,9 +70,9 @@ async function look(source, work) {
   $("chain").hidden = false;
 }
 
-/** A followed chain has a new version. */
+/** A followed chain has a new version. What a person has begun is not ended for that: the next version is looked at then. */
 async function lookAgain(old) {
-  if (shown?.source !== old) return;
+  if (shown?.source !== old || Work.current !== null) return;
   await busy("Looking at the chain", null, null, async (work) => {
     const source = await server(old.url, work, limits());
     for (const [name, bytes] of old.store.small) source.store.small.set(name, bytes);

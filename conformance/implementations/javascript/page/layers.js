@@ -143,11 +143,21 @@ function readOut() {
   });
 }
 
-$("strips").addEventListener("pointermove", ({ target, clientX }) => {
+const rowOf = (canvas) => [...$("strips").querySelectorAll("canvas")].indexOf(canvas);
+
+function point({ target, clientX }) {
   if (target.tagName !== "CANVAS") return;
   const { left, width } = target.getBoundingClientRect();
-  map.row = [...$("strips").querySelectorAll("canvas")].indexOf(target);
+  map.row = rowOf(target);
   map.column = Math.max(0, Math.min(map.columns.length - 1, Math.floor(((clientX - left) / width) * map.columns.length)));
+  readOut();
+}
+
+$("strips").addEventListener("pointermove", point);
+$("strips").addEventListener("pointerdown", point);
+$("strips").addEventListener("focusin", ({ target }) => {
+  if (target.tagName !== "CANVAS" || map.row === rowOf(target)) return;
+  map.row = rowOf(target);
   readOut();
 });
 

@@ -164,6 +164,10 @@ inTab("the heat map is read with the keyboard, by layers, with a filter", {}, as
   assert.match(await tab.text("#readout"), /version 0: published in full/);
   await tab.press("ArrowRight");
   assert.match(await tab.text("#readout"), /version 1: 0 of 992 words changed/, "the embedding was frozen");
+  await tab.click("#strips tbody tr:nth-child(5) canvas");
+  assert.match(await tab.text("#readout"), /^model\.layers\.0\.mlp\.up\.weight, version 16:/);
+  await tab.press("ArrowUp");
+  assert.match(await tab.text("#readout"), /^model\.layers\.0\.mlp\.down\.weight, version 16:/);
   await tab.click("#by-layer");
   assert.deepEqual((await strips(tab)).slice(3, 6), ["model.layers.0", "model.layers.1", "model.layers.2"]);
   await tab.value(`document.getElementById("tensor-filter").focus()`);
@@ -205,6 +209,16 @@ inTab("a chain on a server is opened by its address, over GET alone", {}, async 
 inTab("an address in the fragment is opened at once", { fragment: () => `#url=${encodeURIComponent(serve("/run", sample()))}` }, async (tab) => {
   await tab.until(seen("layers"));
   assert.match(await tab.text("#facts"), /33 \(0 to 32\)/);
+});
+
+inTab("the way back leads to the start", {}, async (tab) => {
+  await tab.click("#sample");
+  await tab.until(seen("layers"));
+  assert.equal(await tab.value("location.hash"), "#sample");
+  await tab.value("history.back()");
+  await tab.until(`document.getElementById("chain").hidden`);
+  await tab.value("history.forward()");
+  await tab.until(seen("layers"));
 });
 
 inTab("a chain is followed, version after version", {}, async (tab) => {

@@ -290,3 +290,13 @@ test("without a hint, or a chain, the names are not found", async (context) => {
     await assert.rejects(namesFromHint(await served(context, chain(2), (name) => (name === broken ? 503 : undefined))), { status: 503 });
   }
 });
+
+test("the page and its README say the sample's size", () => {
+  const objects = sampleObjects();
+  const bytes = [...objects.values()].reduce((sum, { length }) => sum + length, 0);
+  const versions = [...objects.keys()].filter((name) => name.startsWith("manifests/")).length;
+  const html = readFileSync(new URL("../index.html", import.meta.url), "utf8");
+  assert.ok(html.includes(`${versions} versions, ${Math.round(bytes / 1000)} kB`));
+  const file = readFileSync(new URL("../page/sample.json", import.meta.url)).length;
+  assert.ok(readFileSync(new URL("../README.md", import.meta.url), "utf8").includes(`one file of ${Math.round(file / 1000)} kB`));
+});
