@@ -31,7 +31,10 @@ export class PageStore {
     if (this.store instanceof HttpStore) this.store.signal = this.work?.signal ?? null;
     let bytes = this.small.get(name);
     if (bytes?.length > limit) throw new TooLong(name, limit);
-    bytes ??= await (this.work?.unlessEnded(this.store.get(name, limit)) ?? this.store.get(name, limit));
+    if (!bytes) {
+      const asked = this.store.get(name, limit);
+      bytes = await (this.work ? this.work.unlessEnded(asked) : asked);
+    }
     if (bytes && bytes.length <= Math.min(SMALL, this.room) && name !== "latest.json" && !this.small.has(name)) {
       this.small.set(name, bytes);
       this.room -= bytes.length;
@@ -149,6 +152,7 @@ export function addressOf(text) {
   }
   if (url.protocol === "http:" && !LOOPBACK.has(url.hostname)) throw new Slip("Over http anybody on the way can change what you see.", "Use https; http is for servers on this machine.");
   if (url.protocol !== "https:" && url.protocol !== "http:") throw new Slip(`This page cannot read ${url.protocol}//.`, `Give the https address of the same folder. ${example}`);
+  if (url.username || url.password) throw new Slip("This page sends no user name and no password.", "Download the chain and drop its folder here.");
   if (url.search || url.hash) throw new Slip("An address with ? or # names no folder.", example);
   return url.href.replace(/\/$/, "");
 }

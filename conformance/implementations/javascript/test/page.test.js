@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { Browser, chromium } from "./chromium.js";
 import { HINT, chain } from "./hinted.js";
 import { casesOf } from "./vectors.js";
+import { Chain } from "./writer.js";
 
 const HERE = fileURLToPath(new URL("..", import.meta.url));
 const TYPES = { html: "text/html", js: "text/javascript", json: "application/json", css: "text/css" };
@@ -290,6 +291,24 @@ inTab("a folder is picked, in which a pack is damaged and one is missing", {}, a
   await tab.value(`document.querySelector("#strips canvas").focus()`);
   await tab.press("ArrowLeft", "ArrowLeft");
   assert.equal(await tab.text("#readout"), "all weights, version 30: The pack of version 30 is missing.");
+});
+
+inTab("of a long chain the first and the newest versions are shown, until all are wanted", {}, async (tab) => {
+  const written = new Chain();
+  const state = (version) => ({ "layers.0.w": { dtype: "U16", shape: [4], words: [1n, 2n, 3n, BigInt(version)] } });
+  written.publish(0, state(0), null, [written.plainPack(["layers.0.w"], state(0))]);
+  for (let version = 1; version < 60; version++) {
+    const fitted = written.fitted(state(version - 1), state(version));
+    const chunk = written.chunk([["layers.0.w", 0, 4]], fitted, state(version), {});
+    written.publish(version, state(version), version - 1, [written.chunkPack([chunk], state(version))]);
+  }
+  await tab.drop([write("long", written.objects)]);
+  await tab.until(seen("layers"));
+  const found = await rows(tab);
+  assert.deepEqual([found.length, found[3], found[4][0]], [26, ["Show 35 more"], "38"]);
+  await tab.click("#versions button");
+  assert.deepEqual((await rows(tab)).map(([version]) => Number(version)), [...Array(60).keys()]);
+  assert.match(await verified(tab), /^No fault found: all 60 versions are proven/);
 });
 
 inTab("a folder whose newest manifest is no JSON is shown all the same", {}, async (tab) => {

@@ -227,7 +227,7 @@ test("an address is that of a folder, over https", () => {
   assert.equal(addressOf("http://localhost:8000/run"), "http://localhost:8000/run");
   for (const [typed, sentence] of [
     ["", /No address/], ["run-7", /“run-7” is not an address/], ["http://example.com/run", /Over http anybody/],
-    ["s3://bucket/run", /cannot read s3/], ["https://example.com/?run=7", /names no folder/],
+    ["s3://bucket/run", /cannot read s3/], ["https://me:secret@example.com/run", /no user name and no password/], ["https://example.com/?run=7", /names no folder/],
   ]) assert.throws(() => addressOf(typed), sentence);
 });
 
