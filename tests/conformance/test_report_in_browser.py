@@ -50,7 +50,7 @@ def opened(chromium: str, page: Path, fragment: str, script: str = "") -> str:
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={profile}"]
     address = f"{page.as_uri()}#{fragment}"
     done = subprocess.run(
-        [chromium, *options, "--virtual-time-budget=5000", "--dump-dom", address], capture_output=True, timeout=120
+        [chromium, *options, "--virtual-time-budget=5000", "--dump-dom", address], capture_output=True, timeout=600
     )
     return done.stdout.decode()
 

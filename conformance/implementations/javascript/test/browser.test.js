@@ -102,7 +102,7 @@ async function run(command, folder, work) {
         child = spawn(command, [...options, address], { stdio: "ignore" });
         child.on("error", reject);
         child.on("exit", (code) => reject(new Error(`the browser ended with ${code}`)));
-        setTimeout(() => reject(new Error("the browser has not answered")), 240_000).unref();
+        setTimeout(() => reject(new Error("the browser has not answered")), 600_000).unref();
       }, reject);
     });
   } finally {

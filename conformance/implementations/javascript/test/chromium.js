@@ -127,7 +127,7 @@ export class Tab {
   }
 
   /** Waits until an expression holds. */
-  async until(expression, seconds = Number(process.env.UNTIL ?? 60)) {
+  async until(expression, seconds = 300) {
     const end = Date.now() + 1000 * seconds;
     for (;;) {
       // While a page is loaded there is nothing to ask.

@@ -106,7 +106,7 @@ async function verified(tab) {
 
 /** A test with a tab of its own, in which nothing may go wrong and nothing is sent but GET requests to known places. */
 function inTab(title, options, act) {
-  test(title, { skip, timeout: 240_000 }, async () => {
+  test(title, { skip, timeout: 600_000 }, async () => {
     const tab = await browser.open(`${page.origin}/${options.fragment ? options.fragment() : ""}`, options);
     await act(tab);
     assert.deepEqual(tab.complaints, []);
