@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from importlib import resources
 
 from .names import SPEC_VERSION, SUITE_VERSION
 from .results import STATUSES, Check, LevelResult, Report, RequirementResult
-from .wording import plain
+from .wording import expected_of_case, plain, short_digests
 
 WORDS = {
     "pass": "passed",
@@ -85,13 +87,61 @@ def _requirement_links(names: Iterable[str]) -> str:
     return ", ".join(f'<a class="id" href="#{name}">{name}</a>' for name in names)
 
 
-def _failure(check: Check) -> str:
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def _anchor(check: Check) -> str:
+    return f"check-{check.case.id}" + ("" if check.part == "steps" else f".{check.part}")
+
+
+def _gist(text: str) -> str:
+    """What an expectation or an answer comes to, the same for many cases."""
+    reported = re.match(r"reported: ([a-z-]+)", text)
+    if reported:
+        return f"{reported[1]} reported"
+    text = re.split("[;,]", text)[0]
+    text = re.sub(r"^version \d+$", "read", text)
+    text = re.sub(r"^the state of .*", "a state held", text)
+    return text if len(text) <= 50 else f"{text[:49]}…"
+
+
+def _outcome(check: Check) -> str:
+    expected, got = _gist(check.expected), "an error" if check.status == "error" else _gist(check.got)
+    return f"{expected} → {'not quite' if expected == got else got}"
+
+
+def _beside_twin(check: Check, report: Report, made: Mapping[tuple[str, str], Check]) -> str:
+    """The valid twin, how it went, and what differs."""
+    twin = check.case.twin
+    if twin is None:
+        return ""
+    same = made.get((twin, check.part))
+    state = "" if same is None else _state(same.status)
+    found = report.beside_twins[check.case.id]
+    rows = "".join(
+        f'<tr><th scope="row">{_text(each.where)}</th><td>{_text(each.twin)}</td><td>{_text(each.case)}</td></tr>'
+        for each in found
+    )
+    table = (
+        f'<table class="twin"><thead><tr><th></th><th>in the valid twin</th><th>here</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
+    )
+    return (
+        f'<dt>valid twin</dt><dd><span class="id">{_text(twin)}</span> {state}'
+        f"{table if found else '<p>The same files and requests: only what is expected differs.</p>'}</dd>"
+    )
+
+
+def _failure(check: Check, report: Report, made: Mapping[tuple[str, str], Check]) -> str:
     case = check.case
     facts = []
-    if check.expected:
-        facts.append(("expected", _text(check.expected)))
-    if check.got:
-        facts.append(("got", _text(check.got)))
+    if check.asked:
+        of = (
+            f" (step {(check.step or 0) + 1} of {len(case.steps)})"
+            if check.part == "steps" and len(case.steps) > 1
+            else ""
+        )
+        facts.append(("asked", _text(f"{check.asked}{of}")))
     if check.message:
         facts.append(("the adapter says", f"<pre>{_text(check.message)}</pre>"))
     if check.stderr:
@@ -100,22 +150,33 @@ def _failure(check: Check) -> str:
         link = _text(check.link)
         shown = f'<a href="{link}">{link}</a>' if check.link.startswith(("http://", "https://")) else link
         facts.append(("known", f"{_text(check.reason)} {shown}"))
-    if check.step is not None and len(case.steps) > 1:
-        facts.append(("step", f"{check.step + 1} of {len(case.steps)}"))
     facts.append(("requirements", _requirement_links(dict.fromkeys((*check.broken, *case.requirements)))))
-    if case.twin:
-        facts.append(("valid twin", f'<span class="id">{_text(case.twin)}</span>'))
     body = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
+    body += _beside_twin(check, report, made)
+    anchor = _anchor(check)
+    expected = check.expected or expected_of_case(case, check.part)
     return (
-        f'<details class="check {check.status}" data-status="{check.status}" data-level="{check.level}">'
+        f'<details class="check {check.status}" id="{anchor}" data-status="{check.status}" data-level="{check.level}"'
+        f' data-area="{_text(case.area)}" data-outcome="{_text(_outcome(check))}">'
         f'<summary><span class="title">{_text(case.title)}</span><span class="id">{_text(check.name)}</span>'
-        f'{_state(check.status)}<span class="level">{_text(check.level)}</span></summary><dl>{body}</dl></details>'
+        f'{_state(check.status)}<span class="level">{_text(check.level)}</span>'
+        f'<span class="sides">{_side("expected", expected)}{_side("got", check.got)}</span></summary>'
+        f'<dl>{body}</dl><p class="link"><a href="#{anchor}">link to this failure</a></p></details>'
     )
 
 
-def _select(name: str, label: str, values: Iterable[str]) -> str:
+def _side(name: str, text: str) -> str:
+    return f"<span><b>{name}</b> {_text(short_digests(text))}</span>"
+
+
+def _select(name: str, label: str, values: Iterable[str], *, often: bool = False) -> str:
+    """The values with how often they occur, in their order or the frequent ones first; none if there is no choice."""
+    counts = Counter(values)
+    if len(counts) < 2:
+        return ""
     options = "".join(
-        f'<option value="{_text(value)}">{_text(WORDS.get(value, value))}</option>' for value in dict.fromkeys(values)
+        f'<option value="{_text(value)}">{_text(WORDS.get(value, value))} ({count})</option>'
+        for value, count in (counts.most_common() if often else counts.items())
     )
     return f'<select name="{name}" aria-label="{label}"><option value="">{label}</option>{options}</select>'
 
@@ -124,7 +185,7 @@ def _filters(target: str, hint: str, *selects: str) -> str:
     return (
         f'<form class="filters" data-of="{target}" hidden>'
         f'<input type="search" name="text" placeholder="{hint}" aria-label="{hint}">'
-        f"{''.join(selects)}<output></output></form>"
+        f'{"".join(selects)}<output></output><button type="reset" hidden>all</button></form>'
     )
 
 
@@ -136,17 +197,20 @@ def _failures(report: Report) -> str:
         "failures",
         "filter the failures",
         _select("level", "all levels", (check.level for check in shown)),
+        _select("area", "all areas", (check.case.area for check in shown)),
         _select("status", "all kinds", (check.status for check in shown)),
+        _select("outcome", "expected → got", map(_outcome, shown), often=True),
     )
-    items = "".join(map(_failure, shown))
+    made = {(check.case.id, check.part): check for check in report.checks}
+    items = "".join(_failure(check, report, made) for check in shown)
     return f'<h2>Failures<small>{len(shown)}</small></h2>{filters}<div id="failures">{items}</div>'
 
 
-def _requirement_row(result: RequirementResult) -> str:
+def _requirement_row(result: RequirementResult, anchors: Mapping[str, str]) -> str:
     requirement = result.requirement
     text = _text(requirement.text)
     if result.failed:
-        names = ", ".join(f'<span class="id">{_text(name)}</span>' for name in result.failed)
+        names = ", ".join(f'<a class="id" href="#{anchors[name]}">{_text(name)}</a>' for name in result.failed)
         text += f'<br><span class="names failed">{names}</span>'
     cases = _text("\n".join(result.cases))
     return (
@@ -165,7 +229,8 @@ def _requirements(report: Report) -> str:
         _select("status", "all states", (result.state for result in results)),
     )
     passed = sum(result.state == "passed" for result in results)
-    rows = "".join(map(_requirement_row, results))
+    anchors = {check.case.id: _anchor(check) for check in (*report.failures, *report.expected_failures)}
+    rows = "".join(_requirement_row(result, anchors) for result in results)
     return (
         f"<h2>Requirements<small>{passed} of {len(results)} shown to be kept</small></h2>{filters}"
         '<div class="scroll"><table><thead><tr><th>id</th><th>state</th><th class="number">cases</th><th>text</th></tr>'

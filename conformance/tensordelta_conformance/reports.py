@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from .names import SPEC_VERSION, SUITE_VERSION
 from .page import page
-from .results import STATUSES, Check, Report
+from .results import COUNTED, STATUSES, Check, Report
 
 FORMAT = 1
 """Version of report.json."""
 
 
-def _check(check: Check) -> dict[str, Any]:
+def _check(report: Report, check: Check) -> dict[str, Any]:
     case = check.case
-    return {
+    members = {
         "case": case.id,
         "part": check.part,
         "area": case.area,
@@ -37,6 +38,10 @@ def _check(check: Check) -> dict[str, Any]:
         "reason": check.reason,
         "link": check.link,
     }
+    if check.status in (*COUNTED, "expected-failure"):
+        beside = [asdict(each) for each in report.beside_twins.get(case.id, [])]
+        members |= {"asked": check.asked, "twin": case.twin, "differences": beside}
+    return members
 
 
 def as_document(report: Report) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def as_document(report: Report) -> dict[str, Any]:
             }
             for result in report.requirements
         ],
-        "checks": [_check(check) for check in report.checks],
+        "checks": [_check(report, check) for check in report.checks],
         "known_failures": {"faults": list(report.list_faults)},
     }
 

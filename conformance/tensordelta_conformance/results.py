@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .case import Case
 from .names import SPEC_VERSION
 from .protocol import Hello
 from .suite import Requirement, Suite
-from .wording import listing
+from .twins import Difference, differences
+from .wording import listing, step
 
 STATUSES = ("pass", "fail", "error", "unsupported", "expected-failure", "not-applicable")
 COUNTED = ("fail", "error", "unsupported")
@@ -51,6 +53,13 @@ class Check:
     def name(self) -> str:
         """The case's id; with ` (verify)` for that part of it."""
         return self.case.id if self.part == "steps" else f"{self.case.id} (verify)"
+
+    @property
+    def asked(self) -> str:
+        """What was asked for where it was decided: a step of the case, or to verify its chain."""
+        if self.part == "verify":
+            return "verify the chain"
+        return "" if self.step is None else step(self.case.steps[self.step])
 
     @property
     def counts_against(self) -> bool:
@@ -160,6 +169,12 @@ class Report:
     def expected_failures(self) -> list[Check]:
         """The checks that failed as the list of known failures says."""
         return [check for check in self.checks if check.status == "expected-failure"]
+
+    @cached_property
+    def beside_twins(self) -> dict[str, list[Difference]]:
+        """How the cases of failures, expected ones too, differ from their valid twins, by id."""
+        cases = {check.case.id: check.case for check in (*self.failures, *self.expected_failures)}
+        return {name: differences(case, self.suite.cases[case.twin]) for name, case in cases.items() if case.twin}
 
     @property
     def levels(self) -> dict[str, LevelResult]:

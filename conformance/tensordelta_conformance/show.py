@@ -10,28 +10,22 @@ from . import wording
 from .case import Case
 from .folder import write_files
 from .suite import Suite
+from .twins import differences
 
 _WIDTH = 110
 
 
 def _twin_lines(case: Case, twin: Case) -> Iterator[str]:
-    own, other = case.files, twin.files
+    found = differences(case, twin)
+    if not found:
+        yield f"The same as its valid twin {twin.id}, but for what is expected."
+        return
     yield f"Beside its valid twin {twin.id}:"
-    same = True
-    for name in sorted(own.keys() | other.keys()):
-        if name == "case.json":
-            continue
-        if name not in other:
-            yield f"  {name}: only here"
-        elif name not in own:
-            yield f"  {name}: only in the twin"
-        elif own[name] != other[name]:
-            yield f"  {name}: other bytes"
-        else:
-            continue
-        same = False
-    if same:
-        yield "  the same files; what is asked differs"
+    for each in found:
+        yield f"  {each.where}"
+        if each.twin or each.case:
+            yield f"    twin: {each.twin}"
+            yield f"    here: {each.case}"
 
 
 def describe(case: Case, suite: Suite) -> str:

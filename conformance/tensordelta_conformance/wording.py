@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from .case import Case, Expectation, Fault, HugeState, StateRef, Step
@@ -10,10 +11,17 @@ from .names import FAILED
 from .protocol import Answer, Declined, Done, Refused, Reported
 from .state import StateError, parse_state
 
+DIGEST = re.compile(r"([0-9a-f]{64})(-[0-9a-f]{16})?")
+
 
 def plain(text: str) -> str:
     """A text with its control characters written out: an adapter may say anything."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def short_digests(text: str) -> str:
+    """A text in which digests, and the salts after them, are cut short."""
+    return DIGEST.sub(lambda match: f"{match[0][:8]}…", text)
 
 
 def listing(words: Iterable[str], last: str = "and") -> str:

@@ -85,8 +85,12 @@ def test_json(report: Report, tmp_path: Path) -> None:
     assert failed["expected"] == "the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held"
     assert failed["got"] == "rejected as limit"
     assert failed["title"] == "The case from nothing"
+    assert (failed["asked"], failed["twin"], failed["differences"]) == ("read version 0, holding nothing", None, [])
     assert checks["pinned"]["reason"] == "it needs pin"
+    assert "differences" not in checks["pinned"]
     known = checks["one-word-too-many"]
+    assert (known["asked"], known["twin"]) == ("read version 1, holding 0.safetensors as version 0", "one-word")
+    assert known["differences"] == [{"where": "1.error", "twin": "absent", "case": "9 bytes"}]
     assert (known["reason"], known["link"]) == ("no <checks> yet", "https://example.org/issues/1")
     states = {each["id"]: (each["state"], each["cases"], each["failed"]) for each in document["requirements"]}
     assert states["TD-POS-001"] == ("passed", ["one-word"], [])
@@ -169,6 +173,44 @@ def test_page(report: Report, tmp_path: Path) -> None:
     links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
     assert "https://example.org/issues/1" in links
     assert {link for link in links if link and link.startswith("#")} <= {f"#{name}" for name in ids}
+
+
+def failures_of(page: str) -> dict[str, tuple[str, str, str]]:
+    """What each failure on a page shows: expected, got, and the rest of it, by id."""
+    parts = re.findall(r'<details class="check [^>]* id="(check-[^"]+)".*?</details>', page, re.DOTALL)
+    found = {}
+    for name in parts:
+        (text,) = re.findall(rf'<details class="check [^>]* id="{re.escape(name)}".*?</details>', page, re.DOTALL)
+        (expected,) = re.findall(r"<b>expected</b> (.*?)</span>", text, re.DOTALL)
+        (got,) = re.findall(r"<b>got</b> (.*?)</span>", text, re.DOTALL)
+        found[name] = (expected, got, Page(text.partition("</summary>")[2].removesuffix("</details>")).text)
+    return found
+
+
+def test_a_failure_shows_expected_and_got_side_by_side_and_the_twin(suite: Path, tmp_path: Path) -> None:
+    write_reports(run(command("accepts-all"), suite=suite, levels=["reader-core"]), tmp_path / "read")
+    shown = failures_of((tmp_path / "read" / "report.html").read_text(encoding="utf-8"))
+    assert set(shown) == {"check-one-word-too-many"}
+    expected, got, rest = shown["check-one-word-too-many"]
+    assert expected == "rejected as malformed, still the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held"
+    assert got.startswith("version 1")
+    assert "read version 1, holding 0.safetensors as version 0" in rest
+    assert re.search(r"valid twinone-word passed.*in the valid twin.*here.*1\.errorabsent9 bytes", rest, re.DOTALL)
+    write_reports(run(command("verifies-nothing"), suite=suite, levels=["verifier"]), tmp_path / "verify")
+    shown = failures_of((tmp_path / "verify" / "report.html").read_text(encoding="utf-8"))
+    expected, got, rest = shown["check-one-word-too-many.verify"]
+    assert (expected, got) == ("reported: malformed of 1.error", "no fault reported")
+    assert "verify the chain" in rest
+
+
+def test_every_failure_shows_what_was_expected(suite: Path, tmp_path: Path) -> None:
+    faults = ("crashes", "wrong-error", "wrong-state", "unsupported", "touches-the-chain", "cries-wolf")
+    for fault in faults:
+        report = run(command(fault), suite=suite, levels=["reader-core", "verifier"])
+        write_reports(report, tmp_path / fault)
+        shown = failures_of((tmp_path / fault / "report.html").read_text(encoding="utf-8"))
+        assert len(shown) == len(report.failures) > 0
+        assert all(expected and got for expected, got, _ in shown.values())
 
 
 def test_every_report_of_an_error_says_what_was_expected(suite: Path, tmp_path: Path) -> None:

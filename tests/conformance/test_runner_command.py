@@ -141,7 +141,7 @@ def test_list_and_show(twins: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         "  1. read version 1, holding 0.safetensors as version 0",
         "     -> rejected as malformed, still the state of 0.safetensors (fingerprint a54c85bf6961fc4e) held",
         "A verifier reports: malformed of 1.error",
-        "Beside its valid twin one-word:\n  chain/1.error: only here",
+        "Beside its valid twin one-word:\n  1.error\n    twin: absent\n    here: 9 bytes",
     ):
         assert line in printed
     assert (tmp_path / "here" / "one-word-too-many" / "chain" / "1.safetensors").read_bytes() == ONE

@@ -1,54 +1,87 @@
-/** A chain on a server in, version after version out: each is read and checked in the browser. */
+/** A chain on a server, version after version: each is read and checked in the browser. */
 import { HttpStore, Reader, follow, hex64 } from "../src/index.js";
-import { $, describe, limits, row } from "./dom.js";
+import { $, limits, make, sentences } from "./dom.js";
+import { bytesText, timeText } from "./figures.js";
+import { PageStore } from "./sources.js";
 
 /** Ends the following at hand. @type {AbortController|null} */
 let current = null;
 
-const say = (text) => {
-  $("following").textContent = text;
-};
-
-const now = () => new Date().toISOString().replace(/\..*/, "Z");
+const say = (...parts) => $("following").replaceChildren(...parts);
 
 /** How many of a state's tensors have other bytes than before. */
-function changedTensors(before, after) {
-  return [...after.tensors].filter(([name, { bytes }]) => before?.tensors.get(name)?.bytes !== bytes).length;
+const changedTensors = (before, after) =>
+  [...after.tensors].filter(([name, { bytes }]) => before?.tensors.get(name)?.bytes !== bytes).length;
+
+const cells = (...texts) => make("tr", {}, ...texts.map((text) => make("td", {}, text)));
+
+/** Says how much has been read of a version that takes a while. */
+function watch(signal) {
+  let all = 0;
+  return {
+    signal,
+    unlessEnded: (promise) => promise,
+    read(bytes) {
+      // Small objects, the hint among them, come again and again.
+      if (bytes <= 2 ** 16 || signal.aborted) return;
+      all += bytes;
+      if (all > 2 ** 20) say(`Reading: ${bytesText(all)} …`);
+    },
+  };
 }
 
-async function start() {
-  current?.abort();
+/** @param {string} url @param {(version: number) => Promise<void>} seen is called with each version that is held */
+async function start(url, seen) {
+  stop();
   const mine = new AbortController();
   current = mine;
-  $("followed").replaceChildren();
+  $("followed").tBodies[0].replaceChildren();
+  $("followed").hidden = false;
+  $("follow").disabled = true;
   $("stop").disabled = false;
   say("Looking …");
   try {
-    const reader = new Reader(new HttpStore($("url").value), limits());
+    const store = new PageStore(new HttpStore(url));
+    store.work = watch(mine.signal);
+    const reader = new Reader(store, { ...limits(), breathe: () => store.breathe() });
     let before = null;
-    for await (const { version, route, failure } of follow(reader, { seconds: Number($("seconds").value), signal: mine.signal })) {
+    for await (const { version, route, failure } of follow(reader, { seconds: Math.max(0, Number($("seconds").value)), signal: mine.signal })) {
       if (mine.signal.aborted) break;
       if (failure) {
-        say(`${now()}: ${describe(failure)}; what is held stays: ${before ? `version ${before.version}` : "nothing"}.`);
+        say(...sentences(failure, { where: url }), `What is held stays: ${before ? `version ${before.version}` : "nothing"}. The next look tries again.`);
         continue;
       }
+      store.work = watch(mine.signal);
       const { held } = reader;
-      row([version, now(), route.join(", "), `${changedTensors(before, held)} of ${held.tensors.size} tensors changed`,
-        `fingerprint ${hex64(held.fingerprint)}`], $("followed"));
-      say(`Version ${version} is held.`);
+      $("followed").tBodies[0].prepend(cells(String(version), timeText(new Date().toISOString()),
+        route.map((name) => name.replace(/^.*\/|\.json$/g, "").replace(/^0+(?=\d)/, "")).join(", "), `${changedTensors(before, held)} of ${held.tensors.size}`, hex64(held.fingerprint)));
+      say(`Version ${version} is held, and its fingerprint is right.`);
       before = held;
+      await seen(version);
     }
   } catch (e) {
-    say(describe(e));
+    if (current === mine) say(...sentences(e, { where: url }));
   }
   if (current === mine) stop();
 }
 
-function stop() {
+export function stop() {
   current?.abort();
   current = null;
+  $("follow").disabled = false;
   $("stop").disabled = true;
 }
 
-$("follow").addEventListener("click", start);
-$("stop").addEventListener("click", stop);
+/** Lets the buttons follow this chain; null: there is none on a server. */
+export function offerFollowing(url, seen) {
+  stop();
+  $("live").hidden = url === null;
+  $("followed").hidden = true;
+  say("");
+  $("follow").onclick = () => start(url, seen);
+}
+
+$("stop").addEventListener("click", () => {
+  stop();
+  say("Stopped.");
+});

@@ -20,25 +20,35 @@ import { countEscapes, decodeBitmap, decodeGap, decodeReplace, decodeSteps, expo
 import { reject } from "./errors.js";
 import { EXPONENT_ORDER } from "./manifest.js";
 
-/** Step 9 for one chunk: its positions, and its steps or new words. They do not depend on the base. */
-function decodeChunk({ chunk, streams }, object, budget) {
-  const { m, n, dtype } = chunk;
-  const at = `chunk ${chunk.index}: `;
-  const bad = (rule, what) => reject("malformed", rule, object, at + what);
-  const get = (name) => {
+/** The streams of a chunk, decompressed when they are asked for. */
+function decompressor({ chunk, streams }, object, budget, bad) {
+  return (name) => {
     const { stored, frame, size } = streams.get(name);
     if (!frame) return stored;
     budget.take(size, object, "a decompressed stream");
     return decodeFrame(stored, frame, (rule, what) => bad(rule, `${name}: ${what}`));
   };
-  if (chunk.positions !== "all") budget.take(4 * m, object, "positions");
+}
+
+const rejecting = (chunk, object) => (rule, what) => reject("malformed", rule, object, `chunk ${chunk.index}: ${what}`);
+
+/** The positions of the listed words, ascending; null: of all words. */
+function positionsOf({ chunk }, get, object, budget, bad) {
+  const { m, n } = chunk;
+  if (chunk.positions === "all") return null;
+  budget.take(4 * m, object, "positions");
+  if (chunk.positions === "bitmap") return decodeBitmap(get("bitmap"), m, n, bad);
+  return decodeGap(get("gaps"), chunk.shift ? get("low") : null, chunk.shift, m, n, bad);
+}
+
+/** Step 9 for one chunk: its positions, and its steps or new words. They do not depend on the base. */
+function decodeChunk(opened, object, budget) {
+  const { chunk, streams } = opened;
+  const { m, dtype } = chunk;
+  const bad = rejecting(chunk, object);
+  const get = decompressor(opened, object, budget, bad);
+  const positions = positionsOf(opened, get, object, budget, bad);
   budget.take(m * (dtype.w / 8), object, "values");
-  let positions = null; // all of them
-  if (chunk.positions === "gap") {
-    positions = decodeGap(get("gaps"), chunk.shift ? get("low") : null, chunk.shift, m, n, bad);
-  } else if (chunk.positions === "bitmap") {
-    positions = decodeBitmap(get("bitmap"), m, n, bad);
-  }
   const planes = Array.from({ length: dtype.w / 8 }, (_, j) => j);
   if (chunk.values === "replace") {
     return { positions, values: decodeReplace(planes.map((j) => get(`values.${j}`)), m, dtype.w) };
@@ -153,4 +163,34 @@ export function readChunk(opened, words, manifest, object, budget) {
     ({ naturals, from } = naturalsOf(chunk, groups, words, naturals));
   }
   words.write(chunk, { naturals, from, values, slices: listedBySlice(chunk, naturals) }, object);
+}
+
+/**
+ * How many words of each slice a chunk lists, without a base. In order exponent the base decides which word of a group is
+ * which: there the words of a group of several slices are spread over these by their sizes, and `exact` is false.
+ * @returns {{listed: number[], exact: boolean}} listed: by slice
+ */
+export function listedPerSlice(opened, object, budget) {
+  const { chunk } = opened;
+  const { slices } = chunk;
+  if (slices.length === 1) return { listed: [chunk.m], exact: true };
+  const bad = rejecting(chunk, object);
+  const positions = positionsOf(opened, decompressor(opened, object, budget, bad), object, budget, bad);
+  if (chunk.order === "natural") {
+    return { listed: listedBySlice(chunk, positions).map(({ k, end }) => end - k), exact: true };
+  }
+  const listed = [];
+  let exact = true;
+  let first = 0;
+  let at = 0;
+  for (const count of chunk.groups) {
+    const sizes = slices.slice(at, at + count).map(({ start, stop }) => stop - start);
+    const n = sizes.reduce((sum, size) => sum + size, 0);
+    const m = firstFrom(positions, first + n) - firstFrom(positions, first);
+    listed.push(...sizes.map((size) => m * (size / n)));
+    exact &&= count === 1 || m === 0;
+    first += n;
+    at += count;
+  }
+  return { listed, exact };
 }

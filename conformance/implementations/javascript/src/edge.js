@@ -141,7 +141,7 @@ export async function readPacks(objects, manifest, layout, words, wanted = null)
     if (wanted && pack.tensors.every(([first, stop]) => before[first] === before[stop])) continue;
     const mark = budget.mark();
     const bytes = await objects.pack(pack, manifest);
-    readPack(bytes, pack, manifest, layout, words, ranges, budget);
+    await readPack(bytes, pack, manifest, layout, words, ranges, budget, objects.breathe);
     budget.back(mark);
   }
 }

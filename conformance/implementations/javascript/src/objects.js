@@ -20,14 +20,17 @@ export class Objects {
    * @param {import("./store.js").Store} store
    * @param {import("./budget.js").Budget} budget
    * @param {{digest?: (bytes: Uint8Array) => Promise<string>, places?: Place[], sources?: Object<string, Source|null>,
-   *   keys?: string[], threshold?: number, verifySignature?: typeof import("./signature.js").webVerify}} options
+   *   keys?: string[], threshold?: number, verifySignature?: typeof import("./signature.js").webVerify,
+   *   breathe?: () => Promise<void>}} options
+   *   breathe: is awaited between pieces of work, so that others of the same thread have their turn;
    *   sources: the schemes that the user allows; null for one that is allowed and not known
    */
-  constructor(store, budget, { digest = webDigest, places = [], sources = {}, keys = [], threshold, verifySignature } = {}) {
+  constructor(store, budget, { digest = webDigest, places = [], sources = {}, keys = [], threshold, verifySignature, breathe = async () => {} } = {}) {
     this.store = store;
     this.budget = budget;
     this.digest = digest;
     this.places = places;
+    this.breathe = breathe;
     this.sources = new Map(Object.entries(sources));
     /** Without keys nothing about signatures is looked at [TD-SIG-007]. */
     this.keys = keys.length > 0 ? new Keys(keys, { threshold, verify: verifySignature, digest }) : null;

@@ -2,7 +2,7 @@
 import { checkTiling, metadataOf, openSafetensors, plainEntries } from "./safetensors.js";
 import { parseChunkTable, streamsOf } from "./chunktable.js";
 import { checkFrame } from "./zstd.js";
-import { readChunk } from "./chunk.js";
+import { listedPerSlice, readChunk } from "./chunk.js";
 import { array, integer, object as anObject, required } from "./fields.js";
 import { sameShape } from "./layout.js";
 import { reject } from "./errors.js";
@@ -114,8 +114,9 @@ class Named {
  * @param {import("./manifest.js").PackEntry} pack
  * @param {import("./chunk.js").Words} words of the new state; changed
  * @param {import("./ranges.js").Ranges} ranges
+ * @param {() => Promise<void>} breathe is awaited before each chunk, so that others of the same thread have their turn
  */
-export function readPack(bytes, pack, manifest, layout, words, ranges, budget) {
+export async function readPack(bytes, pack, manifest, layout, words, ranges, budget, breathe) {
   const object = pack.path ?? manifest.object;
   const named = new Named();
   if (pack.content === "chunks") {
@@ -131,6 +132,7 @@ export function readPack(bytes, pack, manifest, layout, words, ranges, budget) {
     ranges.check(manifest, layout);
     words.open(pack, opened.map(({ chunk }) => chunk));
     for (const one of opened) {
+      await breathe();
       const mark = budget.mark();
       readChunk(one, words, manifest, object, budget);
       budget.back(mark);
@@ -155,4 +157,33 @@ export function readPack(bytes, pack, manifest, layout, words, ranges, budget) {
   named.check(pack, manifest);
   ranges.check(manifest, layout);
   for (const { tensor, stored } of found) words.replace(tensor, stored, object);
+}
+
+/**
+ * How many words of each tensor a pack names, without the state that its edge starts from; its streams of values are not
+ * decoded. Size and digest are checked.
+ * @returns {Promise<{changed: Map<number, number>, exact: boolean}>} changed: by tensor index; exact: see `listedPerSlice`
+ */
+export async function changedWords(bytes, pack, manifest, layout, budget, breathe) {
+  const object = pack.path ?? manifest.object;
+  const changed = new Map();
+  const add = (tensor, count) => changed.set(tensor, (changed.get(tensor) ?? 0) + count);
+  let exact = true;
+  if (pack.content === "chunks") {
+    for (const opened of openChunkPack(bytes, layout, object, budget)) {
+      await breathe();
+      const mark = budget.mark();
+      const found = listedPerSlice(opened, object, budget);
+      opened.chunk.slices.forEach(({ tensor }, i) => add(tensor, found.listed[i]));
+      exact &&= found.exact;
+      budget.back(mark);
+    }
+    return { changed, exact };
+  }
+  const { header, buffer } = openSafetensors(bytes, object, budget);
+  for (const { name } of plainEntries(header, buffer.length, object)) {
+    const tensor = layout.indexOf(name);
+    if (tensor !== undefined) add(tensor, layout.tensors[tensor].words);
+  }
+  return { changed, exact };
 }

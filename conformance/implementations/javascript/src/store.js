@@ -19,9 +19,11 @@ export class TooLong extends Error {
 
 /** A place that answered with neither an object nor its absence, or not at all. */
 export class StoreFailure extends Error {
-  constructor(message) {
+  /** @param {string} message @param {number|null} [status] of the answer, where there was one */
+  constructor(message, status = null) {
     super(message);
     this.name = "StoreFailure";
+    this.status = status;
   }
 }
 
@@ -42,24 +44,25 @@ const mayLead = (url, next) =>
 /**
  * The answer to a GET, redirects followed to https alone [TD-FOL-007].
  * @param {string} url
- * @param {{headers?: Object<string, string>, fresh?: boolean}} [options] fresh: no cache may answer without asking
+ * @param {{headers?: Object<string, string>, fresh?: boolean, signal?: AbortSignal|null}} [options] fresh: no cache may answer
+ *   without asking; signal: ends it
  */
-export async function getFollowing(url, { headers = {}, fresh = false } = {}) {
+export async function getFollowing(url, { headers = {}, fresh = false, signal = null } = {}) {
   try {
     if (IN_A_BROWSER) {
-      const answer = await fetch(url, { cache: fresh ? "no-cache" : "default" });
+      const answer = await fetch(url, { cache: fresh ? "no-cache" : "default", signal });
       if (!answer.redirected || mayLead(url, new URL(answer.url))) return answer;
       await answer.body?.cancel();
       throw new StoreFailure(`${url} leads to ${answer.url}, which is not https`);
     }
-    let answer = await fetch(url, { headers, redirect: "manual" });
+    let answer = await fetch(url, { headers, redirect: "manual", signal });
     for (let left = REDIRECTS; [301, 302, 303, 307, 308].includes(answer.status); left--) {
       const next = new URL(answer.headers.get("location") ?? "", url);
       await answer.body?.cancel();
       if (left === 0) throw new StoreFailure(`${url}: more than ${REDIRECTS} redirects`);
       if (!mayLead(url, next)) throw new StoreFailure(`${url} leads to ${next}, which is not https`);
       url = String(next);
-      answer = await fetch(url, { headers, redirect: "manual" });
+      answer = await fetch(url, { headers, redirect: "manual", signal });
     }
     return answer;
   } catch (e) {
@@ -118,12 +121,14 @@ export class HttpStore {
     this.lists = list !== null;
     /** The entity tag and the bytes of the hint. */
     this.hint = null;
+    /** Ends the requests that begin from now on. @type {AbortSignal|null} */
+    this.signal = null;
   }
 
   async get(name, limit = Infinity) {
     const known = name === LATEST ? this.hint : null;
     const headers = known ? { "If-None-Match": known.tag } : {};
-    const answer = await getFollowing(this.root + name, { headers, fresh: name === LATEST });
+    const answer = await getFollowing(this.root + name, { headers, fresh: name === LATEST, signal: this.signal });
     if (answer.status === 404 || answer.status === 410) {
       await answer.body?.cancel();
       return null;
@@ -132,7 +137,7 @@ export class HttpStore {
     // No proof of absence, and no error of the format: reported as it is.
     if (!answer.ok) {
       await answer.body?.cancel();
-      throw new StoreFailure(`${name}: status ${answer.status}`);
+      throw new StoreFailure(`${name}: status ${answer.status}`, answer.status);
     }
     const bytes = await bodyWithin(answer, name, limit);
     const tag = answer.headers.get("etag");

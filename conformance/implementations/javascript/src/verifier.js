@@ -18,6 +18,7 @@ class Verifier {
     this.objects = new Objects(store, this.budget, options);
     this.features = options.features ?? FEATURES;
     this.progress = options.progress ?? (() => {});
+    this.proven = options.proven ?? (() => {});
     /** @type {Map<string, Rejection>} by error and object: one fault is one fault, however often it is met */
     this.faults = new Map();
     /** States of versions from which edges start that are still to be checked. */
@@ -111,7 +112,8 @@ class Verifier {
       if (edge === own) for (const file of edge.files) await this.check(() => objects.file(file));
     }
     // Retention may take the packs of an edge while another leads to its version (section 13).
-    if (!sound) gone.forEach((rejection) => this.fault(rejection));
+    if (sound) this.proven(version);
+    else gone.forEach((rejection) => this.fault(rejection));
     if (own && !sound && own.base && !versions.has(own.base.version)) {
       await this.check(() => reject("missing", "TD-RTE-006", manifestName(version),
         `no route leads to version ${version}: version ${own.base.version} does not exist`));
@@ -153,7 +155,8 @@ function agree(shortcut, own) {
  * Checks all objects of a chain.
  * @param {import("./store.js").Store} store
  * @param {{memory?: number, pin?: string, digest?: Function, places?: object[], sources?: object,
- *   progress?: (version: number) => void}} [options]
+ *   progress?: (version: number) => void, proven?: (version: number) => void}} [options]
+ *   progress: called before a version is checked; proven: called after it, where its packs lead to its fingerprint
  * @returns {Promise<Rejection[]>} the faults; none for a sound chain
  */
 export async function verify(store, options = {}) {
