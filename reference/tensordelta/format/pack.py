@@ -79,9 +79,32 @@ class ChunkPack:
 
         return read
 
+    def reader_of_all(self, index: int, blob: Blob) -> Callable[[str], memoryview | None]:
+        """As `reader`, for one who needs all streams: where they lie side by side they are read at once."""
+        places = self.streams[index].values()
+        start = min((offset for offset, _ in places), default=0)
+        size = sum(length for _, length in places)
+        side_by_side = start + size == max((offset + length for offset, length in places), default=0)
+        if not side_by_side or size > self.chunks[index].memory:  # more than decoding takes
+            return self.reader(index, blob)
+        return self.reader(index, _Part(blob.read(start, size), start))
+
     def chunk_label(self, index: int) -> str:
         """How errors name a chunk."""
         return f"{self.label}, chunk {index}"
+
+
+class _Part:
+    """A part of a blob in memory."""
+
+    def __init__(self, data: memoryview, start: int) -> None:
+        self._data = data
+        self._start = start
+        self.size = start + len(data)
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """The `length` bytes from `offset` of the blob."""
+        return self._data[offset - self._start :][:length]
 
 
 @dataclass(frozen=True)
