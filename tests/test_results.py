@@ -60,6 +60,7 @@ def test_what_has_no_text_is_not_shown() -> None:
     assert table.text().splitlines()[1:] == ["name  size", "a        1", "b        2"]
     assert "note" not in table.html() and table.html().count("<tr>") == 3
     assert Table("t", ["<name"], []).text() == "t" and Table("t", ["<name"], []).html() == "<p>t</p>"
+    assert Table("t", ["size", "<note"], [["1 kB", "a b " * 9]]).html().count("nowrap") == 1
     assert Table("t", ["", ""], [["a", "1"]]).html().count("<tr>") == 1
 
 

@@ -51,26 +51,25 @@ class Table:
             ).rstrip()
             for row in cells
         ]
-        return "\n".join([printable(self.title), *lines])
+        return "\n".join([printable(self.title), *(lines if shown else ())])
 
     def html(self) -> str:
         """The table for a notebook."""
         shown = self._shown()
 
+        def style(side: str, cell: str) -> str:
+            whole = len(cell) <= _NARROW and (" " in cell or "-" in cell)
+            return f"text-align:{side};white-space:nowrap" if whole else f"text-align:{side}"
+
         def line(tag: str, row: Sequence[str]) -> str:
-            return "".join(
-                f'<{tag} style="text-align:{"left" if self.columns[column].startswith("<") else "right"}'
-                f'{";white-space:normal" if len(row[column]) > _NARROW else ""}">{html.escape(row[column])}</{tag}>'
-                for column in shown
-            )
+            cells = ((row[column], "left" if self.columns[column].startswith("<") else "right") for column in shown)
+            return "".join(f'<{tag} style="{style(side, cell)}">{html.escape(cell)}</{tag}>' for cell, side in cells)
 
         tags = ["td"] * len(self.rows)
         if any(self.headings):
             tags.insert(0, "th")
         lines = "".join(f"<tr>{line(tag, row)}</tr>" for tag, row in zip(tags, self._lines(), strict=False))
-        return f"<p>{html.escape(self.title)}</p>" + (
-            f'<table style="white-space:nowrap">{lines}</table>' if shown else ""
-        )
+        return f"<p>{html.escape(self.title)}</p>" + (f"<table>{lines}</table>" if shown else "")
 
     def _shown(self) -> list[int]:
         """The columns that have text."""
