@@ -27,6 +27,9 @@ from .safetensors import MAX_HEADER, Header, build_header, header_size, parse_he
 
 METADATA_KEY = "tensordelta"
 
+#: Bytes of the streams of a chunk that are read at once; decoding it takes several times that.
+_AT_ONCE = 1 << 18
+
 _STREAM = re.compile(r"(0|[1-9][0-9]{0,15})\.(.+)", re.DOTALL)
 
 
@@ -80,12 +83,12 @@ class ChunkPack:
         return read
 
     def reader_of_all(self, index: int, blob: Blob) -> Callable[[str], memoryview | None]:
-        """As `reader`, for one who needs all streams: where they lie side by side they are read at once."""
+        """As `reader`, for one who needs all streams: where they are small and side by side they are read at once."""
         places = self.streams[index].values()
         start = min((offset for offset, _ in places), default=0)
         size = sum(length for _, length in places)
         side_by_side = start + size == max((offset + length for offset, length in places), default=0)
-        if not side_by_side or size > self.chunks[index].memory:  # more than decoding takes
+        if not side_by_side or size > _AT_ONCE:
             return self.reader(index, blob)
         return self.reader(index, _Part(blob.read(start, size), start))
 
