@@ -16,9 +16,9 @@ from ..stores import StoredBlob
 from ..threads import Lock
 
 #: Bytes that are proven at once when a part of an object is read: of one of up to so many bytes, and of a larger one.
-_BLOCK, _MEDIUM, _LARGE_BLOCK = 1 << 16, 1 << 26, 1 << 18
+_BLOCK, _MEDIUM, _LARGE_BLOCK = 1 << 16, 1 << 22, 1 << 18
 
-#: How many packs are remembered, and how many blocks of all of them: some 8 MB of memory.
+#: How many packs are remembered, and how many blocks of all of them: some 5 MB of memory.
 _MANY, _BLOCKS = 256, 1 << 14
 #: Bytes of the largest table that is remembered; what it takes when it is parsed is several times that.
 _TABLE = 1 << 17
