@@ -45,7 +45,7 @@ def test_results_are_shown_at_a_prompt_and_in_a_notebook(tmp_path: Path) -> None
     ]
     for result in results:
         shown = result._repr_html_()
-        assert shown.startswith("<p>") and shown.endswith("</table>")
+        assert shown.startswith("<p>") and shown.endswith(("</p>", "</table>"))
         assert "<w>" not in shown and "<b>" not in shown
         assert repr(result)
     assert "note=&lt;b&gt;" in published._repr_html_()
@@ -53,6 +53,15 @@ def test_results_are_shown_at_a_prompt_and_in_a_notebook(tmp_path: Path) -> None
     assert repr(published).splitlines()[0] == "published version 0"
     assert repr(chain).splitlines()[0] == f"chain {chain.id} at {chain.address}"
     assert chain.log().table("mine").title == "mine"
+
+
+def test_what_has_no_text_is_not_shown() -> None:
+    table = Table("t", ["<name", "size", "<note"], [["a", "1", ""], ["b", "2", ""]])
+    assert table.text().splitlines()[1:] == ["name  size", "a        1", "b        2"]
+    assert "note" not in table.html() and table.html().count("<tr>") == 3
+    assert Table("t", ["<name"], []).text() == "t" and Table("t", ["<name"], []).html() == "<p>t</p>"
+    assert Table("t", ["size", "<note"], [["1 kB", "a b " * 9]]).html().count("nowrap") == 1
+    assert Table("t", ["", ""], [["a", "1"]]).html().count("<tr>") == 1
 
 
 def test_what_is_no_result_has_no_table() -> None:

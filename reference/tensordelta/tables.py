@@ -12,6 +12,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _NUMBER = re.compile(r"([0-9]+)")
+#: Letters of a cell that a notebook keeps in one line.
+_NARROW = 24
 #: Rows of a table from which on only the first and the last are shown, and how many of these.
 _LONG, _HEAD, _TAIL = 40, 10, 10
 
@@ -22,7 +24,8 @@ class Table:
 
     Attributes:
         title: a line above the table.
-        columns: headings; a column whose heading begins with `<` is aligned to the left. Empty headings are not shown.
+        columns: headings; a column whose heading begins with `<` is aligned to the left. Empty headings are not shown,
+            nor is a column without text in any row.
         rows: cells.
     """
 
@@ -37,31 +40,44 @@ class Table:
 
     def text(self) -> str:
         """The table in plain text."""
-        heads = [self.headings] if any(self.headings) else []
-        cells = [[printable(cell) for cell in row] for row in (*heads, *self.rows)]
-        widths = [max((len(row[column]) for row in cells), default=0) for column in range(len(self.columns))]
+        shown = self._shown()
+        lefts = [self.columns[column].startswith("<") for column in shown]
+        cells = [[printable(row[column]) for column in shown] for row in self._lines()]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
             "  ".join(
-                cell.ljust(width) if column.startswith("<") else cell.rjust(width)
-                for cell, width, column in zip(row, widths, self.columns, strict=True)
+                cell.ljust(width) if left else cell.rjust(width)
+                for cell, width, left in zip(row, widths, lefts, strict=True)
             ).rstrip()
             for row in cells
         ]
-        return "\n".join([printable(self.title), *lines])
+        return "\n".join([printable(self.title), *(lines if shown else ())])
 
     def html(self) -> str:
         """The table for a notebook."""
-        sides = ["left" if column.startswith("<") else "right" for column in self.columns]
+        shown = self._shown()
 
-        def line(tag: str, cells: Sequence[str]) -> str:
-            return "".join(
-                f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>'
-                for cell, side in zip(cells, sides, strict=True)
-            )
+        def style(side: str, cell: str) -> str:
+            whole = len(cell) <= _NARROW and (" " in cell or "-" in cell)
+            return f"text-align:{side};white-space:nowrap" if whole else f"text-align:{side}"
 
-        head = f"<tr>{line('th', self.headings)}</tr>" if any(self.headings) else ""
-        body = "".join(f"<tr>{line('td', row)}</tr>" for row in self.rows)
-        return f"<p>{html.escape(self.title)}</p><table>{head}{body}</table>"
+        def line(tag: str, row: Sequence[str]) -> str:
+            cells = ((row[column], "left" if self.columns[column].startswith("<") else "right") for column in shown)
+            return "".join(f'<{tag} style="{style(side, cell)}">{html.escape(cell)}</{tag}>' for cell, side in cells)
+
+        tags = ["td"] * len(self.rows)
+        if any(self.headings):
+            tags.insert(0, "th")
+        lines = "".join(f"<tr>{line(tag, row)}</tr>" for tag, row in zip(tags, self._lines(), strict=False))
+        return f"<p>{html.escape(self.title)}</p>" + (f"<table>{lines}</table>" if shown else "")
+
+    def _shown(self) -> list[int]:
+        """The columns that have text."""
+        return [column for column in range(len(self.columns)) if any(row[column] for row in self.rows)]
+
+    def _lines(self) -> list[Sequence[str]]:
+        """The headings, if there are any, and the rows."""
+        return [*([self.headings] if any(self.headings) else []), *self.rows]
 
 
 @singledispatch

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import gallery
+import numpy as np
 import pytest
 from gallery import Builder, as_state, good_chain, open_chain
 
@@ -39,6 +41,59 @@ def test_a_pack_that_changes_after_it_was_proven_is_not_believed(monkeypatch: py
         chain.load(0)
     assert caught.value.rule == "TD-SEC-002"
     assert opened.count(first) >= 2
+
+
+def test_a_small_pack_that_changes_after_it_was_proven_is_not_believed(tmp_path: Path) -> None:
+    chain = td.open(tmp_path / "run", create=True)
+    for last in (0, 7):
+        chain.publish({"w": np.arange(1000, dtype=np.uint16), "v": np.array([last], np.uint16)})
+    assert chain.read(1, "v")[0] == 7
+    for path in (tmp_path / "run/packs").iterdir():
+        path.write_bytes(gallery.flipped(-1)(path.read_bytes()))
+    with pytest.raises(td.IntegrityError) as caught:
+        td.open(tmp_path / "run").read(1, "v")
+    assert caught.value.rule == "TD-SEC-002"
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 200])
+def test_blocks_prove_what_they_were_made_of_and_nothing_else(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proven, "_BLOCK", 64)
+    data = gallery.Random(size).bytes(size)
+    blocks = proven.Blocks(size)
+    for offset, length in blocks.places():
+        blocks.append(memoryview(data)[offset : offset + length])
+    assert blocks.sha256() == hashlib.sha256(data).hexdigest()
+    for offset in range(size):
+        start, length = blocks.around(offset, 1)
+        assert start <= offset < start + length
+        assert blocks.prove(start, memoryview(data)[start : start + length])
+        altered = bytearray(data)
+        altered[offset] ^= 1
+        for begin, count in (
+            blocks.around(offset, 1),
+            blocks.around(0, offset + 1),
+            blocks.around(offset, size - offset),
+        ):
+            assert not blocks.prove(begin, memoryview(altered)[begin : begin + count])
+
+
+def test_packs_that_were_proven_are_forgotten_after_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proven, "_BLOCK", 1)
+    monkeypatch.setattr(proven, "_BLOCKS", 10)
+
+    def blocks(count: int) -> proven.Blocks:
+        found = proven.Blocks(count)
+        for _ in range(count):
+            found.append(memoryview(b"x"))
+        return found
+
+    known = proven.Proven()
+    for name, count in (("a", 4), ("b", 4)):
+        known.remember(name, blocks(count))
+    assert known.of("a") is not None  # so that "b" is the one that was used least recently
+    known.remember("c", blocks(4))
+    assert known.of("b") is None and known.of("a") is not None and known.of("c") is not None
+    assert known.remember("d", blocks(11)).blocks is None
 
 
 def test_a_pack_without_a_path_comes_from_a_folder_of_the_users(tmp_path: Path) -> None:

@@ -76,27 +76,20 @@ def decode_gaps(gaps: Bytes, low: Bytes | None, shift: int, changed: int, words:
         raise CodecFault(f"`gaps` ends {np.count_nonzero(listed)} gaps, not {changed}", "TD-POS-003")
     if gaps[-1] == _ESCAPE:
         raise CodecFault("`gaps` ends with 255", "TD-POS-004")
-    if shift == 0:
-        numbers = np.cumsum(gaps, dtype=np.int64)
-        if len(gaps) != changed:
-            numbers = numbers[listed]
-    else:
+    numbers = np.cumsum(gaps, dtype=np.int64)
+    if len(gaps) != changed:
+        numbers = numbers[listed]
+    if shift:
         assert low is not None
-        if len(gaps) == changed:
-            high = gaps.astype(np.int64)
-        else:
-            high = np.diff(np.cumsum(gaps, dtype=np.int64)[listed], prepend=0)
-        high <<= shift
-        if shift == 8:
-            high |= low
-        else:
+        if shift == 4:
             nibbles = np.empty((len(low), 2), np.uint8)
             np.bitwise_and(low, 15, out=nibbles[:, 0])
             np.right_shift(low, 4, out=nibbles[:, 1])
             if changed % 2 and nibbles[-1, 1]:
                 raise CodecFault("the last nibble of `low` is padding and not zero", "TD-POS-006")
-            high |= nibbles.reshape(-1)[:changed]
-        numbers = np.cumsum(high, out=high)
+            low = nibbles.reshape(-1)[:changed]
+        numbers <<= shift
+        numbers += np.cumsum(low, dtype=np.int64)
     numbers += np.arange(changed)
     if int(numbers[-1]) >= words:
         raise CodecFault(f"position {numbers[-1]} is past the last of {words} words", "TD-POS-005")

@@ -95,7 +95,8 @@ def join_planes(planes: list[Bytes], word: np.dtype[Any]) -> Words:
     """Words from their byte planes, lowest first."""
     if word.itemsize == 1:
         return planes[0].astype(word)
-    joined = np.empty((len(planes[0]), word.itemsize), np.uint8)
-    for plane, column in enumerate(planes):
-        joined[:, plane] = column
-    return joined.reshape(-1).view(word)
+    joined: Words = planes[-1].astype(word)
+    for plane in reversed(planes[:-1]):
+        joined <<= word.type(8)
+        joined |= plane
+    return joined

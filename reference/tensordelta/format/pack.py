@@ -27,6 +27,9 @@ from .safetensors import MAX_HEADER, Header, build_header, header_size, parse_he
 
 METADATA_KEY = "tensordelta"
 
+#: Bytes of the streams of a chunk that are read at once; decoding it takes several times that.
+_AT_ONCE = 1 << 18
+
 _STREAM = re.compile(r"(0|[1-9][0-9]{0,15})\.(.+)", re.DOTALL)
 
 
@@ -79,9 +82,32 @@ class ChunkPack:
 
         return read
 
+    def reader_of_all(self, index: int, blob: Blob) -> Callable[[str], memoryview | None]:
+        """As `reader`, for one who needs all streams: where they are small and side by side they are read at once."""
+        places = self.streams[index].values()
+        start = min((offset for offset, _ in places), default=0)
+        size = sum(length for _, length in places)
+        side_by_side = start + size == max((offset + length for offset, length in places), default=0)
+        if not side_by_side or size > _AT_ONCE:
+            return self.reader(index, blob)
+        return self.reader(index, _Part(blob.read(start, size), start))
+
     def chunk_label(self, index: int) -> str:
         """How errors name a chunk."""
         return f"{self.label}, chunk {index}"
+
+
+class _Part:
+    """A part of a blob in memory."""
+
+    def __init__(self, data: memoryview, start: int) -> None:
+        self._data = data
+        self._start = start
+        self.size = start + len(data)
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """The `length` bytes from `offset` of the blob."""
+        return self._data[offset - self._start :][:length]
 
 
 @dataclass(frozen=True)

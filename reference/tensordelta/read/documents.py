@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import numpy as np
@@ -47,6 +47,9 @@ from .remembered import Applied
 from .trust import Trust
 
 T = TypeVar("T")
+
+#: Bytes of the largest layout that is kept parsed for the whole process; questions open a chain again and again.
+_SMALL_LAYOUT = 1 << 17
 
 #: Unsigned versions that are passed over in the search for the newest signed one.
 _MAX_UNSIGNED = 64
@@ -371,7 +374,7 @@ class Documents:
         if sha256 not in self._layouts:
             name = layout_name(sha256)
             absent = MissingError(f"is not in {self.store.address}", object=name, rule="TD-LAY-009")
-            parse = partial(Layout.parse, sha256=sha256)
+            parse = partial(_parsed_layout, sha256=sha256)
             self._layouts[sha256] = self._read(name, MAX_LAYOUT, parse, absent, signed=False)
         return self._layouts[sha256]
 
@@ -443,3 +446,13 @@ class Documents:
         """Remember that a version was applied, where keys are configured: no later read may go back (TD-SIG-005)."""
         if self.trust is not None:
             self.trust.remember(self.manifest(version))
+
+
+def _parsed_layout(data: bytes, *, sha256: str) -> Layout:
+    """`Layout.parse`; arguments and errors are its own."""
+    return _layout_of(data, sha256) if len(data) <= _SMALL_LAYOUT else Layout.parse(data, sha256=sha256)
+
+
+@lru_cache(maxsize=8)
+def _layout_of(data: bytes, sha256: str) -> Layout:
+    return Layout.parse(data, sha256=sha256)

@@ -33,9 +33,11 @@ from ..stores.download import PARALLEL, Downloader, Downloads, Wanted, part_size
 from ..stores.hub import public_file
 from ..stores.web import WebSource
 from .budget import Budget
-from .proven import PROVEN, ProvenBlob, ProvenPack, prove
+from .proven import PROVEN, MemoryBlob, ProvenBlob, ProvenPack, prove
 
 _LOG = logging.getLogger("tensordelta")
+
+_Proven = MemoryBlob | ProvenBlob
 
 #: Bytes of the largest pack that a reader of few tensors keeps in memory.
 _SMALL = 1 << 20
@@ -58,11 +60,11 @@ class SourceError(StoreError):
 # -- proven bytes -------------------------------------------------------------------------------------------------
 
 
-def _prove_file(path: Path, entry: PackEntry, keep: bool) -> Blob:
+def _prove_file(path: Path, entry: PackEntry, keep: bool) -> _Proven:
     return prove(lambda: FileBlob(path), sha256=entry.sha256, size=entry.size, keep=keep, label=entry.label)
 
 
-def _prove_download(downloads: Downloads, wanted: Wanted, *, keep: bool, label: str) -> Blob:
+def _prove_download(downloads: Downloads, wanted: Wanted, *, keep: bool, label: str) -> _Proven:
     """An object of a remote store, downloaded and proven. A damaged one is downloaded a second time."""
     downloaded = 0
     while True:
@@ -199,13 +201,18 @@ class Packs:
     def part_of(self, entry: PackEntry, manifest: Manifest, layout: Layout, budget: Budget) -> tuple[Pack, Blob]:
         """As `pack`, for a reader of few tensors, which may come back for others.
 
-        Of a large pack under a root on this machine that this process has proven before, only the blocks that are read
-        are proven again, when they are read. A small table is not parsed again.
+        Of a pack under a root on this machine that this process has proven before, only the blocks that are read are
+        proven again, when they are read. A small table is not parsed again.
         """
         known = PROVEN.of(entry.sha256)
-        blob = self._blob_of_part(entry, known, budget)
+        blob: _Proven | None = self._by_blocks(entry, known)
+        if blob is None:
+            keep = entry.size <= _SMALL and budget.used + entry.size <= budget.limit // 8
+            if keep:
+                budget.take(entry.size, object=entry.label)
+            blob = self.fetch(entry, keep=keep)
         if known is None:
-            known = PROVEN.remember(entry.sha256, blob.digests if isinstance(blob, ProvenBlob) else None)
+            known = PROVEN.remember(entry.sha256, blob.blocks)
         key = msgspec.json.encode(entry), manifest.layout, tuple(manifest.features)
         found = known.tables.get(key)
         if found is not None:
@@ -216,19 +223,14 @@ class Packs:
         known.keep(key, table, (budget.used - used) // KEPT_JSON)
         return table, blob
 
-    def _blob_of_part(self, entry: PackEntry, known: ProvenPack | None, budget: Budget) -> Blob:
-        """A pack of which little is read: in memory, if it is small, else to be read block by block."""
-        if entry.size <= _SMALL and budget.used + entry.size <= budget.limit // 8:
-            budget.take(entry.size, object=entry.label)
-            return self.fetch(entry, keep=True)
-        name = entry.path
-        if known is None or known.digests is None or name is None or self.cache is not None:
-            return self.fetch(entry, keep=False)
-        if self._store.size(name) != entry.size:
-            return self.fetch(entry, keep=False)
-        return ProvenBlob(lambda: self._store.open(name), entry.size, known.digests, entry.label)
+    def _by_blocks(self, entry: PackEntry, known: ProvenPack | None) -> ProvenBlob | None:
+        """A pack under a root on this machine that was proven before, to be read block by block."""
+        name, blocks = entry.path, None if known is None else known.blocks
+        if blocks is None or name is None or self.cache is not None or self._store.size(name) != entry.size:
+            return None
+        return ProvenBlob(lambda: self._store.open(name), entry.size, blocks, entry.label)
 
-    def file(self, entry: FileEntry) -> Blob:
+    def file(self, entry: FileEntry) -> _Proven:
         """A file that belongs next to the checkpoint, proven.
 
         Raises:
@@ -238,7 +240,7 @@ class Packs:
         label = f"{entry.path} ({entry.name})"
         return self._object(wanted, keep=entry.size <= KEPT, label=label, altered="TD-MAN-022", absent="TD-MAN-029")
 
-    def fetch(self, entry: PackEntry, *, keep: bool) -> Blob:
+    def fetch(self, entry: PackEntry, *, keep: bool) -> _Proven:
         """A pack's proven bytes: from the root, a folder of the user's, or an allowed source.
 
         Args:
@@ -279,7 +281,7 @@ class Packs:
             advice="Allow the scheme (allow_sources=…, --allow-source), or name a folder that holds the file.",
         )
 
-    def _from_root(self, entry: PackEntry, keep: bool, faults: list[Exception]) -> Blob | None:
+    def _from_root(self, entry: PackEntry, keep: bool, faults: list[Exception]) -> _Proven | None:
         if entry.path is None:
             return None
         wanted = Wanted(entry.path, entry.sha256, entry.size)
@@ -289,7 +291,7 @@ class Packs:
             faults.append(fault)
             return None
 
-    def _from_folders(self, entry: PackEntry, keep: bool, faults: list[Exception]) -> Blob | None:
+    def _from_folders(self, entry: PackEntry, keep: bool, faults: list[Exception]) -> _Proven | None:
         for path in self.sources.files(entry):
             try:
                 return _prove_file(path, entry, keep)
@@ -297,7 +299,7 @@ class Packs:
                 continue
         return None
 
-    def _from_sources(self, entry: PackEntry, keep: bool, faults: list[Exception]) -> Blob | None:
+    def _from_sources(self, entry: PackEntry, keep: bool, faults: list[Exception]) -> _Proven | None:
         for source in self.sources.allowed(entry):
             if source.startswith(("https://", "http://")):
                 blob = self._from_web(source, entry, keep, faults)
@@ -317,7 +319,7 @@ class Packs:
                     faults.append(fault)
         return None
 
-    def _from_web(self, source: str, entry: PackEntry, keep: bool, faults: list[Exception]) -> Blob | None:
+    def _from_web(self, source: str, entry: PackEntry, keep: bool, faults: list[Exception]) -> _Proven | None:
         """A pack of a web server, by way of this machine's cache."""
         wanted = Wanted(f"{PACKS}source", entry.sha256, entry.size)
         try:
@@ -331,7 +333,7 @@ class Packs:
             pass
         return None
 
-    def _object(self, wanted: Wanted, *, keep: bool, label: str, altered: str, absent: str) -> Blob:
+    def _object(self, wanted: Wanted, *, keep: bool, label: str, altered: str, absent: str) -> _Proven:
         """An object under the root, proven.
 
         Args:

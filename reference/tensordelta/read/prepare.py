@@ -141,22 +141,19 @@ class Preparation:
         if layout == self.layout and names is None:
             return
         before = self.layout
-        tensors: list[_Tensor | None] = []
+        every = range(len(layout))
+        held = every if names is None else sorted(layout.index[name] for name in names if name in layout.index)
+        tensors: list[_Tensor | None] = [None] * len(layout)
         sums = np.zeros(len(layout), np.uint64)
-        zero: set[int] = set()
-        for index, tensor in enumerate(layout.tensors):
+        zero = set(every)
+        for index in held:
+            tensor = layout.tensors[index]
             old = before.index.get(tensor.name)
-            if names is not None and tensor.name not in names:
-                tensors.append(None)
-                zero.add(index)
-                continue
-            held = self._tensors[old] if old is not None and before.tensors[old] == tensor else None
-            if held is None or old is None:
-                held = _Tensor(None, self._allocate(tensor, self.budget))
-                zero.add(index)
-            else:
+            found = self._tensors[old] if old is not None and before.tensors[old] == tensor else None
+            if found is not None and old is not None:
                 sums[index] = self.sums[old]
-            tensors.append(held)
+                zero.remove(index)
+            tensors[index] = found or _Tensor(None, self._allocate(tensor, self.budget))
         self.layout, self._tensors, self.sums = layout, tensors, sums
         self._zero = frozenset(zero)
 
@@ -268,7 +265,7 @@ class Preparation:
     def _decode_chunk(self, pack: ChunkPack, blob: Blob, index: int) -> list[tuple[int, int, Piece | None]]:
         chunk, object = pack.chunks[index], pack.chunk_label(index)
         whole = all(self._tensors[tensor] is not None for tensor, _, _ in chunk.slices)
-        decoded = decode(chunk, self.layout, pack.reader(index, blob), self, object=object)
+        decoded = decode(chunk, self.layout, pack.reader_of_all(index, blob), self, object=object)
         if whole and decoded.result != chunk.result:
             raise self._wrong_result(object)
         return [
