@@ -100,6 +100,12 @@ def _below(words: Words, low: int, width: int, limit: int, doubled: Words) -> Po
     return places_where(np.less, room, words.dtype.type(limit << (low + 1)))
 
 
+def exponents(words: Words, dtype: DType) -> NDArray[np.unsignedinteger[Any]]:
+    """The exponent fields of words of a dtype that has one: uint8, or uint16 where the field is wider."""
+    assert dtype.exponent is not None
+    return _exponents(words, *dtype.exponent)
+
+
 def _exponents(words: Words, low: int, width: int) -> NDArray[np.unsignedinteger[Any]]:
     field = (words >> words.dtype.type(low)) & words.dtype.type((1 << width) - 1)
     return field.astype(np.uint8 if width <= 8 else np.uint16)
@@ -123,7 +129,7 @@ def choose_limit(base: Iterable[Words], old: Words, dtype: DType) -> int:
     for words in base:
         sample = _sample(words)
         total += np.bincount(_exponents(sample, low, width), minlength=size) * (len(words) / len(sample))
-    changed = np.bincount(_exponents(old, low, width), minlength=size).astype(np.float64)
+    changed = np.bincount(exponents(old, dtype), minlength=size).astype(np.float64)
     total = np.maximum(total, changed)
     each = _entropy(changed, total)
     head = np.cumsum(each)
