@@ -41,8 +41,10 @@ Bytes = NDArray[np.uint8]
 Slice = tuple[int, int, int]
 
 _PLACE_BITS = 27
-#: Words of a group in exponent order. A larger one gains 0.1 %, and readers of some tensors skip fewer words.
-_GROUP = 1 << 22
+#: Words of a group of tensors in exponent order. In larger ones readers of some tensors skip fewer words.
+_GROUP = 1 << 23
+#: Words of a tensor that shares its groups with no other, so that holders of it alone can read them.
+_ALONE = 1 << 22
 
 
 class Sums(NamedTuple):
@@ -340,7 +342,7 @@ def encode(
         base: returns the base's words of a span, for exponent order.
     """
     kind = layout.tensors[pieces[0].tensor].kind
-    groups = _grouped(pieces) if order == "exponent" else [_merged(pieces)]
+    groups = _grouped(pieces, layout) if order == "exponent" else [_merged(pieces)]
     slices = [each for group in groups for each in group]
     words = count_words(slices)
     changed = sum(len(piece.new) for piece in pieces)
@@ -405,17 +407,23 @@ def _numbers(
     return np.concatenate(numbers), np.concatenate(taken)
 
 
-def _grouped(pieces: Sequence[Piece]) -> list[list[Slice]]:
-    """The slices of pieces in exponent order, in groups that end with a tensor once they have `_GROUP` words."""
+def _grouped(pieces: Sequence[Piece], layout: Layout) -> list[list[Slice]]:
+    """The slices of pieces in exponent order, in groups.
+
+    A large tensor has groups of its own; small ones share one, which ends with a tensor once it has `_GROUP` words.
+    """
     groups: list[list[Piece]] = []
     words = 0
+    tensor = -1
     for piece in pieces:
         size = piece.stop - piece.start
-        if not groups or words + size > MAX_GROUP or (words >= _GROUP and groups[-1][-1].tensor != piece.tensor):
+        alone = max(layout.tensors[each].words for each in (tensor, piece.tensor)) >= _ALONE
+        if words + size > MAX_GROUP or (piece.tensor != tensor and (alone or words >= _GROUP)) or not groups:
             groups.append([])
             words = 0
         groups[-1].append(piece)
         words += size
+        tensor = piece.tensor
     return [_merged(group) for group in groups]
 
 
