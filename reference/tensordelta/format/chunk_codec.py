@@ -240,10 +240,13 @@ def _natural(chunk: Chunk, numbers: Indices, steps: Words, base: BaseWords, limi
 
 
 def _ascending(places: Indices, words: Words) -> tuple[Indices, Words]:
-    """Places and their words, sorted by place; place and rank fit into one integer, whose sort is fastest."""
+    """Places and their words, sorted by place.
+
+    Place and rank fit into one integer. The places are runs, one for each exponent, which the stable sort merges.
+    """
     keys = places << _PLACE_BITS
     keys |= np.arange(len(places))
-    keys.sort()
+    keys.sort(kind="stable")
     return keys >> _PLACE_BITS, words.take(keys & ((1 << _PLACE_BITS) - 1))
 
 
