@@ -11,7 +11,7 @@ import numpy as np
 
 import tensordelta as td
 from tensordelta.stores import FolderStore
-from tensordelta.write import draft, encoder
+from tensordelta.write import draft, gathering
 
 Arrays = dict[str, np.ndarray]
 
@@ -67,7 +67,7 @@ class Dying(FolderStore):
 
 def rank_main(pipe: Connection, address: str, rank: int, ranks: int) -> None:
     """One rank: gets (draft, version, options, die), answers with the descriptor; ends on None."""
-    draft._PACK, encoder._LISTED = 1, 200  # so that small models have several packs
+    draft._PACK, gathering._LISTED = 1, 200  # so that small models have several packs
     while (task := pipe.recv()) is not None:
         text, version, options, die = task
         chain = td.open((Dying if die else FolderStore)(address), threads=1)

@@ -161,3 +161,16 @@ def test_metadata_at_scale(tmp_path: Path) -> None:
     assert {(row["case"], row["reads"]) for row in facts["rows"] if row["case"] == "1 behind"} == {("1 behind", 3)}
     nothing, some = facts["poll"]
     assert nothing == {"read": 1} and some["listed name"] < 10
+
+
+def test_tables_of_a_large_version(tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    environment = {**os.environ, "PYTHONPATH": str(Path(td.__file__).parents[1]), "PYTHONWARNINGS": "error"}
+    command = [sys.executable, str(RUN.with_name("large_tables.py")), "--words", "5e9", "--json", str(target)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(target.read_text())
+    growing, fixed = facts["rows"]
+    assert growing["number"] < 0.6 * fixed["number"] and growing["json"] < 0.7 * fixed["json"]
+    for row in facts["rows"]:
+        assert 0 < row["peak"] <= row["counted"] and row["manifest"] < row["json"] < row["bytes"]

@@ -160,6 +160,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoints", type=Path, metavar="DIR", help="step_*.safetensors of a run, instead of synthetic checkpoints"
     )
+    parser.add_argument(
+        "--bits", type=float, metavar="N", help="target of `sizes`: bits that a change may take in exponent order"
+    )
     parser.add_argument("--size", type=parse_size, default=1 << 30, help="bytes of a synthetic model (1GiB)")
     parser.add_argument(
         "--density",
@@ -205,6 +208,7 @@ class Report:
     """Gathers what was measured: prints it, and keeps it for the JSON."""
 
     def __init__(self, options: argparse.Namespace, threads: Sequence[int]) -> None:
+        self._bits: float | None = options.bits
         self._to = sys.stderr if options.json == "-" else sys.stdout
         self._json = options.json
         self._figures: list[Figure] = []
@@ -239,7 +243,12 @@ class Report:
         self.print("", "=" * WIDTH, f"{case.label}: {changes}, {bytes_text(case.nbytes)} of model")
         if sizes is not None:
             self.print("", sizes.table(case.nbytes).text())
-            facts["sizes"] = sizes.facts(case.nbytes)
+            found = facts["sizes"] = sizes.facts(case.nbytes)
+            if self._bits is not None:
+                figure = sizes.figure(self._bits)
+                self.print("", figures_table("FIGURES", [figure]).text())
+                found["figure"] = figure.facts()
+                self._figures.append(figure)
         if speed is not None:
             for table in speed.tables(case.nbytes):
                 self.print("", table.text())

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import peers
 from cases import Case, arrays
+from timing import Figure
 
 import tensordelta as td
 from tensordelta.tables import Table, bytes_text, percent_text
@@ -51,6 +52,11 @@ class Sizes:
     def bits(self, size: int) -> float:
         """Bits for each changed word."""
         return 8 * size / self.changed if self.changed else 0.0
+
+    def figure(self, most: float) -> Figure:
+        """What exponent order takes, beside a target."""
+        size = sum(each.size for each in self.deltas["exponent"])
+        return Figure("exponent order, everything that is put counted", self.bits(size), "bits/change", most=most)
 
     def facts(self, nbytes: int) -> dict[str, object]:
         """What the JSON holds."""

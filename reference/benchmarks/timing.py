@@ -50,11 +50,12 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that a contestant took, one for each round."""
+    """Seconds that a contestant took, one for each round; and those of the processor, all threads together."""
 
     name: str
     threads: int
     seconds: Sequence[float]
+    cpu: Sequence[float]
 
     @property
     def median(self) -> float:
@@ -77,6 +78,7 @@ class Times:
             "median_seconds": self.median,
             "min_seconds": self.least,
             "rounds_seconds": list(self.seconds),
+            "min_cpu_seconds": min(self.cpu),
         }
 
 
@@ -89,6 +91,7 @@ def in_turn(contestants: Iterable[Contestant], rounds: int) -> dict[str, Times]:
     contestants = list(contestants)
     cold = np.zeros(min(4 * last_level_cache(), _EVICT_MOST) // 8, np.uint64)
     seconds: dict[str, list[float]] = {each.name: [] for each in contestants}
+    cpu: dict[str, list[float]] = {each.name: [] for each in contestants}
     for number in range(rounds + 1):
         for each in contestants:
             if each.before:
@@ -96,18 +99,19 @@ def in_turn(contestants: Iterable[Contestant], rounds: int) -> dict[str, Times]:
             gc.collect()
             cold += np.uint64(1)
             gc.disable()
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
             result = each.run()
-            took = time.perf_counter() - started
+            took, spent = time.perf_counter() - started, time.process_time() - worked
             gc.enable()
             del result
             if number:
                 seconds[each.name].append(took)
+                cpu[each.name].append(spent)
             elif each.right and not each.right():
                 raise AssertionError(f"{each.name}: wrong result")
             if each.after:
                 each.after()
-    return {each.name: Times(each.name, each.threads, seconds[each.name]) for each in contestants}
+    return {each.name: Times(each.name, each.threads, seconds[each.name], cpu[each.name]) for each in contestants}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from strategies import examples, generators, random_words, stepped
 
 from tensordelta.codecs import CodecFault, compression, positions, values
+from tensordelta.codecs.cuts import cuts
 from tensordelta.codecs.order import ExponentOrder, choose_limit
 from tensordelta.codecs.words import DTYPES
 
@@ -95,6 +97,27 @@ def test_the_chosen_limit_is_legal(rng: np.random.Generator, dtype: str, count: 
     assert 1 <= choose_limit([base], base[places], DTYPES[dtype]) <= 2 ** DTYPES[dtype].exponent[1]
 
 
+@examples(30)
+@given(rng=generators, dtype=st.sampled_from(FLOATS), count=st.integers(1, 30_000), data=st.data())
+def test_blocks_end_where_exponents_change(
+    rng: np.random.Generator, dtype: str, count: int, data: st.DataObject
+) -> None:
+    kind = DTYPES[dtype]
+    width = kind.exponent[1]
+    limit = data.draw(st.integers(1, 2**width))
+    keys = np.sort(rng.choice(2**width, data.draw(st.integers(1, 12))).repeat(count // 12 + 1)[:count])
+    base = keys.astype(kind.word) << kind.word.type(kind.exponent[0])
+    found = cuts(base, kind, limit).tolist()
+    for before, cut in itertools.pairwise([0, *found]):
+        assert cut - before >= 2048 and count - cut >= 1024
+        assert min(keys[cut - 1], limit) != min(keys[cut], limit)
+
+
+def test_blocks_end_at_each_exponent_of_many_words() -> None:
+    base = np.repeat(np.arange(100, 120, dtype=np.uint16) << 7, 2048)
+    assert cuts(base, DTYPES["BF16"], 110).tolist() == list(range(2048, 2048 * 11, 2048))
+
+
 def test_exponent_order_over_many_words() -> None:
     """More words than are looked at in one go."""
     rng = np.random.default_rng(0)
@@ -156,6 +179,17 @@ def test_gap_both_ways(shift: int, gaps: list[int], room: int) -> None:
         assert len(low) == positions.low_size(len(numbers), shift)
     assert positions.decode_gaps(stream, low, shift, len(numbers), words).tolist() == numbers
     expect("TD-POS-005", positions.decode_gaps, stream, low, shift, len(numbers), numbers[-1])
+
+
+@pytest.mark.parametrize("shift", positions.SHIFTS)
+@examples(40)
+@given(gaps=gap_lists)
+def test_gaps_before_a_rank(shift: int, gaps: list[int]) -> None:
+    numbers = np.cumsum(np.array(gaps) + 1) - 1
+    stream, _ = positions.encode_gaps(numbers, shift)
+    found = positions.gaps_before(stream, np.arange(1, len(numbers)))
+    starts = [len(positions.encode_gaps(numbers[:rank], shift)[0]) for rank in range(1, len(numbers))]
+    assert found.tolist() == starts
 
 
 def test_gap_at_the_end_of_the_largest_chunk() -> None:
@@ -267,6 +301,18 @@ def test_step_worked(w: int, base: int, new: int, code: int, escape: int | None)
     assert values.decode_step(codes, escapes, np.array([base], word)).tolist() == [new]
     stored = [bytes([each]) for each in planes]
     assert slow_reader.decode_step([base], bytes([code]), stored, w) == [new]
+
+
+@examples(60)
+@given(rng=generators, count=st.integers(1, 70))
+def test_escapes_before_a_rank(rng: np.random.Generator, count: int) -> None:
+    base = rng.integers(0, 1 << 16, count, dtype=np.uint16)
+    steps = rng.integers(1, 5, count).astype(np.uint16)
+    codes, escapes = values.encode_step(base, base + steps)
+    ranks = np.arange(count)
+    escaped = (steps == 2) | (steps >= 3)
+    assert values.escapes_before(codes, ranks).tolist() == [int(escaped[: rank // 4 * 4].sum()) for rank in ranks]
+    assert (len(escapes[0]) if escapes else 0) == int(escaped.sum())
 
 
 def test_codes_worked() -> None:
@@ -395,6 +441,56 @@ def test_frames_of_the_writer(count: int, kind: str) -> None:
             unpack(other)
         with pytest.raises(slow_reader.Fault):
             slow_reader.check_frame(other, count, count)
+
+
+def blocks_of(frame: bytes) -> list[int]:
+    """The types of a frame's blocks; its header has a single segment and a content size of 4 bytes."""
+    assert frame[4] & 0xE0 == 0xA0
+    at, found = 9, []
+    while True:
+        head = int.from_bytes(frame[at : at + 3], "little")
+        found.append(head >> 1 & 3)
+        at += 3 + (1 if found[-1] == 1 else head >> 3)
+        if head & 1:
+            return found
+
+
+@pytest.mark.parametrize(
+    ("places", "count"),
+    [
+        ([], 1),
+        ([40_000], 2),
+        ([40_000, 40_001, 40_511], 2),  # blocks of few bytes are left out
+        ([0, 511, 512, 99_999, 100_000, 100_001, 200_000], 3),  # so are those at the ends, and past them
+        (list(range(600, 100_000, 600)), 167),
+    ],
+)
+def test_frames_are_cut_into_blocks(places: list[int], count: int) -> None:
+    rng = np.random.default_rng(1)
+    stream = np.concatenate([rng.integers(0, 4, 40_000, np.uint8), rng.integers(100, 130, 60_000, np.uint8)])
+    frame = compression.compress_cut(stream, places)
+    assert len(blocks_of(frame)) == count
+    assert slow_reader.check_frame(frame, len(stream), len(stream)) == len(stream)
+    assert slow_reader.zstd.decompress(frame) == unpack(frame) == bytes(stream)
+
+
+def test_a_cut_where_bytes_change_saves_some() -> None:
+    rng = np.random.default_rng(1)
+    stream = np.concatenate([rng.integers(0, 4, 40_000, np.uint8), rng.integers(100, 130, 60_000, np.uint8)])
+    assert len(compression.compress_cut(stream, [40_000])) < 0.95 * len(compression.compress(stream))
+
+
+def test_a_frame_that_was_interrupted_leaves_nothing_behind() -> None:
+    """An error between two blocks, such as Ctrl-C, does not end up in the next frame of the thread."""
+    stream = np.arange(5000).astype(np.uint8)
+
+    def places() -> Iterator[int]:
+        yield 1000
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compression.compress_cut(stream, places())
+    assert unpack(compression.compress_cut(stream, [3000])) == bytes(stream)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tensordelta.format.chunk_codec import Piece
 from tensordelta.format.layout import Layout, Tensor
 from tensordelta.state.state import State
 from tensordelta.write import encoder as encoders
+from tensordelta.write import gathering
 from tensordelta.write.encoder import Codecs, Comparison, Encoder
 
 # -- chunks of every legal form ------------------------------------------------------------------------------------
@@ -208,10 +209,11 @@ def test_written_deltas(values: str, order: str, pair: Pair) -> None:
 def test_written_deltas_in_many_small_chunks(values: str, order: str, pair: Pair, small: int) -> None:
     """The same with chunks of a few words and packs of a few chunks, so that tensors and packs are cut."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoders, "_LISTED", small)
-        patch.setattr(encoders, "_LISTED_DENSE", small * 2)
+        patch.setattr(gathering, "_LISTED", small)
+        patch.setattr(gathering, "_LISTED_EXPONENT", small)
+        patch.setattr(gathering, "_LISTED_DENSE", small * 2)
         patch.setattr(encoders, "_JOB", small * 5)
-        patch.setattr(encoders, "_SPACE", small * 8)
+        patch.setattr(gathering, "_SPACE", small * 8)
         patch.setattr(encoders, "_PACK", 60)
         store = chain_of(pair.old, pair.new, values=values, order=order)
     check(store, pair.new, 1)

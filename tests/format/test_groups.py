@@ -67,6 +67,24 @@ def test_groups_end_with_tensors(
         assert list(read[name].words) == second[name].view(np.uint16).tolist()
 
 
+def test_a_large_tensor_shares_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Holders of it alone can read the chunk."""
+    monkeypatch.setattr(chunk_codec, "_ALONE", 600)
+    rng = np.random.default_rng(3)
+    sizes = {"a": 100, "b": 100, "c": 700, "d": 100, "e": 600, "f": 700, "g": 100, "h": 500}
+    first = {name: rng.standard_normal(size).astype(ml_dtypes.bfloat16) for name, size in sizes.items()}
+    second = {name: words.copy() for name, words in first.items()}
+    for words in second.values():
+        words.view(np.uint16)[rng.choice(len(words), 20, replace=False)] += np.uint16(1)
+    chain = td.open(tmp_path, create=True)
+    chain.publish(first)
+    chain.publish(second, order="exponent")
+    assert order_of(chain).groups == [2, 1, 1, 1, 1, 2]
+    held = td.State.from_arrays({"e": first["e"]})
+    held.version, held.chain = 0, chain.id
+    assert chain.load_part(["e"], 1, held=held)["e"].tobytes() == second["e"].tobytes()
+
+
 @pytest.mark.parametrize("names", [["w0"], ["w3"], ["w1", "w5"]])
 def test_a_part_of_a_chunk_is_read_by_its_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]

@@ -225,11 +225,11 @@ def test_the_first_version_is_the_weights_at_its_submit_while_later_ones_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The snapshot moves on between the parts of the first version, of which each is put in a pack of its own."""
-    from tensordelta.write import encoder
+    from tensordelta.write import encoder, gathering
 
     monkeypatch.setattr(encoder, "_JOB", 64)
-    monkeypatch.setattr(encoder, "_LISTED", 64)
-    monkeypatch.setattr(encoder, "_LISTED_DENSE", 64)
+    monkeypatch.setattr(gathering, "_LISTED", 64)
+    monkeypatch.setattr(gathering, "_LISTED_DENSE", 64)
     monkeypatch.setattr(encoder.Encoder.packs, "__defaults__", (100,))
     store = Store(tmp_path / "chain")
     chain = td.open(store, create=True, threads=1)

@@ -163,7 +163,7 @@ def test_nothing_is_kept_on_this_machine(chain: td.Chain) -> None:
 def test_packs_of_a_rank_are_cut_by_tensors(chain: td.Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafts, "_PACK", 1)
     new = {f"w{index}": np.full((4, 4), 1.5 + index, np.float32) for index in range(6)}
-    monkeypatch.setattr("tensordelta.write.encoder._LISTED_DENSE", 4)
+    monkeypatch.setattr("tensordelta.write.gathering._LISTED_DENSE", 4)
     draft = chain.draft(new, layout_change=True)
     draft.commit(encoded(chain, draft, new))
     packs = chain.manifest().packs

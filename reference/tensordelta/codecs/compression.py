@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 if sys.version_info >= (3, 14):
@@ -34,18 +35,53 @@ _OPTIONS: dict[int, int] = {
     zstd.CompressionParameter.checksum_flag: 1,
     zstd.CompressionParameter.content_size_flag: 1,
     zstd.CompressionParameter.min_match: 7,
-    zstd.CompressionParameter.hash_log: 10,
 }
-_LOCAL = threading.local()
+_HASH_LOG = 10
+#: Of streams that are cut: blocks of like bytes have fewer matches yet.
+_HASH_LOG_CUT = 6
+#: Bytes of a block that is cut, at least: its header and its Huffman table take some 60.
+_BLOCK = 512
+
+
+class _Compressors(threading.local):
+    """A thread's compressors: making one costs more than compressing a stream."""
+
+    def __init__(self) -> None:
+        self.whole: Any = zstd.ZstdCompressor(options=_OPTIONS | {zstd.CompressionParameter.hash_log: _HASH_LOG})
+        self.cut: Any = None
+
+    def new_cut(self) -> None:
+        self.cut = zstd.ZstdCompressor(options=_OPTIONS | {zstd.CompressionParameter.hash_log: _HASH_LOG_CUT})
+
+
+_COMPRESSORS = _Compressors()
 
 
 def compress(stream: Bytes) -> bytes:
     """One zstd frame with content size and checksum."""
-    compressor: Any = getattr(_LOCAL, "compressor", None)
-    if compressor is None:
-        compressor = _LOCAL.compressor = zstd.ZstdCompressor(options=_OPTIONS)
-    frame: bytes = compressor.compress(stream.data, mode=zstd.ZstdCompressor.FLUSH_FRAME)
+    frame: bytes = _COMPRESSORS.whole.compress(stream.data, mode=zstd.ZstdCompressor.FLUSH_FRAME)
     return frame
+
+
+def compress_cut(stream: Bytes, cuts: Iterable[int]) -> bytes:
+    """The same, of a stream whose bytes have another distribution after each cut.
+
+    Args:
+        stream: the content.
+        cuts: places in it, ascending. A block ends there, unless it would be short.
+    """
+    if _COMPRESSORS.cut is None or _COMPRESSORS.cut.last_mode != zstd.ZstdCompressor.FLUSH_FRAME:
+        _COMPRESSORS.new_cut()  # the one before was interrupted in the midst of a frame
+    compressor = _COMPRESSORS.cut
+    compressor.set_pledged_input_size(len(stream))
+    parts: list[bytes] = []
+    start = 0
+    for cut in cuts:
+        if start + _BLOCK <= cut < len(stream):
+            parts.append(compressor.compress(stream[start:cut].data, mode=zstd.ZstdCompressor.FLUSH_BLOCK))
+            start = cut
+    parts.append(compressor.compress(stream[start:].data, mode=zstd.ZstdCompressor.FLUSH_FRAME))
+    return b"".join(parts)
 
 
 def content_size(frame: bytes | memoryview) -> int:

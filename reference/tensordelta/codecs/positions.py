@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,19 @@ def choose_shift(changed: int, words: int) -> Shift:
     """The shift that suits the mean gap."""
     mean = words / changed
     return 0 if mean < 256 else 4 if mean < 4096 else 8
+
+
+def shifts(changed: int, words: int, *, even: bool) -> Sequence[Shift]:
+    """The shifts of which one needs the fewest bytes.
+
+    Args:
+        changed, words: listed words, and all.
+        even: True where gaps have one distribution throughout, so that their mean determines the shift.
+    """
+    shift = choose_shift(changed, words)
+    if even or words < changed * 128:
+        return (shift,)
+    return SHIFTS[:2] if shift < 8 else SHIFTS[1:]
 
 
 def max_gaps(changed: int, words: int, shift: int) -> int:
@@ -94,6 +108,12 @@ def decode_gaps(gaps: Bytes, low: Bytes | None, shift: int, changed: int, words:
     if int(numbers[-1]) >= words:
         raise CodecFault(f"position {numbers[-1]} is past the last of {words} words", "TD-POS-005")
     return numbers
+
+
+def gaps_before(gaps: Bytes, ranks: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How many bytes of `gaps` lie before the gaps of these ranks, none of them 0."""
+    ends = np.flatnonzero(gaps != _ESCAPE) + 1
+    return ends[ranks - 1]
 
 
 def encode_bitmap(numbers: Positions, words: int) -> Bytes:

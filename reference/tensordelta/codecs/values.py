@@ -62,6 +62,12 @@ def check_codes(codes: Bytes, changed: int) -> int:
     return int(np.add.reduce(_escaped_codes().take(codes), dtype=np.int64))
 
 
+def escapes_before(codes: Bytes, ranks: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How many words are escaped before the words of these ranks, each rounded down to whole bytes of `codes`."""
+    ends = np.cumsum(_escaped_codes().take(codes), dtype=np.intp)
+    return np.where(ranks < 4, 0, ends[np.maximum(ranks >> 2, 1) - 1])
+
+
 def decode_step(codes: Bytes, escapes: list[Bytes], old: Words) -> Words:
     """New words from `codes`, the planes of `escapes` (none where no code is 3) and the old words."""
     steps = decode_steps(codes, escapes, len(old), old.dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from ..codecs import CodecFault, compression, fingerprint, positions, values
+from ..codecs.cuts import Ranks, cuts
 from ..codecs.order import ExponentOrder, choose_limit
 from ..codecs.words import DType, Words, same_bits
 from .chunk import (
@@ -39,8 +41,10 @@ Bytes = NDArray[np.uint8]
 Slice = tuple[int, int, int]
 
 _PLACE_BITS = 27
-#: Words of a group in exponent order. A larger one gains 0.1 %, and readers of some tensors skip fewer words.
-_GROUP = 1 << 22
+#: Words of a group of tensors in exponent order. In larger ones readers of some tensors skip fewer words.
+_GROUP = 1 << 23
+#: Words of a tensor that shares its groups with no other, so that holders of it alone can read them.
+_ALONE = 1 << 22
 
 
 class Sums(NamedTuple):
@@ -236,10 +240,13 @@ def _natural(chunk: Chunk, numbers: Indices, steps: Words, base: BaseWords, limi
 
 
 def _ascending(places: Indices, words: Words) -> tuple[Indices, Words]:
-    """Places and their words, sorted by place; place and rank fit into one integer, whose sort is fastest."""
+    """Places and their words, sorted by place.
+
+    Place and rank fit into one integer. The places are runs, one for each exponent, which the stable sort merges.
+    """
     keys = places << _PLACE_BITS
     keys |= np.arange(len(places))
-    keys.sort()
+    keys.sort(kind="stable")
     return keys >> _PLACE_BITS, words.take(keys & ((1 << _PLACE_BITS) - 1))
 
 
@@ -338,7 +345,7 @@ def encode(
         base: returns the base's words of a span, for exponent order.
     """
     kind = layout.tensors[pieces[0].tensor].kind
-    groups = _grouped(pieces) if order == "exponent" else [_merged(pieces)]
+    groups = _grouped(pieces, layout) if order == "exponent" else [_merged(pieces)]
     slices = [each for group in groups for each in group]
     words = count_words(slices)
     changed = sum(len(piece.new) for piece in pieces)
@@ -346,7 +353,7 @@ def encode(
     old = None
     if values_codec == "step":
         old = _joined([np.zeros_like(piece.new) if piece.old is None else piece.old for piece in pieces])
-    streams: dict[str, Bytes] = {}
+    coded = _Coded()
     order_codec: Natural | Exponent = Natural()
     positions_codec: Gap | Bitmap | All = All()
     if changed < words:
@@ -357,17 +364,19 @@ def encode(
             order_codec = Exponent(limit, UNSET if len(groups) == 1 else [len(group) for group in groups])
             numbers, taken = _numbers(groups, numbers, base, kind, limit)
             old, new = old[taken], new[taken]
-        positions_codec, streams = _encode_positions(numbers, words, even=order == "natural")
+            coded = _Coded(cuts(old, kind, limit))
+        positions_codec = _encode_positions(numbers, words, coded)
     if old is None:
-        streams |= {f"values.{plane}": each for plane, each in enumerate(values.split_planes(new))}
+        for plane, each in enumerate(values.split_planes(new)):
+            coded.add(f"values.{plane}", each)
     else:
-        streams["codes"], escapes = values.encode_step(old, new)
-        streams |= {f"escapes.{plane}": each for plane, each in enumerate(escapes)}
+        codes, escapes = values.encode_step(old, new)
+        coded.add("codes", codes, partial(_bytes_before, 2))
+        for plane, each in enumerate(escapes):
+            coded.add(f"escapes.{plane}", each, partial(values.escapes_before, codes))
     sums = [piece.sums(layout.tensors[piece.tensor].name) for piece in pieces]
-    stored = {name: compression.compress(stream) for name, stream in streams.items()}
-    packed = sum(map(len, stored.values())) < sum(map(len, streams.values()))
-    if not packed:
-        stored = {name: stream.tobytes() for name, stream in streams.items()}
+    packed = coded.size < sum(map(len, coded.streams.values()))
+    stored = coded.frames if packed else {name: stream.tobytes() for name, stream in coded.streams.items()}
     chunk = Chunk(
         dtype=kind.name,
         slices=slices,
@@ -401,17 +410,23 @@ def _numbers(
     return np.concatenate(numbers), np.concatenate(taken)
 
 
-def _grouped(pieces: Sequence[Piece]) -> list[list[Slice]]:
-    """The slices of pieces in exponent order, in groups that end with a tensor once they have `_GROUP` words."""
+def _grouped(pieces: Sequence[Piece], layout: Layout) -> list[list[Slice]]:
+    """The slices of pieces in exponent order, in groups.
+
+    A large tensor has groups of its own; small ones share one, which ends with a tensor once it has `_GROUP` words.
+    """
     groups: list[list[Piece]] = []
     words = 0
+    tensor = -1
     for piece in pieces:
         size = piece.stop - piece.start
-        if not groups or words + size > MAX_GROUP or (words >= _GROUP and groups[-1][-1].tensor != piece.tensor):
+        alone = max(layout.tensors[each].words for each in (tensor, piece.tensor)) >= _ALONE
+        if words + size > MAX_GROUP or (piece.tensor != tensor and (alone or words >= _GROUP)) or not groups:
             groups.append([])
             words = 0
         groups[-1].append(piece)
         words += size
+        tensor = piece.tensor
     return [_merged(group) for group in groups]
 
 
@@ -446,20 +461,58 @@ def _places(pieces: Sequence[Piece]) -> Indices:
     return places
 
 
-def _encode_positions(numbers: Indices, words: int, *, even: bool) -> tuple[Gap | Bitmap, dict[str, Bytes]]:
-    """The positions codec that needs the fewest bytes, and its streams.
+class _Coded:
+    """Streams that are being encoded, and each as it is compressed.
 
     Args:
-        even: True where gaps have one distribution throughout, so that their mean determines the shift; else the next
-            shift is tried as well.
+        ranks: of the listed words before which blocks end; None for one distribution throughout.
     """
-    shift = positions.choose_shift(len(numbers), words)
-    coded: list[tuple[Gap | Bitmap, dict[str, Bytes]]] = []
-    for each in (shift,) if even else positions.SHIFTS[:2] if shift < 8 else positions.SHIFTS[1:]:
-        gaps, low = positions.encode_gaps(numbers, each)
-        coded.append((Gap(each), {"gaps": gaps} if low is None else {"gaps": gaps, "low": low}))
+
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        self.ranks = ranks
+        self.streams: dict[str, Bytes] = {}
+        self.frames: dict[str, bytes] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is compressed."""
+        return sum(map(len, self.frames.values()))
+
+    def add(self, name: str, stream: Bytes, places: Callable[[Ranks], Ranks] | None = None) -> None:
+        """Add a stream.
+
+        Args:
+            name: its name.
+            stream: its bytes.
+            places: where words of such ranks have their bytes.
+        """
+        self.streams[name] = stream
+        if self.ranks is None or places is None:
+            self.frames[name] = compression.compress(stream)
+        else:
+            cut = places(self.ranks) if len(self.ranks) else self.ranks
+            self.frames[name] = compression.compress_cut(stream, cut.tolist())
+
+
+def _bytes_before(bits: int, ranks: Ranks) -> Ranks:
+    """How many whole bytes lie before the fields of these ranks, of so many bits each."""
+    return ranks * bits >> 3
+
+
+def _encode_positions(numbers: Indices, words: int, coded: _Coded) -> Gap | Bitmap:
+    """Add the streams of the positions codec that needs the fewest bytes; returns the codec."""
+    tried: list[tuple[Gap | Bitmap, _Coded]] = []
+    for shift in positions.shifts(len(numbers), words, even=coded.ranks is None):
+        streams = _Coded(coded.ranks)
+        gaps, low = positions.encode_gaps(numbers, shift)
+        streams.add("gaps", gaps, partial(positions.gaps_before, gaps))
+        if low is not None:
+            streams.add("low", low, partial(_bytes_before, shift))
+        tried.append((Gap(shift), streams))
     if len(numbers) * 8 > words:  # only here a bitmap can be the smallest
-        coded.append((Bitmap(), {"bitmap": positions.encode_bitmap(numbers, words)}))
-    if len(coded) == 1:
-        return coded[0]
-    return min(coded, key=lambda codec: sum(len(compression.compress(stream)) for stream in codec[1].values()))
+        streams = _Coded(coded.ranks)
+        streams.add("bitmap", positions.encode_bitmap(numbers, words), lambda ranks: numbers[ranks] >> 3)
+        tried.append((Bitmap(), streams))
+    codec, best = min(tried, key=lambda each: each[1].size)
+    coded.streams, coded.frames = best.streams, best.frames
+    return codec

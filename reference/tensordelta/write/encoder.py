@@ -1,7 +1,7 @@
 """The writer's encoder: from two states to packs (SPEC.md section 11).
 
 Jobs compare stretches of a few million words, so that threads share the work and memory stays bounded. The changed
-words that they find are gathered into chunks of about 2^16 listed words, and chunks into packs.
+words that they find are gathered into chunks, and chunks into packs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -27,6 +27,7 @@ from ..format.pack import BuiltPack, build_pack
 from ..state.shard_file import FileWords
 from ..state.state import State
 from ..threads import BusyTime, ordered_map
+from .gathering import gather
 
 Order = Literal["natural", "exponent"]
 Values = Literal["step", "replace"]
@@ -34,13 +35,10 @@ Values = Literal["step", "replace"]
 #: Words that one job compares, and bytes.
 _JOB = 1 << 22
 _JOB_BYTES = 8 << 20
-#: Listed words of a chunk, and of one that lists whole stretches.
-_LISTED = 1 << 16
-_LISTED_DENSE = 1 << 20
-#: Words of a chunk's space: more cost no reader anything, and save tables.
-_SPACE = 1 << 26
-#: Bytes of a pack.
+#: Bytes of a pack, at least and at most; and those that came before it, for each byte of it.
 _PACK = 48 << 20
+_PACK_MOST = 256 << 20
+_PACK_SHARE = 256
 
 
 @dataclass(frozen=True)
@@ -348,16 +346,17 @@ class Encoder:
         """The packs, made lazily, so that each can be put before the next one takes memory.
 
         Args:
-            size: bytes of a pack, give or take a chunk.
+            size: bytes of a pack, give or take a chunk. Where there are hundreds, packs become larger.
         """
         gathered: list[EncodedChunk] = []
-        room = size
+        made = waiting = 0
         for encoded in self.chunks():
             gathered.append(encoded)
-            room -= encoded.size
-            if room <= 0:
+            waiting += encoded.size
+            if waiting >= max(size, min(made // _PACK_SHARE, _PACK_MOST)):
                 yield build_pack(gathered, layout=self.compared.layout_digest)
-                gathered, room = [], size
+                made += waiting
+                gathered, waiting = [], 0
         if gathered:
             yield build_pack(gathered, layout=self.compared.layout_digest)
 
@@ -366,7 +365,9 @@ class Encoder:
         workers = nullcontext() if self._threads == 1 else ThreadPoolExecutor(self._threads)
         with workers as pool:
             found = self.compared.found(self._comparing, threads=self._threads, pool=pool)
-            for encoded in ordered_map(self._timed_encode, self._gather(found), threads=self._threads, pool=pool):
+            pieces = chain.from_iterable(found)
+            chunks = gather(pieces, self.compared.layout, self.compared.is_fresh, self._in_exponent_order)
+            for encoded in ordered_map(self._timed_encode, chunks, threads=self._threads, pool=pool):
                 for tensor, listed, each in encoded.changes:
                     self.changed_of[tensor] += listed
                     add_to(self.sums, tensor, each)
@@ -375,66 +376,23 @@ class Encoder:
                     self.features = [EXPONENT_ORDER]
                 yield encoded
 
-    def _gather(self, found: Iterable[list[Piece]]) -> Iterator[list[Piece]]:
-        """Pieces of one kind, as many as make a chunk."""
-        waiting: list[Piece] = []
-        kind: tuple[str, bool, bool] | None = None
-        listed = words = 0
-        for piece in (part for pieces in found for each in pieces for part in _split(each)):
-            dtype, fresh = self.compared.layout.tensors[piece.tensor].dtype, self.compared.is_fresh(piece.tensor)
-            mine = dtype, fresh, piece.indices is None
-            size, count = piece.stop - piece.start, len(piece.new)
-            full = _LISTED_DENSE if mine[2] else _LISTED
-            if waiting and (mine != kind or words + size > _SPACE or listed + count > full * 3 // 2):
-                yield waiting
-                waiting, listed, words = [], 0, 0
-            waiting.append(piece)
-            kind = mine
-            listed += count
-            words += size
-            if listed >= full:
-                yield waiting
-                waiting, listed, words = [], 0, 0
-        if waiting:
-            yield waiting
-
     def _timed_encode(self, pieces: list[Piece]) -> EncodedChunk:
         with self._encoding.running():
             return self._encode(pieces)
 
     def _encode(self, pieces: list[Piece]) -> EncodedChunk:
-        fresh = self.compared.is_fresh(pieces[0].tensor)
-        kind = self.compared.layout.tensors[pieces[0].tensor].kind
+        tensor = pieces[0].tensor
         return encode(
             pieces,
             self.compared.layout,
-            order="natural" if fresh or kind.exponent is None else self._codecs.order,
-            values_codec="replace" if fresh else self._codecs.values,
+            order="exponent" if self._in_exponent_order(tensor) else "natural",
+            values_codec="replace" if self.compared.is_fresh(tensor) else self._codecs.values,
             base=self.compared.base,
         )
 
-
-def _split(piece: Piece) -> Iterator[Piece]:
-    """A piece, in parts of about a chunk's listed words."""
-    listed = len(piece.new)
-    full = _LISTED_DENSE if piece.indices is None else _LISTED
-    count = max(1, round(listed / full))
-    if count == 1:
-        yield piece
-        return
-    cuts = [listed * part // count for part in range(count + 1)]
-    start = piece.start
-    for first, last in pairwise(cuts):
-        if piece.indices is None:
-            stop = piece.start + last
-        else:
-            stop = piece.stop if last == listed else int(piece.indices[last])
-        yield Piece(
-            piece.tensor,
-            start,
-            stop,
-            None if piece.indices is None else piece.indices[first:last],
-            None if piece.old is None else piece.old[first:last],
-            piece.new[first:last],
+    def _in_exponent_order(self, tensor: int) -> bool:
+        return (
+            self._codecs.order == "exponent"
+            and not self.compared.is_fresh(tensor)
+            and self.compared.layout.tensors[tensor].kind.exponent is not None
         )
-        start = stop
