@@ -216,7 +216,9 @@ class Holder:
         ]
         self._owners = [
             _Owners(mine, [(each < rank, other[tensor]) for each, other in enumerate(blocks) if each != rank])
-            for tensor, mine in enumerate(self._blocks)
+            if mine  # of other tensors it is never asked
+            else owners
+            for tensor, (mine, owners) in enumerate(zip(self._blocks, self._owners, strict=True))
         ]
 
     @property
