@@ -46,8 +46,7 @@ def check_ranks(facts: dict[str, Any]) -> None:
     (readings,) = facts["readings"]
     setup = facts["settings"]
     for reading in readings.values():
-        assert len(reading["packs"]) == setup["ranks"]
-        assert len({*reading["words"]}) == 1
+        assert len(reading["words"]) == setup["ranks"] and len({*reading["words"]}) == 1
     own = setup["writers"] // setup["ranks"]
     assert {*readings["expert"]["packs"]} == {setup["writers"] + own}
     assert {*readings["tensor"]["packs"]} == {2 * setup["writers"]}

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal, NamedTuple
 
 from tensordelta.format.chunk import Span
@@ -139,11 +140,17 @@ def place(tensor: Tensor, experts: int, cut: Cut, rank: int, ranks: int) -> Plac
     expert = expert_of(tensor.name)
     if expert is not None and cut == "expert":
         return Place.whole(tensor.words) if expert * ranks // experts == rank else None
-    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
-    if tensor.name.endswith(_BY_ROWS):
+    kind = "rows" if tensor.name.endswith(_BY_ROWS) else "columns" if tensor.name.endswith(_BY_COLUMNS) else "whole"
+    return _part(tensor.shape[0], math.prod(tensor.shape[1:]), kind, rank, ranks)
+
+
+@cache
+def _part(rows: int, columns: int, kind: str, rank: int, ranks: int) -> Place | None:
+    """Where a rank has its part of a matrix."""
+    if kind == "rows":
         first, last = rows * rank // ranks, rows * (rank + 1) // ranks
         return Place.of((last - first, columns), first * columns, (columns, 1), 0, (columns, 1))
-    if tensor.name.endswith(_BY_COLUMNS):
+    if kind == "columns":
         first, last = columns * rank // ranks, columns * (rank + 1) // ranks
         return Place.of((rows, last - first), first, (columns, 1), 0, (last - first, 1))
-    return Place.whole(tensor.words)
+    return Place.whole(rows * columns)

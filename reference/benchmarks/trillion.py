@@ -8,8 +8,9 @@ and steps of a simulated run, and the 63 others' packs are its own with their te
 descriptors of all; each rank finds its packs and parses their tables; routes are planned; a collector collects. The
 store lies in memory, counts requests, and keeps of a pack nothing but its table.
 
-What the bytes of the model would take is computed from costs that the same run measures on a small model, one thread
-each, the best of several rounds: the machine may be busy. Each line of the table says which of both it is.
+What the bytes of the model would take is computed from costs that the same run measures on a small model. Each line of
+the table says which of both it is. Seconds are of one thread's CPU, the best of several rounds where they are costs, so
+that other work on the machine counts little; only what waits for requests is on the clock.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ from tensordelta.format.pack import METADATA_KEY, ChunkPack, ChunkTable, Pack, c
 from tensordelta.format.safetensors import build_header, header_size, parse_header
 from tensordelta.live.watch import Watch
 from tensordelta.read.slices import needed
+from tensordelta.state.blocks import Place
 from tensordelta.state.holder import Holder
 from tensordelta.stores.download import PARALLEL
 from tensordelta.tables import Table, bytes_text, percent_text
@@ -131,13 +133,13 @@ class Setup(NamedTuple):
 
 
 def best(work: Callable[[], T], rounds: int) -> tuple[float, T]:
-    """The least seconds that work took, and what it gave last."""
+    """The least seconds of CPU that work took, and what it gave last."""
     least = float("inf")
     for _ in range(rounds):
         gc.collect()
-        started = time.perf_counter()
+        started = time.process_time()
         result = work()
-        least = min(least, time.perf_counter() - started)
+        least = min(least, time.process_time() - started)
     return least, result
 
 
@@ -222,9 +224,9 @@ def measure_costs(size: int, density: float, rounds: int) -> tuple[Costs, list[P
     prepare, update = best(lambda: chain.prepare(holders[0], 1), rounds)
     apply = float("inf")
     for _ in range(rounds):
-        started = time.perf_counter()
+        started = time.process_time()
         update.apply()
-        apply = min(apply, time.perf_counter() - started)
+        apply = min(apply, time.process_time() - started)
         update.undo()
     memory = update.memory
     del update
@@ -298,9 +300,9 @@ class Part(NamedTuple):
 
 def encode_part(draft: td.Draft, store: SimulatedStore, spans: Sequence[Span], changed: Sequence[Piece]) -> Part:
     """Encode one kind of words of writer 0's share, with claims that say nothing yet."""
-    started = time.perf_counter()
+    started = time.process_time()
     descriptor = draft.encode_pieces(pieces(draft.layout, spans, changed), ())
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     tables, streams = [], []
     for pack in descriptor["packs"]:
         head = store.objects[pack["path"]]
@@ -411,9 +413,9 @@ def make_version(
 
     note("one writer's changed words")
     store.reset()
-    started = time.perf_counter()
+    started = time.process_time()
     draft = chain.draft()
-    opened = time.perf_counter() - started
+    opened = time.process_time() - started
     document = draft.to_json()
     before = dict(store.requests)
     joined = chain.join(document)
@@ -430,9 +432,9 @@ def make_version(
     note("the commit")
     store.reset()
     gc.collect()
-    started = time.perf_counter()
+    started = time.process_time()
     draft.commit(texts)
-    commit = time.perf_counter() - started
+    commit = time.process_time() - started
     requests = {
         kind: store.requests[kind] + before.get(kind, 0) for kind in {*store.requests, *before} - {"listed name"}
     }
@@ -499,7 +501,7 @@ class Reading:
     Attributes:
         cut: how they have the experts.
         words: of each rank, that it holds.
-        packs, nbytes: of each rank, that it fetches.
+        packs, nbytes: of each rank, that it fetches; of the first alone where all ranks need the same.
         one_shard: bytes that each rank would fetch if a writer put experts and rest into the same packs.
         table: bytes of JSON that the first rank parses: the manifest, and its packs' headers.
         parse, parse_peak: seconds and bytes of memory of that.
@@ -528,21 +530,23 @@ def read_version(setup: Setup, version: Version, shared: Sequence[Share], how: C
     note(f"{setup.ranks} ranks that cut experts by {how}")
     layout, manifest = version.layout, version.delta
 
+    def places_of(rank: int) -> dict[str, Place]:
+        found = ((each.name, place(each, setup.model.experts, how, rank, setup.ranks)) for each in layout.tensors)
+        return {name: each for name, each in found if each is not None}
+
+    placed = [places_of(rank) for rank in range(setup.ranks)]
+
     def holder_of(rank: int) -> Holder:
-        places = {
-            tensor.name: found
-            for tensor in layout.tensors
-            if (found := place(tensor, setup.model.experts, how, rank, setup.ranks)) is not None
-        }
-        return planned(layout, places, rank, setup.ranks)
+        return planned(layout, placed[rank], rank, setup.ranks)
 
     seconds, first = best(lambda: holder_of(0), 1)
-    holders = [first, *(holder_of(rank) for rank in range(1, setup.ranks))]
+    # Ranks with a part of each tensor need what the first one needs.
+    holders = [first, *(holder_of(rank) for rank in range(1, setup.ranks) if how == "expert")]
     found = [needed(manifest, holder) for holder in holders]
     together = one_shard(manifest, shared)
     one = [sum(entry.size for entry in needed(together, holder)) for holder in holders]
-    blocks = [holder.blocks for holder in holders]
-    meet, _ = best(lambda: first.meet(blocks), rounds)
+    blocks = [[[each[name.name].block] if name.name in each else [] for name in layout.tensors] for each in placed]
+    meet, _ = best(lambda: first.meet(blocks), 1)
 
     def own() -> Holder:
         made = holder_of(0)
@@ -569,7 +573,7 @@ def read_version(setup: Setup, version: Version, shared: Sequence[Share], how: C
     ]
     return Reading(
         how,
-        words=[holder.nbytes // 2 for holder in holders],
+        words=[sum(part.block.words for part in each.values()) for each in placed],
         packs=[len(each) for each in found],
         nbytes=[sum(entry.size for entry in each) for each in found],
         one_shard=one,
@@ -696,15 +700,15 @@ class History:
             self.hint(self.newest)
             self.store.reset()
             self.store.latency = latency
-            started = time.perf_counter()
+            started, ran = time.perf_counter(), time.process_time()
             found = watch.look()
             route = chain.plan(found[-1], floor) if found else None
-            timed.append(time.perf_counter() - started)
+            timed.append((time.process_time() - ran, time.perf_counter() - started))
             self.store.latency = 0.0
         return Planning(
             behind,
-            seconds=timed[1],
-            cpu=timed[0],
+            seconds=timed[1][1],
+            cpu=timed[0][0],
             requests=dict(self.store.requests),
             nbytes=self.store.got,
             edges=0 if route is None else len(route.edges),
@@ -748,12 +752,12 @@ def collect(history: History) -> Collecting:
     chain = td.open(store, threads=1)
     most = peak(lambda: chain.collect(keep_last, dry_run=True))
     store.reset()
-    started = time.perf_counter()
+    started = time.process_time()
     store.now += 30 * DAY
     first = chain.collect(keep_last)
     store.now += 30 * DAY
     second = chain.collect(keep_last)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return Collecting(
         listed,
         dropped=len(first.dropped) + len(second.dropped),
@@ -1057,7 +1061,7 @@ def costs_table(each: Sequence[Density]) -> Table:
     cells = [[name, *(f"{rate(one.costs) / 1e9:.2f}" for one in each)] for name, rate in lines]
     cells.append(["bits a change, natural", *(f"{one.costs.bits['natural']:.2f}" for one in each)])
     cells.append(["bits a change, exponent", *(f"{one.costs.bits['exponent']:.2f}" for one in each)])
-    title = f"costs of {bytes_text(each[0].costs.nbytes)}, GB of model a second, one thread, best of several"
+    title = f"costs of {bytes_text(each[0].costs.nbytes)}, GB of model for a second of CPU, one thread, best of several"
     return Table(title, ["<", *(percent_text(one.density) for one in each)], cells)
 
 
