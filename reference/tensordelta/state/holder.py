@@ -214,12 +214,14 @@ class Holder:
             next((each for each, other in enumerate(blocks) if other[tensor]), None)
             for tensor in range(len(self.layout))
         ]
-        self._owners = [
-            _Owners(mine, [(each < rank, other[tensor]) for each, other in enumerate(blocks) if each != rank])
-            if mine  # of other tensors it is never asked
-            else owners
-            for tensor, (mine, owners) in enumerate(zip(self._blocks, self._owners, strict=True))
-        ]
+        known: dict[tuple[tuple[Block, ...], ...], _Owners] = {}  # most tensors are cut as many others are
+        for tensor, mine in enumerate(self._blocks):
+            if mine:
+                cut = tuple(tuple(each[tensor]) for each in blocks)
+                if cut not in known:
+                    others = [(each < rank, other) for each, other in enumerate(cut) if each != rank]
+                    known[cut] = _Owners(mine, others)
+                self._owners[tensor] = known[cut]
 
     @property
     def blocks(self) -> list[list[Block]]:
