@@ -373,7 +373,7 @@ def read_version(setup: Setup, version: Version, shared: Sequence[Share], how: C
         check_overlap(tables, layout, object="delta")
         return tables
 
-    took, tables = best(parse, rounds)
+    took, tables = best(parse, rounds if how == "expert" else 1)
     near = [
         chunk
         for table in tables
