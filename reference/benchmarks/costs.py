@@ -28,8 +28,8 @@ from tensordelta.write.encoder import Codecs, Comparison, Encoder, Order, compar
 
 T = TypeVar("T")
 
-#: Words of a stretch of which changed words are taken again and again, and how many of these there are.
-STRETCH, STRETCHES = 1 << 22, 8
+#: Words of a stretch of which changed words are taken again and again, and how many of these there are at most.
+STRETCH, STRETCHES = 1 << 22, 64
 
 
 def best(work: Callable[[], T], rounds: int) -> tuple[float, T]:
@@ -156,10 +156,11 @@ def measure_costs(size: int, density: float, rounds: int) -> tuple[Costs, list[P
 def templates(old: Words, new: Words) -> list[Piece]:
     """Changed words of stretches of a model, which is repeated where it is too small."""
     count = min(max(len(old) // STRETCH, 1), STRETCHES)
-    old, new = (np.resize(each, count * STRETCH) for each in (old, new))
+    old, new = (np.resize(each, max(len(each), STRETCH)) for each in (old, new))
     found = []
     for number in range(count):
-        part = slice(number * STRETCH, (number + 1) * STRETCH)
+        start = (len(old) - STRETCH) * number // max(count - 1, 1)  # from all over the model
+        part = slice(start, start + STRETCH)
         piece = compare(Span(0, 0, STRETCH), old[part], new[part])
         assert piece is not None
         found.append(piece)

@@ -315,6 +315,7 @@ class Reading:
         one_shard: bytes that each rank would fetch if a writer put experts and rest into the same packs.
         table: bytes of JSON that the first rank parses: the manifest, and its packs' headers.
         parse, parse_peak: seconds and bytes of memory of that.
+        table_chunks: in these tables.
         chunks, listed: that the first rank decodes, and listed words of these.
         holder, meet: seconds of making the first rank's holder, and of its learning what the others have.
         held: bytes of memory that both keep.
@@ -328,6 +329,7 @@ class Reading:
     table: int
     parse: float
     parse_peak: int
+    table_chunks: int
     chunks: int
     listed: int
     holder: float
@@ -390,6 +392,7 @@ def read_version(setup: Setup, version: Version, shared: Sequence[Share], how: C
         table=len(data) + sum(len(version.store.objects[entry.label]) for entry in found[0]),
         parse=took,
         parse_peak=peak(parse),
+        table_chunks=sum(len(table.chunks) for table in tables if isinstance(table, ChunkPack)),
         chunks=len(near),
         listed=sum(chunk.changed for chunk in near),
         holder=seconds,

@@ -38,7 +38,7 @@ class Planning:
 
     Attributes:
         behind: versions that it is behind; 0 for a look that finds nothing.
-        seconds: with the store's latency; `cpu` without.
+        seconds: of CPU, and of waiting for requests; `cpu` without the latter.
         requests: by kind.
         nbytes: that it read.
         edges, size: of the route, and bytes of its packs.
@@ -121,15 +121,15 @@ class History:
             self.hint(self.newest)
             self.store.reset()
             self.store.latency = latency
-            started, ran = time.perf_counter(), time.process_time()
+            started = time.process_time()
             found = watch.look()
             route = chain.plan(found[-1], floor) if found else None
-            timed.append((time.process_time() - ran, time.perf_counter() - started))
+            timed.append(time.process_time() - started)
             self.store.latency = 0.0
         return Planning(
             behind,
-            seconds=timed[1][1],
-            cpu=timed[0][0],
+            seconds=timed[0] + self.store.waited,
+            cpu=timed[0],
             requests=dict(self.store.requests),
             nbytes=self.store.got,
             edges=0 if route is None else len(route.edges),

@@ -59,6 +59,7 @@ class SimulatedStore:
         latency: seconds that each request takes.
         requests: how often each kind of request was made; a listing takes one for each `PAGE` names.
         got: bytes of the objects that were read.
+        waited: seconds in which at least one request was under way.
     """
 
     address = "simulated"
@@ -74,6 +75,9 @@ class SimulatedStore:
         self.remote = remote
         self.requests: Counter[str] = Counter()
         self.got = 0
+        self.waited = 0.0
+        self._flying = 0
+        self._since = 0.0
         self._hollow = hollow
         self._lock = threading.Lock()
 
@@ -81,12 +85,20 @@ class SimulatedStore:
         """Count from zero."""
         self.requests.clear()
         self.got = 0
+        self.waited = 0.0
 
     def _request(self, kind: str) -> None:
         with self._lock:
             self.requests[kind] += 1
+            if not self._flying:
+                self._since = time.perf_counter()
+            self._flying += 1
         if self.latency:
             time.sleep(self.latency)
+        with self._lock:
+            self._flying -= 1
+            if not self._flying:
+                self.waited += time.perf_counter() - self._since
 
     def read(self, name: str) -> bytes:
         self._request("read")
