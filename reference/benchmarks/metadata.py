@@ -15,15 +15,12 @@ import json
 import random
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from simulated import SimulatedStore
 
 import tensordelta as td
-from tensordelta.errors import MissingError
 from tensordelta.format import strict_json
 from tensordelta.format.documents import ChainDocument, LatestDocument
 from tensordelta.format.layout import Layout, Tensor
@@ -40,7 +37,6 @@ from tensordelta.format.names import (
 )
 from tensordelta.live.watch import Watch
 from tensordelta.read.routes import EXACT
-from tensordelta.stores import DirectBatch, StoredObject
 
 CHAIN = "5f0c8a52-3a1e-4b7d-9c64-0d2f6b1e7a90"
 CREATED = "2026-11-20T12:00:00Z"
@@ -52,76 +48,6 @@ SKIP = (8, 64)
 GROWTH = 0.75
 #: Versions that are new to a follower.
 NEW = 3
-
-
-class _Blob:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size = len(data)
-
-    def read(self, offset: int, length: int) -> memoryview:
-        return memoryview(self._data)[offset : offset + length]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-
-class SimulatedStore:
-    """Objects in memory; counts what is asked of it.
-
-    Attributes:
-        objects: bytes by name.
-        requests: how often each kind of request was made.
-    """
-
-    address = "simulated"
-    exclusive = True
-    lists = True
-    remote = False
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.requests: Counter[str] = Counter()
-
-    def read(self, name: str) -> bytes:
-        self.requests["read"] += 1
-        if name not in self.objects:
-            raise MissingError("is not there", object=name, rule="TD-MAN-014")
-        return self.objects[name]
-
-    def open(self, name: str) -> _Blob:
-        return _Blob(self.read(name))
-
-    def size(self, name: str) -> int | None:
-        self.requests["size"] += 1
-        return len(self.objects[name]) if name in self.objects else None
-
-    def names(self, prefix: str, after: str | None = None) -> Iterator[str]:
-        self.requests["list"] += 1
-        for name in list(self.objects):
-            if name.startswith(prefix) and (after is None or name > after):
-                self.requests["listed name"] += 1
-                yield name
-
-    def entries(self, prefix: str) -> Iterator[StoredObject]:
-        return (StoredObject(name, len(self.objects[name]), None) for name in self.names(prefix))
-
-    def put(self, name: str, parts: Iterable[bytes | memoryview]) -> None:
-        self.objects[name] = b"".join(parts)
-
-    def create(self, name: str, data: bytes) -> bool:
-        return self.objects.setdefault(name, data) is data
-
-    def batch(self) -> DirectBatch:
-        return DirectBatch(self)
-
-    def delete(self, name: str) -> None:
-        self.objects.pop(name, None)
 
 
 def simulate(versions: int, tensors: int, *, full_every: int, seed: int = 0) -> SimulatedStore:

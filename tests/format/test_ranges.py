@@ -36,6 +36,16 @@ def test_near_ranges_are_joined_where_there_would_be_very_many() -> None:
     assert not entry(ranges).may_hold(45_000)
 
 
+def test_each_writer_of_a_large_mixture_of_experts_names_its_own_alone() -> None:
+    """60 layers of 384 experts, of which writers have every 16th: each rank would else fetch the packs of all."""
+    experts = [(layer, expert) for layer in range(60) for expert in map(int, sorted(map(str, range(384))))]
+    owned = [
+        [3 * at + part for at, (_, each) in enumerate(experts) if each % 16 == writer for part in range(3)]
+        for writer in range(2)
+    ]
+    assert all(sum(stop - first for first, stop in ranges_of(each)) == len(each) for each in owned)
+
+
 @pytest.mark.parametrize(("names", "fetched"), [(["a"], 0), (["c", "e"], 0), (["b"], 1), (["b", "d"], 1)])
 def test_a_part_is_read_without_the_packs_around_it(tmp_path: Path, names: list[str], fetched: int) -> None:
     """Two packs, one of `a`, `c` and `e`, and one of `b` and `d`, which lie between them: the other is not needed."""

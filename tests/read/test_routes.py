@@ -375,6 +375,32 @@ def test_far_away_several_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(batches) < len(listing.read) / 4
 
 
+def test_far_away_the_way_of_a_reader_that_is_behind_is_read_in_few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read that the search would not come to, and a broken member beside the way is no fault."""
+    turns: list[int] = []
+
+    def counted(work: Callable[[Member], object], members: list[Member], *, threads: int) -> Iterator[object]:
+        turns.append(len(members))
+        return map(work, members)
+
+    monkeypatch.setattr("tensordelta.read.listing.ordered_map", counted)
+    listing = Listing().add(0, None, 1000)
+    for version in range(1, 101):
+        listing.add(version, version - 1, 10)
+    planner = listing.planner(threads=8)
+    held = Held(20, fingerprint_of(20), LAYOUT)
+    assert [edge.name for edge in planner.plan(100, held=held)] == names(*range(21, 101))
+    assert len(turns) <= 11
+    assert len(listing.read) == len(set(listing.read)) <= 81
+
+    listing.cut(100, 98, 5)
+    listing.manifests[99] = broken(manifest_name(99))
+    listing.manifests[100] = manifest(100, 98, 10)
+    planner = listing.planner(threads=8)
+    assert planner.plan(100, held=held)
+    assert not planner.faults
+
+
 # -- what counts ----------------------------------------------------------------------------------------------------
 
 

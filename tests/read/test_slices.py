@@ -311,6 +311,28 @@ def test_a_holder_fetches_the_packs_of_its_tensors_alone(tmp_path: Path) -> None
     assert group.run(work) == [None, None]
 
 
+def test_a_holder_needs_memory_for_its_own_words_alone(tmp_path: Path) -> None:
+    """One pack has all changes; those of a large tensor, which another holder has, would pass the first's budget."""
+    before = {"large": np.zeros(300_000, np.float32), "small": np.zeros(300, np.float16)}
+    after = {name: array + 1 for name, array in before.items()}
+    chain = td.open(tmp_path / "chain", create=True, threads=1)
+    chain.publish(before)
+    chain.publish(after)
+    assert len(chain.manifest(1).packs) == 1
+    group = Threads(2)
+
+    def work(rank: int) -> None:
+        reader = td.open(tmp_path / "chain", threads=1, memory=[1 << 20, 1 << 28][rank])
+        mine = {"small" if rank == 0 else "large": [everything]}
+        shards = Shards(reader.layout(0), before, mine, group.member(rank))
+        shards.holder.meet(shards.holder.group.gather(shards.holder.blocks))
+        assert reader.identify(shards.holder) == 0
+        advance(reader, shards, 1)
+        assert shards.is_of(after)
+
+    assert group.run(work) == [None, None]
+
+
 def test_plain_packs_count_as_changes(tmp_path: Path) -> None:
     """A checkpoint's own shard, taken as it is, in a full version that two holders go over to."""
     from safetensors.numpy import save_file

@@ -62,6 +62,24 @@ def test_the_parts_of_a_block_are_small_and_make_it_up(data: st.DataObject) -> N
 
 
 @given(st.data())
+def test_the_words_of_a_block_in_a_range_are_counted(data: st.DataObject) -> None:
+    shape = data.draw(shapes)
+    view = data.draw(views(shape))
+    place = Place.of(view.shape, int(view.flat[0]), strides(view), 0, [0] * view.ndim)
+    assert place is not None
+    start, stop = sorted(data.draw(st.integers(0, math.prod(shape))) for _ in range(2))
+    assert place.block.count(start, stop) == sum(start <= each < stop for each in view.ravel().tolist())
+
+
+def test_words_of_a_vast_block_are_counted_without_memory() -> None:
+    """Columns of a matrix of 2^40 words: no list of its words is made."""
+    block = Block(1 << 10, (1 << 20, 1 << 10), (1 << 20, 1))
+    assert block.count(0, 1 << 40) == 1 << 30
+    assert block.count(0, 1 << 10) == 0
+    assert block.count((1 << 39) + (1 << 10) + 5, (1 << 39) + (1 << 20)) == (1 << 10) - 5
+
+
+@given(st.data())
 def test_blocks_that_are_apart_share_no_word(data: st.DataObject) -> None:
     shape = data.draw(shapes)
     found = []

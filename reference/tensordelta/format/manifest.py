@@ -31,9 +31,10 @@ from .names import (
 MAX_MANIFEST = 64 * 2**20
 #: Greatest number of packs.
 MAX_PACKS = 2**16
-#: Greatest number of ranges of tensors of a pack; writers join near ones to have no more than `_RANGES`.
+#: Greatest number of ranges of tensors of a pack; writers join near ones to have no more than `_RANGES`, which is
+#: enough for each eighth of the experts of a large mixture.
 MAX_RANGES = 2**16
-_RANGES = 2**10
+_RANGES = 2**13
 #: Greatest size of a pack or file, in bytes.
 MAX_PACK = 2**40
 #: Greatest size of all packs of a manifest together, in bytes.

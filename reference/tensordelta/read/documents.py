@@ -43,6 +43,7 @@ from ..state.holder import Holder
 from ..state.state import State
 from ..stores import Store, read_small
 from .listing import Member
+from .manifests import Manifests
 from .remembered import Applied
 from .trust import Trust
 
@@ -56,7 +57,7 @@ _MAX_UNSIGNED = 64
 
 
 class Documents:
-    """Reads the documents and listings under a chain's root; parsed manifests and layouts are kept.
+    """Reads the documents and listings under a chain's root; layouts and the manifests used last are kept, parsed.
 
     Several threads may use one object: two that read the same document at once both read it.
 
@@ -88,7 +89,7 @@ class Documents:
         self._hinted: frozenset[Member] = frozenset()
         self._bases: set[int] = set()
         self.chain = self._open(chain)
-        self._manifests: dict[int, Manifest] = {}
+        self._manifests = Manifests()
         self._layouts: dict[str, Layout] = {}
 
     def _open(self, pinned: str | None) -> str:
@@ -332,17 +333,19 @@ class Documents:
             UntrustedError: keys are configured, and no trusted key has signed it; or it has too many bytes to be one.
             TensorDeltaError: the manifest breaks a rule.
         """
-        if version not in self._manifests:
+        found = self._manifests.get(version)
+        if found is None:
             if not 0 <= version <= MAX_VERSION:
                 raise MissingError(f"no version {version}", object=f"version {version}", rule="TD-OBJ-008")
             name = manifest_name(version)
             parse = partial(parse_manifest, version=version)
-            self._manifests[version] = self._own(self._read(name, MAX_MANIFEST, parse, self._absent(name)), name)
-        return self._manifests[version]
+            found = self._own(self._read(name, MAX_MANIFEST, parse, self._absent(name)), name)
+            self._manifests.keep(version, found)
+        return found
 
     def forget(self, version: int) -> None:
         """Have the next use of a version's manifest read it again from the store."""
-        self._manifests.pop(version, None)
+        self._manifests.forget(version)
 
     def shortcut(self, shortcut: ShortcutName) -> Manifest:
         """A shortcut.

@@ -69,7 +69,8 @@ class Members:
 
     Attributes:
         versions: ascending.
-        reads: number of objects read.
+        threads: as given.
+        reads: number of objects read, without those that were read ahead and not needed.
         faults: the errors of members that cannot be used, in the order in which they were found.
     """
 
@@ -88,8 +89,9 @@ class Members:
             if shortcut.version in self._shortcuts:
                 self._shortcuts[shortcut.version].append(shortcut)
         self._read = read
-        self._threads = threads
+        self.threads = threads
         self._raw: dict[Member, Manifest | TensorDeltaError] = {}
+        self._ahead: dict[Member, Manifest | TensorDeltaError] = {}
         self._agrees: dict[ShortcutName, bool] = {}
         self._arcs: dict[int, list[Arc]] = {}
         self._rates: dict[tuple[int, str], list[float]] = {}
@@ -110,6 +112,11 @@ class Members:
     def until(self, target: int) -> list[int]:
         """The versions up to `target`, ascending."""
         return self.versions[: bisect_right(self.versions, target)]
+
+    def just_before(self, version: int, count: int) -> list[int]:
+        """The last `count` versions before one, ascending; fewer where there are no more."""
+        at = bisect_left(self.versions, version)
+        return self.versions[max(at - count, 0) : at]
 
     def leading_to(self, version: int) -> list[Member]:
         """The members that lead to a version; none where it is not listed."""
@@ -159,14 +166,28 @@ class Members:
         """True where nothing must be read before this member can be used."""
         return member in self._raw and (not isinstance(member, ShortcutName) or member.version in self._raw)
 
-    def read(self, members: Iterable[Member]) -> None:
-        """Read everything that must be read before these members can be used, several at once."""
+    def read(self, members: Iterable[Member], soon: Iterable[Member] = ()) -> None:
+        """Read everything that must be read before these members can be used, several at once.
+
+        Args:
+            members: they.
+            soon: members that may be needed next, which are read in the same turn. What comes of them, errors too,
+                counts when they are read by themselves.
+        """
         wanted = self.unread(members)
-        if wanted:
-            for member, each in zip(wanted, ordered_map(self._load, wanted, threads=self._threads), strict=True):
+        if not wanted:
+            return
+        ahead = [each for each in self.unread(soon) if each not in self._ahead and each not in wanted]
+        found = ordered_map(self._load, [*wanted, *ahead], threads=self.threads)
+        for member, each in zip([*wanted, *ahead], found, strict=True):
+            if member in wanted:
                 self._take(member, each)
+            else:
+                self._ahead[member] = each
 
     def _load(self, member: Member) -> Manifest | TensorDeltaError:
+        if member in self._ahead:
+            return self._ahead.pop(member)
         try:
             return self._read(member)
         except TensorDeltaError as fault:

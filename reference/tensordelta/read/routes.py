@@ -270,7 +270,7 @@ class _Search:
                 raise _ReadEnoughError
             if not self._exists(node, onward):
                 continue
-            self._members.read(members)
+            self._members.read(members, self._soon(node) if room is None else ())
             for member in members:
                 manifest = self._members.edge(member)
                 if manifest is None:
@@ -282,6 +282,16 @@ class _Search:
                     least[start], onward[start] = found, (member, node)
                     heapq.heappush(queue, (*found, pushed, start))
         return None
+
+    def _soon(self, node: int) -> list[Member]:
+        """What leads to the versions just before a node: the search comes to nearly all that are newer than the held.
+
+        A remote store gives them in the time of one.
+        """
+        if self._held is None or self._held.version >= node:
+            return []
+        before = self._members.just_before(node, self._members.threads - 1)
+        return [each for version in before if version > self._held.version for each in self._leading_to(version)]
 
     def _leading_to(self, node: int) -> list[Member]:
         """The members that lead to a version and did not fail."""

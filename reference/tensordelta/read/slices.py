@@ -132,8 +132,8 @@ def prepare(
 
     def follow(route: Sequence[Edge]) -> _Preparation:
         preparation = _Preparation(reader, holder, digests)
-        needed = ((edge.manifest.version, entry) for edge in route for entry in _needed(edge.manifest, holder))
-        with reader.packs.ahead(needed):
+        wanted = ((edge.manifest.version, entry) for edge in route for entry in needed(edge.manifest, holder))
+        with reader.packs.ahead(wanted):
             for edge in route:
                 try:
                     preparation.follow(edge)
@@ -206,15 +206,11 @@ class _Preparation:
         else:
             self._check_base(manifest.base, object=edge.name)
         used = self._budget.used
-        entries = _needed(manifest, self._holder)
+        entries = needed(manifest, self._holder)
         packs = self._reader.packs.of(manifest, layout, self._budget, entries, object=edge.name)
         parsed = self._budget.used - used
         emit(Event("fetched", manifest.version, manifest.size, time.perf_counter() - started), self._reader.listener)
-        jobs = [
-            (pack, blob, index)
-            for pack, blob in packs
-            for index in (range(len(pack.chunks)) if isinstance(pack, ChunkPack) else pack.tensors)
-        ]
+        jobs = [(pack, blob, index) for pack, blob in packs for index in self._parts(pack)]
         self._check_memory(jobs)
         fresh: dict[int, list[Piece]] = {}
         results = ordered_map(self._decode, jobs, threads=self._reader.threads, cost=_cost, budget=_IN_FLIGHT)
@@ -231,6 +227,12 @@ class _Preparation:
         self._packs += [entry.sha256 for entry in manifest.packs]
         self._fingerprint = manifest.fingerprint
         self._budget.used -= parsed
+
+    def _parts(self, pack: Pack) -> Iterator[int]:
+        """The chunks of a pack, or its tensors, of which words are held: other words add nothing to the sums."""
+        if isinstance(pack, PlainPack):
+            return (tensor for tensor in pack.tensors if self._holder.has_any_of([tensor]))
+        return (index for index, chunk in enumerate(pack.chunks) if any(self.wants(*each) for each in chunk.slices))
 
     def _restart(self) -> None:
         """Start from zero words, as a full version does."""
@@ -444,8 +446,8 @@ def _tensors(entry: PackEntry) -> Iterator[int]:
     return (tensor for first, stop in entry.tensors for tensor in range(first, stop))
 
 
-def _needed(manifest: Manifest, holder: Holder) -> list[PackEntry]:
-    """The packs of an edge that may have words of a holder; all others are left where they are."""
+def needed(manifest: Manifest, holder: Holder) -> list[PackEntry]:
+    """The packs of an edge that may have words of a holder; it leaves all others where they are (TD-RDR-015)."""
     end = len(holder.layout)
     return [
         entry

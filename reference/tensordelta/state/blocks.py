@@ -59,6 +59,23 @@ class Block:
         """True where its words follow each other without a gap."""
         return self.span == self.words
 
+    def count(self, start: int, stop: int) -> int:
+        """How many of the words start … stop - 1 of the tensor it has; in a time that depends on its axes alone."""
+        return self._before(stop) - self._before(start)
+
+    def _before(self, index: int) -> int:
+        """How many of its words come before a word of the tensor."""
+        rest, found, each = index - self.offset, 0, self.words
+        if rest <= 0:
+            return 0
+        for size, stride in zip(self.shape, self.strides, strict=True):
+            each //= size
+            along, rest = divmod(rest, stride)
+            if along >= size:
+                return found + size * each
+            found += along * each
+        return found + (1 if rest else 0)
+
     def find(self, indices: Indices) -> tuple[Chosen, list[Indices]]:
         """Find the indices that are words of the block.
 

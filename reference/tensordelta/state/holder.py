@@ -185,20 +185,11 @@ class Holder:
 
     def has_range(self, tensor: int, start: int, stop: int) -> bool:
         """True where it has every word from `start` to `stop` of a tensor."""
-        if self.has_all(tensor):
-            return True
-        if any(block.is_run and block.offset <= start and stop <= block.stop for block in self._blocks[tensor]):
-            return True
-        at = np.arange(start, stop)
-        return self.has_some(tensor, start, stop) and len(at[self.held(tensor, at)]) == len(at)
+        return sum(block.count(start, stop) for block in self._blocks[tensor]) == stop - start
 
     def has_some(self, tensor: int, start: int, stop: int) -> bool:
         """True where it has a word from `start` to `stop` of a tensor."""
-        near = [block for block in self._blocks[tensor] if block.offset < stop and start < block.stop]
-        if any(block.is_run for block in near):
-            return True
-        at = np.arange(start, stop) if near else np.zeros(0, np.int64)
-        return any(len(at[block.find(at)[0]]) for block in near)
+        return any(block.count(start, stop) for block in self._blocks[tensor])
 
     def has_any_of(self, tensors: Iterable[int]) -> bool:
         """True where it has a word of one of these tensors."""
@@ -223,10 +214,14 @@ class Holder:
             next((each for each, other in enumerate(blocks) if other[tensor]), None)
             for tensor in range(len(self.layout))
         ]
-        self._owners = [
-            _Owners(mine, [(each < rank, other[tensor]) for each, other in enumerate(blocks) if each != rank])
-            for tensor, mine in enumerate(self._blocks)
-        ]
+        known: dict[tuple[tuple[Block, ...], ...], _Owners] = {}  # most tensors are cut as many others are
+        for tensor, mine in enumerate(self._blocks):
+            if mine:
+                cut = tuple(tuple(each[tensor]) for each in blocks)
+                if cut not in known:
+                    others = [(each < rank, other) for each, other in enumerate(cut) if each != rank]
+                    known[cut] = _Owners(mine, others)
+                self._owners[tensor] = known[cut]
 
     @property
     def blocks(self) -> list[list[Block]]:
