@@ -15,7 +15,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from ..codecs import CodecFault, compression
 from ..errors import IntegrityError, UnsupportedError
 from .checksums import checksum
 from .objects import Bytes, malformed
@@ -77,24 +76,22 @@ def decode(encoding: str, payload: memoryview, old: Bytes, *, name: str, object:
         MalformedError: the frame is damaged, or its content does not fit the tensor.
         UnsupportedError: `overwrite`, for a tensor whose positions do not fit 32 bits.
     """
-    try:
-        size = compression.content_size(payload)
-        limit = old.size if encoding == XOR else 4 + 5 * old.size
-        if size > limit or (encoding == XOR and size != limit):
-            raise malformed(
-                f"the frame of tensor {name!r} has {size:,} bytes, which do not fit the {old.size:,} of the base",
-                object=object,
-                rule=rule,
-            )
-        content = compression.decompress(payload, size)
-    except CodecFault as fault:
-        raise malformed(f"tensor {name!r}: {fault}", object=object, rule=rule) from None
+    limit = old.size if encoding == XOR else 4 + 5 * old.size
+    content = _content(payload, limit, name=name, object=object, rule=rule)
+    if encoding == XOR and content.size != old.size:
+        raise malformed(
+            f"the frame of tensor {name!r} has {content.size:,} bytes, and the base {old.size:,}",
+            object=object,
+            rule=rule,
+        )
     if encoding == XOR:
         return old ^ content
     check_reach(old.size, name=name, rule=rule)
-    count = int(content[:4].view("<u4")[0]) if size >= 4 else -1
-    if size != 4 + 5 * count:
-        raise malformed(f"tensor {name!r} names {count:,} bytes in a delta of {size:,}", object=object, rule=rule)
+    count = int(content[:4].view("<u4")[0]) if content.size >= 4 else -1
+    if content.size != 4 + 5 * count:
+        raise malformed(
+            f"tensor {name!r} names {count:,} bytes in a delta of {content.size:,}", object=object, rule=rule
+        )
     positions = content[4 : 4 + 4 * count].view("<u4")
     if count and (positions[-1] >= old.size or not (positions[:-1] < positions[1:]).all()):
         raise malformed(
@@ -103,6 +100,20 @@ def decode(encoding: str, payload: memoryview, old: Bytes, *, name: str, object:
     new = old.copy()
     new[positions] = content[4 + 4 * count :]
     return new
+
+
+def _content(payload: memoryview, limit: int, *, name: str, object: str, rule: str) -> Bytes:
+    """What a tensor's frame holds, of at most so many bytes; nothing may follow the frame."""
+    decompressor = zstd.ZstdDecompressor()
+    try:
+        content = decompressor.decompress(payload, max_length=limit)
+        ended = decompressor.eof or (not decompressor.decompress(b"", max_length=1) and decompressor.eof)
+    except zstd.ZstdError as error:
+        raise malformed(f"the frame of tensor {name!r} does not decode: {error}", object=object, rule=rule) from None
+    if not ended or decompressor.unused_data:
+        reason = "is followed by something" if ended else f"is cut short, or has more than {limit:,} bytes"
+        raise malformed(f"the frame of tensor {name!r} {reason}", object=object, rule=rule)
+    return np.frombuffer(content, np.uint8)
 
 
 def check_sum(algorithm: str, expected: str, new: Bytes, *, name: str, object: str, rule: str) -> None:
