@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from places import CASES, MODELS, import_case, importer, model, unpacked
+from crossings import CASES, MODELS, import_case, importer, model, unpacked
 
 import tensordelta as td
 from tensordelta.errors import TensorDeltaError

@@ -90,7 +90,9 @@ def decode(encoding: str, payload: memoryview, old: Bytes, *, name: str, object:
     count = int(content[:4].view("<u4")[0]) if content.size >= 4 else -1
     if content.size != 4 + 5 * count:
         raise malformed(
-            f"tensor {name!r} names {count:,} bytes in a delta of {content.size:,}", object=object, rule=rule
+            f"the delta of tensor {name!r} has {content.size:,} bytes, which no count of positions gives",
+            object=object,
+            rule=rule,
         )
     positions = content[4 : 4 + 4 * count].view("<u4")
     if count and (positions[-1] >= old.size or not (positions[:-1] < positions[1:]).all()):

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from ..errors import ConflictError
-from ..stores import FileBlob, FolderStore, NoSuchObject, Store, StoredBlob, sync_folder
+from ..errors import ConflictError, MissingError
+from ..stores import FileBlob, FolderStore, Store, StoredBlob, sync_folder
 from ..stores.spool import scratch_folder
 from .format import Format, Marker, Source
 from .objects import file_parts, read_document
@@ -88,7 +88,7 @@ class Destination:
         self._versions: dict[str, int] = {}
         try:
             record, _ = read_document(store, RECORD, rule=format.appendix)
-        except NoSuchObject:
+        except MissingError:
             if next(iter(store.names("")), None) is not None:
                 raise self._conflict("has contents that are no export") from None
             return

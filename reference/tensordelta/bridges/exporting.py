@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..chain import Chain
-from ..errors import IntegrityError, MissingError
+from ..errors import IntegrityError, MissingError, UnsupportedError
 from ..state.state import State
 from ..stores import Store
 from .destination import Destination
@@ -94,6 +94,10 @@ class Exporter:
         """
         started = time.perf_counter()
         state, changed = self._read(version)
+        if not state.layout.tensors:
+            raise UnsupportedError(
+                f"version {version} has no tensors", object=self._format.name, rule=self._format.appendix
+            )
         id = self._name(version)
         held, base = self._held, self._id
         if held is None or base is None or self._format.wants_full(id, held, state):

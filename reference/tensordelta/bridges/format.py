@@ -22,7 +22,7 @@ class Source(Protocol):
         """An object, to be read in parts.
 
         Raises:
-            NoSuchObject: there is no such object.
+            MissingError: there is no such object.
         """
 
 

@@ -17,7 +17,7 @@ from ..format.layout import Layout, Tensor
 from ..format.safetensors import Header, header_size, parse_header
 from ..state.checkpoint import shard_header, shard_order
 from ..state.own_file import MAX_FILE
-from ..stores import FileBlob, NoSuchObject, StoredBlob
+from ..stores import FileBlob, StoredBlob
 from .format import Source
 
 Bytes = NDArray[np.uint8]
@@ -38,7 +38,7 @@ def read_document(source: Source, name: str, *, rule: str) -> tuple[dict[str, An
     """A JSON object, and its SHA-256.
 
     Raises:
-        NoSuchObject: there is none.
+        MissingError: there is none.
         MalformedError, LimitError: it is no JSON object, has a key twice, or is too large or too deep.
     """
     with source.open(name) as blob:
@@ -66,7 +66,7 @@ def read_bytes(source: Source, name: str) -> bytes:
     """A small object's bytes.
 
     Raises:
-        NoSuchObject: there is none.
+        MissingError: there is none.
         LimitError: it is too large for a file beside a checkpoint.
     """
     with source.open(name) as blob:
@@ -97,7 +97,7 @@ class Shard:
         self.name = name
         try:
             self._blob: StoredBlob = source.open(name).__enter__()
-        except NoSuchObject:
+        except MissingError:
             raise MissingError("is not there", object=name, rule=rule, advice=_MEND) from None
         try:
             size = self._blob.size

@@ -20,7 +20,7 @@ from ..errors import ConflictError, MissingError, UnsupportedError, WrongBaseErr
 from ..format.layout import Layout, Tensor
 from ..format.names import is_path
 from ..state.state import State
-from ..stores import NoSuchObject, Store
+from ..stores import Store
 from . import byte_deltas, weight_index
 from .checksums import DIGITS, check_installed, checksum
 from .format import Found, Marker, Offer, Source, Target
@@ -277,7 +277,7 @@ class SkyRL:
         name = _folder(id) + _MANIFEST
         try:
             document, digest = read_document(source, name, rule=_RULE)
-        except NoSuchObject:
+        except MissingError:
             raise MissingError("has no manifest", object=_folder(id).rstrip("/"), rule=_RULE) from None
         for each in document.get("tensors", ()) if isinstance(document.get("tensors"), list) else ():
             if isinstance(each, dict) and "checksum" not in each and "sha256" in each:  # as it was written at first

@@ -21,7 +21,6 @@ from ..format.layout import Layout, Tensor
 from ..format.names import is_path
 from ..state.index import INDEX, INDEX_SUFFIX, SUFFIX
 from ..state.state import State
-from ..stores import NoSuchObject
 from . import byte_deltas
 from .checksums import DIGITS, check_installed, checksum
 from .format import Marker, Source, Target
@@ -84,7 +83,7 @@ def read_index(source: Source, folder: str, *, rule: str, encodings: Sequence[st
     name = folder + INDEX
     try:
         document, digest = read_document(source, name, rule=rule)
-    except NoSuchObject:
+    except MissingError:
         raise MissingError(
             "has no index: the version is not committed, though readers that take a folder without one for a full "
             "version would load it",

@@ -45,7 +45,7 @@ def model(path: str) -> td.State:
     return td.read_state(MODELS / path)
 
 
-def importer(format: str, source: Path | Store, chain: Path | str, **options: Any) -> bridges.Importer:
+def importer(format: str, source: Path | Store, chain: Path | str | Store, **options: Any) -> bridges.Importer:
     store = FolderStore(source) if isinstance(source, Path) else source
     return bridges.Importer(bridges.new_format(format), store, lambda create: td.open(chain, create=create), **options)
 
@@ -94,7 +94,7 @@ def tensors_of(format: str) -> list[tuple[str, str, tuple[int, ...]]]:
     return PLAIN if format == "trl" else MIXED
 
 
-def run_of(chain: Path, states: Sequence[td.State], files: dict[str, bytes] | None = None) -> td.Chain:
+def run_of(chain: Path | Store, states: Sequence[td.State], files: dict[str, bytes] | None = None) -> td.Chain:
     """A chain of these states."""
     opened = td.open(chain, create=True)
     for number, state in enumerate(states):
