@@ -91,6 +91,7 @@ class Destination:
         except MissingError:
             if next(iter(store.names("")), None) is not None:
                 raise self._conflict("has contents that are no export") from None
+            self._record({})
             return
         if record.get("chain") != chain or record.get("format") != format.name:
             raise self._conflict(f"is an export of chain {record.get('chain')} as {record.get('format')}")
@@ -106,6 +107,11 @@ class Destination:
             rule=self._format.appendix,
             advice="Export into a place that is empty, or into the one where this export began.",
         )
+
+    def _record(self, versions: dict[str, int]) -> None:
+        record = {"format": self._format.name, "chain": self._chain, "versions": versions}
+        self._store.put(RECORD, [json.dumps(record).encode()])
+        self._versions = versions
 
     @property
     def address(self) -> str:
@@ -138,15 +144,12 @@ class Destination:
             ConflictError: there is something under its name.
             Exception: raised by `make` or `prove`; nothing is visible then.
         """
-        versions = {name: each for name, each in self._versions.items() if name != id} | {id: version}
-        record = {"format": self._format.name, "chain": self._chain, "versions": versions}
         folder = self._format.folder(id)
         with scratch_folder() as work, self._stage(folder) as stage:
             staging = _Staging(stage, work)
             marker = make(staging)
             prove(_WithMarker(stage, marker))
-            self._store.put(RECORD, [json.dumps(record).encode()])
-            self._versions = versions
+            self._record({name: each for name, each in self._versions.items() if name != id} | {id: version})
             parts = [marker.content] if isinstance(marker.content, bytes) else file_parts(marker.content)
             size = len(marker.content) if isinstance(marker.content, bytes) else marker.content.stat().st_size
             stage.put(marker.name, parts)
