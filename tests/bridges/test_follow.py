@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_an_import_follows_a_folder_that_grows(name: str, tmp_path: Path) -> Non
             }
             assert mine
             _copy_in(mine, source)
-            wait(lambda id=id: _imported(tmp_path / "chain", id), process)
+            wait(partial(_imported, tmp_path / "chain", id), process)
             assert td.open(tmp_path / "chain").load().equals(td.read_state(MODELS / path))
         out, _ = end(process)
     lines = [json.loads(line) for line in out.splitlines()]

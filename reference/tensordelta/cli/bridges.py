@@ -29,7 +29,7 @@ from .options import (
     writes,
 )
 from .signals import stopped_by_signals
-from .terminal import Working
+from .terminal import Working, print_json
 
 _NAMES = click.Choice(list(bridges.FORMATS))
 
@@ -51,6 +51,34 @@ def followed(command: Command) -> Command:
         click.option("--follow", is_flag=True, help="Go on with versions that appear later; a signal ends it."),
         poll_options,
     )(command)
+
+
+class _Output:
+    """What `import` and `export` print: a line a version; with `--json`, but not with `--follow`, one object."""
+
+    def __init__(self, working: Working, *, as_json: bool, follow: bool) -> None:
+        self._working, self._as_json, self._lines = working, as_json, follow or not as_json
+        self._notes: list[str] = []
+        self._versions: list[dict[str, object]] = []
+        self._follow = follow
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+        if self._lines:
+            self._working.say(json.dumps({"note": text}) if self._as_json else text)
+
+    def version(self, facts: dict[str, object], line: str) -> None:
+        self._versions.append(facts)
+        if self._lines:
+            self._working.say(json.dumps(facts) if self._as_json else line)
+        if self._follow:  # which may last for weeks
+            self._versions.clear()
+
+    def end(self, nothing: str, facts: dict[str, object]) -> None:
+        if self._as_json and not self._lines:
+            print_json(facts | {"notes": self._notes, "versions": self._versions})
+        elif not self._versions and not self._follow:
+            self._working.say(nothing)
 
 
 @contextmanager
@@ -110,18 +138,17 @@ def import_(
         def opened(create: bool) -> Chain:
             return open_chain(address, create=create, on_event=working.event, **opening)
 
-        def say(note: str) -> None:
-            working.say(json.dumps({"note": note}) if as_json else note)
-
-        say(f"not proven, since {name} does not give it: {'; '.join(format.unproven)}")
+        output = _Output(working, as_json=as_json, follow=follow)
+        output.note(f"not proven, since {name} does not give it: {'; '.join(format.unproven)}")
         with usage():
             importer = bridges.Importer(
-                format, store, opened, base=base, begin=begin, order=order, values=values, say=say
+                format, store, opened, base=base, begin=begin, order=order, values=values, say=output.note
             )
             with stopped_by_signals() as stop:
                 found = importer.follow(poll=poll, timeout=timeout, stop=stop) if follow else importer.all()
                 for imported in found:
-                    working.say(json.dumps(_imported_facts(imported)) if as_json else _imported_line(imported))
+                    output.version(_imported_facts(imported), _imported_line(imported))
+        output.end(f"nothing new after {importer.after}", {"format": name, "unproven": list(format.unproven)})
 
 
 @click.command("export")
@@ -167,13 +194,15 @@ def export(
         format = bridges.new_format(name, encoding=encoding, checksum=checksum, full_every=full_every)
     with Working("reading what there is") as working, _store(target) as store, needed():
         chain = open_chain(address, on_event=working.event, **opening)
+        output = _Output(working, as_json=as_json, follow=follow)
         exporter = bridges.Exporter(format, chain, store, begin=begin)
         with stopped_by_signals() as stop:
             found = exporter.follow(poll=poll, timeout=timeout, stop=stop) if follow else exporter.all()
             for exported in found:
-                working.say(json.dumps(_exported_facts(exported)) if as_json else _exported_line(exported))
+                output.version(_exported_facts(exported), _exported_line(exported))
                 if stop.is_set():
-                    return
+                    break
+        output.end(f"nothing new after version {exporter.version}", {"format": name})
 
 
 def watch(
