@@ -125,7 +125,10 @@ def test_the_archive_is_used_without_this_package(tmp_path: Path) -> None:
     code = """
 import json, sys, zlib
 from pathlib import Path
-from backports import zstd
+try:
+    from compression import zstd
+except ImportError:
+    from backports import zstd
 root = Path(sys.argv[1])
 
 def shard(path):

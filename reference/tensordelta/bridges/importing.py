@@ -243,12 +243,12 @@ class Importer:
         base = self.take_base()
         if base is not None:
             yield base
+        if found.offers and self._chain is not None and self._after is not None:
+            newest = self._chain.newest()
+            self._check_run(None if newest is None else self._chain.manifest(newest).annotations.get(DOCUMENT))
         for offer in found.offers:
             if stop is not None and stop.is_set():
                 return
-            if self._chain is not None and self._after is not None:
-                newest = self._chain.newest()
-                self._check_run(None if newest is None else self._chain.manifest(newest).annotations.get(DOCUMENT))
             yield self.take(offer)
 
 

@@ -68,6 +68,9 @@ class ModelExpress:
         "the order of versions but by their bases, and, of full ones, by the numbers at the end of their names",
     )
 
+    def __init__(self) -> None:
+        self._opened: dict[str, _Version] = {}  # by folder: objects never change, and each look asks for all of them
+
     def find(self, store: Store, after: str | None, begin: str | None) -> Found:
         files: dict[str, set[str]] = {}
         for name in store.names(""):
@@ -79,7 +82,9 @@ class ModelExpress:
         for folder, held in sorted(files.items()):
             if INDEX not in held:
                 continue
-            each = self._open(store, folder, held)
+            if folder not in self._opened:
+                self._opened[folder] = self._open(store, folder, held)
+            each = self._opened[folder]
             if each.id in by_id:
                 raise malformed(f"has two folders for version {each.id!r}", object=store.address, rule=_RULE)
             by_id[each.id] = each

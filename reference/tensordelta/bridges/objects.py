@@ -22,9 +22,10 @@ from .format import Source
 
 Bytes = NDArray[np.uint8]
 
-#: Bytes that a JSON document may have, and that are read ahead of a safetensors file.
+#: Bytes that a JSON document may have.
 _MAX_DOCUMENT = 256 << 20
-_AHEAD = 8 << 20
+#: Bytes of a safetensors file that are read at first, which hold most headers, and then ahead.
+_FIRST, _AHEAD = 1 << 16, 8 << 20
 
 _MEND = "The writer of these files broke their format: have it write the version again, or begin at a later full one."
 
@@ -101,7 +102,7 @@ class Shard:
             raise MissingError("is not there", object=name, rule=rule, advice=_MEND) from None
         try:
             size = self._blob.size
-            start = bytes(self._blob.read(0, min(_AHEAD, size)))
+            start = bytes(self._blob.read(0, min(_FIRST, size)))
             self._window, self._at = memoryview(start), 0
             length = header_size(start[:8], size=size, object=name)
             raw = bytes(self._read(8, length))
