@@ -65,8 +65,9 @@ def test_xor_of_slime(exported: MemoryStore) -> None:
     assert zstd.decompress(parts["a"]) == bytes.fromhex("0000 0100 0000 0080 0300 0000")
     assert zstd.decompress(parts["b"]) == bytes.fromhex("00000000 01000000")
     assert exported["weight_v000000/model.safetensors.index.json"] == (
-        b'{"metadata": {"total_size": 23, "version": "000000"}, "weight_map": '
-        b'{"a": "model-00001-of-00001.safetensors", "b": "model-00001-of-00001.safetensors", "still": "model-00001-of-00001.safetensors"}}'
+        b'{"metadata": {"total_size": 23, "version": "000000"}, "weight_map": {'
+        b'"a": "model-00001-of-00001.safetensors", "b": "model-00001-of-00001.safetensors", '
+        b'"still": "model-00001-of-00001.safetensors"}}'
     )
     header, metadata, parts = _shard(exported["weight_v000000/model-00001-of-00001.safetensors"])
     assert metadata == {"format": "pt"}

@@ -1,8 +1,9 @@
 """Bridges: chains from and to the weight deltas that other projects write and read (SPEC.md appendix C).
 
-    from tensordelta import bridges
-
-    importer = bridges.Importer(bridges.new_format("slime"), store, open_chain, base=Path("model"))
+    importer = td.bridges.Importer(
+        td.bridges.new_format("slime"), td.FolderStore("deltas"), lambda create: td.open("run", create=create),
+        base=Path("model"),
+    )
     for imported in importer.all():
         print(imported.id, imported.published.version)
 

@@ -37,7 +37,7 @@ class Exported:
 class Exporter:
     """Exports the versions of a chain in a foreign format, and goes on where an export ended.
 
-    One thread uses it.
+    One thread uses it. Memory holds two states.
 
     Args:
         format: to write.

@@ -42,7 +42,8 @@ class Imported:
 class Importer:
     """Imports the versions of a foreign folder into a chain, and goes on where an import ended.
 
-    One thread uses it. The chain is made when the first version has been proven.
+    One thread uses it. The chain is made when the first version has been proven. Memory holds the newest state, and the
+    next one while it is read.
 
     Args:
         format: of the folder.
@@ -52,6 +53,18 @@ class Importer:
         begin: the foreign name of `base`, or of the full version to begin with.
         order, values: how changed words are written.
         say: called with what the user has to know.
+
+    Raises:
+        ConflictError: the chain's newest version was not imported from this format; or the folder has another version
+            than the one that was imported last.
+        ValueError: a base without a name, where the format does not name it.
+        TensorDeltaError: the chain's newest version cannot be read.
+
+    Example:
+        >>> store = open_store("hf://buckets/OWNER/NAME/deltas")                         # doctest: +SKIP
+        >>> importer = Importer(Slime(), store, lambda create: td.open("run", create=create))  # doctest: +SKIP
+        >>> [each.published.version for each in importer.all()]                          # doctest: +SKIP
+        [0, 1, 2]
     """
 
     def __init__(
@@ -77,6 +90,7 @@ class Importer:
             self._chain = open_chain(False)
         if self._chain is not None:
             self._resume(self._chain)
+        self._start()
 
     def _resume(self, chain: Chain) -> None:
         """Find where the last import ended, and load its version."""
@@ -136,7 +150,7 @@ class Importer:
         if self._after is None and self._base is not None:
             begin = self._begin or self._format.first_base()
             if begin is None:
-                raise ValueError(f"a base of {self._format.name} needs its version's name there")
+                raise ValueError(f"the version of --base needs its name in {self._format.name}: --from NAME")
             return begin
         return self._after
 

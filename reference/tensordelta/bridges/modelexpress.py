@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 
 from ..errors import ConflictError, MissingError, UnsupportedError, WrongBaseError
 from ..format.names import is_path
@@ -17,7 +16,7 @@ from ..stores import Store
 from . import byte_deltas, weight_index
 from .format import Found, Marker, Offer, Source, Target
 from .objects import malformed
-from .weight_index import INDEX, Delta, Full
+from .weight_index import INDEX, Delta, Full, Indexed
 
 _RULE = "appendix C.4"
 _CHECKSUMS = ("adler32",)
@@ -36,26 +35,6 @@ def _is_later(id: str, other: str) -> bool:
     return text == other_text and number > other_number >= 0
 
 
-@dataclass(frozen=True)
-class _Version:
-    """A version of this format."""
-
-    id: str
-    base: str | None
-    document: str
-    content: Delta | Full
-    number: int | None = None
-
-    def files(self) -> Mapping[str, bytes]:
-        return self.content.files()
-
-    def apply(self, held: State | None) -> State:
-        if isinstance(self.content, Full):
-            return self.content.apply()
-        assert held is not None
-        return self.content.apply(held)
-
-
 class ModelExpress:
     """The format of ModelExpress; see `Format`."""
 
@@ -69,7 +48,7 @@ class ModelExpress:
     )
 
     def __init__(self) -> None:
-        self._opened: dict[str, _Version] = {}  # by folder: objects never change, and each look asks for all of them
+        self._opened: dict[str, Indexed] = {}  # by folder: objects never change, and each look asks for all of them
 
     def find(self, store: Store, after: str | None, begin: str | None) -> Found:
         files: dict[str, set[str]] = {}
@@ -77,7 +56,7 @@ class ModelExpress:
             folder, _, file = name.partition("/")
             if file and "/" not in file:
                 files.setdefault(folder, set()).add(file)
-        by_id: dict[str, _Version] = {}
+        by_id: dict[str, Indexed] = {}
         leads: dict[str, str] = {}
         for folder, held in sorted(files.items()):
             if INDEX not in held:
@@ -114,8 +93,8 @@ class ModelExpress:
         return Found(offers, self._unfinished(files), self._notes(by_id, after, offers))
 
     def _next_full(
-        self, store: Store, found: Iterable[_Version], after: str | None, begin: str | None
-    ) -> _Version | None:
+        self, store: Store, found: Iterable[Indexed], after: str | None, begin: str | None
+    ) -> Indexed | None:
         """The full version that follows another, or the first one; None where there is none."""
         fulls = [each for each in found if each.base is None]
         if after is not None:
@@ -132,7 +111,7 @@ class ModelExpress:
             )
         return min(fulls, key=lambda each: _number(each.id), default=None)
 
-    def _check_reached(self, by_id: Mapping[str, _Version], after: str | None) -> None:
+    def _check_reached(self, by_id: Mapping[str, Indexed], after: str | None) -> None:
         """Check that no delta is to a version that is gone, unless it is older than what was imported."""
         for each in by_id.values():
             gone = each.base is not None and each.base not in by_id and each.base != after
@@ -144,7 +123,7 @@ class ModelExpress:
                     advice="A version between them is gone: begin at a later full one, in a chain of its own.",
                 )
 
-    def _notes(self, by_id: Mapping[str, _Version], after: str | None, offers: Iterable[Offer]) -> list[str]:
+    def _notes(self, by_id: Mapping[str, Indexed], after: str | None, offers: Iterable[Offer]) -> list[str]:
         taken = {offer.id for offer in offers}
         return [
             f"full version {each.id} is left out: its name does not say that it follows {after}"
@@ -164,19 +143,19 @@ class ModelExpress:
                 )
         return None
 
-    def offer(self, source: Source, id: str) -> _Version:
+    def offer(self, source: Source, id: str) -> Indexed:
         return self._open(source, self._folder_name(id), ())
 
-    def _open(self, source: Source, folder: str, present: Iterable[str]) -> _Version:
+    def _open(self, source: Source, folder: str, present: Iterable[str]) -> Indexed:
         index = weight_index.read_index(
             source, f"{folder}/", rule=_RULE, encodings=[byte_deltas.XOR], checksums=_CHECKSUMS
         )
         if not index.is_delta:
-            return _Version(folder, None, index.digest, Full(source, index, present))
+            return Indexed(folder, None, None, Full(source, index, present))
         id, base = index.metadata["version"], index.metadata["base_version"]
         if not id.strip() or not base.strip() or id == base:
             raise malformed(f"is version {id!r} with the base {base!r}", object=index.name, rule=_RULE)
-        return _Version(id, base, index.digest, Delta(source, index, present))
+        return Indexed(id, None, base, Delta(source, index, present))
 
     def first_base(self) -> None:
         return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -25,7 +24,7 @@ from . import byte_deltas, weight_index
 from .checksums import DIGITS, check_installed, checksum
 from .format import Found, Marker, Offer, Source, Target
 from .objects import Bytes, Shard, malformed, read_document, write_shard
-from .weight_index import INDEX, Full
+from .weight_index import INDEX, Full, Indexed
 
 _RULE = "appendix C.5"
 _MANIFEST = "manifest.json"
@@ -183,23 +182,6 @@ class _Delta:
         return State(layout, words)
 
 
-@dataclass(frozen=True)
-class _Base:
-    """Version 0, a full one."""
-
-    document: str
-    content: Full
-    id: str = _BASE_ID
-    number: int = 0
-    base: None = None
-
-    def files(self) -> Mapping[str, bytes]:
-        return self.content.files()
-
-    def apply(self, held: State | None) -> State:
-        return self.content.apply()
-
-
 class SkyRL:
     """The format of SkyRL; see `Format`."""
 
@@ -269,9 +251,9 @@ class SkyRL:
     def offer(self, source: Source, id: str) -> Offer:
         return self._base(source, ()) if id == _BASE_ID else self._open(source, id, ())
 
-    def _base(self, source: Source, present: Collection[str]) -> _Base:
+    def _base(self, source: Source, present: Collection[str]) -> Indexed:
         index = weight_index.read_index(source, _BASE, rule=_RULE, encodings=(), checksums=())
-        return _Base(index.digest, Full(source, index, present))
+        return Indexed(_BASE_ID, 0, None, Full(source, index, present))
 
     def _open(self, source: Source, id: str, present: Collection[str]) -> _Delta:
         name = _folder(id) + _MANIFEST

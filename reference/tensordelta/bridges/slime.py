@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from ..errors import ConflictError, MissingError, WrongBaseError
 from ..state.state import State
@@ -16,7 +15,7 @@ from ..stores import Store
 from . import byte_deltas, weight_index
 from .format import Found, Marker, Offer, Source, Target
 from .objects import malformed
-from .weight_index import INDEX, Delta, Full
+from .weight_index import INDEX, Delta, Full, Indexed
 
 _RULE = "appendix C.3"
 _CHECKSUMS = ("xxh3-128", "blake3", "adler32")
@@ -25,29 +24,6 @@ _FOLDER = re.compile(r"weight_v([0-9]{6,})/([^/]+)")
 
 def _folder(id: str) -> str:
     return f"weight_v{id}/"
-
-
-@dataclass(frozen=True)
-class _Version:
-    """A version of this format."""
-
-    id: str
-    base: str | None
-    document: str
-    content: Delta | Full
-
-    @property
-    def number(self) -> int:
-        return int(self.id)
-
-    def files(self) -> Mapping[str, bytes]:
-        return self.content.files()
-
-    def apply(self, held: State | None) -> State:
-        if isinstance(self.content, Full):
-            return self.content.apply()
-        assert held is not None
-        return self.content.apply(held)
 
 
 class Slime:
@@ -123,10 +99,10 @@ class Slime:
             return fault
         raise AssertionError  # pragma: no cover  it was committed since the listing
 
-    def offer(self, source: Source, id: str) -> _Version:
+    def offer(self, source: Source, id: str) -> Indexed:
         return self._open(source, id, ())
 
-    def _open(self, source: Source, id: str, present: Iterable[str]) -> _Version:
+    def _open(self, source: Source, id: str, present: Iterable[str]) -> Indexed:
         index = weight_index.read_index(
             source, _folder(id), rule=_RULE, encodings=byte_deltas.ENCODINGS, checksums=_CHECKSUMS
         )
@@ -134,11 +110,11 @@ class Slime:
         if said != id and (index.is_delta or said is not None):
             raise malformed(f"says that it is version {said!r}", object=index.name, rule=_RULE)
         if not index.is_delta:
-            return _Version(id, None, index.digest, Full(source, index, present))
+            return Indexed(id, int(id), None, Full(source, index, present))
         base = index.metadata["base_version"]
         if not re.fullmatch("[0-9]{6,}", base) or int(base) >= int(id):
             raise malformed(f"has the base {base!r}", object=index.name, rule=_RULE)
-        return _Version(id, base, index.digest, Delta(source, index, present))
+        return Indexed(id, int(id), base, Delta(source, index, present))
 
     def first_base(self) -> str:
         return f"{0:06d}"

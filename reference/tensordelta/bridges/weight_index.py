@@ -26,7 +26,7 @@ from .checksums import DIGITS, check_installed, checksum
 from .format import Marker, Source, Target
 from .objects import Bytes, Shard, malformed, read_bytes, read_document, write_shard
 
-__all__ = ["INDEX", "Delta", "Full", "Index", "read_index", "write_delta", "write_full"]
+__all__ = ["INDEX", "Delta", "Full", "Index", "Indexed", "read_index", "write_delta", "write_full"]
 
 #: What the metadata of a delta's index has, and what they may have besides.
 _DELTA = ("version", "base_version", "delta_encoding", "compression_format", "checksum_format")
@@ -300,6 +300,33 @@ class Full:
                         )
                     words[name] = data.view(layout.tensors[layout.index[name]].kind.word)
         return State(layout, [words[tensor.name] for tensor in layout.tensors])
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A version of such a folder; see `Offer`.
+
+    Attributes:
+        content: what its files hold.
+    """
+
+    id: str
+    number: int | None
+    base: str | None
+    content: Delta | Full
+
+    @property
+    def document(self) -> str:
+        return self.content.index.digest
+
+    def files(self) -> Mapping[str, bytes]:
+        return self.content.files()
+
+    def apply(self, held: State | None) -> State:
+        if isinstance(self.content, Full):
+            return self.content.apply()
+        assert held is not None
+        return self.content.apply(held)
 
 
 # -- writing -------------------------------------------------------------------------------------------------------

@@ -144,10 +144,10 @@ def import_(
             importer = bridges.Importer(
                 format, store, opened, base=base, begin=begin, order=order, values=values, say=output.note
             )
-            with stopped_by_signals() as stop:
-                found = importer.follow(poll=poll, timeout=timeout, stop=stop) if follow else importer.all()
-                for imported in found:
-                    output.version(_imported_facts(imported), _imported_line(imported))
+        with stopped_by_signals() as stop:
+            found = importer.follow(poll=poll, timeout=timeout, stop=stop) if follow else importer.all()
+            for imported in found:
+                output.version(_imported_facts(imported), _imported_line(imported))
         output.end(f"nothing new after {importer.after}", {"format": name, "unproven": list(format.unproven)})
 
 
