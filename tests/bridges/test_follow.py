@@ -293,15 +293,18 @@ def test_a_folder_that_still_changes_waits(tmp_path: Path) -> None:
 
 
 def test_folders_of_two_runs_are_refused(tmp_path: Path) -> None:
-    for name in ("checkpoint-1", "step_2"):
+    for name in ("checkpoint-1", "step_2", "tmp-checkpoint-3", "run-2026"):
         (tmp_path / "w" / name).mkdir(parents=True)
-    (tmp_path / "w" / "tmp-checkpoint-3").mkdir()
+        if name != "run-2026":
+            (tmp_path / "w" / name / "model.safetensors").touch()
     (tmp_path / "w" / "logs").mkdir()
     watcher = bridges.Watcher(tmp_path / "w", td.open(tmp_path / "chain", create=True), marker="x")
     with pytest.raises(td.ConflictError, match="two kinds"):
         watcher.ready()
-    (tmp_path / "w" / "step_2").rmdir()
+    (tmp_path / "w" / "step_2" / "model.safetensors").unlink()
     assert watcher.ready() == []
+    (tmp_path / "w" / "checkpoint-1" / "x").touch()
+    assert [path.name for path in watcher.ready()] == ["checkpoint-1"]
 
 
 def test_a_checkpoint_that_is_gone_is_passed_over(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,30 @@ def test_full_versions_amid_deltas_are_imported(tmp_path: Path) -> None:
     assert [(each.id, each.base) for each in imported] == [("000003", None), ("000004", "000003"), ("000005", "000004")]
     back = td.open(tmp_path / "back")
     assert back.load(5).equals(chain.load(5))
-    assert [file.name for file in back.manifest(3).files] == ["config.json"]
+    back.pull(tmp_path / "engine")
+    names = sorted(path.name for path in (tmp_path / "engine").iterdir() if not path.name.startswith("."))
+    assert names == ["config.json", "model-00001-of-00001.safetensors", "model.safetensors.index.json"]
+    assert td.read_state(tmp_path / "engine").equals(chain.load(5))
+
+
+def test_a_base_of_several_files_keeps_them(tmp_path: Path) -> None:
+    """As its engine has them."""
+    chain = run_of(tmp_path / "chain", states(5, 2, PLAIN), {"config.json": b"{}"})
+    list(exporter("skyrl", chain, tmp_path / "out").all())
+    base = tmp_path / "model"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    state, index = chain.load(0), {}
+    for number, name in enumerate(state, 1):
+        index[name] = f"model-{number:05d}-of-00003.safetensors"
+        td.State.from_arrays({name: state[name]}).save(base / index[name])
+    (base / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    shutil.rmtree(tmp_path / "out" / "base")
+    list(importer("skyrl", tmp_path / "out", tmp_path / "back", base=base).all())
+    back = td.open(tmp_path / "back")
+    back.pull(tmp_path / "engine")
+    assert sorted(path.name for path in (tmp_path / "engine").glob("*.safetensors")) == sorted(index.values())
+    assert td.read_state(tmp_path / "engine").equals(chain.load(1))
 
 
 def test_full_versions_of_unordered_names_need_a_word(tmp_path: Path) -> None:

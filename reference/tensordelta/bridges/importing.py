@@ -174,17 +174,20 @@ class Importer:
         if self._base is None or self._after is not None or start is None:
             return None
         started = time.perf_counter()
-        checkpoint = open_checkpoint(self._base)
-        state = State(checkpoint.layout, [words[:] for words in checkpoint.words])
-        files = {name: file.read() for name, file in checkpoint.files.items()}
+        open_checkpoint(self._base)  # no chain is made for a checkpoint that cannot be read
         annotations = {FORMAT: self._format.name, VERSION: start}
         number = int(start) if start.isascii() and start.isdigit() else None
-        published = self._publish(state, annotations, number, files or None)
-        self._held, self._after = state, start
+        published = self._publish(self._base, annotations, number, None)
+        assert self._chain is not None
+        self._held, self._after = self._chain.load(published.version), start
         return Imported(start, None, published, time.perf_counter() - started)
 
     def _publish(
-        self, state: State, annotations: dict[str, str], number: int | None, files: Mapping[str, bytes] | None
+        self,
+        state: State | Path,
+        annotations: dict[str, str],
+        number: int | None,
+        files: Mapping[str, bytes] | None,
     ) -> Published:
         if self._chain is None:
             self._chain = self._open_chain(True)

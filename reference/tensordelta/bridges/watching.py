@@ -97,21 +97,18 @@ class Watcher:
         Raises:
             ConflictError: the names of folders are of several kinds.
         """
-        found: dict[int, Path] = {}
-        texts: set[str] = set()
+        kinds: dict[str, dict[int, Path]] = {}
         with suppress(FileNotFoundError):
             for path in self._folder.iterdir():
                 match = _FOLDER.fullmatch(path.name)
-                if match is None or not path.is_dir():
-                    continue
-                texts.add(match["text"])
-                if found.setdefault(int(match["number"]), path) != path or len(texts) > 1:
-                    raise ConflictError(
-                        f"has folders of two kinds, such as {path.name} and {next(iter(found.values())).name}",
-                        object=str(self._folder),
-                        rule=_RULE,
-                        advice="Watch a folder that gets the checkpoints of one run alone.",
-                    )
+                if match is not None and path.is_dir():
+                    same = kinds.setdefault(match["text"], {}).setdefault(int(match["number"]), path)
+                    if same != path:
+                        raise self._two_kinds(same, path)
+        begun = [found for found in kinds.values() if any(map(self._has_begun, found.values()))]
+        if len(begun) > 1:
+            raise self._two_kinds(*(next(iter(found.values())) for found in begun[:2]))
+        found = begun[0] if begun else {}
         ready: list[Path] = []
         for number in sorted(found):
             if number <= self._after:
@@ -120,6 +117,18 @@ class Watcher:
                 break
             ready.append(found[number])
         return ready
+
+    def _two_kinds(self, one: Path, other: Path) -> ConflictError:
+        return ConflictError(
+            f"has checkpoints of two kinds: {one.name} and {other.name}",
+            object=str(self._folder),
+            rule=_RULE,
+            advice="Watch a folder that gets the checkpoints of one run alone.",
+        )
+
+    def _has_begun(self, path: Path) -> bool:
+        """True for a folder with weights, or with the marker."""
+        return any(path.glob("*.safetensors")) or (self._marker is not None and (path / self._marker).exists())
 
     def _is_ready(self, path: Path) -> bool:
         if self._marker is not None:

@@ -19,7 +19,8 @@ from ..codecs.words import Words
 from ..errors import MissingError, UnsupportedError, WrongBaseError
 from ..format.layout import Layout, Tensor
 from ..format.names import is_path
-from ..state.index import INDEX, INDEX_SUFFIX, SUFFIX
+from ..state.checkpoint import DEFAULT_SHARD
+from ..state.index import INDEX, INDEX_SUFFIX, SUFFIX, build_index
 from ..state.state import State
 from . import byte_deltas
 from .checksums import DIGITS, check_installed, checksum
@@ -280,7 +281,10 @@ class Full:
 
     def files(self) -> Mapping[str, bytes]:
         """See `Offer.files`."""
-        return {name: read_bytes(self._source, self.index.folder + name) for name in self._beside}
+        files = {name: read_bytes(self._source, self.index.folder + name) for name in self._beside}
+        if files and self.index.files != [DEFAULT_SHARD]:  # so that a pulled folder has the same shards
+            files[INDEX] = build_index(self.index.weight_map, self._layout.nbytes)
+        return files
 
     def apply(self) -> State:
         """See `Offer.apply`."""
