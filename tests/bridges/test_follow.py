@@ -47,7 +47,7 @@ def command(*arguments: object, folder: Path) -> Iterator[subprocess.Popen[str]]
 
 
 def wait(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not condition():
         if process is not None and process.poll() is not None:
             raise AssertionError(f"it ended: {process.communicate()}")
@@ -58,7 +58,7 @@ def wait(condition: Callable[[], object], process: subprocess.Popen[str] | None 
 def end(process: subprocess.Popen[str]) -> tuple[str, str]:
     """End a process as a user does, between two versions."""
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out, err
 
@@ -128,7 +128,7 @@ def test_a_following_import_waits_for_a_version_to_be_committed(tmp_path: Path) 
         wait(lambda: newest(tmp_path / "chain") == 3, process)
         shutil.copytree(source / "weight_v000003", tmp_path / "weight_v000004")
         os.replace(tmp_path / "weight_v000004", source / "weight_v000004")
-        assert process.wait(timeout=120) == 1
+        assert process.wait(timeout=600) == 1
         _, err = process.communicate()
     assert "says that it is version '000003'" in err and newest(tmp_path / "chain") == 3
 
@@ -138,7 +138,7 @@ def test_a_following_import_gives_up_when_it_is_told(tmp_path: Path) -> None:
     with command(
         "import", "trl", "source", "chain", "--follow", "--poll", "0.01", "--timeout", "0.2", folder=tmp_path
     ) as process:
-        assert process.wait(timeout=120) == 1
+        assert process.wait(timeout=600) == 1
         assert "appeared within 0.2 seconds" in process.communicate()[1]
     assert not (tmp_path / "chain").exists()
 
@@ -212,6 +212,23 @@ def test_an_export_that_is_killed_goes_on(when: float, tmp_path: Path) -> None:
     assert td.open(tmp_path / "back").load(5).equals(run[5])
 
 
+@pytest.mark.parametrize("when", [0.0, 0.1, 0.3])
+def test_an_import_that_is_killed_goes_on(when: float, tmp_path: Path) -> None:
+    run = states(33, 8, PLAIN)
+    list(exporter("slime", run_of(tmp_path / "chain", run), tmp_path / "out").all())
+    with command("import", "slime", "out", "back", "--follow", folder=tmp_path) as process:
+        wait(lambda: (tmp_path / "back").exists(), process)
+        time.sleep(when)
+        process.kill()
+        process.wait()
+    before = newest(tmp_path / "back")
+    again = list(importer("slime", tmp_path / "out", tmp_path / "back").all())
+    assert [each.published.version for each in again] == list(range(before + 1, 8))
+    back = td.open(tmp_path / "back")
+    assert all(back.load(number).equals(state) for number, state in enumerate(run))
+    assert back.verify(deep=True).ok
+
+
 # -- publish --watch -----------------------------------------------------------------------------------------------
 
 
@@ -257,7 +274,8 @@ def test_folders_that_appear_are_published(pattern: str, marker: str | None, tmp
     chain = td.open(tmp_path / "chain")
     assert chain.versions() == [5, 10, 15] and chain.at(step=10) == 10
     assert all(chain.load(number).equals(state) for number, state in zip((5, 10, 15), run, strict=True))
-    assert [json.loads(line)["id"] for line in out.splitlines()] == [pattern.format(n) for n in (5, 10, 15)]
+    facts = [json.loads(line) for line in out.splitlines()]  # with notes where the machine was slow to save
+    assert [each["id"] for each in facts if "id" in each] == [pattern.format(n) for n in (5, 10, 15)]
     chain.pull(tmp_path / "engine")
     assert td.read_state(tmp_path / "engine").equals(run[2])
     assert (tmp_path / "engine" / "config.json").is_file()
@@ -290,6 +308,38 @@ def test_a_folder_that_still_changes_waits(tmp_path: Path) -> None:
     (tmp_path / "w" / "checkpoint-1" / "optimizer.pt").write_bytes(b"more")
     assert watcher.ready() == []
     assert [path.name for path in watcher.ready()] == ["checkpoint-1"]
+
+
+def test_a_folder_that_cannot_be_read_yet_waits(tmp_path: Path) -> None:
+    """A trainer that pauses between two files: nothing is published, and nothing fails, until the next one begins."""
+    run = states(46, 2, PLAIN)
+    folder = tmp_path / "w" / "checkpoint-1"
+    _save(run[0], folder)
+    held = {
+        name: (folder / name).read_bytes()
+        for name in ("model-00002-of-00002.safetensors", "model.safetensors.index.json")
+    }
+    for name in held:
+        (folder / name).unlink()
+    notes: list[str] = []
+    chain = td.open(tmp_path / "chain", create=True)
+    stop = threading.Event()
+
+    def say(note: str) -> None:
+        notes.append(note)
+        for name, data in held.items():
+            (folder / name).write_bytes(data)
+
+    watcher = bridges.Watcher(tmp_path / "w", chain, settle=0, say=say)
+    assert next(watcher.follow(poll=0.001, stop=stop)).id == "checkpoint-1"
+    assert len(notes) == 1 and notes[0].startswith("waiting for checkpoint-1, which cannot be read: ")
+    assert chain.load().equals(run[0])
+    _save(run[1], tmp_path / "w" / "checkpoint-2")
+    (tmp_path / "w" / "checkpoint-2" / "model-00002-of-00002.safetensors").unlink()
+    _save(run[1], tmp_path / "w" / "checkpoint-3")
+    with pytest.raises(td.MissingError):
+        next(watcher.follow(poll=0.001, stop=stop))
+    assert chain.versions() == [1]
 
 
 def test_folders_of_two_runs_are_refused(tmp_path: Path) -> None:
@@ -325,7 +375,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     shard = tmp_path / "w" / "step_1" / "model-00002-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1])
     with command("publish", "chain", "--watch", "w", "--marker", "STABLE", folder=tmp_path) as process:
-        assert process.wait(timeout=120) == 1
+        assert process.wait(timeout=600) == 1
         assert "malformed" in process.communicate()[1]
     assert td.open(tmp_path / "chain").versions() == []
 

@@ -26,7 +26,7 @@ def run(*arguments: object, folder: Path, code: int = 0) -> subprocess.Completed
         env=os.environ | {"PYTHONPATH": package},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert "Traceback" not in done.stderr + done.stdout

@@ -29,7 +29,7 @@ class Place:
     def run(self, *arguments: str | Path, code: int = 0) -> str:
         command = [sys.executable, "-m", "tensordelta", *map(str, arguments)]
         done = subprocess.run(
-            command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=180, check=False
+            command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=600, check=False
         )
         assert done.returncode == code, done.stderr
         return done.stdout

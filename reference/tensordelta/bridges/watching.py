@@ -10,7 +10,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +50,8 @@ class Watched:
 class Watcher:
     """Publishes the checkpoints that appear in a folder, in the order of the numbers at the end of their names.
 
-    One thread uses it. A checkpoint counts when its marker is there; without a marker, when it can be read whole and
-    nothing in its folder has changed for some seconds.
+    One thread uses it. A checkpoint counts when its marker is there; without a marker, when nothing in its folder has
+    changed for some seconds. One without a marker that cannot be read is waited for until the next one has begun.
 
     Args:
         folder: in which the checkpoints' folders appear.
@@ -59,6 +59,7 @@ class Watcher:
         marker: the name of a file that the trainer writes into a checkpoint's folder last; None for none.
         settle: seconds for which nothing of a folder without a marker may have changed.
         publishing: further arguments of `Chain.publish`.
+        say: called with what the user has to know.
 
     Raises:
         ConflictError: the chain's newest version is not of such a folder.
@@ -72,10 +73,13 @@ class Watcher:
         marker: str | None = None,
         settle: float = SETTLE,
         publishing: Mapping[str, Any] | None = None,
+        say: Callable[[str], object] = lambda text: None,
     ) -> None:
         self._folder, self._chain, self._marker, self._settle = folder, chain, marker, settle
         self._publishing = dict(publishing or {})
+        self._say = say
         self._seen: dict[str, tuple[object, float]] = {}
+        self._refused: tuple[Path, object, TensorDeltaError] | None = None
         self._after = -1
         newest = chain.newest()
         if newest is not None:
@@ -96,6 +100,7 @@ class Watcher:
 
         Raises:
             ConflictError: the names of folders are of several kinds.
+            TensorDeltaError: one without a marker cannot be read, and the next one has begun.
         """
         kinds: dict[str, dict[int, Path]] = {}
         with suppress(FileNotFoundError):
@@ -113,6 +118,13 @@ class Watcher:
         for number in sorted(found):
             if number <= self._after:
                 continue
+            if self._refused is not None and self._refused[0] == found[number]:
+                if _stamps(found[number]) != self._refused[1]:
+                    self._refused = None
+                elif any(later > number and self._has_begun(path) for later, path in found.items()):
+                    raise self._refused[2]
+                else:
+                    break
             if not self._is_ready(found[number]):
                 break
             ready.append(found[number])
@@ -188,6 +200,8 @@ class Watcher:
                     if stop.is_set():
                         return
                     watched = self._publish_settled(path)
+                    if self._refused is not None:
+                        break
                     if watched is not None:
                         yield watched
                         pace.news()
@@ -203,13 +217,16 @@ class Watcher:
             stop.wait(pause)
 
     def _publish_settled(self, path: Path) -> Watched | None:
-        """Publish a checkpoint; where only time says that it is whole, it is looked at again if it is not."""
+        """Publish a checkpoint; where only time says that it is whole, one that cannot be read is waited for."""
+        stamps = _stamps(path)
         try:
             return self.publish(path)
-        except TensorDeltaError:
-            if self._marker is not None or _stamps(path) == self._seen.get(path.name, (None, 0.0))[0]:
+        except TensorDeltaError as error:
+            if self._marker is not None or isinstance(error, ConflictError):
                 raise
-            return None  # it changed meanwhile
+            self._refused = path, stamps, error
+            self._say(f"waiting for {path.name}, which cannot be read: {error.reason}")
+            return None
 
 
 def _stamps(path: Path) -> dict[str, tuple[int, int]]:

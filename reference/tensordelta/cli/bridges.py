@@ -221,7 +221,11 @@ def watch(
     with Working("waiting for checkpoints") as working:
         chain = open_chain(address, create=True, on_event=working.event, **opening)
         settled = {} if settle is None else {"settle": settle}
-        watcher = bridges.Watcher(folder, chain, marker=marker, publishing=publishing, **settled)
+
+        def say(note: str) -> None:
+            working.say(json.dumps({"note": note}) if as_json else note)
+
+        watcher = bridges.Watcher(folder, chain, marker=marker, publishing=publishing, say=say, **settled)
         with stopped_by_signals() as stop:
             for watched in watcher.follow(poll=poll, timeout=timeout, stop=stop):
                 published = watched.published
