@@ -84,6 +84,7 @@ def _copy_in(files: dict[str, bytes], target: Path) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slime-xor", "skyrl-files", "modelexpress", "trl-5937-gaps"])
 def test_an_import_follows_a_folder_that_grows(name: str, tmp_path: Path) -> None:
     case = CASES[name]
@@ -114,6 +115,7 @@ def _imported(chain: Path, id: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_following_import_waits_for_a_version_to_be_committed(tmp_path: Path) -> None:
     """And one that is damaged ends it: nothing of it is published."""
     source = unpacked(CASES["slime-uncommitted"], tmp_path / "source")
@@ -143,6 +145,7 @@ def test_a_following_import_gives_up_when_it_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "chain").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["slime", "modelexpress", "skyrl", "trl"])
 def test_a_follower_of_an_export_sees_versions_whole(format: str, tmp_path: Path) -> None:
     """A reader looks at the place as often as it can, takes what its format calls a version, and finds it whole."""
@@ -197,6 +200,7 @@ def _exported(target: Path) -> int:
     return -1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [0.0, 0.3, 0.6, 1.0])
 def test_an_export_that_is_killed_goes_on(when: float, tmp_path: Path) -> None:
     run = states(32, 6, PLAIN)
@@ -212,6 +216,7 @@ def test_an_export_that_is_killed_goes_on(when: float, tmp_path: Path) -> None:
     assert td.open(tmp_path / "back").load(5).equals(run[5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [0.0, 0.1, 0.3])
 def test_an_import_that_is_killed_goes_on(when: float, tmp_path: Path) -> None:
     run = states(33, 8, PLAIN)
@@ -249,6 +254,7 @@ def _save(state: td.State, folder: Path, marker: str | None = None) -> None:
         (folder / marker).touch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "marker"),
     [

@@ -138,6 +138,7 @@ def test_any_states_of_bf16(format: str, pair: Pair, dense: bool) -> None:
     _holds(format, [pair.old, pair.new], must=bool(pair.old.layout.tensors))
 
 
+@pytest.mark.slow
 @given(pair=pairs(most=60))
 @examples(20)
 def test_any_change_of_tensors(pair: Pair) -> None:

@@ -47,6 +47,7 @@ def place(request: pytest.FixtureRequest) -> Place:
     return Place(f"s3://{s3.bucket()}", s3.options, s3.environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["trl", "slime", "modelexpress", "skyrl"])
 def test_there_and_back(format: str, place: Place, tmp_path: Path) -> None:
     """A chain in a folder, its export in the store, and a chain in the store made of that; then one version more."""
