@@ -135,7 +135,7 @@ def test_a_following_import_waits_for_a_version_to_be_committed(tmp_path: Path) 
     assert "says that it is version '000003'" in err and newest(tmp_path / "chain") == 3
 
 
-def test_a_following_import_gives_up_when_it_is_told(tmp_path: Path) -> None:
+def test_a_following_import_gives_up_after_its_timeout(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     with command(
         "import", "trl", "source", "chain", "--follow", "--poll", "0.01", "--timeout", "0.2", folder=tmp_path
