@@ -13,6 +13,7 @@ from pathlib import Path
 from .archive import write_archive
 from .case import CaseError
 from .folder import write_files
+from .foreign import write_foreign
 from .known import KnownFailure, KnownFailuresError, load_known_failures
 from .names import LEVELS, SPEC_VERSION, SUITE_VERSION
 from .process import LongLived, OneShot, split_command
@@ -50,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_choice(unpacking)
     archive = commands.add_parser("archive", parents=[vectors], help="write the folders of all cases as one .tar.gz")
     archive.add_argument("file", type=Path, metavar="FILE", help="FILE and FILE.sha256 are written")
+    foreign = commands.add_parser(
+        "foreign", help="write folders of other projects' formats, sound and broken, as .tar.gz"
+    )
+    foreign.add_argument("file", type=Path, metavar="FILE", help="FILE and FILE.sha256 are written")
     return parser
 
 
@@ -189,6 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     commands = {"run": _run, "list": _list, "show": _show, "unpack": _unpack, "archive": _archive}
     try:
+        if options.command == "foreign":
+            print(f"{write_foreign(options.file)}  {options.file}")
+            return CONFORMS
         return commands[options.command](options, Suite.find(options.vectors))
     except BrokenPipeError:
         # Whoever reads has seen enough; nothing more can be written, not even at exit.

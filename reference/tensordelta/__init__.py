@@ -55,8 +55,8 @@ from .write.shards import Slice
 
 
 def __getattr__(name: str) -> ModuleType:
-    """`td.engines`, `td.torch` and `td.trl`, imported when they are first used."""
-    if name in ("engines", "torch", "trl"):
+    """`td.bridges`, `td.engines`, `td.torch` and `td.trl`, imported when they are first used."""
+    if name in ("bridges", "engines", "torch", "trl"):
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -18,7 +18,7 @@ from .. import __version__
 from ..errors import TensorDeltaError
 from ..results import machine_text
 from ..tables import as_facts, as_table
-from . import engines, keep, keys, read, write
+from . import bridges, engines, keep, keys, read, write
 from .options import JSON
 from .terminal import abandon_stdout, print_failure, print_table
 
@@ -108,6 +108,7 @@ for _command in (
     *(write.demo, write.publish),
     *(read.log, read.show, read.pull, read.verify, read.diff, read.plan),
     *(engines.vllm_follow, engines.sglang_follow),
+    *(bridges.import_, bridges.export),
     *(write.shortcut, keep.gc, keep.pin, keep.unpin, keep.copy),
     *(keys.keygen, keys.sign),
 ):

@@ -32,7 +32,7 @@ _PLACE = re.compile(r"newest|-?[0-9]{1,12}")
 JSON = "tensordelta.json"
 
 
-def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """One decorator for several options, which `--help` lists in this order."""
 
     def decorate(command: Command) -> Command:
@@ -115,7 +115,7 @@ def key_option(*, required: bool) -> Callable[[Command], Command]:
     )
 
 
-trusted_keys_options = _all(
+trusted_keys_options = together(
     click.option(
         "--trusted-key",
         "trusted_keys",
@@ -148,9 +148,9 @@ chain_id_option = click.option(
     help="Refuse any other chain than the one with this id, which `show` prints.",
 )
 #: What a command may read of a chain.
-pins = _all(chain_id_option, trusted_keys_options)
-trusts = _all(pins, max_age_option)
-reads_packs = _all(
+pins = together(chain_id_option, trusted_keys_options)
+trusts = together(pins, max_age_option)
+reads_packs = together(
     threads_option,
     click.option(
         "--allow-source",
@@ -169,7 +169,7 @@ reads_packs = _all(
     ),
 )
 #: How changed words are written.
-encodes = _all(
+encodes = together(
     click.option(
         "--values",
         type=click.Choice(["step", "replace"]),
@@ -186,7 +186,7 @@ encodes = _all(
     ),
 )
 #: How a command signs what it writes, and what it may read of the chain for that.
-writes = _all(
+writes = together(
     key_option(required=False),
     pins,
     reads_packs,

@@ -18,6 +18,7 @@ from ..state.folder import names_lines
 from ..tables import Table, bytes_text, percent_text, ratio_text
 from ..write.encoder import Order, Values
 from ..write.plain_packs import check_source
+from .bridges import poll_options, watch
 from .options import VERSION, encodes, json_option, needed, open_chain, usage, version_or, writes
 from .terminal import Working, print_result, print_table
 
@@ -57,7 +58,22 @@ def demo(folder: Path, steps: int) -> None:
 
 @click.command()
 @click.argument("address", metavar="CHAIN")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--watch",
+    "watched",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Instead of CHECKPOINT: publish each checkpoint that appears in DIR, in a folder whose name ends in a number.",
+)
+@click.option("--marker", metavar="NAME", help="With --watch: a checkpoint is whole when its folder has this file.")
+@click.option(
+    "--settle",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    help="With --watch, without --marker: it is whole when nothing has changed for so long; by default 10 seconds.",
+)
+@poll_options
 @click.option(
     "--step", metavar="N", type=click.IntRange(min=0), help="The training step; short for --annotation step=N."
 )
@@ -81,7 +97,12 @@ def demo(folder: Path, steps: int) -> None:
 @json_option
 def publish(
     address: str,
-    checkpoint: Path,
+    checkpoint: Path | None,
+    watched: Path | None,
+    marker: str | None,
+    settle: float | None,
+    poll: float,
+    timeout: float | None,
     step: int | None,
     pairs: tuple[str, ...],
     full: bool,
@@ -97,6 +118,9 @@ def publish(
 
     The first version is whole, and makes the chain; later versions hold what changed since the one before. What is
     not taken of a folder is printed. A version with other tensors than the one before needs --allow-layout-change.
+
+    With --watch it goes on, and publishes what appears in DIR (checkpoint-5, step_5, weight_v000005 ...), in the order
+    of the numbers, annotated with `step`. Repeated, it goes on after the last one. A signal ends it between two.
     """
     annotations = _annotations(pairs, step)
     if order == "exponent" and values == "replace":
@@ -105,6 +129,20 @@ def publish(
         raise click.UsageError("--order and --values do not go with --plain, which publishes copies of the files.")
     if opening["trusted_keys"] is not None and opening["key"] is None:
         raise click.UsageError("--trusted-key goes with --key: readers with trusted keys ignore unsigned versions.")
+    if (checkpoint is None) is (watched is None):
+        raise click.UsageError("Name a CHECKPOINT, or a folder by --watch.")
+    if watched is None and (marker, settle, timeout) != (None, None, None):
+        raise click.UsageError("--marker, --settle and --timeout go with --watch.")
+    if watched is not None:
+        if plain or source is not None or annotations:
+            raise click.UsageError("--plain, --source, --step and --annotation go with CHECKPOINT.")
+        if marker is not None and settle is not None:
+            raise click.UsageError("--settle goes without --marker.")
+        publishing = {"full": full, "layout_change": layout_change, "values": values, "order": order}
+        waits: dict[str, Any] = {"marker": marker, "settle": settle, "poll": poll, "timeout": timeout}
+        watch(address, watched, as_json=as_json, publishing=publishing, **waits, **opening)
+        return
+    assert checkpoint is not None
     if source is not None:
         if not plain:
             raise click.UsageError("--source goes with --plain.")
