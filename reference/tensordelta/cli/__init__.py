@@ -19,8 +19,7 @@ from ..errors import TensorDeltaError
 from ..results import machine_text
 from ..tables import as_facts, as_table
 from . import engines, keep, keys, read, write
-from .options import JSON
-from .terminal import abandon_stdout, print_failure, print_table
+from .terminal import JSON, abandon_stdout, print_failure, print_table
 
 _INTERRUPTED = 130
 _NO_READER = 141

@@ -129,7 +129,7 @@ def _follow(
     from ..engines import follow_server
 
     with Working("looking for versions") as working:
-        opened = open_chain(address, on_event=working.event, **opening)
+        opened = open_chain(address, **opening)
         with usage(), needed():
             server = kind(
                 url,

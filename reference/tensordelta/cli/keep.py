@@ -116,7 +116,7 @@ def copy(
         versions = range(first or 0, (MAX_VERSION if last is None else last) + 1)
         if not versions:
             raise click.UsageError(f"no version is from {first} to {last}.")
-    with Working("copying") as working, usage(), needed():
+    with Working("copying"), usage(), needed():
         copied = copy_chain(
             source,
             target,
@@ -125,6 +125,5 @@ def copy(
             chain=chain,
             trusted_keys=trusted_keys,
             threshold=threshold,
-            progress=working.count,
         )
     print_result(as_json, copied.facts(), copied.table())

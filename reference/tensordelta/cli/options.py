@@ -28,8 +28,6 @@ K = TypeVar("K", PublicKey, SecretKey)
 _CHAIN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: A version, or a place from the end, behind `@`.
 _PLACE = re.compile(r"newest|-?[0-9]{1,12}")
-#: The key of a context's `meta` that says whether `--json` is given.
-JSON = "tensordelta.json"
 
 
 def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -164,7 +164,7 @@ def pull(
     if exec_timeout is not None and command is None:
         raise click.UsageError("--exec-timeout goes with --exec.")
     with Working("reading what there is") as working:
-        opened = open_chain(address, on_event=working.event, allow_rollback=allow_rollback, **opening)
+        opened = open_chain(address, allow_rollback=allow_rollback, **opening)
         if follow:
             with stopped_by_signals() as stop:
                 hook = None
@@ -219,9 +219,9 @@ def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, *
         versions.append(version)
         subjects.append(f"version {version}")
     if not pulled or Path(address, CHAIN).is_file():
-        with Working("checking") as working:
+        with Working("checking"):
             opened = open_chain(address, **opening)
-            chain = opened.verify(deep=deep, progress=working.count)
+            chain = opened.verify(deep=deep)
         versions = sorted({*versions, *chain.versions})
         faults = [*faults, *chain.faults]
         subjects.append(

@@ -111,8 +111,8 @@ def publish(
         with usage():
             check_source(source)
     open_checkpoint(checkpoint)  # no chain is made for a checkpoint that cannot be read
-    with Working("reading what there is") as working:
-        opened = open_chain(address, create=True, on_event=working.event, **opening)
+    with Working("reading what there is"):
+        opened = open_chain(address, create=True, **opening)
         published = opened.publish(
             checkpoint,
             annotations=annotations,
@@ -142,8 +142,8 @@ def shortcut(
     It leads from version FROM, or from nothing (full), to version TO. Both states are rebuilt on disk, in the cache
     folder. A shortcut that exists already is left as it is.
     """
-    with Working("reading what there is") as working:
-        opened = open_chain(address, on_event=working.event, **opening)
+    with Working("reading what there is"):
+        opened = open_chain(address, **opening)
         with usage():
             made = opened.shortcut(base, version, order=order, values=values, tag=tag)
     name = shortcut_name(version, base, tag or None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ..errors import IntegrityError
 from ..format.pack import Blob, Pack
+from ..progress import current
 from ..stores import StoredBlob
 from ..threads import Lock
 
@@ -80,6 +81,7 @@ def prove(open_blob: Callable[[], StoredBlob], *, sha256: str, size: int, keep: 
     """
     digest = hashlib.sha256()
     digests: list[bytes] = []
+    work = current()
     with open_blob() as blob:
         if blob.size != size:
             raise IntegrityError(f"{blob.size} bytes, not {size}", object=label, rule="TD-MAN-013")
@@ -87,11 +89,13 @@ def prove(open_blob: Callable[[], StoredBlob], *, sha256: str, size: int, keep: 
         if keep:
             kept = blob.read(0, size)
             digest.update(kept)
+            work.add(size)
         else:
             for offset in range(0, size, _BLOCK):
                 block = blob.read(offset, min(_BLOCK, size - offset))
                 digest.update(block)
                 digests.append(hashlib.sha256(block).digest())
+                work.add(len(block))
     if digest.hexdigest() != sha256:
         raise IntegrityError(f"its SHA-256 is {digest.hexdigest()}", object=label, rule="TD-MAN-013")
     return MemoryBlob(kept) if kept is not None else ProvenBlob(open_blob, size, digests, label)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..codecs.words import Words
 from ..errors import IntegrityError, LimitError, MalformedError, MissingError
 from ..format.safetensors import Header, header_size, parse_header
+from ..progress import current
 from ..stores.regular import IrregularError, open_regular
 from .holes import hole_bytes
 from .own_file import OwnFile
@@ -145,8 +146,11 @@ class ShardFile:
         Raises:
             IntegrityError: the file ends before them now.
         """
+        work = current()
         for offset in range(0, self.size, READ):
-            yield self._bytes(offset, min(READ, self.size - offset))
+            part = self._bytes(offset, min(READ, self.size - offset))
+            work.add(len(part))
+            yield part
 
     def read(self, offset: int, words: int, dtype: np.dtype[Any]) -> Words:
         """Words from a place in the file, in memory of their own.

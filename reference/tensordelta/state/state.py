@@ -15,6 +15,7 @@ from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
 from ..codecs.words import DTYPES, DType, Words, dtype_of, to_array, to_words
 from ..format.layout import Layout, Tensor
+from ..progress import phase
 from ..tables import as_table
 from ..threads import Lock, ordered_map, thread_count
 from . import checkpoint
@@ -296,8 +297,12 @@ class State(Mapping[str, NDArray[Any]]):
             return fingerprint.scan(self.layout.tensors[index].name, self._words[index][start:stop], start=start)
 
         sums = np.zeros(len(self.layout), np.uint64)
-        for (index, *_), each in zip(parts, ordered_map(scan_part, parts, threads=thread_count(threads)), strict=True):
-            fingerprint.add_to(sums, index, each)
+        with phase("reading the weights", self.layout.nbytes) as work:
+            found = ordered_map(scan_part, parts, threads=thread_count(threads))
+            for (index, start, stop), each in zip(parts, found, strict=True):
+                fingerprint.add_to(sums, index, each)
+                words = self._words[index]
+                work.add((min(stop, len(words)) - start) * words.itemsize)
         self._sums = sums
         return sums
 

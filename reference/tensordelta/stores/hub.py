@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
+from ..progress import phase
+from ..tables import bytes_text
 from ..threads import Lock
 from .base import NoSuchObject, Parts, StoredObject
 from .download import LocalFile
@@ -296,7 +298,8 @@ class HubStore:
                 raise
 
         try:
-            self._try("put", ", ".join(objects), send)
+            with phase(f"uploading {bytes_text(sum(each.size for each in left.values()))}"):
+                self._try("put", ", ".join(objects), send)
         except StoreError as error:
             names = ", ".join(map(self._name, left))
             raise StoreError(self.address, "put", names, error.cause, error.advice) from None
