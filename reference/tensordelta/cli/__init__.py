@@ -18,7 +18,8 @@ from .. import __version__
 from ..errors import TensorDeltaError
 from ..results import machine_text
 from ..tables import as_facts, as_table
-from . import engines, keep, keys, read, write
+from . import engines, keep, keys, look, read, shell, write
+from .examples import EXAMPLES
 from .terminal import JSON, abandon_stdout, print_failure, print_table
 
 _INTERRUPTED = 130
@@ -30,6 +31,13 @@ class _Commands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands in their groups."""
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for heading, commands in _GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(each.name or "", each.get_short_help_str(width)) for each in commands])
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -91,23 +99,52 @@ def _print_failure(error: BaseException, *, as_json: bool) -> None:
     print_failure(fault)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`tensordelta COMMAND --help` has examples of each.",
+)
 @click.version_option(__version__, prog_name="tensordelta")
 def main() -> None:
     """Publish, read and verify chains of model weights that hold only what changed.
 
-    CHAIN is where a chain is: a folder, hf://buckets/OWNER/NAME[/PREFIX], s3://BUCKET/PREFIX, gs://... or az://...
-    CHECKPOINT is a safetensors file, or a Hugging Face folder of them.
+    \b
+    CHAIN is where a chain is:
+      a folder; hf://buckets/OWNER/NAME[/PREFIX]; s3://BUCKET/PREFIX, gs://... or
+      az://...; or, to read only, https://HOST/PATH
+    CHAIN@VERSION is one of its versions:
+      RUN@2; RUN@newest; RUN@-2, the one before the newest
+    CHECKPOINT is a safetensors file, or a Hugging Face folder:
+      a folder of this machine, also one in the cache of the Hub's client; or
+      hf://ORG/MODEL[@REVISION], of which only what is needed is fetched
 
-    Exit codes: 0 done; 1 the data, the store or the machine is at fault; 2 wrong usage.
+    Results go to standard output, progress and errors to standard error. With --json a command prints one object.
+
+    \b
+    Exit codes:
+      0 done; 1 the data, the store or the machine is at fault; 2 wrong usage;
+      130 interrupted; 141 the reader of the output is gone
+    Environment:
+      TENSORDELTA_CACHE    the folder for the last published states, downloaded
+                           packs and what was held of signed chains;
+                           ~/.cache/tensordelta by default
+      TENSORDELTA_CACHE_BYTES   how much of it downloaded packs may take
+      TENSORDELTA_THREADS  how many jobs run at once; all cores by default
+      HF_TOKEN, HF_ENDPOINT, HF_HOME, AWS_...   as the clients of the stores use them
     """
 
 
-for _command in (
-    *(write.demo, write.publish),
-    *(read.log, read.show, read.pull, read.verify, read.diff, read.plan),
-    *(engines.vllm_follow, engines.sglang_follow),
-    *(write.shortcut, keep.gc, keep.pin, keep.unpin, keep.copy),
-    *(keys.keygen, keys.sign),
-):
-    main.add_command(_command)
+_GROUPS = {
+    "Begin": (write.demo, shell.completion),
+    "Publish": (write.publish, write.shortcut),
+    "Look": (look.log, look.ls, read.show, read.diff, read.plan),
+    "Read": (read.pull, read.verify),
+    "Engines": (engines.vllm_follow, engines.sglang_follow),
+    "Keep": (keep.gc, keep.pin, keep.unpin, keep.copy),
+    "Sign": (keys.keygen, keys.sign),
+}
+for _group in _GROUPS.values():
+    for _command in _group:
+        _examples = "".join(f"\n  {line}" for line in EXAMPLES[_command.name or ""].splitlines())
+        _command.epilog = f"\b\nExamples:{_examples}"
+        main.add_command(_command)

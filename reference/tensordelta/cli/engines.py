@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..tables import as_facts
-from .options import VERSION, json_option, needed, open_chain, trusts, usage
+from .options import ADDRESS, VERSION, json_option, needed, open_chain, trusts, usage
 from .signals import stopped_by_signals
 from .terminal import Working
 
@@ -37,7 +37,7 @@ def _drives(command: Command) -> Command:
     """The argument and the options of a command that drives a server."""
     for option in reversed(
         (
-            click.argument("address", metavar="CHAIN"),
+            click.argument("address", metavar="CHAIN", type=ADDRESS),
             click.option("--server", "url", metavar="URL", required=True, help="The server, such as http://host:8000."),
             click.option(
                 "--engine-chain",

@@ -10,12 +10,12 @@ from ..format.keys import PublicKey
 from ..format.names import MAX_VERSION
 from ..keep.copy import copy as copy_chain
 from ..results import fields_table
-from .options import VERSION, chain_id_option, json_option, needed, open_chain, pins, usage
+from .options import ADDRESS, VERSION, chain_id_option, json_option, needed, open_chain, pins, usage
 from .terminal import Working, print_result
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.option("--keep-last", metavar="N", type=click.IntRange(min=1), required=True, help="Keep the newest N versions.")
 @click.option("--keep-every", metavar="K", type=click.IntRange(min=1), help="Also keep versions that K divides.")
 @click.option("--keep", metavar="VERSION", type=VERSION, multiple=True, help="Also keep this version; may be repeated.")
@@ -39,7 +39,7 @@ def gc(
     as_json: bool,
     **opening: Any,
 ) -> None:
-    """Drop versions of CHAIN, and delete what nobody needs any more.
+    """Drop versions of CHAIN, and what only they need.
 
     Every version that is kept can be rebuilt, at any moment. Pinned versions are kept, and those over which others are
     rebuilt, unless there is a full shortcut to the oldest wanted version. The packs of a dropped version go with a
@@ -53,7 +53,7 @@ def gc(
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("version", type=VERSION)
 @click.argument("name", metavar="NAME")
 @click.option(
@@ -75,7 +75,7 @@ def pin(address: str, version: int, name: str, expires: int | None, chain: str |
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("name", metavar="NAME")
 @chain_id_option
 @json_option
@@ -88,8 +88,8 @@ def unpin(address: str, name: str, chain: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
+@click.argument("source", metavar="SRC", type=ADDRESS)
+@click.argument("target", metavar="DST", type=ADDRESS)
 @click.option("--from", "first", metavar="VERSION", type=VERSION, help="The first version; by default the oldest.")
 @click.option("--to", "last", metavar="VERSION", type=VERSION, help="The last version; by default the newest.")
 @click.option("--quick", is_flag=True, help="Do not read what DST has already in the right size.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from .. import opening
 from ..chain import Chain
@@ -59,6 +60,21 @@ threads_option = click.option(
 )
 whole_option = click.option("--all", "whole", is_flag=True, help="List all on a terminal too, however many there are.")
 VERSION = click.IntRange(min=0, max=MAX_VERSION)
+
+
+class _Place(click.ParamType):
+    """An address, or something on this machine: shells complete it as a folder, or as a file."""
+
+    def __init__(self, name: str, completed: str) -> None:
+        self.name = name
+        self._completed = completed
+
+    def shell_complete(self, context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+        return [CompletionItem(incomplete, type=self._completed)]
+
+
+#: A chain's address, and what may be a checkpoint as well.
+ADDRESS, SIDE = _Place("address", "dir"), _Place("side", "file")
 
 
 def version_or(word: str) -> Callable[[click.Context, click.Parameter, str], int | None]:

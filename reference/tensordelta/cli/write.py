@@ -18,7 +18,7 @@ from ..state.folder import names_lines
 from ..tables import Table, bytes_text, percent_text, ratio_text
 from ..write.encoder import Order, Values
 from ..write.plain_packs import check_source
-from .options import VERSION, encodes, json_option, needed, open_chain, usage, version_or, writes
+from .options import ADDRESS, VERSION, encodes, json_option, needed, open_chain, usage, version_or, writes
 from .terminal import Working, print_result, print_table
 
 
@@ -56,7 +56,7 @@ def demo(folder: Path, steps: int) -> None:
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option(
     "--step", metavar="N", type=click.IntRange(min=0), help="The training step; short for --annotation step=N."
@@ -127,7 +127,7 @@ def publish(
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("base", metavar="FROM|full", callback=version_or("full"))
 @click.argument("version", metavar="TO", type=VERSION)
 @encodes
