@@ -17,12 +17,21 @@ import click
 from .. import __version__
 from ..errors import TensorDeltaError
 from ..results import machine_text
-from ..tables import as_facts, as_table
+from ..tables import as_facts
 from . import engines, keep, keys, look, read, shell, write
 from .examples import EXAMPLES
-from .terminal import JSON, abandon_stdout, print_failure, print_table
+from .terminal import JSON, abandon_stdout, print_error, print_failure
 
 _INTERRUPTED = 130
+#: What a command leaves that is interrupted.
+_AFTER = {
+    "publish": "the chain has this version if `log` lists it; else publish again",
+    "shortcut": "call it again to make the shortcut",
+    "pull": "the folder has the old version or the new one; pull again to go on",
+    "gc": "the chain is whole; call it again to go on",
+    "copy": "call it again to go on",
+    "sign": "call it again to sign the rest",
+}
 _NO_READER = 141
 
 
@@ -31,6 +40,16 @@ class _Commands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
+
+    def _run(self, context: click.Context) -> None:
+        try:
+            super().invoke(context)
+        except click.NoSuchOption as error:
+            place = error.option_name
+            if place.removeprefix("-").isdecimal():
+                reason = f"{place} is no version: CHAIN@{place} counts from the newest one, in `diff` and `ls`."
+                raise click.UsageError(reason, error.ctx) from None
+            raise
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands in their groups."""
@@ -61,7 +80,7 @@ class _Commands(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         try:
             try:
-                super().invoke(context)
+                self._run(context)
             except (BrokenPipeError, click.exceptions.Exit, click.Abort):
                 raise
             except BaseException as error:
@@ -69,7 +88,7 @@ class _Commands(click.Group):
                 raise
         except TensorDeltaError as fault:
             with suppress(OSError):  # nobody can read it
-                print_table(as_table(fault), stderr=True, style="bold red")
+                print_error(fault.sentence)
             context.exit(1)
         except BrokenPipeError:
             abandon_stdout()
@@ -77,12 +96,13 @@ class _Commands(click.Group):
         except OSError as error:
             abandon_stdout()
             with suppress(OSError):
-                click.echo(f"error: {machine_text(error)}", err=True)
+                print_error(machine_text(error))
             context.exit(1)
         except KeyboardInterrupt:
-            # A version whose publishing was interrupted exists if its manifest does.
             with suppress(OSError):
-                click.echo("interrupted; `tensordelta log` lists what was published before", err=True)
+                click.echo(
+                    f"interrupted; {_AFTER.get(context.invoked_subcommand or '', 'nothing was changed')}", err=True
+                )
             context.exit(_INTERRUPTED)
 
 

@@ -10,19 +10,21 @@ from ..format.keys import PublicKey
 from ..format.names import MAX_VERSION
 from ..keep.copy import copy as copy_chain
 from ..results import fields_table
-from .options import ADDRESS, VERSION, chain_id_option, json_option, needed, open_chain, pins, usage
+from ..stores import absolute
+from .kinds import ADDRESS, VERSION, Count, Seconds
+from .options import chain_id_option, json_option, needed, open_chain, pins, usage
 from .terminal import Working, print_result
 
 
 @click.command()
 @click.argument("address", metavar="CHAIN", type=ADDRESS)
-@click.option("--keep-last", metavar="N", type=click.IntRange(min=1), required=True, help="Keep the newest N versions.")
-@click.option("--keep-every", metavar="K", type=click.IntRange(min=1), help="Also keep versions that K divides.")
+@click.option("--keep-last", metavar="N", type=Count(min=1), required=True, help="Keep the newest N versions.")
+@click.option("--keep-every", metavar="K", type=Count(min=1), help="Also keep versions that K divides.")
 @click.option("--keep", metavar="VERSION", type=VERSION, multiple=True, help="Also keep this version; may be repeated.")
 @click.option(
     "--grace",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     help="How long what was dropped can still be read; by default, and at least, what the chain says (a day). "
     "0: nothing reads or writes the chain now.",
 )
@@ -56,9 +58,7 @@ def gc(
 @click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("version", type=VERSION)
 @click.argument("name", metavar="NAME")
-@click.option(
-    "--expires", metavar="SECONDS", type=click.IntRange(min=0), help="Seconds until it expires; by default never."
-)
+@click.option("--expires", metavar="SECONDS", type=Count(min=0), help="Seconds until it expires; by default never.")
 @chain_id_option
 @json_option
 def pin(address: str, version: int, name: str, expires: int | None, chain: str | None, as_json: bool) -> None:
@@ -111,6 +111,8 @@ def copy(
     Every object is checked on the way. DST is empty or has an earlier copy, whose objects are skipped, so that an
     interrupted copy can be resumed. A range that begins with a delta includes what this needs to be read.
     """
+    if absolute(source) == absolute(target):
+        raise click.UsageError("SRC and DST are the same place.")
     versions = None
     if first is not None or last is not None:
         versions = range(first or 0, (MAX_VERSION if last is None else last) + 1)

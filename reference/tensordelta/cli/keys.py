@@ -10,7 +10,8 @@ import click
 from ..format.keys import SecretKey
 from ..results import fields_table
 from ..write.keys import write_key_pair
-from .options import ADDRESS, VERSION, json_option, key_option, needed, open_chain, pins, threads_option
+from .kinds import ADDRESS, VERSION
+from .options import json_option, key_option, needed, open_chain, pins, threads_option
 from .terminal import Working, count, print_result
 
 
@@ -53,8 +54,9 @@ def keygen(file: Path, as_json: bool) -> None:
 def sign(address: str, key: SecretKey, versions: tuple[int, ...], as_json: bool, **opening: Any) -> None:
     """Sign an existing CHAIN.
 
-    Its versions and the shortcuts to them are signed as well. Readers will trust what you sign: check it first with `verify --deep`. With --trusted-key only objects that such a
-    key has signed are signed, which is how to replace a key.
+    Its versions and the shortcuts to them are signed as well. Readers will trust what you sign: check it first with
+    `verify --deep`. With --trusted-key only objects that such a key has signed are signed, which is how to replace
+    a key.
     """
     with Working("reading what there is"):
         opened = open_chain(address, **opening)

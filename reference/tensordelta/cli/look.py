@@ -19,7 +19,8 @@ from ..results import history_table, tensors_table
 from ..state.state import read_state
 from ..tables import bytes_text, natural
 from ..threads import thread_count
-from .options import ADDRESS, SIDE, json_option, open_chain, pins, side, trusts, usage, whole_option
+from .kinds import ADDRESS, SIDE
+from .options import json_option, open_chain, pins, side, trusts, usage, whole_option
 from .terminal import Working, count, print_result
 
 
@@ -110,8 +111,8 @@ def _layout_text(layout: Layout) -> str:
 def ls(what: str, patterns: tuple[str, ...], whole: bool, as_json: bool, **opening: Any) -> None:
     """List the tensors of a version, or of a checkpoint.
 
-    Without @VERSION it is the newest, and only its manifest and layout are read. PATTERN selects names as a shell does, such as
-    'layers.3.*'; one without wildcards selects the names that contain it.
+    Without @VERSION it is the newest, and only its manifest and layout are read. PATTERN selects names as a shell
+    does, such as 'layers.3.*'; one without wildcards selects the names that contain it.
     """
     with Working("reading the layout"):
         with usage():

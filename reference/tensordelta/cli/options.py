@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from .. import opening
 from ..chain import Chain
@@ -22,6 +21,7 @@ from ..format.keys import PublicKey, SecretKey
 from ..format.names import CHAIN, MAX_VERSION
 from ..threads import thread_count
 from ..write.keys import public_key, secret_key
+from .kinds import Count, Seconds
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 K = TypeVar("K", PublicKey, SecretKey)
@@ -55,26 +55,10 @@ json_option = click.option(
 threads_option = click.option(
     "--threads",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Count(min=1),
     help="How many jobs run at once; by default $TENSORDELTA_THREADS, or all cores.",
 )
 whole_option = click.option("--all", "whole", is_flag=True, help="List all on a terminal too, however many there are.")
-VERSION = click.IntRange(min=0, max=MAX_VERSION)
-
-
-class _Place(click.ParamType):
-    """An address, or something on this machine: shells complete it as a folder, or as a file."""
-
-    def __init__(self, name: str, completed: str) -> None:
-        self.name = name
-        self._completed = completed
-
-    def shell_complete(self, context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-        return [CompletionItem(incomplete, type=self._completed)]
-
-
-#: A chain's address, and what may be a checkpoint as well.
-ADDRESS, SIDE = _Place("address", "dir"), _Place("side", "file")
 
 
 def version_or(word: str) -> Callable[[click.Context, click.Parameter, str], int | None]:
@@ -141,7 +125,7 @@ trusted_keys_options = _all(
     click.option(
         "--threshold",
         metavar="N",
-        type=click.IntRange(min=1),
+        type=Count(min=1),
         default=1,
         help="How many of the keys of --trusted-key must have signed; 1 by default.",
     ),
@@ -149,7 +133,7 @@ trusted_keys_options = _all(
 max_age_option = click.option(
     "--max-age",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     help="With --trusted-key: refuse a newest version that is older.",
 )
 
@@ -208,6 +192,12 @@ writes = _all(
 
 
 def open_chain(address: str, *, threads: int | None = None, **options: Any) -> Chain:
+    before, at, version = address.rpartition("@")
+    if at and _PLACE.fullmatch(version) and not Path(address).exists():
+        raise click.UsageError(
+            f"{address} names a version, and this wants a chain: write {before}, and the version by itself, as in "
+            f"`show {before} {version}` and `pull {before} DIR --to {version}`."
+        )
     with usage(), needed():
         return opening.open(address, threads=thread_count(threads), **options)
 
@@ -221,6 +211,8 @@ def side(text: str, **opening: Any) -> Version | Path:
     address, at, place = text.rpartition("@")
     if at and _PLACE.fullmatch(place) and not path.exists():
         return open_chain(address, **opening)[-1 if place == "newest" else int(place)]
+    if at and (Path(address) / CHAIN).is_file() and not path.exists():
+        raise click.UsageError(f"{text}: a version is a number that `log` lists, `newest`, or -1, -2 from the end.")
     if "://" in text or ((path / CHAIN).is_file() and not any(path.glob("*.safetensors"))):
         return open_chain(text, **opening)[-1]
     return path

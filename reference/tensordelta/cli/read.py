@@ -25,20 +25,8 @@ from ..results import annotations_text, diff_table, fields_table
 from ..tables import Table, as_facts, as_table, bytes_text
 from ..threads import thread_count
 from .hook import Hook
-from .options import (
-    ADDRESS,
-    SIDE,
-    VERSION,
-    json_option,
-    open_chain,
-    pins,
-    reads_packs,
-    side,
-    trusts,
-    usage,
-    version_or,
-    whole_option,
-)
+from .kinds import ADDRESS, SIDE, VERSION, Seconds
+from .options import json_option, open_chain, pins, reads_packs, side, trusts, usage, version_or, whole_option
 from .signals import stopped_by_signals
 from .terminal import Working, count, print_failure, print_json, print_result, print_table
 
@@ -87,7 +75,7 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 @click.option(
     "--poll",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="With --follow: approximate time between two looks; up to four times that while nothing is published.",
@@ -95,7 +83,7 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     help="With --follow: end with exit code 1 after so long without a new version.",
 )
 @click.option(
@@ -108,7 +96,7 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 @click.option(
     "--exec-timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     help="With --exec: end the command after so long.",
 )
 @trusts
@@ -165,6 +153,8 @@ def pull(
                     print_failure({"error": "command", "object": command, "rule": None, "message": hook.failure})
                 context.exit(1)
             return
+        if not folder.exists():
+            opened.manifest(version)  # no folder is made for a version that is not there
         pulled = opened.pull(folder, version, scan=scan)
     print_result(as_json, as_facts(pulled), _pulled_table(pulled, folder))
 
@@ -179,7 +169,8 @@ def pull(
 def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, **opening: Any) -> None:
     """Check every object of CHAIN, or every word of a DIR.
 
-    DIR is a folder that `pull` made; where a chain lies in it, both are checked. Exits with 1 where something is at fault. With --trusted-key, missing and bad signatures of CHAIN are faults.
+    DIR is a folder that `pull` made; where a chain lies in it, both are checked. Exits with 1 where something is at
+    fault. With --trusted-key, missing and bad signatures of CHAIN are faults.
 
     DIR is compared with its own record, which proves nothing where others could write to DIR: `pull --trusted-key`
     compares it with the chain. Files of DIR that loaders may take and that no pull made are listed.
@@ -234,8 +225,9 @@ def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, *
 def diff(old: str, new: str, whole: bool, as_json: bool, threads: int | None, **opening: Any) -> None:
     """Show what changed from OLD to NEW, tensor by tensor.
 
-    The most changed come first. Each is a checkpoint, or a version of a chain: RUN@2, RUN@newest, or RUN@-2, the one before the newest. Of versions
-    of one chain only what lies between them is read; of others only tensors that differ.
+    The most changed come first. Each is a checkpoint, or a version of a chain: RUN@2, RUN@newest, or RUN@-2, the
+    one before the newest. Of versions of one chain only what lies between them is read; of others only tensors that
+    differ.
     """
     with Working("comparing"):
         with usage():

@@ -49,6 +49,16 @@ def print_failure(fault: Mapping[str, object]) -> None:
         abandon_stdout()
 
 
+def print_error(sentence: str) -> None:
+    """Print what is wrong and what to do about it: in one line, which a terminal folds between words."""
+    text = printable(sentence)
+    if sys.stderr.isatty():
+        console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+        console.print(Text.assemble(("error: ", "bold red"), text), overflow="fold")
+    else:
+        click.echo(f"error: {text}", err=True)
+
+
 def print_result(as_json: bool, facts: Mapping[str, object] | Sequence[object], table: Table, **look: Any) -> None:
     """Print what a command found: its facts as JSON, or its table (see `print_table`)."""
     if as_json:

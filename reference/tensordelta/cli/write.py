@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..format.documents import MAX_GRACE, MIN_GRACE
-from ..format.names import check_annotations, shortcut_name
+from ..format.names import CHAIN, check_annotations, shortcut_name
 from ..read.history import Published
 from ..results import annotations_text, fields_table
 from ..state.checkpoint import open_checkpoint
@@ -18,7 +18,8 @@ from ..state.folder import names_lines
 from ..tables import Table, bytes_text, percent_text, ratio_text
 from ..write.encoder import Order, Values
 from ..write.plain_packs import check_source
-from .options import ADDRESS, VERSION, encodes, json_option, needed, open_chain, usage, version_or, writes
+from .kinds import ADDRESS, VERSION, Count
+from .options import encodes, json_option, needed, open_chain, usage, version_or, writes
 from .terminal import Working, print_result, print_table
 
 
@@ -31,9 +32,7 @@ from .terminal import Working, print_result, print_table
     show_default=True,
     help="The folder for chain, pulled checkpoint and picture.",
 )
-@click.option(
-    "--steps", metavar="N", type=click.IntRange(min=1), default=10, show_default=True, help="How many steps of RL."
-)
+@click.option("--steps", metavar="N", type=Count(min=1), default=10, show_default=True, help="How many steps of RL.")
 def demo(folder: Path, steps: int) -> None:
     """Train a small network, publish each step, prove every bit.
 
@@ -58,9 +57,7 @@ def demo(folder: Path, steps: int) -> None:
 @click.command()
 @click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option(
-    "--step", metavar="N", type=click.IntRange(min=0), help="The training step; short for --annotation step=N."
-)
+@click.option("--step", metavar="N", type=Count(min=0), help="The training step; short for --annotation step=N.")
 @click.option(
     "--annotation", "pairs", metavar="KEY=VALUE", multiple=True, help="Say more of the version; may be repeated."
 )
@@ -72,7 +69,7 @@ def demo(folder: Path, steps: int) -> None:
 @click.option(
     "--grace",
     metavar="SECONDS",
-    type=click.IntRange(MIN_GRACE, MAX_GRACE),
+    type=Count(MIN_GRACE, MAX_GRACE),
     help="Of a new chain: how long what `gc` drops can still be read; by default a day.",
 )
 @click.option("--source", metavar="URI", help="With --plain: where these files are public (hf://ORG/MODEL@COMMIT).")
@@ -110,6 +107,8 @@ def publish(
             raise click.UsageError("--source goes with --plain.")
         with usage():
             check_source(source)
+    if (checkpoint / CHAIN).is_file() and Path(address).exists() and not (Path(address) / CHAIN).exists():
+        raise click.UsageError(f"the chain comes first: write `publish {checkpoint} {address}`.")
     open_checkpoint(checkpoint)  # no chain is made for a checkpoint that cannot be read
     with Working("reading what there is"):
         opened = open_chain(address, create=True, **opening)

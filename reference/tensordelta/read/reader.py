@@ -286,7 +286,7 @@ class Reader:
         else:
             versions, shortcuts = listing.versions(), listing.shortcuts()
         self._names = versions, shortcuts
-        return Planner(self.members(versions, shortcuts))
+        return Planner(self.members(versions, shortcuts), self.store)
 
     def plan(self, version: int, base: int | None) -> Plan:
         """The route of a reader that holds `base`; None for nothing. Only manifests and shortcuts are read.

@@ -328,10 +328,14 @@ def _check_complete(folder: Path, names: Iterable[str]) -> None:
 def _no_weights(folder: Path, found: _Walk) -> MissingError:
     others = {each.name.rstrip("/") for each in found.left_out if each.reason == OTHER_CHECKPOINT}
     deeper = sorted({name.rpartition("/")[0] for name in found.deeper_weights} | others)
+    formats = [each.name for each in found.left_out if each.reason == OTHER_FORMAT]
     advice = "Name a safetensors file, or a folder of them."
+    if formats:
+        advice = f"Save the weights of {formats[0]} as safetensors, as save_pretrained does."
     if deeper:
         advice = f"Name the folder that holds them: {', '.join(deeper[:5])}{' …' if len(deeper) > 5 else ''}."
-    return MissingError("holds no safetensors file", object=str(folder), rule="TD-PCK-014", advice=advice)
+    reason = "is empty: it holds no safetensors file" if found.is_empty else "holds no safetensors file"
+    return MissingError(reason, object=str(folder), rule="TD-PCK-014", advice=advice)
 
 
 def _missing(path: Path, reason: str) -> MissingError:
@@ -354,6 +358,7 @@ class _Walk:
         deeper_weights: names of the safetensors files in subfolders.
         files: the small files, by name.
         left_out: all else.
+        is_empty: there is nothing at all.
     """
 
     def __init__(self, folder: Path, own: OwnFolder) -> None:
@@ -363,7 +368,9 @@ class _Walk:
         self.deeper_weights: list[str] = []
         self.files: dict[str, OwnFile] = {}
         self.left_out: list[LeftOut] = []
-        self._enter(_entries(folder), "")
+        entries = _entries(folder)
+        self.is_empty = not entries
+        self._enter(entries, "")
 
     def leave_out(self, name: str, reason: str) -> None:
         self.left_out.append(LeftOut(name, reason))

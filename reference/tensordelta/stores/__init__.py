@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from .base import Batch, DirectBatch, NoSuchObject, Parts, Store, StoredBlob, St
 from .folder import FileBlob, FolderStore, sync_folder
 from .retries import Retries
 from .spool import cache_folder, cache_root, in_cache, user_path
+
+#: An address with too few slashes, or too many.
+_MISTYPED = re.compile(r"(hf|s3|gs|az|https?):/{0,1}(?!/)")
 
 __all__ = [
     "Batch",
@@ -56,6 +60,10 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
     text = os.fspath(address)
     scheme, separator, _ = text.partition("://")
     if not separator:
+        mistyped = _MISTYPED.match(text)
+        if mistyped and not os.path.lexists(text):
+            right = f"{mistyped[1]}://{text[mistyped.end() :]}"
+            raise ValueError(f"{text!r} is no address: write {right}, with two slashes after the colon")
         _refuse(options, "a folder")
         return FolderStore(user_path(text))
     options = dict(options or {})

@@ -60,7 +60,8 @@ def open_hub(address: str, *, options: Mapping[str, Any] | None = None, retries:
     name, _, root = rest.partition("/")
     root = root.strip("/")
     if not address.startswith(PREFIX) or not all(map(_SEGMENT.fullmatch, (owner, name))):
-        raise ValueError(f"{address!r} is no bucket: write {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME/PREFIX")
+        what = "is no bucket" if address.startswith(PREFIX) else "is a model, and chains live in buckets"
+        raise ValueError(f"{address!r} {what}: write {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME/PREFIX")
     if root and not is_path(root):
         raise ValueError(f"{address!r}: a prefix has letters, digits, '.', '_' and '-' between slashes")
     unknown = set(options or {}) - {"token", "endpoint"}
