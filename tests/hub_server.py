@@ -41,6 +41,7 @@ class Hub:
 
     Attributes:
         files: "org/model/resolve/commit/file" -> bytes; may be changed, as a bad network would.
+        branches: "org/model" -> branch -> commit.
         buckets: "owner/name" -> path -> the file.
         faults: what goes wrong.
         batches: the paths that each batch named.
@@ -54,6 +55,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.branches: dict[str, dict[str, str]] = {}
         self.buckets: dict[str, dict[str, Stored]] = {}
         self.faults = Faults()
         self.batches: list[list[str]] = []
@@ -105,10 +107,12 @@ class Hub:
         path = f"{repository}/resolve/{commit}/{name}"
         self.files[path] = data
         self._tags[path] = hashlib.sha256(data).hexdigest()
+        self.branches.setdefault(repository, {})["main"] = commit
 
     def reset(self) -> None:
         """Forget what there is and what was asked, and have nothing go wrong."""
         self.files.clear()
+        self.branches.clear()
         self.buckets.clear()
         self.faults.clear()
         self.batches.clear()
@@ -205,6 +209,14 @@ class Hub:
             page.reverse()
         return [_described(path, bucket[path]) for path in page if path in bucket], headers
 
+    def _model(self, name: str, revision: str) -> dict[str, Any] | None:
+        """What the Hub says of a model; None where there is no such revision."""
+        commit = self.branches[name].get(revision, revision)
+        under = f"{name}/resolve/{commit}/"
+        found = [(path.removeprefix(under), data) for path, data in self.files.items() if path.startswith(under)]
+        siblings = [{"rfilename": file, "size": len(data)} for file, data in found]
+        return {"id": name, "sha": commit, "siblings": siblings} if found else None
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         hub = self
 
@@ -240,6 +252,8 @@ class Hub:
                 parts = url.path.lstrip("/").split("/")
                 if parts[:2] == ["api", "buckets"] and len(parts) >= 4:
                     self._api("/".join(parts[2:4]), parts[4:], parse_qs(url.query), data, fault)
+                elif parts[:2] == ["api", "models"]:
+                    self._describe("/".join(parts[2:4]), unquote(parts[5]) if len(parts) > 5 else "main")
                 elif parts[0] == "elsewhere":
                     hub.strangers.append("Authorization" in self.headers)
                     self._resolve("/".join(parts[1:3]), unquote("/".join(parts[3:])), fault)
@@ -253,6 +267,14 @@ class Hub:
                         self._resolve("/".join(parts[1:3]), unquote("/".join(parts[4:])), fault)
                 else:
                     self._file(unquote(url.path).lstrip("/"))
+
+            def _describe(self, name: str, revision: str) -> None:
+                if name not in hub.branches:
+                    self._send(404, b"", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no such model"})
+                elif (found := hub._model(name, revision)) is None:
+                    self._send(404, b"", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no such revision"})
+                else:
+                    self._json(found)
 
             def _allowed(self, bucket: str) -> bool:
                 if hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":

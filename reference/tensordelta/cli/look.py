@@ -114,9 +114,8 @@ def ls(what: str, patterns: tuple[str, ...], whole: bool, as_json: bool, **openi
     Without @VERSION it is the newest, and only its manifest and layout are read. PATTERN selects names as a shell
     does, such as 'layers.3.*'; one without wildcards selects the names that contain it.
     """
-    with Working("reading the layout"):
-        with usage():
-            opening["threads"] = thread_count(None)
+    with Working("reading the layout"), usage():
+        opening["threads"] = thread_count(None)
         found = side(what, **opening)
         layout = (found if isinstance(found, Version) else read_state(found)).layout
     chosen = [each for each in layout.tensors if not patterns or any(_matches(each.name, one) for one in patterns)]

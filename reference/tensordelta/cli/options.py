@@ -19,6 +19,7 @@ from ..errors import TensorDeltaError, UntrustedError
 from ..explore.version import Version
 from ..format.keys import PublicKey, SecretKey
 from ..format.names import CHAIN, MAX_VERSION
+from ..stores.models import is_model
 from ..threads import thread_count
 from ..write.keys import public_key, secret_key
 from .kinds import Count, Seconds
@@ -202,11 +203,13 @@ def open_chain(address: str, *, threads: int | None = None, **options: Any) -> C
         return opening.open(address, threads=thread_count(threads), **options)
 
 
-def side(text: str, **opening: Any) -> Version | Path:
-    """What `diff` compares: RUN@VERSION, a chain's address for its newest version, or the path of a checkpoint.
+def side(text: str, **opening: Any) -> Version | Path | str:
+    """What `diff` compares: RUN@VERSION, a chain's address for its newest version, or a checkpoint.
 
     A path that exists is one, whatever its name.
     """
+    if is_model(text):
+        return text
     path = Path(text)
     address, at, place = text.rpartition("@")
     if at and _PLACE.fullmatch(place) and not path.exists():

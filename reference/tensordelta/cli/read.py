@@ -229,9 +229,8 @@ def diff(old: str, new: str, whole: bool, as_json: bool, threads: int | None, **
     one before the newest. Of versions of one chain only what lies between them is read; of others only tensors that
     differ.
     """
-    with Working("comparing"):
-        with usage():
-            threads = thread_count(threads)
+    with Working("comparing"), usage():
+        threads = thread_count(threads)
         sides = [side(each, threads=threads, **opening) for each in (old, new)]
         difference = compare(*sides, threads=threads)
     table = diff_table(difference, whole=whole or not sys.stdout.isatty())

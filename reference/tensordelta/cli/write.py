@@ -18,7 +18,7 @@ from ..state.folder import names_lines
 from ..tables import Table, bytes_text, percent_text, ratio_text
 from ..write.encoder import Order, Values
 from ..write.plain_packs import check_source
-from .kinds import ADDRESS, VERSION, Count
+from .kinds import ADDRESS, SIDE, VERSION, Count
 from .options import encodes, json_option, needed, open_chain, usage, version_or, writes
 from .terminal import Working, print_result, print_table
 
@@ -56,7 +56,7 @@ def demo(folder: Path, steps: int) -> None:
 
 @click.command()
 @click.argument("address", metavar="CHAIN", type=ADDRESS)
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=SIDE)
 @click.option("--step", metavar="N", type=Count(min=0), help="The training step; short for --annotation step=N.")
 @click.option(
     "--annotation", "pairs", metavar="KEY=VALUE", multiple=True, help="Say more of the version; may be repeated."
@@ -78,7 +78,7 @@ def demo(folder: Path, steps: int) -> None:
 @json_option
 def publish(
     address: str,
-    checkpoint: Path,
+    checkpoint: str,
     step: int | None,
     pairs: tuple[str, ...],
     full: bool,
@@ -107,10 +107,11 @@ def publish(
             raise click.UsageError("--source goes with --plain.")
         with usage():
             check_source(source)
-    if (checkpoint / CHAIN).is_file() and Path(address).exists() and not (Path(address) / CHAIN).exists():
+    if Path(checkpoint, CHAIN).is_file() and Path(address).exists() and not (Path(address) / CHAIN).exists():
         raise click.UsageError(f"the chain comes first: write `publish {checkpoint} {address}`.")
-    open_checkpoint(checkpoint)  # no chain is made for a checkpoint that cannot be read
     with Working("reading what there is"):
+        with usage():
+            open_checkpoint(checkpoint)  # no chain is made for a checkpoint that cannot be read
         opened = open_chain(address, create=True, **opening)
         published = opened.publish(
             checkpoint,

@@ -404,7 +404,9 @@ def _kind_and_shape(array: NDArray[Any], named: str | None) -> tuple[DType, tupl
 
 
 def read_state(path: str | os.PathLike[str]) -> State:
-    """The state in a safetensors file or a Hugging Face folder, whose words stay in the files.
+    """The state in a safetensors file, a Hugging Face folder or a model on the Hub, whose words stay in the files.
+
+    Of a model, `hf://ORG/MODEL[@REVISION]`, the weights are brought into the cache of the Hub's client.
 
     An array of it is the file, mapped: if another process truncates the file meanwhile, using the array ends this
     process. All else reads by position, and raises `IntegrityError` then. Weights of the folder that are not taken are
@@ -414,6 +416,8 @@ def read_state(path: str | os.PathLike[str]) -> State:
         MissingError: nothing there, or one of several files that belong together is missing.
         MalformedError, UnsupportedError, LimitError: not a checkpoint, or not one that the format can hold; or loaders
             would take different weights of it.
+        StoreError: the Hub did not answer, or refused.
+        ValueError: an address that is none of a model.
     """
     opened = checkpoint.open_checkpoint(path, part=True)
     weights = [each for each in opened.left_out if each.reason in (OTHER_WEIGHTS, OTHER_FORMAT)]

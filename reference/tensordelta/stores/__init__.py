@@ -30,6 +30,7 @@ __all__ = [
     "absolute",
     "cache_folder",
     "cache_root",
+    "check_slashes",
     "has_strangers",
     "in_cache",
     "open_store",
@@ -60,10 +61,7 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
     text = os.fspath(address)
     scheme, separator, _ = text.partition("://")
     if not separator:
-        mistyped = _MISTYPED.match(text)
-        if mistyped and not os.path.lexists(text):
-            right = f"{mistyped[1]}://{text[mistyped.end() :]}"
-            raise ValueError(f"{text!r} is no address: write {right}, with two slashes after the colon")
+        check_slashes(text)
         _refuse(options, "a folder")
         return FolderStore(user_path(text))
     options = dict(options or {})
@@ -83,6 +81,18 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
     raise ValueError(
         f"{text!r}: chains live in folders, hf://buckets/…, s3://…, gs://… and az://…, and behind https://…"
     )
+
+
+def check_slashes(path: str) -> None:
+    """Check that a path is no address that was mistyped.
+
+    Raises:
+        ValueError: it is one, and there is no such path.
+    """
+    mistyped = _MISTYPED.match(path)
+    if mistyped and not os.path.lexists(path):
+        right = f"{mistyped[1]}://{path[mistyped.end() :]}"
+        raise ValueError(f"{path!r} is no address: write {right}, with two slashes after the colon")
 
 
 def absolute(address: str | os.PathLike[str]) -> str:

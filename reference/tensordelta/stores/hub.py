@@ -235,7 +235,7 @@ class HubStore:
         ]
 
         def download() -> None:
-            with _quiet():
+            with quiet():
                 self._api.download_bucket_files(self._bucket, needed)
 
         try:
@@ -290,7 +290,7 @@ class HubStore:
         def send() -> None:
             adding: list[tuple[str | Path | bytes, str]] = [(waiting.content, path) for path, waiting in left.items()]
             try:
-                with _quiet():
+                with quiet():
                     self._api.batch_bucket_files(self._bucket, add=adding)
             except BucketBatchError as error:
                 refused = {failure["path"] for failure in error.failures}
@@ -447,7 +447,7 @@ _quiet_restore = False
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Suppress the client's progress bars: the terminal is the caller's."""
     global _quiet_users, _quiet_restore
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
