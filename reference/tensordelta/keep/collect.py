@@ -385,6 +385,8 @@ class _Collector:
 
     def _delete_all(self, names: Sequence[str], listing: Listing) -> None:
         """Delete objects whose order does not matter."""
+        if not names:
+            return
         with phase("deleting objects", sum(listing.entries[name].size for name in names)) as work:
             for some in _batched(names):
                 self._check_time()
