@@ -34,8 +34,13 @@ class _Brief(Exception):
         """What IPython shows; `traceback.print_exc()` shows all lines."""
         package = str(Path(__file__).parent)
         own = [frame for frame in traceback.extract_tb(self.__traceback__) if not _is_of(frame.filename, package)]
-        lines = [line for entry in traceback.format_list(own) for line in entry.rstrip().splitlines()]
-        return [*lines, f"{type(self).__name__}: {self.sentence}"]
+        return [*map(_line, own), f"{type(self).__name__}: {self.sentence}"]
+
+
+def _line(frame: traceback.FrameSummary) -> str:
+    """A line of the user's; of a cell, whose file is a temporary one, without its name."""
+    where = f"line {frame.lineno}" if "ipykernel" in frame.filename else f"{frame.filename}, line {frame.lineno}"
+    return f"  {where}: {frame.line}"
 
 
 def _is_of(file: str, package: str) -> bool:
