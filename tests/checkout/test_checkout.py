@@ -245,7 +245,7 @@ def test_two_processes_pull_into_one_folder(chain: td.Chain, tmp_path: Path) -> 
         each.stdin.write(b"go\n")
         each.stdin.flush()
     for each in both:
-        each.communicate(timeout=60)
+        each.communicate(timeout=600)
         assert each.returncode == 0
     chain.pull(tmp_path / "out")
     assert all_tensors(tmp_path / "out") == all_tensors(tmp_path / "checkpoints" / "1")

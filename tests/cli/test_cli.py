@@ -51,7 +51,7 @@ def tensordelta(*arguments: object, folder: Path, code: int = 0, **variables: st
         env=environment() | variables,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert "Traceback" not in done.stderr + done.stdout
     assert done.returncode == code, done.stderr
@@ -426,7 +426,7 @@ opening.open = interrupted
 cli.main(["verify", "chain"])
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment(), capture_output=True, timeout=60
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment(), capture_output=True, timeout=600
     )
     assert (done.returncode, done.stdout) == (130, b"")
     assert done.stderr.startswith(b"interrupted") and done.stderr.count(b"\n") == 1
@@ -441,7 +441,7 @@ def test_a_closed_pipe_is_no_error_message(chain: Path) -> None:
         env=environment(),
         stdout=writer,
         stderr=subprocess.PIPE,
-        timeout=60,
+        timeout=600,
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
@@ -456,7 +456,9 @@ import tensordelta.cli
 unwanted |= {"huggingface_hub", "matplotlib", "rich.progress", "tensordelta.demo"} & sys.modules.keys()
 print(sorted(unwanted))
 """
-    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=600
+    )
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
@@ -470,7 +472,9 @@ from tensordelta.__main__ import main
 td.State.from_arrays({{}})
 main()
 """
-    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=600
+    )
     says = "the command line needs click and rich: pip install 'tensordelta[cli]'\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", says)
 

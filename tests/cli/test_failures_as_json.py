@@ -143,7 +143,7 @@ def test_without_click_it_is_one_object(place: Path) -> None:
         env=os.environ | {"PYTHONPATH": PACKAGE},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == 1 and json.loads(done.stdout)["ok"] is False and "tensordelta[cli]" in done.stderr
 
@@ -155,7 +155,7 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
     """Run `tensordelta` as a shell does, with what follows `|` or `>`."""
     line = command.replace("tensordelta", f"{sys.executable} -m tensordelta")
     environment = os.environ | {"PYTHONPATH": PACKAGE}
-    return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=600)
 
 
 def test_a_command_that_fails_is_the_last_object(place: Path) -> None:

@@ -70,7 +70,7 @@ def test_what_the_command_gets(chain: td.Chain, tmp_path: Path) -> None:
         'printf "%s|%s|%s\\n" "$TENSORDELTA_VERSION" "$TENSORDELTA_FOLDER" "$TENSORDELTA_CHAIN" | tee "a log"; cat'
     )
     with follow(tmp_path, command, "--to", 0) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     line = f"0|{tmp_path / 'engine'}|{tmp_path / 'chain'}\n"
     assert out.endswith(line)
@@ -91,7 +91,7 @@ def test_versions_that_come_while_it_runs(chain: td.Chain, tmp_path: Path) -> No
         assert same(td.read_state(tmp_path / "engine"), 0)
         assert not (tmp_path / "ended").exists()
         (tmp_path / "go").touch()
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert (tmp_path / "began").read_text() == (tmp_path / "ended").read_text() == "0\n3\n"
     assert same(td.read_state(tmp_path / "engine"), 3)
@@ -107,12 +107,12 @@ def test_a_command_that_fails(chain: td.Chain, tmp_path: Path, command: str, out
         assert process.stdout is not None
         assert process.stdout.readline().startswith("version 0: ")
         chain.publish(weights(1))
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "the command for version 0 " in err and outcome in err
 
     with follow(tmp_path, command, "--to", 1) as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "the command for version 1 " in err and outcome in err
 
@@ -128,7 +128,7 @@ def test_a_command_that_hangs(chain: td.Chain, tmp_path: Path) -> None:
     with follow(tmp_path, command, "--to", 1, "--exec-timeout", 3) as process:
         wait((tmp_path / "child").exists)
         chain.publish(weights(1))
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert err == "the command for version 0 was ended after 3 seconds\n"
     assert not runs(int((tmp_path / "child").read_text()))
@@ -140,7 +140,7 @@ def test_a_signal_while_it_runs(chain: td.Chain, tmp_path: Path, number: int) ->
     with follow(tmp_path, _HANG) as process:
         wait((tmp_path / "child").exists)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 1
     assert err == "the command for version 0 was ended, since following ends\n"
     assert not runs(int((tmp_path / "child").read_text()))
@@ -157,7 +157,7 @@ def test_a_command_that_does_not_listen(chain: td.Chain, tmp_path: Path) -> None
         process.send_signal(signal.SIGTERM)
         wait((tmp_path / "heard").exists)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 130, err
     assert not runs(int((tmp_path / "child").read_text()))
 
@@ -165,7 +165,7 @@ def test_a_command_that_does_not_listen(chain: td.Chain, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_command_that_does_not_listen_is_killed(chain: td.Chain, tmp_path: Path) -> None:
     with follow(tmp_path, _DEAF, "--exec-timeout", 3, "--to", 0) as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 1
     assert err.endswith("the command for version 0 was ended after 3 seconds\n")
     assert (tmp_path / "heard").exists()
@@ -176,7 +176,7 @@ def test_options_that_go_with_others(chain: td.Chain, tmp_path: Path) -> None:
     package = str(Path(td.__file__).parents[1])
     command = [sys.executable, "-m", "tensordelta", "pull", "chain", "engine", "--follow", "--exec-timeout", "1"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": package}, capture_output=True, text=True, timeout=60
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": package}, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 2
     assert "--exec-timeout goes with --exec" in done.stderr

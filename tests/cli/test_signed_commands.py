@@ -46,7 +46,7 @@ main(["log", "chain", "--trusted-key", %r])
         env=os.environ | {"PYTHONPATH": package},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     says = "signatures need the package cryptography: pip install 'tensordelta[sign]'"
     assert done.stdout == f"{says}\n{says}\n" and done.stderr == f"Error: {says}.\n" and done.returncode == 1
@@ -60,7 +60,7 @@ def test_cryptography_is_imported_when_keys_are_used_only() -> None:
         env=os.environ | {"PYTHONPATH": package},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert (done.stdout, done.stderr) == ("False\n", "")
 

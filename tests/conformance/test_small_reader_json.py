@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from tensordelta_conformance.small_reader.fields import Number, parse_json
 from tensordelta_conformance.small_reader.rejection import Rejection
@@ -28,7 +29,7 @@ def numbered(value: Any) -> Any:
     return Number(json.dumps(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(value=VALUES, spaces=st.booleans(), ascii=st.booleans(), spoil=st.sampled_from(SPOILS), at=st.floats(0, 1))
 def test_what_json_writes_is_read_and_no_damage_stops_it(
     value: Any, spaces: bool, ascii: bool, spoil: str, at: float

@@ -225,7 +225,7 @@ def command(*arguments: object, **variables: str) -> subprocess.Popen[str]:
 
 def run(*arguments: object, code: int, **variables: str) -> tuple[str, str]:
     with command(*arguments, **variables) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == code, err
     assert "Traceback" not in err
     return out, err
@@ -239,7 +239,7 @@ def test_the_command_follows_until_a_signal(chain: td.Chain, vllm: VllmRoutes, n
         chain.publish(weights(2))
         assert process.stdout.readline().startswith("version 2: served after a pause of 0.")
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert (process.returncode, out, err) == (0, "", "")
     assert same(vllm.weights.state, 2) and vllm.name == "2"
 

@@ -59,7 +59,7 @@ def test_the_command_follows_until_it_is_told_to_end(writer: td.Chain, tmp_path:
         writer.publish(weights(2))
         assert process.stdout.readline().startswith("version 2: ")
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert out == ""
     assert err == "the command for version 1 ended with exit code 1\n"
@@ -70,17 +70,17 @@ def test_the_command_follows_until_it_is_told_to_end(writer: td.Chain, tmp_path:
 def test_the_command_ends_at_a_version_or_when_nothing_comes(writer: td.Chain, tmp_path: Path) -> None:
     folder = tmp_path / "engine"
     with command(writer.address, folder, "--follow", "--to", "0", "--json", "--exec", "echo reloaded") as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert json.loads(out)["version"] == 0
     assert held(folder, 0)
     with command(writer.address, folder, "--follow", "--timeout", "0.2", "--poll", "0.05") as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 1
     assert out.startswith("version 1: ")
     assert "no version after 1 appeared within 0.2 seconds" in err
     with command(writer.address, folder, "--timeout", "5") as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 2
     assert "--follow" in err
 

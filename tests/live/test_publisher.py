@@ -528,7 +528,7 @@ def test_shortcuts_are_made_although_publishing_never_rests(store: Wrapped, chai
 
     def before(operation: str, name: str) -> None:
         if operation == "create" and name.startswith(MANIFESTS):
-            assert submitted.acquire(timeout=60)
+            assert submitted.acquire(timeout=600)
 
     store.before = before
     with chain.publisher(skip=(2,), queue=2) as publisher:
@@ -616,7 +616,7 @@ def test_a_process_that_was_killed_is_gone_on_from(
     killed = subprocess.run(
         [sys.executable, "-c", _DRIVER, str(root), when, operation, part, str(skip)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        timeout=120,
+        timeout=600,
     )
     assert killed.returncode == -signal.SIGKILL
     chain = td.open(root)

@@ -81,7 +81,7 @@ def pull(chain: td.Chain, tmp_path: Path, endpoint: str, schemes: list[str] | No
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))

@@ -115,7 +115,7 @@ def test_by_commands(chain: td.Chain, tmp_path: Path) -> None:
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tensordelta", "pull", chain.address, *map(str, arguments)]
         environment = os.environ | {"PYTHONPATH": str(Path(td.__file__).parents[1])}
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=True)
 
     done = run(tmp_path / "one", "--json")
     assert name in done.stderr

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from holders import ArrayWrite, Cut, Shards, Threads, words_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 import tensordelta as td
 from tensordelta.format.names import manifest_name, shortcut_name
@@ -130,7 +131,7 @@ def test_an_update_is_undone_by_all(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40)
 def test_any_way_to_cut_a_tensor_gives_the_same_words(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

@@ -250,7 +250,7 @@ def test_several_processes(
         subprocess.Popen([sys.executable, "-c", READER, address], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    assert [process.communicate(timeout=120)[0] for process in running] == ["read\n"] * 4
+    assert [process.communicate(timeout=600)[0] for process in running] == ["read\n"] * 4
     PackCache(cache / "packs", int(limit)).trim()
     assert sum(path.stat().st_size for path in (cache / "packs").glob("[!.]*")) <= int(limit)
     assert not list((cache / "packs").glob(".part-*"))

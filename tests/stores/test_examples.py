@@ -27,7 +27,7 @@ def start(name: str, *arguments: object, cache: Path, **environment: str) -> sub
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    output, error = process.communicate(timeout=120)
+    output, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
     return output
 

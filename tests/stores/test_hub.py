@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -402,16 +403,21 @@ def test_several_processes(hub: Hub, bucket: str, tmp_path: Path) -> None:
     import os
 
     hub.processes = True
-    running = []
-    for number in range(3):
-        environment = os.environ | {
-            "HF_ENDPOINT": hub.address,
-            "HF_TOKEN": "token",
-            "TENSORDELTA_CACHE": str(tmp_path / str(number)),
-        }
-        command = [sys.executable, "-c", WRITER, f"hf://buckets/{bucket}/{number}", str(number)]
-        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    assert [process.communicate(timeout=120)[0] for process in running] == ["[0, 1, 2] True\n"] * 3
+    with ExitStack() as running:
+        processes = []
+        for number in range(3):
+            environment = os.environ | {
+                "HF_ENDPOINT": hub.address,
+                "HF_TOKEN": "token",
+                "TENSORDELTA_CACHE": str(tmp_path / str(number)),
+            }
+            command = [sys.executable, "-c", WRITER, f"hf://buckets/{bucket}/{number}", str(number)]
+            process = running.enter_context(
+                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            )
+            running.callback(process.kill)
+            processes.append(process)
+        assert [process.communicate(timeout=600)[0] for process in processes] == ["[0, 1, 2] True\n"] * 3
 
 
 _FORKING = """
@@ -436,7 +442,7 @@ def test_a_process_may_fork_while_a_thread_makes_requests() -> None:
     command = [sys.executable, "-W", "ignore", "-c", _FORKING]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

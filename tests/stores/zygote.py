@@ -40,7 +40,7 @@ class Zygote:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=600)
 
     def start(self, do: str, **job: Any) -> int:
         """Have a process do a job; gives its id."""

@@ -80,7 +80,7 @@ class Rank:
         )
         runtime_context.publish(args, role="scheduler", ranks=runtime_context.SpawnRanks(world_rank=rank))
         meeting = f"tcp://127.0.0.1:{port}"
-        init_distributed_environment(size, rank, meeting, local_rank=rank, backend="gloo", timeout=60)
+        init_distributed_environment(size, rank, meeting, local_rank=rank, backend="gloo", timeout=600)
         initialize_model_parallel()
         self._version: str | None = None
         self._patches: list[Any] = []

@@ -133,7 +133,7 @@ def test_the_command(sglang: SglangRoutes, chain: td.Chain) -> None:
         [sys.executable, "-m", "tensordelta", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     assert json.loads(done.stdout)["version"] == 2

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -62,7 +63,7 @@ HOW = st.sampled_from(["plain", "transposed", "strided", "parameter"])
 
 
 @given(dtype=DTYPE, shape=SHAPE, how=HOW, seed=st.integers(0, 99))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_tensor_as_an_array_and_back(dtype: str, shape: tuple[int, ...], how: str, seed: int) -> None:
     tensor = tensor_of(dtype, shape, seed)
     other = arranged(tensor, how)

@@ -82,7 +82,7 @@ def test_a_file_that_is_truncated_is_an_error(tmp_path: Path, way: str) -> None:
         env=os.environ | {"PYTHONPATH": f"{package}:{tests}"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, (done.returncode, done.stderr)
     assert done.stdout == f"refused, versions {[0] if way == 'a delta' else []} []\n"
