@@ -42,6 +42,7 @@ class Hub:
     Attributes:
         files: "org/model/resolve/commit/file" -> bytes; may be changed, as a bad network would.
         branches: "org/model" -> branch -> commit.
+        sent: path and bytes of each of these files that was sent.
         buckets: "owner/name" -> path -> the file.
         faults: what goes wrong.
         batches: the paths that each batch named.
@@ -56,6 +57,7 @@ class Hub:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.branches: dict[str, dict[str, str]] = {}
+        self.sent: list[tuple[str, int]] = []
         self.buckets: dict[str, dict[str, Stored]] = {}
         self.faults = Faults()
         self.batches: list[list[str]] = []
@@ -113,6 +115,7 @@ class Hub:
         """Forget what there is and what was asked, and have nothing go wrong."""
         self.files.clear()
         self.branches.clear()
+        self.sent.clear()
         self.buckets.clear()
         self.faults.clear()
         self.batches.clear()
@@ -329,6 +332,10 @@ class Hub:
                     self._send(200, body, headers)
 
             def _file(self, path: str) -> None:
+                parts = path.split("/")
+                if len(parts) > 4 and parts[2] == "resolve":  # at a commit, or at a branch
+                    parts[3] = hub.branches.get("/".join(parts[:2]), {}).get(parts[3], parts[3])
+                    path = "/".join(parts)
                 data = hub.files.get(path)
                 if hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
                     # The Hub does not tell strangers which repositories there are.
@@ -336,7 +343,15 @@ class Hub:
                 elif data is None:
                     self._send(404, b"", _MISSING)
                 else:
-                    self._send(200, data, {"ETag": f'"{hub._tags[path]}"', "X-Repo-Commit": path.split("/")[3]})
+                    headers = {"ETag": f'"{hub._tags[path]}"', "X-Repo-Commit": path.split("/")[3]}
+                    wanted = self.headers.get("Range", "").removeprefix("bytes=0-")
+                    if wanted.isdecimal():
+                        headers["Content-Range"] = f"bytes 0-{min(int(wanted) + 1, len(data)) - 1}/{len(data)}"
+                        hub.sent.append((path, min(int(wanted) + 1, len(data))))
+                        self._send(206, data[: int(wanted) + 1], headers)
+                    else:
+                        hub.sent.append((path, len(data) if self.command == "GET" else 0))
+                        self._send(200, data, headers)
 
             def _json(self, value: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
                 self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})

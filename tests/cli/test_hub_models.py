@@ -110,6 +110,12 @@ def test_a_model_and_a_version_are_compared(place: Place) -> None:
 
 
 def test_tensors_of_a_model_are_listed(place: Place) -> None:
+    large = td.State.from_arrays({"large": np.zeros(1 << 20, np.float32)})
+    large.save(place.folder / "large.safetensors")
+    place.hub.add("org/large", NEW, "model.safetensors", (place.folder / "large.safetensors").read_bytes())
+    assert "1 tensor, 4.19 MB" in place.run("ls", "hf://org/large").stdout
+    assert sum(size for _, size in place.hub.sent) < 200_000, "the headers alone"
+    assert json.loads(place.run("ls", f"hf://{MODEL}@v1.0", "--json").stdout)["words"] == 44
     found = json.loads(place.run("ls", f"hf://{MODEL}", "--json").stdout)
     assert [(each["name"], each["dtype"], each["shape"]) for each in found["tensors"]] == [
         ("v", "F32", [20]),
@@ -119,8 +125,9 @@ def test_tensors_of_a_model_are_listed(place: Place) -> None:
 
 def test_without_a_network_the_cache_is_read(place: Place) -> None:
     """By the model's address, and by the path of its folder in the cache."""
-    place.run("ls", f"hf://{MODEL}")
+    place.run("diff", f"hf://{MODEL}", str(place.steps[1]))
     place.hub.requests.clear()
+    assert "2 tensors" in place.run("ls", f"hf://{MODEL}", offline=True).stdout
     wanted = td.read_state(place.steps[1])
     place.run("publish", "run", f"hf://{MODEL}", offline=True)
     assert td.open(place.folder / "run").load() == wanted
@@ -152,6 +159,7 @@ def test_a_model_without_safetensors_is_named(place: Place) -> None:
     place.hub.add("org/gguf", OLD, "model.gguf", b"GGUF")
     done = place.run("publish", "run", "hf://org/gguf", code=1)
     assert done.stderr.startswith("error: hf://org/gguf holds no safetensors file. ")
+    assert place.run("ls", "hf://org/gguf", code=1).stderr == done.stderr
 
 
 def test_a_cache_with_several_revisions_and_no_branch(tmp_path: Path) -> None:

@@ -7,16 +7,19 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ..chain import Chain
+from ..errors import StoreError
 from ..explore.version import Version
-from ..format.layout import Layout
+from ..format.layout import Layout, Tensor
 from ..format.names import ShortcutName, shortcut_name
 from ..results import history_table, tensors_table
 from ..state.state import read_state
+from ..stores.models import model_tensors
 from ..tables import bytes_text, natural
 from ..threads import thread_count
 from .kinds import ADDRESS, SIDE
@@ -117,7 +120,7 @@ def ls(what: str, patterns: tuple[str, ...], whole: bool, as_json: bool, **openi
     with Working("reading the layout"), usage():
         opening["threads"] = thread_count(None)
         found = side(what, **opening)
-        layout = (found if isinstance(found, Version) else read_state(found)).layout
+        layout = _layout(found)
     chosen = [each for each in layout.tensors if not patterns or any(_matches(each.name, one) for one in patterns)]
     chosen.sort(key=lambda each: natural(each.name))
     name = f"version {found.version} of {found.address}" if isinstance(found, Version) else str(found)
@@ -134,6 +137,19 @@ def ls(what: str, patterns: tuple[str, ...], whole: bool, as_json: bool, **openi
     of = "" if len(chosen) == len(layout) else f" of {len(layout):,}"
     title = f"{name}: {count(len(chosen), 'tensor')}{of}, {bytes_text(sum(each.nbytes for each in chosen))}"
     print_result(as_json, facts, tensors_table(chosen, title, whole=whole or not sys.stdout.isatty()), free_text=48)
+
+
+def _layout(found: Version | Path | str) -> Layout:
+    """The tensors of a version or checkpoint, of which no word is read."""
+    if isinstance(found, Version):
+        return found.layout
+    if isinstance(found, Path):
+        return read_state(found).layout
+    try:
+        tensors = model_tensors(found)
+    except StoreError:  # without a network the client's cache may have it
+        return read_state(found).layout
+    return Layout.of((Tensor(name, *info) for name, info in tensors.items()), object=found)
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -20,7 +20,7 @@ PATIENCE, PERIOD = 1.0, 0.2
 _VIEW: ContextVar[View | None] = ContextVar("tensordelta.progress", default=None)
 
 #: What is counted.
-Unit = Literal["bytes", "versions", "objects", "steps"]
+Unit = Literal["bytes", "objects", "steps"]
 
 
 class Phase:

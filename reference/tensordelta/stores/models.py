@@ -100,6 +100,33 @@ def _note(snapshot: Path, revision: str) -> None:
             (refs / revision).write_text(snapshot.name)
 
 
+def model_tensors(address: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of each tensor of a model, by name; only the headers of its files are read.
+
+    Raises:
+        MissingError: no such model or revision, or none that this user may see; or it holds no safetensors file.
+        StoreError: the Hub did not answer, or refused.
+        ValueError: no such address.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import NotASafetensorsRepoError
+
+    model = parse_model(address)
+    api = HfApi(library_name="tensordelta")
+
+    def ask() -> dict[str, tuple[str, tuple[int, ...]]]:
+        with quiet():
+            found = api.get_safetensors_metadata(model.name, revision=model.revision)
+        tensors = (each for file in found.files_metadata.values() for each in file.tensors.items())
+        return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors}
+
+    try:
+        return _try(address, ask)
+    except NotASafetensorsRepoError:  # the client's answer where there is no such model, too
+        _try(address, lambda: api.model_info(model.name, revision=model.revision))
+        raise MissingError("holds no safetensors file", object=address, rule="TD-PCK-014", advice=_CHECK) from None
+
+
 def _bring(address: str, model: Model, info: ModelInfo, name: str, *, work: Phase) -> Path:
     """One file, at the commit at which all were listed."""
     from huggingface_hub import hf_hub_download
@@ -129,7 +156,12 @@ def _try(address: str, ask: Callable[[], T], of: str = "the model") -> T:
         StoreError: it did not answer, or refused.
         ValueError: no address that a model can have.
     """
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        HFValidationError,
+        NotASafetensorsRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         return ask()
@@ -138,6 +170,8 @@ def _try(address: str, ask: Callable[[], T], of: str = "the model") -> T:
     except RepositoryNotFoundError:
         reason = "is no model that this user may see"
         raise MissingError(reason, object=address, rule="TD-PCK-014", advice=_CHECK) from None
+    except NotASafetensorsRepoError:
+        raise
     except HFValidationError as error:
         raise ValueError(f"{address!r} is no model: {' '.join(str(error).split())}") from None
     except Exception as error:
