@@ -15,7 +15,7 @@ from typing import ClassVar
 #: Letters of a reason, or of an object's name, that an error keeps: others wrote them, at any length.
 _MOST, _END = 600, 100
 #: How a reason begins that needs no object to be a sentence.
-_WHOLE = ("there is ", "the chain ")
+_WHOLE = ("there is ", "the chain ", "version ", "the newest version ")
 #: Words with which a reason goes on where the object is its subject.
 _VERBS = frozenset(
     "is are has holds was were lacks does exists leads names cannot could belongs follows ends changed lies".split()
