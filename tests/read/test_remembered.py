@@ -55,7 +55,7 @@ def run(*arguments: object, code: int = 0) -> str:
 def test_a_fresh_folder(chain: Path) -> None:
     run("pull", chain, "one", *TRUST)
     withhold(chain, 2)
-    refused = run("pull", chain, "two", *TRUST, code=1)
+    refused = run("pull", chain, "two", *TRUST, "--json", code=1)
     assert "TD-SIG-005" in refused and "--allow-rollback" in refused
     for command in (("log",), ("show",), ("pull", "two"), ("pull", "one")):
         name, *rest = command
