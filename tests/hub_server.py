@@ -41,6 +41,8 @@ class Hub:
 
     Attributes:
         files: "org/model/resolve/commit/file" -> bytes; may be changed, as a bad network would.
+        branches: "org/model" -> branch -> commit.
+        sent: path and bytes of each of these files that was sent.
         buckets: "owner/name" -> path -> the file.
         faults: what goes wrong.
         batches: the paths that each batch named.
@@ -54,6 +56,8 @@ class Hub:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.branches: dict[str, dict[str, str]] = {}
+        self.sent: list[tuple[str, int]] = []
         self.buckets: dict[str, dict[str, Stored]] = {}
         self.faults = Faults()
         self.batches: list[list[str]] = []
@@ -105,10 +109,13 @@ class Hub:
         path = f"{repository}/resolve/{commit}/{name}"
         self.files[path] = data
         self._tags[path] = hashlib.sha256(data).hexdigest()
+        self.branches.setdefault(repository, {})["main"] = commit
 
     def reset(self) -> None:
         """Forget what there is and what was asked, and have nothing go wrong."""
         self.files.clear()
+        self.branches.clear()
+        self.sent.clear()
         self.buckets.clear()
         self.faults.clear()
         self.batches.clear()
@@ -205,6 +212,14 @@ class Hub:
             page.reverse()
         return [_described(path, bucket[path]) for path in page if path in bucket], headers
 
+    def _model(self, name: str, revision: str) -> dict[str, Any] | None:
+        """What the Hub says of a model; None where there is no such revision."""
+        commit = self.branches[name].get(revision, revision)
+        under = f"{name}/resolve/{commit}/"
+        found = [(path.removeprefix(under), data) for path, data in self.files.items() if path.startswith(under)]
+        siblings = [{"rfilename": file, "size": len(data)} for file, data in found]
+        return {"id": name, "sha": commit, "siblings": siblings} if found else None
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         hub = self
 
@@ -240,6 +255,8 @@ class Hub:
                 parts = url.path.lstrip("/").split("/")
                 if parts[:2] == ["api", "buckets"] and len(parts) >= 4:
                     self._api("/".join(parts[2:4]), parts[4:], parse_qs(url.query), data, fault)
+                elif parts[:2] == ["api", "models"]:
+                    self._describe("/".join(parts[2:4]), unquote(parts[5]) if len(parts) > 5 else "main")
                 elif parts[0] == "elsewhere":
                     hub.strangers.append("Authorization" in self.headers)
                     self._resolve("/".join(parts[1:3]), unquote("/".join(parts[3:])), fault)
@@ -253,6 +270,14 @@ class Hub:
                         self._resolve("/".join(parts[1:3]), unquote("/".join(parts[4:])), fault)
                 else:
                     self._file(unquote(url.path).lstrip("/"))
+
+            def _describe(self, name: str, revision: str) -> None:
+                if name not in hub.branches:
+                    self._send(404, b"", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no such model"})
+                elif (found := hub._model(name, revision)) is None:
+                    self._send(404, b"", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no such revision"})
+                else:
+                    self._json(found)
 
             def _allowed(self, bucket: str) -> bool:
                 if hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
@@ -307,6 +332,10 @@ class Hub:
                     self._send(200, body, headers)
 
             def _file(self, path: str) -> None:
+                parts = path.split("/")
+                if len(parts) > 4 and parts[2] == "resolve":  # at a commit, or at a branch
+                    parts[3] = hub.branches.get("/".join(parts[:2]), {}).get(parts[3], parts[3])
+                    path = "/".join(parts)
                 data = hub.files.get(path)
                 if hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
                     # The Hub does not tell strangers which repositories there are.
@@ -314,7 +343,15 @@ class Hub:
                 elif data is None:
                     self._send(404, b"", _MISSING)
                 else:
-                    self._send(200, data, {"ETag": f'"{hub._tags[path]}"', "X-Repo-Commit": path.split("/")[3]})
+                    headers = {"ETag": f'"{hub._tags[path]}"', "X-Repo-Commit": path.split("/")[3]}
+                    wanted = self.headers.get("Range", "").removeprefix("bytes=0-")
+                    if wanted.isdecimal():
+                        headers["Content-Range"] = f"bytes 0-{min(int(wanted) + 1, len(data)) - 1}/{len(data)}"
+                        hub.sent.append((path, min(int(wanted) + 1, len(data))))
+                        self._send(206, data[: int(wanted) + 1], headers)
+                    else:
+                        hub.sent.append((path, len(data) if self.command == "GET" else 0))
+                        self._send(200, data, headers)
 
             def _json(self, value: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
                 self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})

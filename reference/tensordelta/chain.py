@@ -472,8 +472,9 @@ class Chain(Questions):
 
         Args:
             state: a state; arrays or torch tensors by name, as a mapping or in pairs; or the path of a safetensors file
-                or a Hugging Face folder, whose small files (config.json …) are published with it. The result's
-                `left_out` says what else the folder holds: other weights, hidden files, logs, chains …
+                or a Hugging Face folder, or `hf://ORG/MODEL[@REVISION]`, whose small files (config.json …) are
+                published with it. The result's `left_out` says what else the folder holds: other weights, hidden
+                files, logs, chains …
             annotations: information about the version, such as {"step": "420"}.
             version: its number; by default the newest plus one.
             full: make a full version.

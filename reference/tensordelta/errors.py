@@ -8,10 +8,47 @@ breaks, and what to do about it. Misuse of this library (a wrong argument, a rea
 from __future__ import annotations
 
 import errno
+import traceback
+from pathlib import Path
 from typing import ClassVar
 
+#: Letters of a reason, or of an object's name, that an error keeps: others wrote them, at any length.
+_MOST, _END = 600, 100
+#: How a reason begins that needs no object to be a sentence.
+_WHOLE = ("there is ", "the chain ", "version ", "the newest version ")
+#: Words with which a reason goes on where the object is its subject.
+_VERBS = frozenset(
+    "is are has holds was were lacks does exists leads names cannot could belongs follows ends changed lies".split()
+)
 
-class TensorDeltaError(Exception):
+
+class _Brief(Exception):
+    """An error of which a notebook shows the user's own lines and what it says, not the library's lines."""
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, and what to do about it, as a person reads it."""
+        return str(self)
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows; `traceback.print_exc()` shows all lines."""
+        package = str(Path(__file__).parent)
+        own = [frame for frame in traceback.extract_tb(self.__traceback__) if not _is_of(frame.filename, package)]
+        return [*map(_line, own), f"{type(self).__name__}: {self.sentence}"]
+
+
+def _line(frame: traceback.FrameSummary) -> str:
+    """A line of the user's; of a cell, whose file is a temporary one, without its name."""
+    where = f"line {frame.lineno}" if "ipykernel" in frame.filename else f"{frame.filename}, line {frame.lineno}"
+    return f"  {where}: {frame.line}"
+
+
+def _is_of(file: str, package: str) -> bool:
+    """True for a line of this package, or of IPython, which runs a notebook's cells."""
+    return file.startswith(package) or f"{Path('/IPython/core/')}" in file
+
+
+class TensorDeltaError(_Brief):
     """A fault of the data: an object, the rule that it breaks, and what to do about it.
 
     Attributes:
@@ -26,17 +63,30 @@ class TensorDeltaError(Exception):
     default_advice: ClassVar[str] = ""
 
     def __init__(self, reason: str, *, object: str, rule: str, advice: str | None = None) -> None:
-        self.reason = reason
-        self.object = object
+        self.reason = _bounded(reason)
+        self.object = _bounded(object)
         self.rule = rule
         self.advice = self.default_advice if advice is None else advice
-        super().__init__(reason)
+        super().__init__(self.reason)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.object}: {self.reason} [{self.rule}]. {self.advice}"
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong, and what to do about it, as a person reads it: without the rule, which implementers need."""
+        subject = f"{self.object} " if self.reason.partition(" ")[0] in _VERBS else f"{self.object}: "
+        return f"{'' if self.reason.startswith(_WHOLE) else subject}{self.reason}. {self.advice}".rstrip()
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.reason, self.object, self.rule, self.advice)
+
+
+def _bounded(text: str) -> str:
+    """A text without its middle, if it is long: whoever wrote a manifest decides how long its strings are."""
+    if len(text) <= _MOST:
+        return text
+    return f"{text[: _MOST - _END]} … ({len(text):,} letters) … {text[-_END:]}"
 
 
 def _rebuild(kind: type[TensorDeltaError], reason: str, object: str, rule: str, advice: str) -> TensorDeltaError:
@@ -101,7 +151,7 @@ class UntrustedError(TensorDeltaError, PermissionError):
     default_advice = "Allow it explicitly if you trust it."
 
 
-class StoreError(OSError):
+class StoreError(OSError, _Brief):
     """The store itself failed, after retries: no network, no permission, or throttled (SPEC.md section 12.1).
 
     It is outside the closed set: it is about the store, not the data, and never means that an object is missing
@@ -153,6 +203,11 @@ _MACHINE: dict[int, str] = {
     errno.ENFILE: "The whole machine has too many files open: close some, then do it again.",
     errno.EIO: "The disk or its file system fails, as the system's log should say: do it again once that is mended.",
     errno.EROFS: "Choose a folder that can be written to.",
+    errno.EACCES: "Look who may read and write it (`ls -ld`), or name another place.",
+    errno.EPERM: "Look who may read and write it (`ls -ld`), or name another place.",
+    errno.ENOTDIR: "A part of this path is a file: name another place.",
+    errno.EISDIR: "Name a file.",
+    errno.ENOENT: "Name another, or make it first.",
 }
 
 

@@ -89,7 +89,7 @@ def open(
     if absent:
         if has_strangers(store):
             raise ConflictError(
-                "has contents, but no chain",
+                "is a file, and a chain is a folder" if Path(store.address).is_file() else "has contents, but no chain",
                 object=store.address,
                 rule="TD-STO-010",
                 advice="Name an empty folder or prefix, or one that does not exist; a chain needs a place of its own.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 
 from .checkout.checkout import Pulled
 from .errors import StoreError, TensorDeltaError, machine_advice
@@ -15,7 +16,7 @@ from .explore.diff import Diff
 from .explore.stats import Stats
 from .explore.tensor_history import TensorHistory
 from .explore.version import Version
-from .format.layout import Layout
+from .format.layout import Layout, Tensor
 from .format.layout_change import LayoutChange
 from .format.manifest import Manifest
 from .keep.collect import Collected
@@ -103,9 +104,14 @@ def _(version: Version) -> Table:
 
 
 def _layout_table(layout: Layout, title: str) -> Table:
-    head, omitted, tail = ends(layout.tensors)
-    rows = [[each.name, each.dtype, str(list(each.shape))] for each in (*head, *tail)]
-    return Table(title, ["<tensor", "<dtype", "<shape"], _with_gap(rows, len(head), omitted))
+    return tensors_table(layout.tensors, title)
+
+
+def tensors_table(tensors: Sequence[Tensor], title: str, *, whole: bool = False) -> Table:
+    """Tensors with their sizes: with `whole` all of them, else of many the first and the last."""
+    head, omitted, tail = (tensors, 0, ()) if whole else ends(tensors)
+    rows = [[each.name, each.dtype, str(list(each.shape)), bytes_text(each.nbytes)] for each in (*head, *tail)]
+    return Table(title, ["<tensor", "<dtype", "<shape", "size"], _with_gap(rows, len(head), omitted))
 
 
 def _with_gap(rows: Sequence[Sequence[str]], at: int, omitted: int | None) -> list[Sequence[str]]:
@@ -219,12 +225,25 @@ def _(history: History) -> Table:
     return history_table(history, "versions")
 
 
-def history_table(history: History, title: str, *, whole: bool = False) -> Table:
-    """The versions of a chain: with `whole` all of them, else of many the first, the newest, and the total."""
+def history_table(
+    history: History, title: str, *, whole: bool = False, more: Mapping[str, Mapping[int, str]] | None = None
+) -> Table:
+    """The versions of a chain: with `whole` all of them, else of many the first, the newest, and the total.
+
+    Args:
+        history: the versions.
+        title: above the table.
+        whole: list all.
+        more: texts for further columns, by heading and version.
+    """
     head, omitted, tail = (history, 0, ()) if whole else ends(history)
     size = sum(row.size for row in history)
     return _versions_table(
-        [*head, *tail], title, (len(head), omitted), (size, sum(row.nbytes for row in history) / size if size else 0.0)
+        [*head, *tail],
+        title,
+        (len(head), omitted),
+        (size, sum(row.nbytes for row in history) / size if size else 0.0),
+        more or {},
     )
 
 
@@ -306,6 +325,7 @@ def _versions_table(
     title: str,
     gap: tuple[int, int | None] = (0, 0),
     total: tuple[int | None, float | None] = (None, None),
+    more: Mapping[str, Mapping[int, str]] = MappingProxyType({}),
 ) -> Table:
     """A table of versions.
 
@@ -315,6 +335,7 @@ def _versions_table(
         gap: before which of them others are left out, and how many; None if that is not known. The total follows
             where it is known and there are such.
         total: bytes of all versions, and how many times smaller than the whole states that is, where they are known.
+        more: texts for further columns, by heading and version.
     """
     columns = "version|base|changed|density|size|ratio|bits/change|<created (UTC)|<annotations".split("|")
     if any(row.layout_change is not None for row in versions):
@@ -332,8 +353,10 @@ def _versions_table(
             annotations_text(row.annotations),
             "" if row.layout_change is None else row.layout_change.short,
         ][: len(columns)]
+        + [texts.get(row.version, "") for texts in more.values()]
         for row in versions
     ]
+    columns += [f"<{heading}" for heading in more]
     at, omitted = gap
     rows = _with_gap(rows, at, omitted)
     if omitted:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 import tensordelta as td
 from tensordelta import demo
+from tensordelta.demo import child
 from tensordelta.write.snapshot import snapshot_folder
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -29,8 +31,7 @@ def run_demo(*arguments: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "tensordelta", *arguments],
         cwd=folder,
-        # On a machine that other tests keep busy, several threads of BLAS wait for one another most of the time.
-        env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": paths},
         capture_output=True,
         text=True,
         timeout=600,
@@ -68,6 +69,23 @@ def test_the_demo_runs_twice(tmp_path: Path) -> None:
     log = json.loads(run_demo("log", str(folder / "chain"), "--json", folder=tmp_path))
     assert [(row["version"], row["annotations"]) for row in log] == [(0, {"step": "0"}), (1, {"step": "1"})]
     assert td.read_state(folder / "checkout").equals(td.open(folder / "chain").load())
+
+
+def test_the_trainer_has_one_thread_and_the_publisher_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads of BLAS wait for one another most of the time on a machine that other programs keep busy."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(child, "_send", _send_threads)
+    seen: list[tuple[str, float]] = []
+    with pytest.raises(RuntimeError, match="the trainer ended with exit code 0"):
+        list(child.train(steps=1, seed=0, on_progress=lambda message, done: seen.append((message, done))))
+    assert seen == [("1 1", 0.5)]
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "7" and "OMP_NUM_THREADS" not in os.environ
+
+
+def _send_threads(sending: Connection, steps: int, seed: int) -> None:
+    sending.send((f"{os.environ['OPENBLAS_NUM_THREADS']} {os.environ['OMP_NUM_THREADS']}", 0.5))
+    sending.close()
 
 
 # -- with a trainer that takes no time --------------------------------------------------------------------------------

@@ -260,7 +260,7 @@ def test_what_the_command_says_when_it_cannot(chain: td.Chain, vllm: VllmRoutes,
     _, err = run(chain.address, "--server", "localhost:8000", code=2)
     assert "http://HOST:PORT" in err
     _, err = run(tmp_path / "nothing", "--server", vllm.url, code=1)
-    assert "missing" in err
+    assert "there is no chain at " in err
     _, err = run(chain.address, "--server", vllm.url, "--timeout", 0.1, "--poll", 0.02, code=1)
     assert "no version after 1 appeared within 0.1 seconds" in err
     vllm.developing = False

@@ -55,11 +55,11 @@ def run(*arguments: object, code: int = 0) -> str:
 def test_a_fresh_folder(chain: Path) -> None:
     run("pull", chain, "one", *TRUST)
     withhold(chain, 2)
-    refused = run("pull", chain, "two", *TRUST, code=1)
+    refused = run("pull", chain, "two", *TRUST, "--json", code=1)
     assert "TD-SIG-005" in refused and "--allow-rollback" in refused
     for command in (("log",), ("show",), ("pull", "two"), ("pull", "one")):
         name, *rest = command
-        assert "TD-SIG-005" in run(name, chain, *rest, *TRUST, code=1)
+        assert "TD-SIG-005" in run(name, chain, *rest, *TRUST, "--json", code=1)
     found = json.loads(run("verify", chain, *TRUST, "--json", code=1))
     assert [fault["rule"] for fault in found["faults"]] == ["TD-SIG-005"]
     assert "version 1" in run("pull", chain, "three")  # without keys the store is believed
@@ -157,7 +157,7 @@ def test_commands_that_pin_a_chain_id(chain: Path, tmp_path: Path) -> None:
         other = [str(each).replace(str(chain), "other") for each in command]
         if command[1] != "out":
             assert own in run(*other, "--chain-id", own, code=1)
-    assert "TD-APP-005" in run("verify", "out", "--chain-id", td.open("other").id, code=1)
+    assert "TD-APP-005" in run("verify", "out", "--chain-id", td.open("other").id, "--json", code=1)
     assert "chain id" in run("log", chain, "--chain-id", "mine", code=2)
 
 

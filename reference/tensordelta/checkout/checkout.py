@@ -41,6 +41,7 @@ import msgspec
 from ..errors import ConflictError, IntegrityError, MissingError, StoreError, TensorDeltaError, WrongBaseError
 from ..events import Event, emit
 from ..format.manifest import Manifest
+from ..progress import Phase, phase
 from ..read.reader import Reader
 from ..state.state import State
 from ..state.update import Update
@@ -392,6 +393,7 @@ class Checkout:
         """
         started = time.perf_counter()
         with ExitStack() as stack:
+            stack.enter_context(phase("looking at what is held"))
             stack.enter_context(naming(self.folder))
             try:
                 stack.enter_context(self.locked())
@@ -503,7 +505,9 @@ class Checkout:
         reader.disk.check(head.size, self._private.path, object="the undo record")
         self._write_private(UNDO, undo_record(head, update))
         try:
-            self._write_words(base, update)
+            size = sum(piece.new.nbytes for piece in update.runs())
+            with phase("patching files", size) as work:
+                self._write_words(base, update, work)
             files = dict(held.files)
             for name in sorted(head.files):
                 files[name] = files[name].seen(settle(self._tree, name))
@@ -516,11 +520,12 @@ class Checkout:
         self._private.sync()
         emit(Event("applied", update.version, update.size, time.perf_counter() - started), reader.listener)
 
-    def _write_words(self, base: Examination, update: Update) -> None:
+    def _write_words(self, base: Examination, update: Update, work: Phase) -> None:
         words = base.words(self._tree)
         for piece in update.runs():
             where = slice(piece.start, piece.stop) if piece.indices is None else piece.indices
             words[piece.tensor].put(where, piece.new)
+            work.add(piece.new.nbytes)
 
     def _replace(
         self, held: Holding | None, staging: Staging, reader: Reader, update: Update, manifest: Manifest

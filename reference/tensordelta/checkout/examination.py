@@ -21,6 +21,7 @@ from itertools import groupby
 import numpy as np
 
 from ..codecs import fingerprint
+from ..progress import Phase, phase
 from ..state.holes import data_ranges, is_hollow
 from ..state.state import State
 from ..stores.anchored import Folder
@@ -64,10 +65,14 @@ class Scan:
         at = self._next % len(tensors)
         return tensors[at:] + tensors[:at]
 
+    def size(self, held: Holding) -> int:
+        """Bytes that are read in any case."""
+        size = sum(tensor.nbytes for tensor in held.tensors)
+        return size if self._least is None else min(size, int(max(self._least, self._share * size)))
+
     def until_enough(self, held: Holding, tensors: Sequence[int]) -> Iterator[int]:
         """These tensors, until enough is read."""
-        deadline, done = time.monotonic() + self._seconds, 0
-        least = max(self._least or 0, self._share * sum(tensor.nbytes for tensor in held.tensors))
+        deadline, done, least = time.monotonic() + self._seconds, 0, self.size(held)
         for tensor in tensors:
             if self._least is not None and done >= least and time.monotonic() >= deadline:
                 return
@@ -171,6 +176,11 @@ def _is_whole(file: BufferedIOBase, recorded: HeldFile) -> bool:
 
 def _scan(held: Holding, folder: Folder, found: Examination, scan: Scan, threads: int) -> None:
     """Compare fingerprints of tensors with those of the record."""
+    with phase("checking held words", scan.size(held)) as progress:
+        _scan_in(held, folder, found, scan, threads, progress)
+
+
+def _scan_in(held: Holding, folder: Folder, found: Examination, scan: Scan, threads: int, progress: Phase) -> None:
     words = found.words(folder)
     expected, sums = held.tensor_sums, np.zeros(len(words), np.uint64)
     wrong: dict[str, list[str]] = {}
@@ -178,6 +188,7 @@ def _scan(held: Holding, folder: Folder, found: Examination, scan: Scan, threads
     def work(part: tuple[int, int, int], descriptor: int) -> tuple[int, int]:
         tensor, start, stop = part
         read = words[tensor].read(descriptor, start, stop)
+        progress.add(read.nbytes)
         return tensor, fingerprint.scan(held.tensors[tensor].name, read, start=start)
 
     wanted = scan.until_enough(held, scan.order(held, found.places))

@@ -19,6 +19,7 @@ from ..format.layout import Layout, Tensor
 from ..format.manifest import TENSORS, FileEntry, Manifest
 from ..format.names import is_path, manifest_name
 from ..format.pack import PlainPack
+from ..progress import Phase, phase
 from ..read.budget import Budget
 from ..read.prepare import zeros
 from ..read.reader import Reader
@@ -192,6 +193,10 @@ class Staging:
         Returns:
             What state.json says of each file, by name.
         """
+        with phase("writing files", self._files.nbytes) as work:
+            return self._finish(update, reader, work)
+
+    def _finish(self, update: Update, reader: Reader, work: Phase) -> dict[str, HeldFile]:
         shards = self._files.shards
         for name, tensors in shards.items():
             if not tensors or tensors[0] not in self._words:
@@ -212,6 +217,7 @@ class Staging:
         digests = self._files.digests
         for name in shards:
             described[name] = HeldFile.of(settle(self._private, f"{STAGED}/{name}"), digests[name], shard=True)
+            work.add(sum(tensor.nbytes for tensor in shards[name]))
         for file in self._files.files:
             blob = reader.packs.file(file)
             with self._private.create(f"{STAGED}/{file.name}") as target:

@@ -17,12 +17,21 @@ import click
 from .. import __version__
 from ..errors import TensorDeltaError
 from ..results import machine_text
-from ..tables import as_facts, as_table
-from . import bridges, engines, keep, keys, read, write
-from .options import JSON
-from .terminal import abandon_stdout, print_failure, print_table
+from ..tables import as_facts
+from . import bridges, engines, keep, keys, look, read, shell, write
+from .examples import EXAMPLES
+from .terminal import JSON, abandon_stdout, print_error, print_failure
 
 _INTERRUPTED = 130
+#: What a command leaves that is interrupted.
+_AFTER = {
+    "publish": "the chain has this version if `log` lists it; else publish again",
+    "shortcut": "call it again to make the shortcut",
+    "pull": "the folder has the old version or the new one; pull again to go on",
+    "gc": "the chain is whole; call it again to go on",
+    "copy": "call it again to go on",
+    "sign": "call it again to sign the rest",
+}
 _NO_READER = 141
 
 
@@ -31,6 +40,23 @@ class _Commands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.commands)
+
+    def _run(self, context: click.Context) -> None:
+        try:
+            super().invoke(context)
+        except click.NoSuchOption as error:
+            place = error.option_name
+            if place.removeprefix("-").isdecimal():
+                reason = f"{place} is no version: CHAIN@{place} counts from the newest one, in `diff` and `ls`."
+                raise click.UsageError(reason, error.ctx) from None
+            raise
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands in their groups."""
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for heading, commands in _GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(each.name or "", each.get_short_help_str(width)) for each in commands])
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -54,7 +80,7 @@ class _Commands(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         try:
             try:
-                super().invoke(context)
+                self._run(context)
             except (BrokenPipeError, click.exceptions.Exit, click.Abort):
                 raise
             except BaseException as error:
@@ -62,7 +88,7 @@ class _Commands(click.Group):
                 raise
         except TensorDeltaError as fault:
             with suppress(OSError):  # nobody can read it
-                print_table(as_table(fault), stderr=True, style="bold red")
+                print_error(fault.sentence)
             context.exit(1)
         except BrokenPipeError:
             abandon_stdout()
@@ -70,12 +96,13 @@ class _Commands(click.Group):
         except OSError as error:
             abandon_stdout()
             with suppress(OSError):
-                click.echo(f"error: {machine_text(error)}", err=True)
+                print_error(machine_text(error))
             context.exit(1)
         except KeyboardInterrupt:
-            # A version whose publishing was interrupted exists if its manifest does.
             with suppress(OSError):
-                click.echo("interrupted; `tensordelta log` lists what was published before", err=True)
+                click.echo(
+                    f"interrupted; {_AFTER.get(context.invoked_subcommand or '', 'nothing was changed')}", err=True
+                )
             context.exit(_INTERRUPTED)
 
 
@@ -92,24 +119,53 @@ def _print_failure(error: BaseException, *, as_json: bool) -> None:
     print_failure(fault)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`tensordelta COMMAND --help` has examples of each.",
+)
 @click.version_option(__version__, prog_name="tensordelta")
 def main() -> None:
     """Publish, read and verify chains of model weights that hold only what changed.
 
-    CHAIN is where a chain is: a folder, hf://buckets/OWNER/NAME[/PREFIX], s3://BUCKET/PREFIX, gs://... or az://...
-    CHECKPOINT is a safetensors file, or a Hugging Face folder of them.
+    \b
+    CHAIN is where a chain is:
+      a folder; hf://buckets/OWNER/NAME[/PREFIX]; s3://BUCKET/PREFIX, gs://... or
+      az://...; or, to read only, https://HOST/PATH
+    CHAIN@VERSION is one of its versions:
+      RUN@2; RUN@newest; RUN@-2, the one before the newest
+    CHECKPOINT is a safetensors file, or a Hugging Face folder:
+      a folder of this machine, also one in the cache of the Hub's client; or
+      hf://ORG/MODEL[@REVISION], of which only what is needed is fetched
 
-    Exit codes: 0 done; 1 the data, the store or the machine is at fault; 2 wrong usage.
+    Results go to standard output, progress and errors to standard error. With --json a command prints one object.
+
+    \b
+    Exit codes:
+      0 done; 1 the data, the store or the machine is at fault; 2 wrong usage;
+      130 interrupted; 141 the reader of the output is gone
+    Environment:
+      TENSORDELTA_CACHE    the folder for the last published states, downloaded
+                           packs and what was held of signed chains;
+                           ~/.cache/tensordelta by default
+      TENSORDELTA_CACHE_BYTES   how much of it downloaded packs may take
+      TENSORDELTA_THREADS  how many jobs run at once; all cores by default
+      HF_TOKEN, HF_ENDPOINT, HF_HOME, AWS_...   as the clients of the stores use them
     """
 
 
-for _command in (
-    *(write.demo, write.publish),
-    *(read.log, read.show, read.pull, read.verify, read.diff, read.plan),
-    *(engines.vllm_follow, engines.sglang_follow),
-    *(bridges.import_, bridges.export),
-    *(write.shortcut, keep.gc, keep.pin, keep.unpin, keep.copy),
-    *(keys.keygen, keys.sign),
-):
-    main.add_command(_command)
+_GROUPS = {
+    "Begin": (write.demo, shell.completion),
+    "Publish": (write.publish, write.shortcut),
+    "Look": (look.log, look.ls, read.show, read.diff, read.plan),
+    "Read": (read.pull, read.verify),
+    "Engines": (engines.vllm_follow, engines.sglang_follow),
+    "Bridges": (bridges.import_, bridges.export),
+    "Keep": (keep.gc, keep.pin, keep.unpin, keep.copy),
+    "Sign": (keys.keygen, keys.sign),
+}
+for _group in _GROUPS.values():
+    for _command in _group:
+        _examples = "".join(f"\n  {line}" for line in EXAMPLES[_command.name or ""].splitlines())
+        _command.epilog = f"\b\nExamples:{_examples}"
+        main.add_command(_command)

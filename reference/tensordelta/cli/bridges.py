@@ -15,8 +15,8 @@ from ..chain import Chain
 from ..errors import ConflictError
 from ..stores import open_store
 from ..tables import bytes_text
+from .kinds import ADDRESS, VERSION, Count, Seconds
 from .options import (
-    VERSION,
     Command,
     encodes,
     json_option,
@@ -35,11 +35,11 @@ _NAMES = click.Choice(list(bridges.FORMATS))
 
 
 poll_options = together(
-    click.option("--poll", metavar="SECONDS", type=click.FloatRange(min=0), default=1.0, show_default=True),
+    click.option("--poll", metavar="SECONDS", type=Seconds(min=0), default=1.0, show_default=True),
     click.option(
         "--timeout",
         metavar="SECONDS",
-        type=click.FloatRange(min=0),
+        type=Seconds(min=0),
         help="Give up after so long without a new version.",
     ),
 )
@@ -97,8 +97,8 @@ def _store(address: str) -> Iterator[Any]:
 
 @click.command("import")
 @click.argument("name", metavar="FORMAT", type=_NAMES)
-@click.argument("source", metavar="SRC")
-@click.argument("address", metavar="CHAIN")
+@click.argument("source", metavar="SRC", type=ADDRESS)
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.option(
     "--base",
     type=click.Path(exists=True, path_type=Path),
@@ -136,7 +136,7 @@ def import_(
     with Working("reading what there is") as working, _store(source) as store, needed():
 
         def opened(create: bool) -> Chain:
-            return open_chain(address, create=create, on_event=working.event, **opening)
+            return open_chain(address, create=create, **opening)
 
         output = _Output(working, as_json=as_json, follow=follow)
         output.note(f"not proven, since {name} does not give it: {'; '.join(format.unproven)}")
@@ -153,14 +153,14 @@ def import_(
 
 @click.command("export")
 @click.argument("name", metavar="FORMAT", type=_NAMES)
-@click.argument("address", metavar="CHAIN")
-@click.argument("target", metavar="DST")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
+@click.argument("target", metavar="DST", type=ADDRESS)
 @click.option("--encoding", metavar="NAME", help="Of trl: gap_delta or raw; of slime: xor or overwrite.")
 @click.option("--checksum", metavar="NAME", help="Of slime: xxh3-128, blake3 or adler32.")
 @click.option(
     "--full-every",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Count(min=1),
     help="Write each version whose number N divides in full; trl: 10 by default, slime: none.",
 )
 @click.option("--from", "begin", metavar="VERSION", type=VERSION, help="The first version; by default the oldest.")
@@ -193,7 +193,7 @@ def export(
     with usage():
         format = bridges.new_format(name, encoding=encoding, checksum=checksum, full_every=full_every)
     with Working("reading what there is") as working, _store(target) as store, needed():
-        chain = open_chain(address, on_event=working.event, **opening)
+        chain = open_chain(address, **opening)
         output = _Output(working, as_json=as_json, follow=follow)
         exporter = bridges.Exporter(format, chain, store, begin=begin)
         with stopped_by_signals() as stop:
@@ -219,7 +219,7 @@ def watch(
 ) -> None:
     """Publish each checkpoint that appears in a folder, until a signal or the timeout ends it."""
     with Working("waiting for checkpoints") as working:
-        chain = open_chain(address, create=True, on_event=working.event, **opening)
+        chain = open_chain(address, create=True, **opening)
         settled = {} if settle is None else {"settle": settle}
 
         def say(note: str) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..tables import as_facts
-from .options import VERSION, json_option, needed, open_chain, trusts, usage
+from .kinds import ADDRESS, VERSION, Seconds
+from .options import json_option, needed, open_chain, trusts, usage
 from .signals import stopped_by_signals
 from .terminal import Working
 
@@ -37,7 +38,7 @@ def _drives(command: Command) -> Command:
     """The argument and the options of a command that drives a server."""
     for option in reversed(
         (
-            click.argument("address", metavar="CHAIN"),
+            click.argument("address", metavar="CHAIN", type=ADDRESS),
             click.option("--server", "url", metavar="URL", required=True, help="The server, such as http://host:8000."),
             click.option(
                 "--engine-chain",
@@ -54,7 +55,7 @@ def _drives(command: Command) -> Command:
             click.option(
                 "--poll",
                 metavar="SECONDS",
-                type=click.FloatRange(min=0, min_open=True),
+                type=Seconds(min=0, min_open=True),
                 default=1.0,
                 show_default=True,
                 help="Approximate time between two looks; up to four times that while nothing is published.",
@@ -62,13 +63,13 @@ def _drives(command: Command) -> Command:
             click.option(
                 "--timeout",
                 metavar="SECONDS",
-                type=click.FloatRange(min=0),
+                type=Seconds(min=0),
                 help="End with exit code 1 after so long without a new version.",
             ),
             click.option(
                 "--patience",
                 metavar="SECONDS",
-                type=click.FloatRange(min=0),
+                type=Seconds(min=0),
                 default=60.0,
                 show_default=True,
                 help="How long another driver's pause is respected; then the server is taken over.",
@@ -129,7 +130,7 @@ def _follow(
     from ..engines import follow_server
 
     with Working("looking for versions") as working:
-        opened = open_chain(address, on_event=working.event, **opening)
+        opened = open_chain(address, **opening)
         with usage(), needed():
             server = kind(
                 url,

@@ -10,19 +10,21 @@ from ..format.keys import PublicKey
 from ..format.names import MAX_VERSION
 from ..keep.copy import copy as copy_chain
 from ..results import fields_table
-from .options import VERSION, chain_id_option, json_option, needed, open_chain, pins, usage
+from ..stores import absolute
+from .kinds import ADDRESS, VERSION, Count, Seconds
+from .options import chain_id_option, json_option, needed, open_chain, pins, usage
 from .terminal import Working, print_result
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
-@click.option("--keep-last", metavar="N", type=click.IntRange(min=1), required=True, help="Keep the newest N versions.")
-@click.option("--keep-every", metavar="K", type=click.IntRange(min=1), help="Also keep versions that K divides.")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
+@click.option("--keep-last", metavar="N", type=Count(min=1), required=True, help="Keep the newest N versions.")
+@click.option("--keep-every", metavar="K", type=Count(min=1), help="Also keep versions that K divides.")
 @click.option("--keep", metavar="VERSION", type=VERSION, multiple=True, help="Also keep this version; may be repeated.")
 @click.option(
     "--grace",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     help="How long what was dropped can still be read; by default, and at least, what the chain says (a day). "
     "0: nothing reads or writes the chain now.",
 )
@@ -39,7 +41,7 @@ def gc(
     as_json: bool,
     **opening: Any,
 ) -> None:
-    """Drop versions of CHAIN, and delete what nobody needs any more.
+    """Drop versions of CHAIN, and what only they need.
 
     Every version that is kept can be rebuilt, at any moment. Pinned versions are kept, and those over which others are
     rebuilt, unless there is a full shortcut to the oldest wanted version. The packs of a dropped version go with a
@@ -53,12 +55,10 @@ def gc(
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("version", type=VERSION)
 @click.argument("name", metavar="NAME")
-@click.option(
-    "--expires", metavar="SECONDS", type=click.IntRange(min=0), help="Seconds until it expires; by default never."
-)
+@click.option("--expires", metavar="SECONDS", type=Count(min=0), help="Seconds until it expires; by default never.")
 @chain_id_option
 @json_option
 def pin(address: str, version: int, name: str, expires: int | None, chain: str | None, as_json: bool) -> None:
@@ -75,7 +75,7 @@ def pin(address: str, version: int, name: str, expires: int | None, chain: str |
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("name", metavar="NAME")
 @chain_id_option
 @json_option
@@ -88,8 +88,8 @@ def unpin(address: str, name: str, chain: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
+@click.argument("source", metavar="SRC", type=ADDRESS)
+@click.argument("target", metavar="DST", type=ADDRESS)
 @click.option("--from", "first", metavar="VERSION", type=VERSION, help="The first version; by default the oldest.")
 @click.option("--to", "last", metavar="VERSION", type=VERSION, help="The last version; by default the newest.")
 @click.option("--quick", is_flag=True, help="Do not read what DST has already in the right size.")
@@ -111,12 +111,14 @@ def copy(
     Every object is checked on the way. DST is empty or has an earlier copy, whose objects are skipped, so that an
     interrupted copy can be resumed. A range that begins with a delta includes what this needs to be read.
     """
+    if absolute(source) == absolute(target):
+        raise click.UsageError("SRC and DST are the same place.")
     versions = None
     if first is not None or last is not None:
         versions = range(first or 0, (MAX_VERSION if last is None else last) + 1)
         if not versions:
             raise click.UsageError(f"no version is from {first} to {last}.")
-    with Working("copying") as working, usage(), needed():
+    with Working("copying"), usage(), needed():
         copied = copy_chain(
             source,
             target,
@@ -125,6 +127,5 @@ def copy(
             chain=chain,
             trusted_keys=trusted_keys,
             threshold=threshold,
-            progress=working.count,
         )
     print_result(as_json, copied.facts(), copied.table())

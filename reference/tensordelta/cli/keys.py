@@ -10,7 +10,8 @@ import click
 from ..format.keys import SecretKey
 from ..results import fields_table
 from ..write.keys import write_key_pair
-from .options import VERSION, json_option, key_option, needed, open_chain, pins, threads_option
+from .kinds import ADDRESS, VERSION
+from .options import json_option, key_option, needed, open_chain, pins, threads_option
 from .terminal import Working, count, print_result
 
 
@@ -37,7 +38,7 @@ def keygen(file: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @key_option(required=True)
 @click.option(
     "--version",
@@ -51,10 +52,11 @@ def keygen(file: Path, as_json: bool) -> None:
 @threads_option
 @json_option
 def sign(address: str, key: SecretKey, versions: tuple[int, ...], as_json: bool, **opening: Any) -> None:
-    """Sign an existing CHAIN, its versions, and the shortcuts to them.
+    """Sign an existing CHAIN.
 
-    Readers will trust what you sign: check it first with `verify --deep`. With --trusted-key only objects that such a
-    key has signed are signed, which is how to replace a key.
+    Its versions and the shortcuts to them are signed as well. Readers will trust what you sign: check it first with
+    `verify --deep`. With --trusted-key only objects that such a key has signed are signed, which is how to replace
+    a key.
     """
     with Working("reading what there is"):
         opened = open_chain(address, **opening)

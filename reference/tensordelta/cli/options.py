@@ -19,8 +19,10 @@ from ..errors import TensorDeltaError, UntrustedError
 from ..explore.version import Version
 from ..format.keys import PublicKey, SecretKey
 from ..format.names import CHAIN, MAX_VERSION
+from ..stores.models import is_model
 from ..threads import thread_count
 from ..write.keys import public_key, secret_key
+from .kinds import Count, Seconds
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 K = TypeVar("K", PublicKey, SecretKey)
@@ -28,8 +30,6 @@ K = TypeVar("K", PublicKey, SecretKey)
 _CHAIN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: A version, or a place from the end, behind `@`.
 _PLACE = re.compile(r"newest|-?[0-9]{1,12}")
-#: The key of a context's `meta` that says whether `--json` is given.
-JSON = "tensordelta.json"
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -56,11 +56,10 @@ json_option = click.option(
 threads_option = click.option(
     "--threads",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Count(min=1),
     help="How many jobs run at once; by default $TENSORDELTA_THREADS, or all cores.",
 )
 whole_option = click.option("--all", "whole", is_flag=True, help="List all on a terminal too, however many there are.")
-VERSION = click.IntRange(min=0, max=MAX_VERSION)
 
 
 def version_or(word: str) -> Callable[[click.Context, click.Parameter, str], int | None]:
@@ -127,7 +126,7 @@ trusted_keys_options = together(
     click.option(
         "--threshold",
         metavar="N",
-        type=click.IntRange(min=1),
+        type=Count(min=1),
         default=1,
         help="How many of the keys of --trusted-key must have signed; 1 by default.",
     ),
@@ -135,7 +134,7 @@ trusted_keys_options = together(
 max_age_option = click.option(
     "--max-age",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     help="With --trusted-key: refuse a newest version that is older.",
 )
 
@@ -194,19 +193,29 @@ writes = together(
 
 
 def open_chain(address: str, *, threads: int | None = None, **options: Any) -> Chain:
+    before, at, version = address.rpartition("@")
+    if at and _PLACE.fullmatch(version) and not Path(address).exists():
+        raise click.UsageError(
+            f"{address} names a version, and this wants a chain: write {before}, and the version by itself, as in "
+            f"`show {before} {version}` and `pull {before} DIR --to {version}`."
+        )
     with usage(), needed():
         return opening.open(address, threads=thread_count(threads), **options)
 
 
-def side(text: str, **opening: Any) -> Version | Path:
-    """What `diff` compares: RUN@VERSION, a chain's address for its newest version, or the path of a checkpoint.
+def side(text: str, **opening: Any) -> Version | Path | str:
+    """What `diff` compares: RUN@VERSION, a chain's address for its newest version, or a checkpoint.
 
     A path that exists is one, whatever its name.
     """
+    if is_model(text):
+        return text
     path = Path(text)
     address, at, place = text.rpartition("@")
     if at and _PLACE.fullmatch(place) and not path.exists():
         return open_chain(address, **opening)[-1 if place == "newest" else int(place)]
+    if at and (Path(address) / CHAIN).is_file() and not path.exists():
+        raise click.UsageError(f"{text}: a version is a number that `log` lists, `newest`, or -1, -2 from the end.")
     if "://" in text or ((path / CHAIN).is_file() and not any(path.glob("*.safetensors"))):
         return open_chain(text, **opening)[-1]
     return path

@@ -1,4 +1,4 @@
-"""Commands that read: `log`, `show`, `pull`, `verify`, `diff`, `plan`."""
+"""Commands that read: `show`, `pull`, `verify`, `diff`, `plan`."""
 
 from __future__ import annotations
 
@@ -21,22 +21,12 @@ from ..format.layout_change import LayoutChange
 from ..format.manifest import Manifest
 from ..format.names import CHAIN, parse_manifest_name, parse_shortcut_name
 from ..read.verify import Verification
-from ..results import annotations_text, diff_table, fields_table, history_table
+from ..results import annotations_text, diff_table, fields_table
 from ..tables import Table, as_facts, as_table, bytes_text
 from ..threads import thread_count
 from .hook import Hook
-from .options import (
-    VERSION,
-    json_option,
-    open_chain,
-    pins,
-    reads_packs,
-    side,
-    trusts,
-    usage,
-    version_or,
-    whole_option,
-)
+from .kinds import ADDRESS, SIDE, VERSION, Seconds
+from .options import json_option, open_chain, pins, reads_packs, side, trusts, usage, version_or, whole_option
 from .signals import stopped_by_signals
 from .terminal import Working, count, print_failure, print_json, print_result, print_table
 
@@ -45,25 +35,7 @@ _NAMES = 8
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
-@whole_option
-@trusts
-@json_option
-def log(address: str, whole: bool, as_json: bool, **opening: Any) -> None:
-    """List the versions of CHAIN; on a terminal, of many the first, the newest and the total."""
-    opened = open_chain(address, **opening)
-    history = opened.log()
-    if len(history):
-        opened.manifest()  # refuses a newest version that is too old
-    size = bytes_text(sum(row.size for row in history))
-    title = f"{opened.address}: {count(len(history), 'version')}, {size}"
-    expendable = ("created (UTC)", "bits/change", "density")
-    table = history_table(history, title, whole=whole or not sys.stdout.isatty())
-    print_result(as_json, [row.facts() for row in history], table, expendable=expendable)
-
-
-@click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("version", type=VERSION, required=False)
 @trusts
 @json_option
@@ -90,7 +62,7 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--to", "version", metavar="VERSION", type=VERSION, help="The version wanted; by default the newest.")
 @click.option("--allow-rollback", is_flag=True, help="With --trusted-key: allow a version older than that of DIR.")
@@ -103,7 +75,7 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 @click.option(
     "--poll",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="With --follow: approximate time between two looks; up to four times that while nothing is published.",
@@ -111,7 +83,7 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     help="With --follow: end with exit code 1 after so long without a new version.",
 )
 @click.option(
@@ -124,7 +96,7 @@ def show(address: str, version: int | None, as_json: bool, **opening: Any) -> No
 @click.option(
     "--exec-timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     help="With --exec: end the command after so long.",
 )
 @trusts
@@ -164,7 +136,7 @@ def pull(
     if exec_timeout is not None and command is None:
         raise click.UsageError("--exec-timeout goes with --exec.")
     with Working("reading what there is") as working:
-        opened = open_chain(address, on_event=working.event, allow_rollback=allow_rollback, **opening)
+        opened = open_chain(address, allow_rollback=allow_rollback, **opening)
         if follow:
             with stopped_by_signals() as stop:
                 hook = None
@@ -181,21 +153,24 @@ def pull(
                     print_failure({"error": "command", "object": command, "rule": None, "message": hook.failure})
                 context.exit(1)
             return
+        if not folder.exists():
+            opened.manifest(version)  # no folder is made for a version that is not there
         pulled = opened.pull(folder, version, scan=scan)
     print_result(as_json, as_facts(pulled), _pulled_table(pulled, folder))
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN|DIR")
+@click.argument("address", metavar="CHAIN|DIR", type=ADDRESS)
 @click.option("--deep", is_flag=True, help="Rebuild every version over every edge, and check each.")
 @trusts
 @reads_packs
 @json_option
 @click.pass_context
 def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, **opening: Any) -> None:
-    """Check every object of CHAIN, or every word of a pulled DIR; both where a chain lies in DIR.
+    """Check every object of CHAIN, or every word of a DIR.
 
-    Exits with 1 where something is at fault. With --trusted-key, missing and bad signatures of CHAIN are faults.
+    DIR is a folder that `pull` made; where a chain lies in it, both are checked. Exits with 1 where something is at
+    fault. With --trusted-key, missing and bad signatures of CHAIN are faults.
 
     DIR is compared with its own record, which proves nothing where others could write to DIR: `pull --trusted-key`
     compares it with the chain. Files of DIR that loaders may take and that no pull made are listed.
@@ -219,9 +194,9 @@ def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, *
         versions.append(version)
         subjects.append(f"version {version}")
     if not pulled or Path(address, CHAIN).is_file():
-        with Working("checking") as working:
+        with Working("checking"):
             opened = open_chain(address, **opening)
-            chain = opened.verify(deep=deep, progress=working.count)
+            chain = opened.verify(deep=deep)
         versions = sorted({*versions, *chain.versions})
         faults = [*faults, *chain.faults]
         subjects.append(
@@ -241,21 +216,21 @@ def verify(context: click.Context, /, address: str, deep: bool, as_json: bool, *
 
 
 @click.command()
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", type=SIDE)
+@click.argument("new", type=SIDE)
 @whole_option
 @pins
 @reads_packs
 @json_option
 def diff(old: str, new: str, whole: bool, as_json: bool, threads: int | None, **opening: Any) -> None:
-    """Show what changed from OLD to NEW, tensor by tensor, the most changed first.
+    """Show what changed from OLD to NEW, tensor by tensor.
 
-    Each is a checkpoint, or a version of a chain: RUN@2, RUN@newest, or RUN@-2, the one before the newest. Of versions
-    of one chain only what lies between them is read; of others only tensors that differ.
+    The most changed come first. Each is a checkpoint, or a version of a chain: RUN@2, RUN@newest, or RUN@-2, the
+    one before the newest. Of versions of one chain only what lies between them is read; of others only tensors that
+    differ.
     """
-    with Working("comparing"):
-        with usage():
-            threads = thread_count(threads)
+    with Working("comparing"), usage():
+        threads = thread_count(threads)
         sides = [side(each, threads=threads, **opening) for each in (old, new)]
         difference = compare(*sides, threads=threads)
     table = diff_table(difference, whole=whole or not sys.stdout.isatty())
@@ -263,7 +238,7 @@ def diff(old: str, new: str, whole: bool, as_json: bool, threads: int | None, **
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.option(
     "--from",
     "base",

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sys
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -17,15 +16,17 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ..events import Event
-from ..tables import Table, printable
+from ..progress import Phase, View
+from ..tables import Table, bytes_text, printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, Task, TaskID
 
+#: Columns of a terminal in which progress shows the total as well.
+_WIDE = 100
 _SHA256 = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
-#: Seconds of work before progress is shown.
-_PATIENCE = 1.0
+#: The key of a context's `meta` that says whether `--json` is given.
+JSON = "tensordelta.json"
 
 
 def count(number: int, noun: str) -> str:
@@ -46,6 +47,16 @@ def print_failure(fault: Mapping[str, object]) -> None:
         click.echo(json.dumps({"ok": False, "faults": [fault], **fault}))
     except OSError:  # nobody reads it, but the exit code
         abandon_stdout()
+
+
+def print_error(sentence: str) -> None:
+    """Print what is wrong and what to do about it: in one line, which a terminal folds between words."""
+    text = printable(sentence)
+    if sys.stderr.isatty():
+        console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+        console.print(Text.assemble(("error: ", "bold red"), text), overflow="fold")
+    else:
+        click.echo(f"error: {text}", err=True)
 
 
 def print_result(as_json: bool, facts: Mapping[str, object] | Sequence[object], table: Table, **look: Any) -> None:
@@ -138,77 +149,105 @@ def abandon_stdout() -> None:
         os.close(nowhere)
 
 
-class Working:
-    """Progress on stderr while a command works for more than a second, if stderr is a terminal; a context manager.
+class Working(View):
+    """Progress on stderr while a command works for more than a second; a context manager.
+
+    Nothing is shown where stderr is no terminal, nor with `--json`.
 
     Args:
-        doing: describes the work.
+        doing: describes the work, until the library says more.
     """
 
     def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._lock = threading.Lock()
+        super().__init__()
+        self._own = Phase(doing, unit="steps")
+        self._seen = sys.stderr.isatty() and not click.get_current_context().meta.get(JSON)
         self._progress: Progress | None = None
-        self._timer = threading.Timer(_PATIENCE, self._start)
-        self._timer.daemon = True
-        self._visible = False
+        self._task: TaskID | None = None
+        self._shown: Phase | None = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        self.phases.append(self._own)
+        return super().__enter__() if self._seen else self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._seen:
+            super().__exit__(*raised)
+
+    def show(self, phase: Phase) -> None:
+        if self._progress is None:
             self._progress = _progress()
-            self._task = self._progress.add_task(self._doing, total=None)
-            self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._timer.cancel()
-            self._timer.join()
-            if self._visible:
-                self._progress.stop()
-
-    def _start(self) -> None:
-        assert self._progress is not None
-        with self._lock:
-            self._visible = True
             self._progress.start()
+        if phase is not self._shown or self._task is None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(phase.doing, total=phase.total, counted=phase.unit)
+            self._shown = phase
+        self._progress.update(self._task, description=phase.doing, total=phase.total, completed=phase.done)
+        self._progress.refresh()
 
-    def _update(self, **fields: Any) -> None:
+    def hide(self) -> None:
         if self._progress is not None:
-            self._progress.update(self._task, **fields)
-
-    def event(self, event: Event) -> None:
-        """Show the latest event of a chain, and the share of a download that is done."""
-        share = {} if event.total is None else {"completed": event.size, "total": event.total}
-        self._update(description=f"{event.kind} version {event.version}", **share)
-
-    def count(self, done: int, total: int) -> None:
-        """Show how much of the work is done."""
-        self._update(completed=done, total=total)
+            self._progress.stop()
+        self._progress = self._task = self._shown = None
 
     def share(self, message: str, done: float) -> None:
         """Show a message, and how much of the work is done, from 0 to 1."""
-        self._update(description=message, completed=done, total=1.0)
+        self._own.doing, self._own.total = message, 1000
+        self._own.add(int(1000 * done) - self._own.done)
 
     def say(self, text: str) -> None:
         """Print a line of output above the progress."""
-        with self._lock:
-            if self._progress is not None and self._visible:
-                self._progress.stop()
+        with self.lock:
+            self.hide()
             click.echo(printable(text))
-            if self._progress is not None and self._visible:
-                self._progress.start()
 
 
 def _progress() -> Progress:
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    """A bar of rich: what is done, per cent, bytes, their rate, and the time left."""
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskProgressColumn, TextColumn
+
+    console = Console(stderr=True)
+    wide = console.width >= _WIDE
+
+    class Counted(ProgressColumn):
+        """Bytes done of all, bytes a second, and the time left; for other work, how long it has taken."""
+
+        def render(self, task: Task) -> Text:
+            return Text(counted(task, wide=wide))
 
     return Progress(
         SpinnerColumn("line"),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
+        BarColumn(bar_width=20 if wide else 10),
+        TaskProgressColumn(show_speed=False),
+        Counted(),
+        console=console,
+        auto_refresh=False,
         transient=True,
         redirect_stdout=False,
+        redirect_stderr=False,
     )
+
+
+def counted(task: Task, *, wide: bool) -> str:
+    """How much of a task is done, how fast, and how long the rest takes."""
+    unit, parts = task.fields["counted"], []
+    if unit == "bytes":
+        done = bytes_text(task.completed)
+        parts.append(done if task.total is None or not wide else f"{done} of {bytes_text(task.total)}")
+        if task.speed:
+            parts.append(f"{bytes_text(task.speed)}/s")
+    elif unit != "steps":
+        parts.append(f"{task.completed:,.0f}" + ("" if task.total is None else f" of {task.total:,.0f}") + f" {unit}")
+    if task.time_remaining is not None:
+        parts.append(f"{duration_text(task.time_remaining)} left")
+    elif task.elapsed is not None:
+        parts.append(duration_text(task.elapsed))
+    return ", ".join(parts)
+
+
+def duration_text(seconds: float) -> str:
+    """A time in minutes and seconds: 1:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..format.documents import MAX_GRACE, MIN_GRACE
-from ..format.names import check_annotations, shortcut_name
+from ..format.names import CHAIN, check_annotations, shortcut_name
 from ..read.history import Published
 from ..results import annotations_text, fields_table
 from ..state.checkpoint import open_checkpoint
@@ -19,7 +19,8 @@ from ..tables import Table, bytes_text, percent_text, ratio_text
 from ..write.encoder import Order, Values
 from ..write.plain_packs import check_source
 from .bridges import poll_options, watch
-from .options import VERSION, encodes, json_option, needed, open_chain, usage, version_or, writes
+from .kinds import ADDRESS, SIDE, VERSION, Count, Seconds
+from .options import encodes, json_option, needed, open_chain, usage, version_or, writes
 from .terminal import Working, print_result, print_table
 
 
@@ -32,9 +33,7 @@ from .terminal import Working, print_result, print_table
     show_default=True,
     help="The folder for chain, pulled checkpoint and picture.",
 )
-@click.option(
-    "--steps", metavar="N", type=click.IntRange(min=1), default=10, show_default=True, help="How many steps of RL."
-)
+@click.option("--steps", metavar="N", type=Count(min=1), default=10, show_default=True, help="How many steps of RL.")
 def demo(folder: Path, steps: int) -> None:
     """Train a small network, publish each step, prove every bit.
 
@@ -57,8 +56,8 @@ def demo(folder: Path, steps: int) -> None:
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
-@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
+@click.argument("checkpoint", type=SIDE, required=False)
 @click.option(
     "--watch",
     "watched",
@@ -70,13 +69,11 @@ def demo(folder: Path, steps: int) -> None:
 @click.option(
     "--settle",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     help="With --watch, without --marker: it is whole when nothing has changed for so long; by default 10 seconds.",
 )
 @poll_options
-@click.option(
-    "--step", metavar="N", type=click.IntRange(min=0), help="The training step; short for --annotation step=N."
-)
+@click.option("--step", metavar="N", type=Count(min=0), help="The training step; short for --annotation step=N.")
 @click.option(
     "--annotation", "pairs", metavar="KEY=VALUE", multiple=True, help="Say more of the version; may be repeated."
 )
@@ -88,7 +85,7 @@ def demo(folder: Path, steps: int) -> None:
 @click.option(
     "--grace",
     metavar="SECONDS",
-    type=click.IntRange(MIN_GRACE, MAX_GRACE),
+    type=Count(MIN_GRACE, MAX_GRACE),
     help="Of a new chain: how long what `gc` drops can still be read; by default a day.",
 )
 @click.option("--source", metavar="URI", help="With --plain: where these files are public (hf://ORG/MODEL@COMMIT).")
@@ -97,7 +94,7 @@ def demo(folder: Path, steps: int) -> None:
 @json_option
 def publish(
     address: str,
-    checkpoint: Path | None,
+    checkpoint: str | None,
     watched: Path | None,
     marker: str | None,
     settle: float | None,
@@ -148,9 +145,12 @@ def publish(
             raise click.UsageError("--source goes with --plain.")
         with usage():
             check_source(source)
-    open_checkpoint(checkpoint)  # no chain is made for a checkpoint that cannot be read
-    with Working("reading what there is") as working:
-        opened = open_chain(address, create=True, on_event=working.event, **opening)
+    if Path(checkpoint, CHAIN).is_file() and Path(address).exists() and not (Path(address) / CHAIN).exists():
+        raise click.UsageError(f"the chain comes first: write `publish {checkpoint} {address}`.")
+    with Working("reading what there is"):
+        with usage():
+            open_checkpoint(checkpoint)  # no chain is made for a checkpoint that cannot be read
+        opened = open_chain(address, create=True, **opening)
         published = opened.publish(
             checkpoint,
             annotations=annotations,
@@ -165,7 +165,7 @@ def publish(
 
 
 @click.command()
-@click.argument("address", metavar="CHAIN")
+@click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.argument("base", metavar="FROM|full", callback=version_or("full"))
 @click.argument("version", metavar="TO", type=VERSION)
 @encodes
@@ -180,8 +180,8 @@ def shortcut(
     It leads from version FROM, or from nothing (full), to version TO. Both states are rebuilt on disk, in the cache
     folder. A shortcut that exists already is left as it is.
     """
-    with Working("reading what there is") as working:
-        opened = open_chain(address, on_event=working.event, **opening)
+    with Working("reading what there is"):
+        opened = open_chain(address, **opening)
         with usage():
             made = opened.shortcut(base, version, order=order, values=values, tag=tag)
     name = shortcut_name(version, base, tag or None)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..codecs.fingerprint import U64
 from ..format.layout import Layout
+from ..progress import phase
 from ..state.checkpoint import parts
 from ..state.state import State, read_state
 from ..tables import Shown, natural
@@ -149,7 +150,8 @@ def diff(old: Comparable, new: Comparable, *, threads: int | None = None) -> Dif
     rest = before.without(equal), after.without(equal)
     compared = Comparison.of_states(*rest, layout_digest="0" * 64)  # of the same size as any other
     encoder = Encoder(compared, threads=threads)
-    size = sum(built.entry.size for built in encoder.packs())
+    with phase("comparing", rest[1].layout.nbytes):
+        size = sum(built.entry.size for built in encoder.packs())
     counts = np.zeros(len(after.layout), np.int64)
     for tensor, changed in zip(rest[1].layout.tensors, encoder.changed_of, strict=True):
         counts[after.layout.index[tensor.name]] = changed

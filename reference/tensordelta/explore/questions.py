@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from numpy.typing import NDArray
 
 from ..codecs.words import to_array
+from ..format.names import ShortcutName
 from ..read import part
 from ..read.history import History, Overview
 from ..read.reader import Reader
@@ -99,6 +100,16 @@ class Questions:
         return to_array(words, tensor.kind, tensor.shape)
 
     # -- what changed ---------------------------------------------------------------------------------------------
+
+    def shortcuts(self) -> list[ShortcutName]:
+        """Names of the shortcuts, by version and base; with trusted keys, signed or not.
+
+        Example:
+            >>> [(shortcut.version, shortcut.base) for shortcut in chain.shortcuts()]
+            []
+        """
+        found = self._reader.documents.shortcuts()
+        return sorted(found, key=lambda each: (each.version, -1 if each.base is None else each.base, each.tag or ""))
 
     def log(self) -> History:
         """All versions, with their sizes; every manifest is read."""

@@ -34,6 +34,7 @@ from ..format.names import (
     retired_name,
     shortcut_name,
 )
+from ..progress import phase
 from ..read.reader import Reader
 from ..stores import FolderStore, StoredObject
 from ..stores.download import PARALLEL
@@ -157,6 +158,10 @@ class _Collector:
         self._until = 0.0
 
     def run(self) -> Collected:
+        with phase("looking for what may go"):
+            return self._run()
+
+    def _run(self) -> Collected:
         started = time.perf_counter()
         try:
             choice, listing = self._repeat(self._drop)
@@ -213,8 +218,11 @@ class _Collector:
         choice = choose(self._reader, self._policy, listing, self._naming, grace=self._grace)
         if not self._dry_run and self._pins_now(listing) != listing.pins.held(now):
             raise _Late
-        for names in _batched(list(self._to_drop(listing, choice))):
-            self._drop_some(names, listing)
+        going = list(self._to_drop(listing, choice))
+        with phase("dropping versions", len(going), unit="objects") as work:
+            for names in _batched(going):
+                self._drop_some(names, listing)
+                work.add(len(names))
         return choice, listing
 
     def _to_drop(self, listing: Listing, choice: Choice) -> Iterator[str]:
@@ -377,9 +385,13 @@ class _Collector:
 
     def _delete_all(self, names: Sequence[str], listing: Listing) -> None:
         """Delete objects whose order does not matter."""
-        for some in _batched(names):
-            self._check_time()
-            self._delete(some, listing.entries)
+        if not names:
+            return
+        with phase("deleting objects", sum(listing.entries[name].size for name in names)) as work:
+            for some in _batched(names):
+                self._check_time()
+                self._delete(some, listing.entries)
+                work.add(sum(listing.entries[name].size for name in some))
 
     def _delete(
         self,

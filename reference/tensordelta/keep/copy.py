@@ -21,6 +21,7 @@ from ..format.documents import MAX_SMALL, ChainDocument, parse_chain
 from ..format.manifest import MAX_MANIFEST, Manifest, parse_manifest
 from ..format.names import CHAIN, LATEST, SHORTCUTS, parse_shortcut_name, parse_signature_name
 from ..format.signature import Message
+from ..progress import phase
 from ..read.listing import Member, member_name
 from ..read.reader import Reader
 from ..read.trust import Trust
@@ -127,6 +128,10 @@ class _Copier:
         self._put = self._there = self._size = self._done = self._total = 0
 
     def run(self, versions: Container[int] | None) -> Copied:
+        with phase("looking at what is there"):
+            return self._run(versions)
+
+    def _run(self, versions: Container[int] | None) -> Copied:
         started = time.perf_counter()
         document = self._reader.documents.checked(CHAIN, MAX_SMALL)
         self._check_id(parse_chain(document))
@@ -135,10 +140,11 @@ class _Copier:
         wanted, chosen = self._selection.wanted, self._selection.chosen
         self._total = sum(each.size or 0 for each in {each for version in chosen for each in version.objects})
         self._create(CHAIN, document, lambda other: self._check_id(parse_chain(other)))
-        for group in self._groups(chosen):
-            self._objects(group)
-            for version in group:
-                self._commit(version)
+        with phase("copying", self._total) as self._phase:
+            for group in self._groups(chosen):
+                self._objects(group)
+                for version in group:
+                    self._commit(version)
         newest = max([*self._destination.versions, *(version.manifest.version for version in chosen)], default=None)
         if newest is not None:
             found = map(parse_shortcut_name, self._store.names(SHORTCUTS))
@@ -227,14 +233,15 @@ class _Copier:
                     self._step(len(part) if wanted.size is not None else 0)
         except IntegrityError:
             with self._lock:
-                self._done -= done if wanted.size is not None else 0
+                self._step(-done if wanted.size is not None else 0)
             raise
         with self._lock:
             self._size += done
 
     def _step(self, count: int) -> None:
         self._done += count
-        if self._progress is not None and count:
+        self._phase.add(count)
+        if self._progress is not None and count > 0:
             self._progress(self._done, self._total)
 
     def _commit(self, version: Selected) -> None:

@@ -9,6 +9,7 @@ from ..errors import ConflictError, LimitError, MissingError, TensorDeltaError
 from ..format.manifest import MAX_MANIFEST, Manifest, parse_manifest
 from ..format.names import CHAIN, parse_manifest_name, parse_shortcut_name, retired_name
 from ..format.signature import Message
+from ..progress import phase
 from ..read.history import named_objects
 from ..stores import Store
 from ..threads import ordered_map
@@ -49,8 +50,10 @@ class Naming:
     def read(self, names: Iterable[str]) -> None:
         """Read several, so that `of` need not."""
         wanted = [name for name in dict.fromkeys(names) if name not in self._known]
-        for name, found in zip(wanted, ordered_map(self._load, wanted, threads=self._threads), strict=True):
-            self._known[name] = found
+        with phase("reading manifests", len(wanted), unit="objects") as work:
+            for name, found in zip(wanted, ordered_map(self._load, wanted, threads=self._threads), strict=True):
+                self._known[name] = found
+                work.add(1)
 
     def of(self, name: str) -> Named:
         """A manifest or shortcut, or its copy where it was dropped after the listing.

@@ -23,6 +23,7 @@ from ..format.names import (
     pin_name,
     retired_name,
 )
+from ..read.absence import no_version
 from ..read.reader import Reader
 from ..stores import Store, StoredObject
 from ..tables import Shown
@@ -118,7 +119,7 @@ def pin(reader: Reader, version: int, name: str, seconds: int | None) -> Pin:
 def _check_version(store: Store, version: int) -> None:
     name = manifest_name(version)
     if not 0 <= version <= MAX_VERSION or store.size(name) is None:
-        raise MissingError(f"no version {version}", object=name, rule="TD-OBJ-008")
+        raise no_version(version, store, object=name)
 
 
 def _check_in_time(reader: Reader, version: int) -> None:
@@ -144,7 +145,9 @@ def unpin(reader: Reader, name: str) -> None:
     """
     object = pin_name(name)
     if reader.store.size(object) is None:
-        raise MissingError("there is no such pin", object=object, rule="TD-RET-007", advice="`gc` lists the pins.")
+        raise MissingError(
+            f"there is no pin {name}", object=object, rule="TD-RET-007", advice="`log --pins` lists the pins."
+        )
     reader.store.delete(object)
 
 

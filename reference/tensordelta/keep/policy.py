@@ -144,7 +144,7 @@ def choose(reader: Reader, policy: Policy, listing: Listing, naming: Naming, *, 
     for version in policy.keep:
         if version not in listed:
             name = manifest_name(version) if 0 <= version <= MAX_VERSION else f"version {version}"
-            raise MissingError(f"no version {version}, which is to be kept", object=name, rule="TD-OBJ-008")
+            raise MissingError(f"there is no version {version}, which is to be kept", object=name, rule="TD-OBJ-008")
     members = _members(reader, listing, naming)
     everything = [member for version in versions for member in members.leading_to(version)]
     members.read(everything)

@@ -42,6 +42,7 @@ from ..format.strict_json import PARSING
 from ..state.holder import Holder
 from ..state.state import State
 from ..stores import Store, read_small
+from .absence import no_chain, no_version
 from .listing import Member
 from .manifests import Manifests
 from .remembered import Applied
@@ -184,15 +185,10 @@ class Documents:
     def _absent(self, name: str) -> MissingError:
         """The error to raise where there is no chain.json, manifest or shortcut of a name."""
         if name == CHAIN:
-            return MissingError(
-                f"there is no chain at {self.store.address}",
-                object=CHAIN,
-                rule="TD-OBJ-009",
-                advice="Check the address, or publish a first version there.",
-            )
+            return no_chain(self.store)
         version = parse_manifest_name(name)
         if version is not None:
-            return MissingError(f"no version {version}", object=name, rule="TD-OBJ-008")
+            return no_version(version, self.store, object=name)
         return MissingError("there is no such shortcut", object=name, rule="TD-RTE-006")
 
     def checked(self, name: str, limit: int) -> bytes:
@@ -336,7 +332,7 @@ class Documents:
         found = self._manifests.get(version)
         if found is None:
             if not 0 <= version <= MAX_VERSION:
-                raise MissingError(f"no version {version}", object=f"version {version}", rule="TD-OBJ-008")
+                raise no_version(version, self.store, object=f"version {version}")
             name = manifest_name(version)
             parse = partial(parse_manifest, version=version)
             found = self._own(self._read(name, MAX_MANIFEST, parse, self._absent(name)), name)

@@ -24,6 +24,7 @@ from ..format.chunk_codec import Indices, Piece, decode
 from ..format.layout import Layout, Tensor
 from ..format.manifest import Base, Manifest
 from ..format.pack import Blob, ChunkPack, Pack, PlainPack
+from ..progress import current
 from ..state.state import State
 from ..state.update import Prepared
 from ..threads import ordered_map
@@ -184,7 +185,11 @@ class Preparation:
             return self._read_plain(pack, blob, index)
 
         fresh: dict[int, list[Piece]] = {}
-        for result in ordered_map(work, jobs, threads=self._threads, cost=cost, budget=self._in_flight):
+        phase, shares = current(), map(_share, jobs)
+        for result, share in zip(
+            ordered_map(work, jobs, threads=self._threads, cost=cost, budget=self._in_flight), shares, strict=True
+        ):
+            phase.add(share)
             for tensor, each, piece in result:
                 fingerprint.add_to(self.sums, tensor, each)
                 if piece is not None:
@@ -470,6 +475,12 @@ def _jobs(packs: Sequence[tuple[Pack, Blob]], wanted: Collection[int] | None) ->
         for index, chunk in enumerate(pack.chunks):
             if wanted is None or any(tensor in wanted for tensor, _, _ in chunk.slices):
                 yield pack, blob, index
+
+
+def _share(job: _Job) -> float:
+    """The bytes of a pack that a job decodes, about."""
+    pack, blob, _ = job
+    return blob.size / (len(pack.chunks) if isinstance(pack, ChunkPack) else len(pack.tensors))
 
 
 class _Room:

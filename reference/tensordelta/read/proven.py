@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ..errors import IntegrityError
 from ..format.pack import Pack
+from ..progress import current
 from ..stores import StoredBlob
 from ..threads import Lock
 
@@ -137,12 +138,14 @@ def prove(
         IntegrityError: another size or SHA-256.
     """
     blocks = Blocks(size)
+    work = current()
     with open_blob() as blob:
         if blob.size != size:
             raise IntegrityError(f"{blob.size} bytes, not {size}", object=label, rule="TD-MAN-013")
         kept = MemoryBlob(blob.read(0, size), blocks) if keep else None
         for place in blocks.places():
             blocks.append((kept or blob).read(*place))
+            work.add(place[1])
     if blocks.sha256() != sha256:
         raise IntegrityError(f"its SHA-256 is {blocks.sha256()}", object=label, rule="TD-MAN-013")
     return ProvenBlob(open_blob, size, blocks, label) if kept is None else kept

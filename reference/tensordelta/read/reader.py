@@ -19,6 +19,7 @@ from ..codecs.fingerprint import U64, combine, text
 from ..errors import MissingError, TensorDeltaError, WrongBaseError
 from ..events import Event, Listener, emit
 from ..format.names import MANIFESTS, ShortcutName, manifest_name
+from ..progress import phase
 from ..state.holder import Holder
 from ..state.state import State
 from ..state.update import Update
@@ -35,6 +36,9 @@ from .prepare import Allocate, Arena, Preparation, zeros
 from .routes import EXACT, Edge, Fault, Held, Plan, Planner
 from .trail import Trail
 from .trust import Trust
+
+#: Packs are proven, then decoded.
+_PASSES = 2
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -282,7 +286,7 @@ class Reader:
         else:
             versions, shortcuts = listing.versions(), listing.shortcuts()
         self._names = versions, shortcuts
-        return Planner(self.members(versions, shortcuts))
+        return Planner(self.members(versions, shortcuts), self.store)
 
     def plan(self, version: int, base: int | None) -> Plan:
         """The route of a reader that holds `base`; None for nothing. Only manifests and shortcuts are read.
@@ -358,6 +362,16 @@ class Reader:
         Raises:
             TensorDeltaError, SourceError: the error of the edge that failed first, when no route is left.
         """
+        with phase("looking for a route"):
+            return self._along(target, held, follow, without)
+
+    def _along(
+        self,
+        target: int,
+        held: Held | None,
+        follow: Callable[[Sequence[Edge]], T],
+        without: Mapping[str, Fault],
+    ) -> Followed[T]:
         started = time.perf_counter()
         if held is not None and held.version == target:
             return Followed((), follow(()), ())
@@ -462,7 +476,11 @@ class Reader:
 
     def _follow(self, preparation: Preparation, route: Sequence[Edge], held: Held | None) -> None:
         digest = None if held is None else held.layout_digest
-        with self.packs.ahead((edge.manifest.version, entry) for edge in route for entry in edge.manifest.packs):
+        size = sum(edge.manifest.size for edge in route)
+        with (
+            phase(_reading(route), size, passes=_PASSES),
+            self.packs.ahead((edge.manifest.version, entry) for edge in route for entry in edge.manifest.packs),
+        ):
             for edge in route:
                 try:
                     digest = self._hop(preparation, edge, digest)
@@ -532,6 +550,13 @@ class Reader:
 def _reader(store: Store, *made_of: Any) -> Reader:
     names = ("chain", "memory", "disk", "threads", "sources", "listener", "cache", "trust")
     return Reader(store, **dict(zip(names, made_of, strict=True)))
+
+
+def _reading(route: Sequence[Edge]) -> str:
+    versions = [edge.manifest.version for edge in route]
+    if len(versions) == 1:
+        return f"reading version {versions[0]}"
+    return f"reading versions {versions[0]} to {versions[-1]}" if versions else "reading"
 
 
 def _check_still(state: State, generation: int, target: int) -> None:

@@ -16,7 +16,9 @@ from typing import NamedTuple
 from ..errors import MissingError, StoreError, TensorDeltaError, UntrustedError, WrongBaseError
 from ..format.manifest import Base, Manifest, check_features
 from ..format.names import ShortcutName, manifest_name, parse_manifest_name
+from ..stores import Store
 from ..tables import Shown
+from .absence import no_version
 from .listing import Arc, Member, Members, member_name
 
 #: The error of an edge: one of the closed set, or the failure of a source that has a pack of it.
@@ -96,10 +98,12 @@ class Planner:
 
     Args:
         members: the members of the listing; some may have been read already.
+        store: where they lie, for errors.
     """
 
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: Members, store: Store | None = None) -> None:
         self.members = members
+        self._store = store
 
     @property
     def faults(self) -> Sequence[TensorDeltaError]:
@@ -134,7 +138,7 @@ class Planner:
         if held is not None and held.version == target:
             return ()
         if target not in self.members:
-            raise MissingError(f"no version {target}", object=manifest_name(target), rule="TD-OBJ-008")
+            raise no_version(target, self._store, object=manifest_name(target))
         self.members.own(target)
         gone: list[TensorDeltaError] = []
         while (route := _Search(self.members, target, held, failed, gone).cheapest()) is not None:

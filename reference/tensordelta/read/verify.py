@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ..codecs import fingerprint
@@ -11,9 +11,10 @@ from ..errors import IntegrityError, MissingError, TensorDeltaError, WrongBaseEr
 from ..format.manifest import Base, check_features
 from ..format.names import ShortcutName, manifest_name, shortcut_name
 from ..format.pack import Pack, check_overlap
+from ..progress import is_seen, phase
 from ..state.state import State
 from ..tables import Shown
-from .listing import check_shortcut
+from .listing import Member, check_shortcut
 from .reader import Reader
 from .routes import Edge
 
@@ -66,6 +67,25 @@ class _Verifier:
     def run(self) -> Verification:
         versions = self._reader.documents.versions()
         shortcuts = sorted(self._reader.documents.shortcuts(), key=lambda each: (each.version, str(each)))
+        with phase("checking packs", self._size(versions, shortcuts), passes=self._passes, whole=True):
+            return self._check(versions, shortcuts)
+
+    def _size(self, versions: Sequence[int], shortcuts: Sequence[ShortcutName]) -> int:
+        """Bytes of all packs and files, where somebody looks at the progress."""
+        size = 0
+        members: list[Member] = [*versions, *shortcuts] if is_seen() else []
+        for member in members:
+            with suppress(TensorDeltaError):
+                manifest = self._reader.documents.member(member)
+                size += manifest.size + sum(file.size for file in manifest.files)
+        return size
+
+    @property
+    def _passes(self) -> int:
+        """How often each byte is counted: it is downloaded, proven, and with `deep` proven and decoded once more."""
+        return 1 + self._reader.store.remote + 2 * self._deep
+
+    def _check(self, versions: Sequence[int], shortcuts: Sequence[ShortcutName]) -> Verification:
         total, done = len(versions) + len(shortcuts), 0
         members: dict[int, list[str]] = {version: [] for version in versions}
         for version in versions:

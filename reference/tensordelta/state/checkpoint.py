@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from ..errors import ConflictError, MalformedError
 from ..format.layout import Layout, Tensor
 from ..format.names import CHAIN
 from ..format.safetensors import Header, build_header, header_size, parse_header
-from .folder import LeftOut, check_is_whole, contents_of
+from ..stores import check_slashes
+from ..stores.models import cached_model, fetch_model, is_model
+from .folder import LeftOut, check_is_whole, contents_of, needed
 from .holes import MAX_HOLES
 from .own_file import OwnFile
 from .shard_file import READ, FileWords, ShardFile
@@ -106,8 +109,9 @@ def open_checkpoint(path: str | os.PathLike[str], *, part: bool = False) -> Chec
     """Open a safetensors file, or a Hugging Face folder with or without an index.
 
     Args:
-        path: of the file or folder.
-        part: a file may be one of several that make a checkpoint.
+        path: of the file or folder, also one in the cache of the Hub's client; or `hf://ORG/MODEL[@REVISION]`, which is
+            brought into that cache.
+        part: a file may be one of several that make a checkpoint; of a model on the Hub only the weights are fetched.
 
     Raises:
         MissingError: no such file or folder; a folder without a safetensors file, or without one of several that belong
@@ -117,8 +121,13 @@ def open_checkpoint(path: str | os.PathLike[str], *, part: bool = False) -> Chec
             format does not allow; a folder of which loaders would choose different weights (see `folder`); or weights
             that are holes for the most part.
         UntrustedError: weights that are a link out of the folder.
+        StoreError: the Hub did not answer, or refused.
+        ValueError: an address that is none of a model.
     """
-    path = Path(path)
+    if is_model(os.fspath(path)):
+        path = fetch_model(os.fspath(path), partial(needed, weights_only=part))
+    check_slashes(os.fspath(path))
+    path = cached_model(Path(path))
     if (path / CHAIN).is_file():
         raise ConflictError(
             "is the folder of a chain, not a checkpoint",

@@ -220,15 +220,45 @@ def _sets(weights: Iterable[str], indices: Iterable[str]) -> dict[str, _Set]:
     return sets
 
 
-def _chosen(folder: Path, own: OwnFolder, sets: list[_Set]) -> tuple[str | None, dict[str, str], list[str]] | None:
-    """The index, what it says, and the files that are the folder's weights; None if there are none."""
+def needed(sizes: Mapping[str, int], *, weights_only: bool) -> list[str]:
+    """The files of a folder that `contents_of` needs, where they are not here yet.
+
+    Args:
+        sizes: bytes of each file, by name.
+        weights_only: without its small files.
+    """
+    top = [name for name in sizes if "/" not in name and not name.startswith(".")]
+    weights = [name for name in top if name.endswith(SUFFIX)]
+    found: list[str | None] = []
+    for each in _preferred(list(_sets(weights, filter(_INDEX.fullmatch, top)).values())):
+        found += [each.index, each.single, *each.shards]
+    names = [name for name in found if name is not None]
+    if not weights_only and names:
+        names += [name for name, size in sizes.items() if _is_small(name, size)]
+    return names
+
+
+def _is_small(name: str, size: int) -> bool:
+    """True for a file that may be one of the small files of a checkpoint, by its name and size."""
+    suffix = Path(name).suffix.lower()
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return not (hidden or suffix in _FORMATS | _TEMPORARY or _INDEX.fullmatch(name) or size > MAX_FILE)
+
+
+def _preferred(sets: Sequence[_Set]) -> Sequence[_Set]:
+    """The sets that are the checkpoint: those of the usual name, else of an index, else all."""
     usual = [each for stem in _USUAL for each in sets if each.stem == stem]
     usual.sort(key=lambda each: each.single is None and each.index is None)  # shards alone may have another's index
-    indexed = [each for each in sets if each.index is not None]
-    if not usual and len(indexed) > 1:
+    return usual[:1] or [each for each in sets if each.index is not None] or sets
+
+
+def _chosen(folder: Path, own: OwnFolder, sets: list[_Set]) -> tuple[str | None, dict[str, str], list[str]] | None:
+    """The index, what it says, and the files that are the folder's weights; None if there are none."""
+    taken = _preferred(sets)
+    indexed = [each for each in taken if each.index is not None]
+    if len(indexed) > 1:
         several = f"{indexed[0].index} and {indexed[1].index}"
         raise _malformed(folder, f"holds {several}, of different weights", "Remove one of them, with its files.")
-    taken = usual[:1] or indexed or sets
     if not taken:
         return None
     weight_map: dict[str, str] = {}
@@ -328,10 +358,14 @@ def _check_complete(folder: Path, names: Iterable[str]) -> None:
 def _no_weights(folder: Path, found: _Walk) -> MissingError:
     others = {each.name.rstrip("/") for each in found.left_out if each.reason == OTHER_CHECKPOINT}
     deeper = sorted({name.rpartition("/")[0] for name in found.deeper_weights} | others)
+    formats = [each.name for each in found.left_out if each.reason == OTHER_FORMAT]
     advice = "Name a safetensors file, or a folder of them."
+    if formats:
+        advice = f"Save the weights of {formats[0]} as safetensors, as save_pretrained does."
     if deeper:
         advice = f"Name the folder that holds them: {', '.join(deeper[:5])}{' …' if len(deeper) > 5 else ''}."
-    return MissingError("holds no safetensors file", object=str(folder), rule="TD-PCK-014", advice=advice)
+    reason = "is empty: it holds no safetensors file" if found.is_empty else "holds no safetensors file"
+    return MissingError(reason, object=str(folder), rule="TD-PCK-014", advice=advice)
 
 
 def _missing(path: Path, reason: str) -> MissingError:
@@ -354,6 +388,7 @@ class _Walk:
         deeper_weights: names of the safetensors files in subfolders.
         files: the small files, by name.
         left_out: all else.
+        is_empty: there is nothing at all.
     """
 
     def __init__(self, folder: Path, own: OwnFolder) -> None:
@@ -363,7 +398,9 @@ class _Walk:
         self.deeper_weights: list[str] = []
         self.files: dict[str, OwnFile] = {}
         self.left_out: list[LeftOut] = []
-        self._enter(_entries(folder), "")
+        entries = _entries(folder)
+        self.is_empty = not entries
+        self._enter(entries, "")
 
     def leave_out(self, name: str, reason: str) -> None:
         self.left_out.append(LeftOut(name, reason))

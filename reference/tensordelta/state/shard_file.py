@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..codecs.words import Words
 from ..errors import IntegrityError, LimitError, MalformedError, MissingError
 from ..format.safetensors import Header, header_size, parse_header
+from ..progress import current
 from ..stores.regular import IrregularError, open_regular
 from .holes import hole_bytes
 from .own_file import OwnFile
@@ -32,10 +33,17 @@ READ = 8 << 20
 _START = 256
 
 _LFS = b"version https://git-lfs.github.com/spec/"
+_SAVE_AGAIN = "Save the weights as safetensors, and name that file."
 #: How files begin that are saved under the name of a weights file: what each is, and what to do about it.
 _BINARY = (
-    (b"PK\x03\x04", "is a file of torch.save", "Save it again as safetensors."),
-    (b"GGUF", "is a GGUF file", "Name a safetensors file."),
+    (b"PK\x03\x04", "is a file of torch.save, or another archive", _SAVE_AGAIN),
+    (b"\x80\x02", "is a pickle, as torch.save wrote them", _SAVE_AGAIN),
+    (b"\x80\x03", "is a pickle", _SAVE_AGAIN),
+    (b"\x80\x04", "is a pickle", _SAVE_AGAIN),
+    (b"\x80\x05", "is a pickle", _SAVE_AGAIN),
+    (b"GGUF", "is a GGUF file", "Name the safetensors file that it was made from."),
+    (b"\x93NUMPY", "is an array of NumPy", _SAVE_AGAIN),
+    (b"\x89HDF", "is an HDF5 file", _SAVE_AGAIN),
     (b"\x1f\x8b", "is compressed", "Unpack it first."),
     (b"\x28\xb5\x2f\xfd", "is compressed", "Unpack it first."),
 )
@@ -44,6 +52,7 @@ _TEXTS = (
     (b"<", "is a web page, not the file", "Download the file itself: on the Hub its address has /resolve/ in it."),
 )
 _TEXT = "is a text, not the file", "Download the file again: an answer with an error may have been saved."
+_ANOTHER = "is a text file, not a checkpoint", "Name a safetensors file, or a folder of them."
 
 
 class Open(Protocol):
@@ -126,7 +135,8 @@ class ShardFile:
             length = header_size(start[:8], size=self.size, object=name)
             return parse_header(self._bytes(8, length), size=self.size, object=name)
         except (MalformedError, LimitError) as fault:
-            reason, advice = _impostor(start) or (fault.reason, _DAMAGED)
+            cut = "is cut off: " if fault.rule == "TD-PCK-004" else ""
+            reason, advice = _impostor(self.path, start) or (cut + fault.reason, _DAMAGED)
             raise type(fault)(reason, object=name, rule=fault.rule, advice=advice) from None
 
     def _bytes(self, offset: int, length: int) -> bytes:
@@ -145,8 +155,11 @@ class ShardFile:
         Raises:
             IntegrityError: the file ends before them now.
         """
+        work = current()
         for offset in range(0, self.size, READ):
-            yield self._bytes(offset, min(READ, self.size - offset))
+            part = self._bytes(offset, min(READ, self.size - offset))
+            work.add(len(part))
+            yield part
 
     def read(self, offset: int, words: int, dtype: np.dtype[Any]) -> Words:
         """Words from a place in the file, in memory of their own.
@@ -234,8 +247,10 @@ class FileWords:
 _DAMAGED = "The file is damaged, or is no safetensors file: name another, or save it again."
 
 
-def _impostor(start: bytes) -> tuple[str, str] | None:
+def _impostor(path: Path, start: bytes) -> tuple[str, str] | None:
     """What a file is that is no safetensors file, and what to do about it; None where its beginning does not tell."""
+    if not start:
+        return "is empty", "Download it again, or save it again."
     for begins, what, advice in _BINARY:
         if start.startswith(begins):
             return what, advice
@@ -245,7 +260,9 @@ def _impostor(start: bytes) -> tuple[str, str] | None:
     for begins, what, advice in _TEXTS:
         if text.startswith(begins):
             return what, advice
-    return _TEXT if start.isascii() else None
+    if not start.isascii():
+        return None
+    return _TEXT if path.suffix == ".safetensors" else _ANOTHER
 
 
 def _missing(path: Path) -> MissingError:

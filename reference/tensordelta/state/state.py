@@ -15,6 +15,7 @@ from ..codecs import fingerprint
 from ..codecs.fingerprint import U64
 from ..codecs.words import DTYPES, DType, Words, dtype_of, to_array, to_words
 from ..format.layout import Layout, Tensor
+from ..progress import phase
 from ..tables import as_table
 from ..threads import Lock, ordered_map, thread_count
 from . import checkpoint
@@ -296,8 +297,12 @@ class State(Mapping[str, NDArray[Any]]):
             return fingerprint.scan(self.layout.tensors[index].name, self._words[index][start:stop], start=start)
 
         sums = np.zeros(len(self.layout), np.uint64)
-        for (index, *_), each in zip(parts, ordered_map(scan_part, parts, threads=thread_count(threads)), strict=True):
-            fingerprint.add_to(sums, index, each)
+        with phase("reading the weights", self.layout.nbytes) as work:
+            found = ordered_map(scan_part, parts, threads=thread_count(threads))
+            for (index, start, stop), each in zip(parts, found, strict=True):
+                fingerprint.add_to(sums, index, each)
+                words = self._words[index]
+                work.add((min(stop, len(words)) - start) * words.itemsize)
         self._sums = sums
         return sums
 
@@ -399,7 +404,9 @@ def _kind_and_shape(array: NDArray[Any], named: str | None) -> tuple[DType, tupl
 
 
 def read_state(path: str | os.PathLike[str]) -> State:
-    """The state in a safetensors file or a Hugging Face folder, whose words stay in the files.
+    """The state in a safetensors file, a Hugging Face folder or a model on the Hub, whose words stay in the files.
+
+    Of a model, `hf://ORG/MODEL[@REVISION]`, the weights are brought into the cache of the Hub's client.
 
     An array of it is the file, mapped: if another process truncates the file meanwhile, using the array ends this
     process. All else reads by position, and raises `IntegrityError` then. Weights of the folder that are not taken are
@@ -409,6 +416,8 @@ def read_state(path: str | os.PathLike[str]) -> State:
         MissingError: nothing there, or one of several files that belong together is missing.
         MalformedError, UnsupportedError, LimitError: not a checkpoint, or not one that the format can hold; or loaders
             would take different weights of it.
+        StoreError: the Hub did not answer, or refused.
+        ValueError: an address that is none of a model.
     """
     opened = checkpoint.open_checkpoint(path, part=True)
     weights = [each for each in opened.left_out if each.reason in (OTHER_WEIGHTS, OTHER_FORMAT)]

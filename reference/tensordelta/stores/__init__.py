@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from .base import Batch, DirectBatch, NoSuchObject, Parts, Store, StoredBlob, St
 from .folder import FileBlob, FolderStore, sync_folder
 from .retries import Retries
 from .spool import cache_folder, cache_root, in_cache, user_path
+
+#: An address with too few slashes, or too many.
+_MISTYPED = re.compile(r"(hf|s3|gs|az|https?):/{0,1}(?!/)")
 
 __all__ = [
     "Batch",
@@ -26,6 +30,7 @@ __all__ = [
     "absolute",
     "cache_folder",
     "cache_root",
+    "check_slashes",
     "has_strangers",
     "in_cache",
     "open_store",
@@ -56,6 +61,7 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
     text = os.fspath(address)
     scheme, separator, _ = text.partition("://")
     if not separator:
+        check_slashes(text)
         _refuse(options, "a folder")
         return FolderStore(user_path(text))
     options = dict(options or {})
@@ -75,6 +81,18 @@ def open_store(address: str | os.PathLike[str] | Store, *, options: Mapping[str,
     raise ValueError(
         f"{text!r}: chains live in folders, hf://buckets/…, s3://…, gs://… and az://…, and behind https://…"
     )
+
+
+def check_slashes(path: str) -> None:
+    """Check that a path is no address that was mistyped.
+
+    Raises:
+        ValueError: it is one, and there is no such path.
+    """
+    mistyped = _MISTYPED.match(path)
+    if mistyped and not os.path.lexists(path):
+        right = f"{mistyped[1]}://{path[mistyped.end() :]}"
+        raise ValueError(f"{path!r} is no address: write {right}, with two slashes after the colon")
 
 
 def absolute(address: str | os.PathLike[str]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
+from ..progress import Phase, phase
 from ..threads import Process
 from .base import NoSuchObject, Parts, StoredObject
 from .retries import PASSING, Retries
@@ -371,6 +372,9 @@ class CloudBatch:
         self._pool = ThreadPoolExecutor(_OBJECTS, thread_name_prefix="tensordelta-put")
         self._room = threading.Semaphore(2 * _OBJECTS)
         self._failed: list[tuple[str, BaseException]] = []
+        self._left = 0  # bytes that are on their way
+        self._ending: Phase | None = None
+        self._lock = threading.Lock()
 
     def put(self, name: str, parts: Parts) -> None:
         """Take an object and begin to put it. Raises StoreError if an earlier one has failed."""
@@ -378,6 +382,8 @@ class CloudBatch:
             raise self._failed[0][1]
         waiting = Waiting(parts)
         self._room.acquire()
+        with self._lock:
+            self._left += waiting.size
         try:
             self._pool.submit(self._work, name, waiting)
         except BaseException:
@@ -392,13 +398,20 @@ class CloudBatch:
         except BaseException as error:  # a panic of the client's is no Exception
             self._failed.append((name, error))
         finally:
+            with self._lock:
+                self._left -= waiting.size
+                if self._ending is not None:
+                    self._ending.add(waiting.size)
             self._room.release()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=error is not None)
+        with self._lock:
+            left = self._left
+        with phase("uploading", left) as self._ending:
+            self._pool.shutdown(wait=True, cancel_futures=error is not None)
         if error is not None or not self._failed:
             return
         first = self._failed[0][1]

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from ..errors import IntegrityError, TensorDeltaError
 from ..events import Event, Listener, emit
+from ..progress import current, phase
 from .base import NoSuchObject, Store, StoredBlob
 from .cache import CachedBlob, PackCache
 
@@ -126,7 +127,7 @@ class Downloads:
                 names.add(each.name)
                 self._jobs.setdefault(each.sha256, _Job(each))
         self._total = sum(job.wanted.size for job in self._jobs.values())
-        self._arrived = 0
+        self._arrived = self._reported = 0
         self._moved = threading.Condition()
         self._waiting = 0  # bytes that have arrived or are on their way, and were not taken
         self._objects_waiting = 0
@@ -183,9 +184,18 @@ class Downloads:
             self._urgent += 1
             self._moved.notify_all()
         try:
-            while not job.ended.wait(_TICK):
-                seconds = time.perf_counter() - self._started
-                emit(Event("downloading", job.wanted.version, self._arrived, seconds, self._total), self._listener)
+            outer = current()
+            with phase("downloading", self._total) as work:
+                counted = self._reported if work is outer else 0
+                while True:
+                    ended, arrived = job.ended.wait(_TICK), self._arrived
+                    work.add(arrived - counted)
+                    counted = arrived
+                    if ended:
+                        break
+                    seconds = time.perf_counter() - self._started
+                    emit(Event("downloading", job.wanted.version, arrived, seconds, self._total), self._listener)
+            self._reported = counted
         finally:
             with self._moved:
                 self._urgent -= 1

@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 from ..errors import IntegrityError, StoreError
 from ..format.names import is_path
+from ..progress import phase
+from ..tables import bytes_text
 from ..threads import Lock
 from .base import NoSuchObject, Parts, StoredObject
 from .download import LocalFile
@@ -58,7 +60,8 @@ def open_hub(address: str, *, options: Mapping[str, Any] | None = None, retries:
     name, _, root = rest.partition("/")
     root = root.strip("/")
     if not address.startswith(PREFIX) or not all(map(_SEGMENT.fullmatch, (owner, name))):
-        raise ValueError(f"{address!r} is no bucket: write {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME/PREFIX")
+        what = "is no bucket" if address.startswith(PREFIX) else "is a model, and chains live in buckets"
+        raise ValueError(f"{address!r} {what}: write {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME/PREFIX")
     if root and not is_path(root):
         raise ValueError(f"{address!r}: a prefix has letters, digits, '.', '_' and '-' between slashes")
     unknown = set(options or {}) - {"token", "endpoint"}
@@ -232,7 +235,7 @@ class HubStore:
         ]
 
         def download() -> None:
-            with _quiet():
+            with quiet():
                 self._api.download_bucket_files(self._bucket, needed)
 
         try:
@@ -287,7 +290,7 @@ class HubStore:
         def send() -> None:
             adding: list[tuple[str | Path | bytes, str]] = [(waiting.content, path) for path, waiting in left.items()]
             try:
-                with _quiet():
+                with quiet():
                     self._api.batch_bucket_files(self._bucket, add=adding)
             except BucketBatchError as error:
                 refused = {failure["path"] for failure in error.failures}
@@ -296,7 +299,8 @@ class HubStore:
                 raise
 
         try:
-            self._try("put", ", ".join(objects), send)
+            with phase(f"uploading {bytes_text(sum(each.size for each in left.values()))}"):
+                self._try("put", ", ".join(objects), send)
         except StoreError as error:
             names = ", ".join(map(self._name, left))
             raise StoreError(self.address, "put", names, error.cause, error.advice) from None
@@ -443,7 +447,7 @@ _quiet_restore = False
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Suppress the client's progress bars: the terminal is the caller's."""
     global _quiet_users, _quiet_restore
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars

@@ -24,6 +24,7 @@ from ..format.chunk_codec import EncodedChunk, Piece, encode
 from ..format.layout import Layout
 from ..format.manifest import EXPONENT_ORDER
 from ..format.pack import BuiltPack, build_pack
+from ..progress import current
 from ..state.shard_file import FileWords
 from ..state.state import State
 from ..threads import BusyTime, ordered_map
@@ -157,10 +158,14 @@ class Comparison:
 
     def found(self, busy: BusyTime, *, threads: int, pool: ThreadPoolExecutor | None) -> Iterator[list[Piece]]:
         """The changed words, compared on so many threads of a pool; `busy` runs while they compare."""
+        work = current()
 
         def compare_job(job: list[Span]) -> list[Piece]:
             with busy.running():
-                return self._compare(job)
+                found = self._compare(job)
+            for tensor, start, stop in job:
+                work.add((stop - start) * self.layout.tensors[tensor].kind.word.itemsize)
+            return found
 
         return ordered_map(compare_job, self._jobs(), threads=threads, pool=pool)
 

@@ -16,6 +16,7 @@ from ..errors import MissingError
 from ..format.chunk_codec import Piece
 from ..format.layout import Layout
 from ..format.manifest import Base, Manifest
+from ..progress import phase
 from ..read.history import Published, describe
 from ..read.reader import Reader
 from ..state.checkpoint import Checkpoint
@@ -113,6 +114,7 @@ class Publisher:
         codecs = Codecs(values, order)
         check_description(annotations, files)
         with ExitStack() as stack:
+            stack.enter_context(phase("looking for the newest version"))
             stack.enter_context(self._turns)
             place = self._writer.place(version, full=full)
             before = place.before
@@ -135,10 +137,11 @@ class Publisher:
                     sums = None if old is None else old.sums(threads=self._reader.threads)
                 compared = Comparison.of_states(old, state, digest, sums)
                 encoder = Encoder(compared, codecs, threads=self._reader.threads)
-                for built in clock.packs(encoder):
-                    go_on(False)
-                    commit.put_pack(built.entry, built.parts)
-                    self._snapshot.expect(built)
+                with phase(f"writing version {place.version}", state.layout.nbytes):
+                    for built in clock.packs(encoder):
+                        go_on(False)
+                        commit.put_pack(built.entry, built.parts)
+                        self._snapshot.expect(built)
                 entries = file_entries(before, digest, files)
                 contents = Contents(place.version, digest, encoder.sums, base, entries, annotations, encoder.features)
                 manifest = commit.complete(contents)
@@ -230,7 +233,7 @@ class Publisher:
         if source is not None:
             check_source(source)
         check_description(annotations, None)
-        with self._turns:
+        with phase("looking for the newest version"), self._turns:
             place = self._writer.place(version, full=True)
             state = State(checkpoint.layout, checkpoint.words)
             files = checkpoint_files(checkpoint)
@@ -242,10 +245,12 @@ class Publisher:
                 digest = commit.put_layout(checkpoint.layout)
                 with clock.during("compare"):
                     sums = state.sums(threads=self._reader.threads)
-                for shard in checkpoint.shards:
-                    if shard.header.entries:
-                        entry = plain_entry(shard, checkpoint, source)
-                        commit.put_pack(entry, same_parts(shard.file, entry.sha256))
+                size = sum(shard.file.size for shard in checkpoint.shards if shard.header.entries)
+                with phase(f"writing version {place.version}", size, passes=1 if source else 2):
+                    for shard in checkpoint.shards:
+                        if shard.header.entries:
+                            entry = plain_entry(shard, checkpoint, source)
+                            commit.put_pack(entry, same_parts(shard.file, entry.sha256))
                 entries = file_entries(place.before, digest, files)
                 contents = Contents(place.version, digest, sums, None, entries, annotations)
                 manifest = commit.complete(contents)

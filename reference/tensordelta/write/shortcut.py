@@ -14,6 +14,7 @@ from ..codecs.fingerprint import combine, text
 from ..errors import ConflictError, IntegrityError, MissingError
 from ..format.manifest import Manifest
 from ..format.names import ShortcutName, manifest_name, shortcut_name
+from ..progress import phase
 from ..read.history import Published, describe
 from ..read.reader import Reader
 from ..state.state import State
@@ -73,8 +74,9 @@ def make_shortcut(
     with _states(reader, base, version, work) as (old, new), Commit.begin(writer, name, own, clock) as commit:
         sums = None if old is None else old.sums(threads=reader.threads)
         encoder = Encoder(Comparison.of_states(old, new, own.layout, sums), codecs, threads=reader.threads)
-        for built in clock.packs(encoder):
-            commit.put_pack(built.entry, built.parts)
+        with phase(f"writing the shortcut to version {version}", layout.nbytes):
+            for built in clock.packs(encoder):
+                commit.put_pack(built.entry, built.parts)
         if text(combine(encoder.sums)) != own.fingerprint:
             raise IntegrityError(
                 "the difference does not lead to its fingerprint",

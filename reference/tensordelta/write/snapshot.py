@@ -16,6 +16,7 @@ from ..checkout.examination import Scan
 from ..errors import IntegrityError, LimitError, MalformedError, StoreError, TensorDeltaError, WrongBaseError
 from ..format.manifest import Manifest
 from ..format.pack import BuiltPack
+from ..progress import phase
 from ..read.packs import Sources, free_memory
 from ..read.reader import Reader
 from ..state.checkpoint import Checkpoint
@@ -26,6 +27,8 @@ from .encoder import Encoder
 
 _LOG = logging.getLogger("tensordelta")
 
+#: What progress calls it.
+_OWN = "own copy"
 #: What each publish scans of the snapshot: so many bytes, or this share of it.
 _PART = 16 << 20
 _SHARE = 1 / 64
@@ -66,7 +69,7 @@ class Snapshot:
         with ExitStack() as stack:
             state: State | None
             try:
-                with in_cache(self._reader.chain):
+                with in_cache(self._reader.chain), phase(_OWN, of=True):
                     stack.enter_context(self.checkout.locked())
                     # The first use in a process scans every word. Later ones scan a part, since a disk may lose bits
                     # meanwhile.
@@ -110,7 +113,7 @@ class Snapshot:
             IntegrityError, MalformedError: what was put does not make what was published.
         """
         try:
-            with in_cache(self._reader.chain):
+            with in_cache(self._reader.chain), phase(_OWN, of=True):
                 self.checkout.pull(self._source(made_of), manifest.version, scan=False)
         except (IntegrityError, MalformedError) as fault:
             # The arrays were written to meanwhile, or the store answers with other bytes.
