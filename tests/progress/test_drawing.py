@@ -17,7 +17,7 @@ import tensordelta as td
 from tensordelta.cli.terminal import counted, duration_text
 from tensordelta.progress import Bar, phase, phases
 
-#: Has each step of the work take so long that it is shown.
+#: Has the work take so long that it is shown: 10 MB a second.
 SLOW = """
 import sys, time
 from tensordelta.progress import phases
@@ -25,7 +25,7 @@ phases.PATIENCE, phases.PERIOD = 0.0, 0.05
 real = phases.Phase.add
 def add(self, count):
     real(self, count)
-    time.sleep(0.4)
+    time.sleep(count * 1e-7)
 phases.Phase.add = add
 """
 COMMAND = f"{SLOW}\nfrom tensordelta.cli import main\nmain(sys.argv[1:], prog_name='tensordelta')"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 
 from ..chain import Chain
@@ -73,7 +73,7 @@ class Importer:
         source: Store,
         open_chain: Callable[[bool], Chain],
         *,
-        base: Path | None = None,
+        base: str | os.PathLike[str] | None = None,
         begin: str | None = None,
         order: Order = "natural",
         values: Values = "step",
@@ -184,7 +184,7 @@ class Importer:
 
     def _publish(
         self,
-        state: State | Path,
+        state: State | str | os.PathLike[str],
         annotations: dict[str, str],
         number: int | None,
         files: Mapping[str, bytes] | None,

@@ -15,7 +15,7 @@ from ..chain import Chain
 from ..errors import ConflictError
 from ..stores import open_store
 from ..tables import bytes_text
-from .kinds import ADDRESS, VERSION, Count, Seconds
+from .kinds import ADDRESS, SIDE, VERSION, Count, Seconds
 from .options import (
     Command,
     encodes,
@@ -101,7 +101,7 @@ def _store(address: str) -> Iterator[Any]:
 @click.argument("address", metavar="CHAIN", type=ADDRESS)
 @click.option(
     "--base",
-    type=click.Path(exists=True, path_type=Path),
+    type=SIDE,
     metavar="CHECKPOINT",
     help="What the deltas of SRC begin with, where SRC has no full version: the engines' model.",
 )
@@ -114,7 +114,7 @@ def import_(
     name: str,
     source: str,
     address: str,
-    base: Path | None,
+    base: str | None,
     begin: str | None,
     follow: bool,
     poll: float,
@@ -124,11 +124,11 @@ def import_(
     as_json: bool,
     **opening: Any,
 ) -> None:
-    """Import the weight deltas in SRC, written by another project, into CHAIN.
+    """Publish the deltas of another project.
 
-    FORMAT is trl, slime (also of miles, SGLang's /pull_weights and stitch), modelexpress or skyrl. SRC is a folder, or
-    a place such as those of chains. Every version is proven with what the format gives; what it does not give is
-    printed first. A repeated import goes on where the last one ended.
+    Each version in SRC becomes one of CHAIN. FORMAT is trl, slime (also of miles, SGLang's /pull_weights and stitch),
+    modelexpress or skyrl. SRC is a folder, or a place such as those of chains. Every version is proven with what the
+    format gives; what it does not give is printed first. A repeated import goes on where the last one ended.
     """
     if timeout is not None and not follow:
         raise click.UsageError("--timeout goes with --follow.")
@@ -182,11 +182,11 @@ def export(
     as_json: bool,
     **opening: Any,
 ) -> None:
-    """Write the versions of CHAIN into DST as another project's weight deltas.
+    """Write versions as another project does.
 
-    FORMAT is trl, slime (also for miles, SGLang's /pull_weights and stitch), modelexpress or skyrl. DST is a folder, or
-    a place such as those of chains. A version is read back before it becomes visible, whole. A repeated export goes on
-    where the last one ended.
+    Each version of CHAIN becomes one in DST. FORMAT is trl, slime (also for miles, SGLang's /pull_weights and stitch),
+    modelexpress or skyrl. DST is a folder, or a place such as those of chains. A version is read back before it becomes
+    visible, whole. A repeated export goes on where the last one ended.
     """
     if timeout is not None and not follow:
         raise click.UsageError("--timeout goes with --follow.")
