@@ -311,7 +311,7 @@ class Reading:
     Attributes:
         cut: how they have the experts.
         words: of each rank, that it holds.
-        packs, nbytes: of each rank, that it fetches; of the first alone where all ranks need the same.
+        packs, nbytes: of each rank, that it fetches.
         one_shard: bytes that each rank would fetch if a writer put experts and rest into the same packs.
         table: bytes of JSON that the first rank parses: the manifest, and its packs' headers.
         parse, parse_peak: seconds and bytes of memory of that.
@@ -353,7 +353,7 @@ def read_version(setup: Setup, version: Version, shared: Sequence[Share], how: C
 
     seconds, first = best(lambda: holder_of(0), 1)
     # Ranks with a part of each tensor need what the first one needs.
-    holders = [first, *(holder_of(rank) for rank in range(1, setup.ranks) if how == "expert")]
+    holders = [first] * setup.ranks if how == "tensor" else [first, *map(holder_of, range(1, setup.ranks))]
     found = [needed(manifest, holder) for holder in holders]
     together = one_shard(manifest, shared)
     one = [sum(entry.size for entry in needed(together, holder)) for holder in holders]
