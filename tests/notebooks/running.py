@@ -26,6 +26,7 @@ def execute(path: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["OMP_NUM_THREADS"] = "1"
         kernel = dict(os.environ, TENSORDELTA_CACHE=f"{folder}/cache", TMPDIR=folder, IPYTHONDIR=folder)
+        kernel["TQDM_DISABLE"] = "1"  # progress of what takes longer than a second, on a busy machine, is no output
         client = NotebookClient(
             notebook,
             timeout=600,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from .phases import Phase, View
@@ -19,7 +20,10 @@ class Bar(View):
     def __init__(self) -> None:
         super().__init__()
         try:
-            from tqdm.auto import tqdm
+            with warnings.catch_warnings():
+                # A notebook without ipywidgets has a line in place of a widget; tqdm would say so by a path of its own.
+                warnings.simplefilter("ignore")
+                from tqdm.auto import tqdm
         except ModuleNotFoundError:
             raise ImportError("progress in Python needs tqdm: pip install tqdm") from None
         self._make: Any = tqdm
