@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -33,9 +34,17 @@ def needs(python: str) -> str:
     return next((need for name, need in names.items() if name in python), "library")
 
 
+def environment() -> dict[str, str]:
+    """Of a process that may import the suite, a package of its own that these tests do not install."""
+    paths = [str(ROOT / "conformance"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
 def run(code: str, folder: Path) -> str:
     """What Python code prints, in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{code}\n{done.stderr}"
     return done.stdout
 

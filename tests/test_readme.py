@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import GUIDE, README, ROOT, RUN, block, blocks, needs, run
+from pages import GUIDE, README, ROOT, RUN, block, blocks, environment, needs, run
 from vllm_server import VllmRoutes
 from wrapped import same, weights
 
@@ -44,11 +44,9 @@ _SERVERS = {
 
 def _shell(command: str, folder: Path) -> str:
     """What a command prints, as this environment has it, whatever stands first on the path."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment["OPENBLAS_NUM_THREADS"] = "1"  # of the demo, whose threads would wait for other tests
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    found = environment() | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    found["OPENBLAS_NUM_THREADS"] = "1"  # of the demo, whose threads would wait for other tests
+    done = subprocess.run(["bash", "-c", command], cwd=folder, env=found, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
