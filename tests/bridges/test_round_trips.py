@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from crossings import (
     step,
     tensors_of,
 )
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import MemoryStore, Pair, examples, pairs
 
@@ -164,6 +165,26 @@ def _holds(format: str, run: list[td.State], must: bool = False) -> None:
     opened = td.open(other)
     found = [opened.load(version) for version in opened.versions()]
     assert len(found) == len(done) and all(mine.equals(theirs) for mine, theirs in zip(found, run, strict=False))
+
+
+@pytest.mark.slow
+@given(how=st.sampled_from(EXPORTS), pair=pairs(most=60), more=st.integers(0, 2**32 - 1))
+@examples(40)
+def test_any_foreign_folder_comes_back_byte_for_byte(how: tuple[str, dict[str, Any]], pair: Pair, more: int) -> None:
+    """A folder that is imported, and exported from that chain with the same options."""
+    name, options = how
+    source = run_of(MemoryStore(), [pair.old, pair.new, step(np.random.default_rng(more), pair.new, 0.3)])
+    foreign = MemoryStore()
+    with suppress(td.UnsupportedError):  # the versions before the one that the format cannot hold are there
+        list(exporter(name, source, foreign, **options).all())
+    assume(any(key != _RECORD for key in foreign))
+    taken = MemoryStore()
+    list(importer(name, foreign, taken).all())
+    again = MemoryStore()
+    list(exporter(name, td.open(taken), again, **options).all())
+    assert {key: data for key, data in again.items() if key != _RECORD} == {
+        key: data for key, data in foreign.items() if key != _RECORD
+    }
 
 
 @pytest.mark.parametrize("checksum", ["xxh3-128", "blake3", "adler32"])

@@ -67,12 +67,11 @@ export class Browser {
     this.send("Browser.close").catch(() => {});
     await this.ended;
     clearTimeout(end);
-    // Its other processes may end a moment later, and write until then.
-    for (let left = 50; ; left--) {
+    // Its other processes may end later, and write until then; what stays is a temporary folder, and no fault of a page.
+    for (let left = 100; left > 0; left--) {
       try {
         return rmSync(this.profile, { recursive: true, force: true });
-      } catch (e) {
-        if (left === 0) throw e;
+      } catch {
         await new Promise((next) => setTimeout(next, 100));
       }
     }
