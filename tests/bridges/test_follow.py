@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,8 @@ import tensordelta as td
 from tensordelta import bridges
 from tensordelta.errors import TensorDeltaError
 from tensordelta.stores import FolderStore
+
+TESTS = Path(__file__).parents[1]
 
 
 @contextmanager
@@ -214,6 +217,23 @@ def test_an_export_that_is_killed_goes_on(when: float, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")] == []
     list(importer("slime", tmp_path / "out", tmp_path / "back").all())
     assert td.open(tmp_path / "back").load(5).equals(run[5])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["trl", "slime", "modelexpress", "skyrl"])
+def test_an_export_may_be_killed_at_any_call(format: str, tmp_path: Path) -> None:
+    """What is left is gone on with, and nothing of it stays hidden."""
+    paths = [*(str(TESTS / each) for each in ("", "bridges")), *sys.path]
+    done = subprocess.run(
+        [sys.executable, str(TESTS / "bridges" / "killed_export.py"), str(tmp_path), format, "2", "5"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    ended = re.fullmatch(r"ended at (\d+) calls\n", done.stdout)
+    assert ended is not None and int(ended[1]) >= 20
 
 
 @pytest.mark.slow

@@ -91,6 +91,7 @@ class Destination:
         except MissingError:
             if next(iter(store.names("")), None) is not None:
                 raise self._conflict("has contents that are no export") from None
+            self._sweep()
             self._record({})
             return
         if record.get("chain") != chain or record.get("format") != format.name:
@@ -99,6 +100,15 @@ class Destination:
         if not isinstance(versions, dict) or not all(type(version) is int for version in versions.values()):
             raise self._conflict(f"has a {RECORD} that cannot be read")
         self._versions = versions
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what exports into this place left that were killed, of which one works at a time."""
+        if isinstance(self._store, FolderStore):
+            for abandoned in self._store.root.glob(f"{_STAGE}*"):
+                shutil.rmtree(abandoned, ignore_errors=True)
+            for each in self._store.temporaries():
+                self._store.remove_temporary(each.name)
 
     def _conflict(self, reason: str) -> ConflictError:
         return ConflictError(
@@ -161,11 +171,7 @@ class Destination:
     def _stage(self, folder: str | None) -> Iterator[Store]:
         """The store where a version is built: beside its place where a folder can be moved there whole."""
         if folder is not None and isinstance(self._store, FolderStore):
-            root = self._store.root
-            root.mkdir(parents=True, exist_ok=True)
-            for abandoned in root.glob(f"{_STAGE}*"):
-                shutil.rmtree(abandoned, ignore_errors=True)
-            stage = root / f"{_STAGE}{secrets.token_hex(8)}"
+            stage = self._store.root / f"{_STAGE}{secrets.token_hex(8)}"
             try:
                 yield FolderStore(stage)
             finally:
